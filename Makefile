@@ -1,0 +1,43 @@
+# Each target sets up its own .venv from nothing: Python 3.11 or newer and make are enough.
+#   make demo [ARGS=--check]    make test [ARGS="-k keys"]    make check    make bench    make clean
+
+PYTHON ?= python3
+VENV := .venv
+IN := $(VENV)/bin/python
+READY := $(VENV)/.ready
+
+.PHONY: demo test check bench clean
+.DEFAULT_GOAL := demo
+.NOTPARALLEL:
+
+demo: $(READY)-demo
+	@$(IN) -m xuna_middleware.demo $(ARGS)
+
+test: $(READY)-dev
+	@$(IN) -m pytest $(ARGS)
+
+check: $(READY)-dev
+	@$(IN) -m ruff format --check .
+	@$(IN) -m ruff check .
+	@$(IN) -m mypy
+
+bench: $(READY)-dev
+	@$(IN) -m benchmarks $(ARGS)
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage htmlcov
+
+# One environment, one stamp for each extra: installed again only when pyproject.toml changes.
+$(READY)-%: pyproject.toml | $(IN)
+	@echo "Installing xuna-middleware[$*] into $(VENV) (once; this can take a minute) …"
+	@$(IN) -m pip install -qq --disable-pip-version-check --editable '.[$*]'
+	@touch $@
+
+$(IN):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "Python 3.11 or newer is needed; $(PYTHON) says: $$($(PYTHON) --version 2>&1)" >&2; \
+	  echo "Name another one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "Python's venv module is incomplete here. On Debian: apt install python3-venv" >&2; exit 1; }
+
+.PRECIOUS: $(READY)-%

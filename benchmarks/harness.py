@@ -1,0 +1,174 @@
+"""Measure contenders side by side: one batch of each in every round, in turn.
+
+CPU time of this process (`time.process_time_ns`) is read around a loop of plain calls; there is no
+server and no socket. Scopes are made before the clock starts. What the machine does meanwhile hits
+all contenders alike, since ratios and differences are taken within a round, and the median of the
+rounds is what is reported.
+"""
+
+import gc
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, Final, TypeAlias
+
+from starlette.types import ASGIApp, Message, Scope
+
+#: Takes a round's fresh tokens, returns CPU nanoseconds a call.
+Batch: TypeAlias = Callable[[Sequence[str]], Awaitable[float]]
+
+#: Calls a batch for rows that need no fresh token: enough for milliseconds on the clock.
+REPEATS: Final = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contender:
+    """Name something to measure.
+
+    Attributes:
+        contains: what one call does, in words.
+        batch: measures one batch.
+        over: the name of the row that is subtracted to get what this one adds; None for no row.
+        app: where it refuses bad tokens, so that this can be shown before it is measured.
+    """
+
+    name: str
+    contains: str
+    batch: Batch
+    over: str | None = None
+    app: ASGIApp | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """Hold nanoseconds a call: `samples[name][round]`."""
+
+    samples: dict[str, list[float]]
+
+    def cost(self, name: str) -> float:
+        return median(self.samples[name])
+
+    def added(self, name: str, over: str) -> float:
+        pairs = zip(self.samples[name], self.samples[over], strict=True)
+        return median(mine - base for mine, base in pairs)
+
+    def added_ratio(self, name: str, over: str, to: str, to_over: str | None = None) -> float:
+        """Return the median of (name - over) / (to - to_over), round by round."""
+        unit = self.samples[to]
+        if to_over is not None:
+            unit = [a - b for a, b in zip(unit, self.samples[to_over], strict=True)]
+        rows = zip(self.samples[name], self.samples[over], unit, strict=True)
+        return median((mine - base) / one for mine, base, one in rows)
+
+
+async def measure(
+    contenders: Sequence[Contender], mint: Callable[[int], list[str]], *, rounds: int, fresh: int
+) -> Rounds:
+    """Run every contender once a round, in a new random order, on the round's own tokens."""
+    samples: dict[str, list[float]] = {contender.name: [] for contender in contenders}
+    order = list(contenders)
+    shuffle = random.Random(0).shuffle
+    gc.freeze()  # what was imported and set up is not walked again by every collection
+    for number in range(rounds + 1):
+        tokens = mint(fresh + 1)
+        shuffle(order)
+        for contender in order:
+            gc.collect()
+            spent = await contender.batch(tokens)
+            if number:  # the first round only warms up
+                samples[contender.name].append(spent)
+    return Rounds(samples)
+
+
+def each_token(app: ASGIApp, path: str) -> Batch:
+    """Measure one call for each fresh token; the first is sent before the clock starts."""
+
+    async def batch(tokens: Sequence[str]) -> float:
+        return await _timed(app, [scope(path, token) for token in tokens])
+
+    return batch
+
+
+def same_token(app: ASGIApp, path: str, token: str) -> Batch:
+    """Measure many calls with one token that the app has seen before."""
+
+    async def batch(_: Sequence[str]) -> float:
+        return await _timed(app, [scope(path, token) for _ in range(REPEATS + 1)])
+
+    return batch
+
+
+def plain(call: Callable[[Any], Any], prepare: Callable[[str], Any]) -> Batch:
+    """Measure a function that is no app: one call for each fresh token, prepared beforehand."""
+
+    async def batch(tokens: Sequence[str]) -> float:
+        first, *rest = map(prepare, tokens)
+        call(first)
+        started = time.process_time_ns()
+        for argument in rest:
+            call(argument)
+        return (time.process_time_ns() - started) / len(rest)
+
+    return batch
+
+
+async def _timed(app: ASGIApp, scopes: list[Scope]) -> float:
+    first, *rest = scopes
+    await app(first, receive, send)
+    started = time.process_time_ns()
+    for each in rest:
+        await app(each, receive, send)
+    return (time.process_time_ns() - started) / len(rest)
+
+
+async def status(app: ASGIApp, path: str, token: str) -> int:
+    """Return what the app answers to a request with this token."""
+    seen: list[int] = []
+
+    async def note(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            seen.append(message["status"])
+
+    await app(scope(path, token), receive, note)
+    (only,) = seen
+    return only
+
+
+async def receive() -> Message:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+async def send(message: Message) -> None:
+    pass
+
+
+def scope(path: str, token: str, *, client: tuple[str, int] = ("127.0.0.1", 50000)) -> Scope:
+    """Return the HTTP scope of a browser's `fetch()`, as uvicorn makes it."""
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "http_version": "1.1",
+        "server": ("127.0.0.1", 8000),
+        "client": client,
+        "scheme": "http",
+        "method": "GET",
+        "root_path": "",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": [
+            (b"host", b"app.example"),
+            (b"connection", b"keep-alive"),
+            (b"user-agent", b"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/140"),
+            (b"accept", b"*/*"),
+            (b"sec-fetch-site", b"same-origin"),
+            (b"sec-fetch-mode", b"cors"),
+            (b"referer", b"https://app.example/"),
+            (b"accept-encoding", b"gzip, deflate, br"),
+            (b"accept-language", b"en"),
+            (b"authorization", b"Bearer " + token.encode()),
+        ],
+        "state": {},
+    }

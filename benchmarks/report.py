@@ -1,0 +1,130 @@
+"""Print what was measured, beside what it should be, as Markdown tables."""
+
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Final
+
+from benchmarks.harness import Contender, Rounds
+from benchmarks.imports import LITERALLY, PACKAGE, PARTS, Import
+from benchmarks.memory import TOKENS, Growth
+from benchmarks.ours import COLD, PASS_THROUGH, REMEMBERED
+from benchmarks.peers import CONSTANT, NO_OP, RAW, STARLETTE_PYJWT
+
+LIBRARIES: Final = (
+    "starlette",
+    "fastapi",
+    "mcp",
+    "PyJWT",
+    "joserfc",
+    "cryptography",
+    "httpx",
+    "httpx-aiohttp",
+)
+
+
+def machine() -> str:
+    """Name the machine and what is installed: figures say nothing without it."""
+    installed = ", ".join(f"{name} {_version(name)}" for name in LIBRARIES)
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    return f"{python} on {platform.system()} {platform.machine()}, {_processor()}; {installed}"
+
+
+def cpu(contenders: Sequence[Contender], rounds: Rounds) -> str:
+    """Return the table of CPU per call."""
+    rows = [_cpu_row(contender, rounds) for contender in contenders]
+    head = ("in process, CPU a call", "µs", "adds µs", "× raw", "should be", "what it contains")
+    return table(head, rows)
+
+
+def _cpu_row(contender: Contender, rounds: Rounds) -> tuple[str, ...]:
+    name, over = contender.name, contender.over
+    cost = f"{rounds.cost(name) / 1000:.2f}"
+    if over is None:
+        return name, cost, "", "", "", contender.contains
+    added = f"{rounds.added(name, over) / 1000:.2f}"
+    ratio = f"{rounds.added_ratio(name, over, RAW):.3f}"
+    contains = contender.contains if over == NO_OP else f"{contender.contains}; less: {over}"
+    return name, cost, added, ratio, _cpu_targets(name, rounds), contains
+
+
+def _cpu_targets(name: str, rounds: Rounds) -> str:
+    """Judge a row by its targets: (limit, unit, what is subtracted from the unit, its name)."""
+    wanted: Mapping[str, tuple[tuple[float, str, str | None, str], ...]] = {
+        PASS_THROUGH: ((0.06, RAW, None, "raw"), (1, CONSTANT, NO_OP, "constant backend")),
+        REMEMBERED: ((0.25, RAW, None, "raw"),),
+        COLD: ((2.3, RAW, None, "raw"), (0.5, STARLETTE_PYJWT, NO_OP, "Starlette + PyJWT")),
+    }
+    return "; ".join(
+        f"≤ {limit:g} × {unit}: {verdict(rounds.added_ratio(name, NO_OP, to, less), limit)}"
+        for limit, to, less, unit in wanted.get(name, ())
+    )
+
+
+def importing(seen: Mapping[str, Import]) -> str:
+    """Return the table of imports."""
+    head = ("import, fresh process", "CPU ms", "peak MiB", "modules", "should be")
+    rows = [
+        (name, f"{one.cpu:.0f}", f"{one.peak:.1f}", str(one.modules), _import_targets(name, seen))
+        for name, one in seen.items()
+    ]
+    return table(head, rows)
+
+
+def _import_targets(name: str, seen: Mapping[str, Import]) -> str:
+    if name != PACKAGE:
+        return ""
+    mine = seen[name]
+    return "; ".join(
+        (
+            f"≤ 45 MiB: {verdict(mine.peak, 45)}",
+            f"≤ 1.5 × CPU of the modules it stands on: {verdict(mine.cpu / seen[PARTS].cpu, 1.5)}",
+            f"≤ 1.5 × of the three names: {verdict(mine.cpu / seen[LITERALLY].cpu, 1.5)}",
+        )
+    )
+
+
+def memory(seen: Growth) -> str:
+    """Return the table of memory."""
+    grown = seen.after - seen.before
+    answers = ", ".join(f"{count:,} × {status}" for status, count in sorted(seen.answers.items()))
+    head = ("memory", "before MiB", "after MiB", "grown MiB", "should be", "answers; CPU each")
+    row = (
+        f"{TOKENS:,} distinct bad tokens",
+        f"{seen.before:.1f}",
+        f"{seen.after:.1f}",
+        f"{grown:.1f}",
+        f"< 10 MiB: {verdict(grown, 10)}",
+        f"{answers}; {seen.refusal:.0f} µs",
+    )
+    return table(head, [row])
+
+
+def verdict(figure: float, limit: float) -> str:
+    """Say met or missed, with the figure."""
+    return f"{figure:.3g}, {'met' if figure <= limit else 'MISSED'}"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return an aligned Markdown table; the first and wordy columns to the left."""
+    lines = [tuple(head), *map(tuple, rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    first, *rest = (" | ".join(map(str.ljust, line, widths)) for line in lines)
+    rule = "-|-".join("-" * width for width in widths)
+    return "\n".join(f"| {line} |" for line in (first, rule, *rest))
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "absent"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or "unknown processor"
+    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), "?")

@@ -1,0 +1,71 @@
+"""The gate in front of XUNA AI voice agents: the public names, and nothing else."""
+
+from xuna_middleware.access.agents import Agent
+from xuna_middleware.access.grants import Grant, Personalization
+from xuna_middleware.access.rules import (
+    all_of,
+    any_of,
+    deny,
+    require_claims,
+    require_roles,
+    require_scopes,
+)
+from xuna_middleware.access.sources import claim
+from xuna_middleware.errors import (
+    AccessDeniedError,
+    ConfigurationError,
+    GateError,
+    InvalidRequestError,
+    InvalidTokenError,
+    NotAuthenticatedError,
+    PlatformError,
+    UnavailableError,
+)
+from xuna_middleware.events import Event
+from xuna_middleware.gate import XunaGate
+from xuna_middleware.identity.credentials import Credentials, Identity
+from xuna_middleware.identity.keys import Freshness
+from xuna_middleware.identity.verifiers import JWTVerifier, OIDCVerifier, Verifier
+from xuna_middleware.middleware import XunaMiddleware, get_identity
+from xuna_middleware.platform.client import XunaPlatform
+from xuna_middleware.platform.credentials import ConversationToken, SignedUrl
+from xuna_middleware.providers import auth0, entra, keycloak
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AccessDeniedError",
+    "Agent",
+    "ConfigurationError",
+    "ConversationToken",
+    "Credentials",
+    "Event",
+    "Freshness",
+    "GateError",
+    "Grant",
+    "Identity",
+    "InvalidRequestError",
+    "InvalidTokenError",
+    "JWTVerifier",
+    "NotAuthenticatedError",
+    "OIDCVerifier",
+    "Personalization",
+    "PlatformError",
+    "SignedUrl",
+    "UnavailableError",
+    "Verifier",
+    "XunaGate",
+    "XunaMiddleware",
+    "XunaPlatform",
+    "all_of",
+    "any_of",
+    "auth0",
+    "claim",
+    "deny",
+    "entra",
+    "get_identity",
+    "keycloak",
+    "require_claims",
+    "require_roles",
+    "require_scopes",
+]

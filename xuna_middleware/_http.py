@@ -1,0 +1,357 @@
+"""The one outbound client: bounded in time and bytes, and silent about what it carries.
+
+The rules, all of them kept here so that no caller can forget one:
+
+- at most `timeout` seconds in all, waiting for a free connection included, and at most
+  `connect_timeout` to connect; at most `max_bytes` of body, counted as they arrive, whatever
+  Content-Length says;
+- nothing is decompressed: `Accept-Encoding: identity` is asked for, and an encoded answer is
+  refused (RFC 9110 section 8.4), so a small answer can't unfold into a large one;
+- a redirect is an answer like any other, never followed: a header with a key in it would travel
+  along (RFC 9110 section 15.4); cookies are neither kept nor sent;
+- nothing is sent twice: retries are the caller's decision;
+- a header value may be `Concealed`: it is revealed only where no traceback of ours can show it,
+  and no error says more than a host name and a class name.
+
+httpx's *transports* are used directly, without its `AsyncClient`: that one would log each address
+with its query at INFO, keep cookies, and cost more than the whole rest.
+"""
+
+import asyncio
+import contextlib
+import ipaddress
+import json as jsonlib
+import os
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Protocol, TypeAlias
+from urllib.request import getproxies, proxy_bypass
+from weakref import WeakKeyDictionary
+
+import httpx
+
+if TYPE_CHECKING:
+    import aiohttp
+
+#: `connect`: no server was reached, so nothing was sent. `timeout`: no whole answer in time.
+#: `protocol`: the answer broke off or is none. `too_large`: it went past `max_bytes`.
+Kind: TypeAlias = Literal["connect", "timeout", "protocol", "too_large"]
+
+#: httpx's cost grows with its pool, and 8 kept connections carry more than one process asks for.
+CONNECTIONS: Final = 8
+#: In seconds. Servers commonly close an idle connection after 5 s: let go of it before they do.
+KEEP_ALIVE: Final = 4.0
+
+_USER_AGENT: Final = "xuna-middleware"
+_NO_HEADERS: Final[Mapping[str, str]] = {}
+
+
+class Concealed(Protocol):
+    """A header value that shows itself to nobody but the wire."""
+
+    def reveal(self) -> str:
+        """Return the plain value."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """Hold one whole answer. Its repr shows the status only: the rest may be a credential.
+
+    Attributes:
+        status: any HTTP status, 3xx and 5xx included.
+        headers: by lower-case name; repeated ones are joined with a comma.
+        body: as received, not encoded; at most the `max_bytes` of the request.
+    """
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+
+
+class OutboundError(Exception):
+    """Say that there is no answer, and of which kind the fault is.
+
+    The message holds a host name and a class name: no query, no header, no part of a body.
+    """
+
+    def __init__(self, kind: Kind, message: str) -> None:
+        super().__init__(message)
+        self.kind: Kind = kind
+
+
+class Outbound:
+    """Send requests over long-lived connections, from any event loop.
+
+    Each event loop gets its own small pool when it first sends; a pool is made of httpx-aiohttp's
+    transport where the `fast` extra is installed and no proxy applies, else of httpx's own.
+    `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY` and `SSL_CERT_FILE` are honoured.
+
+    Args:
+        transport: is used instead of all that, on every loop, and is closed by `aclose()`.
+
+    Checks: the time in all, the number of bytes, that the body isn't encoded.
+    Does not check: the address (its scheme, its host), the status, what the body says.
+    """
+
+    def __init__(self, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        self._transport = transport
+        self._pools: WeakKeyDictionary[asyncio.AbstractEventLoop, _Pool] = WeakKeyDictionary()
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str | Concealed] = _NO_HEADERS,
+        json: Any = None,
+        params: Mapping[str, str] | None = None,
+        max_bytes: int,
+        timeout: float,  # noqa: ASYNC109  (it bounds the body too, and tells whose end it is)
+        connect_timeout: float = 2.0,
+    ) -> Reply:
+        """Send one request, once, and return its whole answer.
+
+        Args:
+            url: absolute, http or https. params: are encoded and added to its query.
+            json: is sent as an `application/json` body; None sends no body.
+            max_bytes: of the answer's body. timeout, connect_timeout: in seconds.
+
+        Raises:
+            OutboundError: there is no answer to be had; see `kind`.
+        """
+        message = _Message(
+            method=method,
+            url=_address(url, params),
+            headers=headers,
+            content=None if json is None else _encoded(json),
+            connect_timeout=min(connect_timeout, timeout),
+        )
+        outcome = await self._outcome(message, max_bytes, timeout)
+        if isinstance(outcome, OutboundError):
+            raise outcome
+        return outcome
+
+    async def aclose(self) -> None:
+        """Close the connections of the running event loop. A later request opens new ones."""
+        if self._transport is not None:
+            await self._transport.aclose()
+        pool = self._pools.pop(asyncio.get_running_loop(), None)
+        if pool is not None:
+            await pool.aclose()
+
+    async def _outcome(
+        self, message: "_Message", max_bytes: int, seconds: float
+    ) -> Reply | OutboundError:
+        """Return the fault instead of raising it.
+
+        The libraries' exceptions hold the request, and the frames they passed through hold its
+        headers: neither may become the context or the traceback of what leaves this module.
+        """
+        host = message.url.host
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._exchange(message, max_bytes)
+        except OutboundError as fault:
+            return OutboundError(fault.kind, f"{host}: {fault}")
+        except asyncio.CancelledError as cancelled:
+            _rethrow_bare(cancelled)
+        except TimeoutError:
+            return OutboundError("timeout", f"{host}: no whole answer in {seconds:.3g} s")
+        except Exception as error:
+            return _fault(error, host)
+
+    async def _exchange(self, message: "_Message", max_bytes: int) -> Reply:
+        transport = await self._transport_for(message.url)
+        response = await transport.handle_async_request(message.sealed())
+        try:
+            body = await _read(response, max_bytes)
+        finally:
+            await response.aclose()
+        return Reply(status=response.status_code, headers=dict(response.headers), body=body)
+
+    async def _transport_for(self, url: httpx.URL) -> httpx.AsyncBaseTransport:
+        if self._transport is not None:
+            return self._transport
+        loop = asyncio.get_running_loop()
+        pool = self._pools.get(loop)
+        if pool is None:
+            pool = self._pools[loop] = _Pool()
+            await self._forget_closed_loops()
+        return pool.transport(_proxy_for(url))
+
+    async def _forget_closed_loops(self) -> None:
+        # A pool may hold its loop, which would keep the weak key alive for good.
+        for loop in [loop for loop in self._pools if loop.is_closed()]:
+            with contextlib.suppress(RuntimeError):  # "Event loop is closed"
+                await self._pools.pop(loop).aclose()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Message:
+    """Hold a request that nothing has been revealed in yet, so that a traceback may show it."""
+
+    method: str
+    url: httpx.URL = field(repr=False)
+    headers: Mapping[str, str | Concealed] = field(repr=False)
+    content: bytes | None = field(repr=False)
+    connect_timeout: float
+
+    def sealed(self) -> httpx.Request:
+        """Return what goes to the wire, concealed values revealed in it."""
+        headers = {"Accept-Encoding": "identity", "User-Agent": _USER_AGENT}
+        if self.content is not None:
+            headers["Content-Type"] = "application/json"
+        for name, value in self.headers.items():
+            headers[name] = value if isinstance(value, str) else value.reveal()
+        timeouts = {"connect": self.connect_timeout}
+        return httpx.Request(
+            self.method,
+            self.url,
+            headers=headers,
+            content=self.content,
+            extensions={"timeout": timeouts},
+        )
+
+
+class _Pool:
+    """Keep the transports of one event loop: one for each proxy that applies, and one for none."""
+
+    __slots__ = ("_transports",)
+
+    def __init__(self) -> None:
+        self._transports: dict[str | None, httpx.AsyncBaseTransport] = {}
+
+    def transport(self, proxy: str | None) -> httpx.AsyncBaseTransport:
+        if proxy not in self._transports:
+            context = _tls(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+            fast = _fast_transport(context) if proxy is None else None
+            self._transports[proxy] = fast or httpx.AsyncHTTPTransport(
+                verify=context,
+                proxy=proxy,
+                limits=httpx.Limits(
+                    max_connections=CONNECTIONS,
+                    max_keepalive_connections=CONNECTIONS,
+                    keepalive_expiry=KEEP_ALIVE,
+                ),
+            )
+        return self._transports[proxy]
+
+    async def aclose(self) -> None:
+        for transport in self._transports.values():
+            await transport.aclose()
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host name is this machine's own: `localhost`, 127.0.0.0/8 or ::1."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _address(url: str, params: Mapping[str, str] | None) -> httpx.URL:
+    try:
+        address = httpx.URL(url)
+    except httpx.InvalidURL:
+        raise OutboundError("protocol", "the address is not a URL") from None
+    return address.copy_merge_params(params) if params else address
+
+
+def _encoded(json: Any) -> bytes:
+    # ASCII: a lone surrogate is escaped, where encoding it as UTF-8 would raise.
+    return jsonlib.dumps(json, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+async def _read(response: httpx.Response, max_bytes: int) -> bytes:
+    encoding = response.headers.get("content-encoding", "").strip().lower()
+    if encoding not in ("", "identity"):
+        raise OutboundError("protocol", "the answer is encoded, which it was asked not to be")
+    body = bytearray()
+    try:
+        # Not `aiter_raw()`: a response that a test made of bytes counts as consumed there.
+        async for chunk in response.stream:  # type: ignore[union-attr]
+            body += chunk
+            if len(body) > max_bytes:
+                raise OutboundError("too_large", f"the answer has more than {max_bytes} bytes")
+    except httpx.ConnectTimeout:
+        # httpx-aiohttp's word for a connection that was lost, even in the middle of a body.
+        raise OutboundError("protocol", "the answer broke off") from None
+    return bytes(body)
+
+
+def _rethrow_bare(cancelled: asyncio.CancelledError) -> NoReturn:
+    cancelled.__context__ = cancelled.__cause__ = None
+    raise cancelled.with_traceback(None)
+
+
+def _fault(error: Exception, host: str) -> OutboundError:
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError):
+        return OutboundError("connect", f"{host}: no connection ({_origin(error)})")
+    if isinstance(error, httpx.TimeoutException):
+        return OutboundError("timeout", f"{host}: no whole answer in time ({_origin(error)})")
+    return OutboundError("protocol", f"{host}: no proper answer ({_origin(error)})")
+
+
+def _origin(error: BaseException) -> str:
+    """Name what is at the bottom of it, `ConnectionRefusedError` say, in no words but a class's."""
+    while (below := error.__cause__ or error.__context__) is not None:
+        error = below
+    if isinstance(error, BaseExceptionGroup):
+        return _origin(error.exceptions[0])
+    return type(error).__name__
+
+
+def _proxy_for(url: httpx.URL) -> str | None:
+    """Return the proxy that the environment names for this address, as httpx's client would."""
+    proxies = getproxies()
+    proxy = proxies.get(url.scheme) or proxies.get("all")
+    if not proxy or proxy_bypass(url.host) or proxy_bypass(url.netloc.decode("ascii")):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
+
+
+@lru_cache(maxsize=4)
+def _tls(_file: str | None, _directory: str | None) -> ssl.SSLContext:
+    """Load the trusted roots once for all clients: it takes some 40 ms and a megabyte."""
+    return httpx.create_ssl_context()
+
+
+def _fast_transport(context: ssl.SSLContext) -> httpx.AsyncBaseTransport | None:
+    """Return httpx-aiohttp's transport; None without the `fast` extra. Imported on first use."""
+    try:
+        import aiohttp
+        from httpx_aiohttp import AiohttpTransport
+    except ImportError:
+        return None
+
+    def session() -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=CONNECTIONS, keepalive_timeout=KEEP_ALIVE, ssl=context
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            middlewares=(_once,),
+        )
+
+    return AiohttpTransport(verify=context, client=session)
+
+
+async def _once(
+    request: "aiohttp.ClientRequest", handler: "aiohttp.ClientHandlerType"
+) -> "aiohttp.ClientResponse":
+    """Tell httpx's way what went wrong, before aiohttp sends a GET again of its own accord.
+
+    The transport's own table would also call a server that hangs up a failure to connect.
+    """
+    import aiohttp
+
+    try:
+        return await handler(request)
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+        raise httpx.ConnectError("no connection") from error
+    except (aiohttp.ClientError, OSError) as error:
+        raise httpx.ReadError("no answer") from error

@@ -1,0 +1,326 @@
+"""May this caller? Rules are values to be combined, or plain functions of the user's.
+
+A function that is a rule returns True, False or `deny(code, detail)`. Anything else refuses, and is
+logged as the mistake it is: a rule never admits by accident. Rules say no with an
+`AccessDeniedError` (403); one that could not be asked is an `UnavailableError` (503).
+"""
+
+import logging
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from starlette.requests import HTTPConnection
+
+from xuna_middleware.access.sources import MISSING, claim_path, lookup, prepared
+from xuna_middleware.errors import AccessDeniedError, ConfigurationError, GateError
+from xuna_middleware.identity.credentials import Identity
+
+logger = logging.getLogger("xuna_middleware")
+
+#: What a rule may return.
+Decision: TypeAlias = bool | AccessDeniedError
+RuleFunction: TypeAlias = (
+    Callable[[Identity], Decision | Awaitable[Decision]]
+    | Callable[[Identity, Any], Decision | Awaitable[Decision]]
+)
+
+_CODE: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
+#: RFC 6749 section 3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E )
+_SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
+_DETAIL_LENGTH: Final = 300
+_SHOWN_LENGTH: Final = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Rule:
+    """Hold one readable decision; its repr is its name. Combine it with `all_of` and `any_of`.
+
+    Attributes:
+        name: as it reads in events and logs; never the value of a claim.
+        needs_connection: a function in it takes `(identity, connection)`.
+        refusal: returns the error to answer with, None where the caller may pass.
+    """
+
+    name: str
+    needs_connection: bool = False
+    refusal: Callable[[Identity, HTTPConnection | None], Awaitable[GateError | None]]
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+#: What may be given wherever a rule is wanted.
+RuleLike: TypeAlias = Rule | RuleFunction
+
+
+class DenialError(AccessDeniedError):
+    """Say no in the author's words; made by `deny()`. Falsy, so `deny(…) and …` stays a no."""
+
+    def __bool__(self) -> bool:
+        return False
+
+
+def deny(code: str, detail: str) -> DenialError:
+    """Refuse, from a rule, with words of your own: `return deny("no_plan", "Voice is for Pro.")`.
+
+    Both go to the caller in the 403. `code` is snake_case, `detail` one printable line of at most
+    300 characters. The result is falsy, like the False that it stands for.
+
+    Raises:
+        ConfigurationError: one of them is not of that form.
+    """
+    if not _is_code(code):
+        raise ConfigurationError('the code given to deny() is snake_case, such as "no_plan"')
+    if not _is_line(detail, _DETAIL_LENGTH):
+        raise ConfigurationError(
+            f"the detail given to deny() is one printable line of 1 to {_DETAIL_LENGTH} characters"
+        )
+    return DenialError(detail, code=code)
+
+
+def require_scopes(*scopes: str) -> Rule:
+    """Admit callers whose token carries every one of these OAuth scopes.
+
+    Others get the 403 of RFC 6750 section 3.1, whose challenge names the scopes to ask for.
+
+    Raises:
+        ConfigurationError: none are given, or one is no scope-token (RFC 6749 section 3.3).
+    """
+    wanted = _distinct("require_scopes", scopes, _SCOPE.fullmatch, '"voice:talk", "agents:read"')
+    challenge = {
+        "WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{" ".join(wanted)}"'
+    }
+
+    def check(identity: Identity) -> GateError | None:
+        if identity.scopes.issuperset(wanted):
+            return None
+        return AccessDeniedError(
+            "The access token lacks a scope that this agent requires.",
+            code="insufficient_scope",
+            headers=challenge,
+            cause=_lacking("scope", wanted, identity.scopes),
+        )
+
+    return _requirement(_named("require_scopes", wanted), check)
+
+
+def require_roles(*roles: str) -> Rule:
+    """Admit callers who have every one of these roles, as the provider's preset finds them.
+
+    For any one of several: `any_of(require_roles("a"), require_roles("b"))`.
+
+    Raises:
+        ConfigurationError: none are given, or one is no printable string.
+    """
+    wanted = _distinct("require_roles", roles, lambda role: _is_line(role, 255), '"agent", "admin"')
+
+    def check(identity: Identity) -> GateError | None:
+        if identity.roles.issuperset(wanted):
+            return None
+        return AccessDeniedError(
+            "You lack a role that this agent requires.",
+            code="insufficient_role",
+            cause=_lacking("role", wanted, identity.roles),
+        )
+
+    return _requirement(_named("require_roles", wanted), check)
+
+
+def require_claims(
+    expected: Mapping[str | tuple[str, ...], Any] | None = None, /, **claims: Any
+) -> Rule:
+    """Admit callers whose verified claims equal these: `require_claims(plan="pro", staff=True)`.
+
+    A name that is no keyword, or lies deeper, goes into a mapping, deeper ones as a tuple with one
+    step each: `require_claims({"https://acme.com/plan": "pro", ("address", "country"): "DE"})`.
+
+    *Checks* equality of type and value: True is not 1, 1 is not 1.0, "pro" is not "Pro".
+    *Does not check* membership: a claim that is a list or object equals nothing here, and a text is
+    never searched. Write a function for that: `lambda who: "pro" in who.claims["plans"]`.
+
+    Raises:
+        ConfigurationError: none are given, one is given twice, or an expected value is no string,
+            number or boolean.
+    """
+    wanted = _wanted_claims(expected, claims)
+
+    def check(identity: Identity) -> GateError | None:
+        for path, value in wanted.items():
+            found = lookup(identity.claims, path)
+            if type(found) is not type(value) or found != value:
+                return _unlike(".".join(path), found)
+        return None
+
+    return _requirement(_named("require_claims", [".".join(path) for path in wanted]), check)
+
+
+def all_of(*rules: RuleLike) -> Rule:
+    """Admit callers whom every rule admits. Asks in order; the first no is the answer.
+
+    Raises:
+        ConfigurationError: none are given, or one is no rule.
+    """
+    every = _several("all_of", rules)
+
+    async def refusal(identity: Identity, connection: HTTPConnection | None) -> GateError | None:
+        for rule in every:
+            refused = await rule.refusal(identity, connection)
+            if refused is not None:
+                return refused
+        return None
+
+    return _combined("all_of", every, refusal)
+
+
+def any_of(*rules: RuleLike) -> Rule:
+    """Admit callers whom at least one rule admits. Asks in order, until the first yes.
+
+    Where all say no, the answer is that of the first rule, so put first the way that callers
+    should be told of. A rule that could not be asked (503) stops nobody whom another admits; where
+    none does, the 503 is the answer, since the no is not certain.
+
+    Raises:
+        ConfigurationError: none are given, or one is no rule.
+    """
+    some = _several("any_of", rules)
+
+    async def refusal(identity: Identity, connection: HTTPConnection | None) -> GateError | None:
+        refusals: list[GateError] = []
+        for rule in some:
+            refused = await rule.refusal(identity, connection)
+            if refused is None:
+                return None
+            refusals.append(refused)
+        return next((one for one in refusals if one.status_code >= 500), refusals[0])
+
+    return _combined("any_of", some, refusal)
+
+
+def as_rule(rule: RuleLike) -> Rule:
+    """Return the rule itself, or one that asks this function.
+
+    Raises:
+        ConfigurationError: it is neither a rule nor a function of the right shape.
+    """
+    if isinstance(rule, Rule):
+        return rule
+    call = prepared(rule, "rule")
+
+    async def refusal(identity: Identity, connection: HTTPConnection | None) -> GateError | None:
+        try:
+            return _refusal(await call(identity, connection), call.name)
+        except GateError as error:
+            return error
+
+    return Rule(name=call.name, needs_connection=call.takes_connection, refusal=refusal)
+
+
+def _refusal(decision: Any, name: str) -> GateError | None:
+    if decision is True:
+        return None
+    if decision is False:
+        return AccessDeniedError(cause=f"rule: {name} said no")
+    if isinstance(decision, AccessDeniedError):
+        return _afresh(decision, name)
+    kind = type(decision).__name__
+    logger.error(
+        "rule %s returned a %s and so refused; it must return True, False or deny(code, detail)%s",
+        name,
+        kind,
+        " (is an await missing?)" if kind == "coroutine" else "",
+    )
+    return AccessDeniedError(cause=f"rule: {name} returned a {kind}")
+
+
+def _afresh(denial: AccessDeniedError, name: str) -> AccessDeniedError:
+    # A denial may be a constant of the author's module: raising that one object for every caller
+    # would let its traceback grow and be shared.
+    return AccessDeniedError(
+        denial.detail,
+        code=denial.code,
+        status_code=denial.status_code,
+        headers=denial.headers,
+        cause=f"rule: {name} said {denial.code}" if denial.cause == denial.code else denial.cause,
+    )
+
+
+def _requirement(name: str, check: Callable[[Identity], GateError | None]) -> Rule:
+    async def refusal(identity: Identity, _: HTTPConnection | None) -> GateError | None:
+        return check(identity)
+
+    return Rule(name=name, refusal=refusal)
+
+
+#: The rule of an agent that has none.
+ANY_VERIFIED_CALLER: Final = _requirement("any verified caller", lambda _: None)
+
+
+def _combined(
+    word: str,
+    rules: tuple[Rule, ...],
+    refusal: Callable[[Identity, HTTPConnection | None], Awaitable[GateError | None]],
+) -> Rule:
+    name = f"{word}({', '.join(rule.name for rule in rules)})"
+    needs_connection = any(rule.needs_connection for rule in rules)
+    return Rule(name=name, needs_connection=needs_connection, refusal=refusal)
+
+
+def _several(word: str, rules: tuple[RuleLike, ...]) -> tuple[Rule, ...]:
+    if not rules:
+        raise ConfigurationError(f"{word} takes at least one rule: {word}(rule, …)")
+    return tuple(as_rule(rule) for rule in rules)
+
+
+def _distinct(
+    word: str, names: tuple[Any, ...], fits: Callable[[str], object], example: str
+) -> tuple[str, ...]:
+    if not names or not all(isinstance(name, str) and fits(name) for name in names):
+        raise ConfigurationError(
+            f"{word} takes one or more names, each an argument of its own: {word}({example})"
+        )
+    return tuple(dict.fromkeys(names))
+
+
+def _named(word: str, names: Iterable[str]) -> str:
+    return f"{word}({', '.join(map(repr, names))})"
+
+
+def _wanted_claims(expected: Any, claims: dict[str, Any]) -> dict[tuple[str, ...], Any]:
+    pairs = [*(expected.items() if isinstance(expected, Mapping) else ()), *claims.items()]
+    wanted = {_path(name): value for name, value in pairs}
+    right = all(type(value) in (str, int, float, bool) for value in wanted.values())
+    if not wanted or not right or len(wanted) != len(pairs):
+        raise ConfigurationError(
+            "require_claims takes each claim once, with the string, number or boolean that it must "
+            'equal: require_claims(plan="pro"); for lists write a function'
+        )
+    return wanted
+
+
+def _path(name: Any) -> tuple[str, ...]:
+    return claim_path(name if isinstance(name, tuple) else (name,))
+
+
+def _lacking(kind: str, wanted: tuple[str, ...], held: frozenset[str]) -> str:
+    missing = ", ".join(name for name in wanted if name not in held)
+    shown = ", ".join(sorted(map(ascii, held)))[:_SHOWN_LENGTH] or "none"
+    return f"{kind}: lacks {missing}; the caller has {shown}"
+
+
+def _unlike(name: str, found: Any) -> AccessDeniedError:
+    what = "is missing" if found is MISSING else "is not what the rule requires"
+    return AccessDeniedError(
+        "Your account does not meet a condition of this agent.",
+        code="claim_mismatch",
+        cause=f"claim: {name} {what}",
+    )
+
+
+def _is_code(value: Any) -> bool:
+    return isinstance(value, str) and _CODE.fullmatch(value) is not None
+
+
+def _is_line(value: Any, length: int) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= length and value.isprintable()

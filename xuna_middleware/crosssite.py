@@ -1,0 +1,77 @@
+"""Keep other sites from spending a visitor's or a cookie's rights (Fetch Metadata, RFC 6454).
+
+A browser sends cookies along by itself, so a page elsewhere could make it ask for a pass. On the
+gate's routes such callers must come from the gate's own origin or from one that is listed, by a
+fetch and not by a navigation. A Bearer header needs none of this: no browser adds it.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+
+from xuna_middleware.errors import AccessDeniedError, ConfigurationError
+
+_MEND: Final = 'cors_origins=("https://app.example.com",)'
+
+
+class Origins:
+    """Decide whether a request with ambient credentials comes from where it may."""
+
+    __slots__ = ("_allowed",)
+
+    def __init__(self, cors_origins: Iterable[str], public_url: str | None) -> None:
+        own = () if public_url is None else (origin_of(public_url, "public_url"),)
+        self._allowed = frozenset([*own, *cors_origins])
+
+    def check(self, headers: Headers) -> None:
+        """Refuse with 403 what another site, a navigation or a prefetch may have caused."""
+        if not self._is_allowed(headers):
+            raise AccessDeniedError(
+                "This request must come from the page itself.",
+                code="cross_site",
+                cause="cross-site: neither Sec-Fetch-Site: same-origin nor an Origin that is "
+                f"public_url's or listed; {_MEND}",
+            )
+
+    def _is_allowed(self, headers: Headers) -> bool:
+        site, origin = headers.getlist("sec-fetch-site"), headers.getlist("origin")
+        if headers.get("sec-fetch-mode") == "navigate" or _is_prefetch(headers):
+            return False
+        if len(site) > 1 or len(origin) > 1:
+            return False
+        return site == ["same-origin"] or bool(origin and origin[0] in self._allowed)
+
+
+def checked_origins(origins: Iterable[str]) -> tuple[str, ...]:
+    """Return configured origins; anything that is not exactly one is refused with the mend."""
+    if isinstance(origins, str):
+        raise ConfigurationError(f'cors_origins must be a tuple: cors_origins=("{origins}",)')
+    origins = tuple(origins)
+    for origin in origins:
+        if origin == "*" or origin != origin_of(origin, "cors_origins"):
+            raise ConfigurationError(
+                f"cors_origins: {origin!r} is not an exact origin (scheme, host, port if unusual; "
+                f"no path, no wildcard): {_MEND}"
+            )
+    return origins
+
+
+def origin_of(url: str, option: str) -> str:
+    """Return the origin of a configured URL as browsers spell it (RFC 6454 section 6.1)."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise ConfigurationError(f"{option}: {url!r} is no URL") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+        raise ConfigurationError(f"{option}: {url!r} must be an http or https URL; {_MEND}")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    usual = {"http": 80, "https": 443}[parts.scheme]
+    return f"{parts.scheme}://{host}" + (f":{port}" if port not in (None, usual) else "")
+
+
+def _is_prefetch(headers: Headers) -> bool:
+    purposes = (headers.get("sec-purpose", ""), headers.get("purpose", ""))
+    return any("prefetch" in purpose for purpose in purposes)

@@ -1,0 +1,75 @@
+// What the gate decided, as it decides: Server-Sent Events, newest first, the last hundred.
+
+const KEEP = 100;
+const $ = (id) => document.getElementById(id);
+
+// Follow /demo/events. EventSource comes back by itself and says which event it had last.
+export function follow() {
+  const source = new EventSource("/demo/events");
+  source.onopen = () => say("live", true);
+  source.onerror = () => say(source.readyState === EventSource.CLOSED ? "closed" : "reconnecting", false);
+  source.onmessage = ({ data }) => show(JSON.parse(data));
+  new IntersectionObserver(([{ isIntersecting: seen }]) => $("latest").classList.toggle("seen", seen))
+    .observe($("timeline"));
+}
+
+function say(text, on) {
+  $("live").textContent = text;
+  $("live").classList.toggle("on", on);
+}
+
+function show(event) {
+  $("timeline-empty").hidden = true;
+  $("timeline").prepend(row(event));
+  while ($("timeline").children.length > KEEP) $("timeline").lastElementChild.remove();
+  $("latest").hidden = false;
+  $("latest").classList.remove("verified", "authorized", "issued", "refused");
+  $("latest").classList.add(event.name);
+  $("latest").querySelector("b").textContent = title(event);
+}
+
+function row(event) {
+  const item = $("decision-row").content.firstElementChild.cloneNode(true);
+  const at = new Date(event.time * 1000);
+  item.classList.add(event.name, ...(Date.now() - at < 3000 ? ["fresh"] : []));
+  item.querySelector("b").textContent = title(event);
+  item.querySelector("time").textContent = at.toLocaleTimeString([], { hour12: false });
+  item.querySelector("time").dateTime = at.toISOString();
+  fill(item.querySelector("dl"), details(event));
+  return item;
+}
+
+function title({ name, transport }) {
+  switch (name) {
+    case "verified": return "Caller verified";
+    case "authorized": return "Rule said yes";
+    case "issued": return `${transport === "webrtc" ? "Conversation token" : "Signed URL"} issued`;
+    case "refused": return "Refused";
+    default: return name.replaceAll("_", " ");
+  }
+}
+
+function details(event) {
+  return {
+    who: event.subject ?? "nobody known",
+    answer: event.status && `${event.status} ${event.code}`,
+    agent: event.agent,
+    rule: event.rule,
+    names: [...(event.variables ?? []), ...(event.overrides ?? [])].join(", "),
+    call: event.conversation_id,
+    cause: event.cause,
+    reference: event.reference,
+  };
+}
+
+// Rows of a <dl>; a detail that there isn't gets none.
+export function fill(list, pairs) {
+  for (const [name, value] of Object.entries(pairs)) {
+    if (!value) continue;
+    const term = document.createElement("dt");
+    const text = document.createElement("dd");
+    term.textContent = name;
+    text.textContent = value;
+    list.append(term, text);
+  }
+}

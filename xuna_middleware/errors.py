@@ -1,0 +1,115 @@
+"""One tree of errors: what is wrong with the set-up, and what is wrong with a request.
+
+A `ConfigurationError` is for whoever builds the gate and carries the mend in its text. A
+`GateError` is for whoever calls: it is a Starlette `HTTPException`, so it answers by itself when it
+is raised inside a Starlette or FastAPI route, and tells a stranger nothing but its fixed words.
+What an operator needs to know rides in `cause`, which no answer, `str()` or `repr()` shows.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from starlette.exceptions import HTTPException
+
+#: On every answer that this package gives: no cache may keep it, no address may travel on.
+PRIVATE: Final = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
+
+
+class ConfigurationError(ValueError):
+    """Say that the gate was set up wrongly, and how to mend it. Raised while it is being built."""
+
+
+class GateError(HTTPException):
+    """Refuse a request with one documented answer.
+
+    Attributes:
+        status_code: the HTTP status.
+        code: a stable snake_case word, the member `code` of the problem body (RFC 9457).
+        detail: one sentence that a stranger may read; it repeats nothing the request said.
+        headers: what the answer carries beside the body (`WWW-Authenticate`, `Retry-After`, …).
+        cause: what the operator may read in the log, `"<cause>: <explanation>"`; never public.
+    """
+
+    default_status: int = 500
+    default_code: str = "gate_error"
+    default_detail: str = "The request could not be served."
+
+    def __init__(
+        self,
+        detail: str | None = None,
+        *,
+        cause: str = "",
+        code: str | None = None,
+        status_code: int | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(
+            self.default_status if status_code is None else status_code,
+            self.default_detail if detail is None else detail,
+            {**PRIVATE, **(headers or {})},
+        )
+        self.code = self.default_code if code is None else code
+        self.cause = cause or self.code
+
+
+class InvalidRequestError(GateError):
+    """400, or a neighbour (404, 405, 413, 415): the request is not what the route takes."""
+
+    default_status = 400
+    default_code = "invalid_request"
+    default_detail = "The request is malformed."
+
+
+class NotAuthenticatedError(GateError):
+    """401 without an error code: no credentials were presented (RFC 6750 section 3)."""
+
+    default_status = 401
+    default_code = "not_authenticated"
+    default_detail = "Credentials are required."
+
+    def __init__(self, detail: str | None = None, *, cause: str = "") -> None:
+        super().__init__(detail, cause=cause, headers={"WWW-Authenticate": "Bearer"})
+
+
+class InvalidTokenError(GateError):
+    """401 invalid_token: the one answer to every bad token, whatever is bad about it (RFC 6750)."""
+
+    default_status = 401
+    default_code = "invalid_token"
+    default_detail = "The access token is not accepted."
+
+    def __init__(self, *, cause: str = "") -> None:
+        super().__init__(cause=cause, headers={"WWW-Authenticate": 'Bearer error="invalid_token"'})
+
+
+class AccessDeniedError(GateError):
+    """403: the caller is known, or needn't be, and may not do this."""
+
+    default_status = 403
+    default_code = "access_denied"
+    default_detail = "You may not use this agent."
+
+
+class UnavailableError(GateError):
+    """503 with Retry-After: something that the decision needs cannot be reached right now.
+
+    `retry_after` is in whole seconds, at least 1.
+    """
+
+    default_status = 503
+    default_code = "unavailable"
+    default_detail = "The service is temporarily unavailable."
+
+    def __init__(
+        self, detail: str | None = None, *, cause: str = "", retry_after: float = 5
+    ) -> None:
+        seconds = max(1, round(retry_after))
+        super().__init__(detail, cause=cause, headers={"Retry-After": str(seconds)})
+
+
+class PlatformError(GateError):
+    """502 or 504: XUNA AI did not give a credential. Its own words are never passed on."""
+
+    default_status = 502
+    default_code = "platform_error"
+    default_detail = "The voice platform did not answer as expected."

@@ -1,0 +1,274 @@
+"""The gate: put identity, access and platform together, once, and serve them.
+
+A `XunaGate` is an ASGI app that can be mounted, a thing to ask in a route of one's own
+(`issue`, `identity`), and what `XunaMiddleware` puts in front of an app.
+"""
+
+import asyncio
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, Final, Self
+
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from xuna_middleware.access.agents import Agent
+from xuna_middleware.access.grants import Transport
+from xuna_middleware.crosssite import Origins, checked_origins
+from xuna_middleware.errors import ConfigurationError, GateError
+from xuna_middleware.events import Events, Hook
+from xuna_middleware.identity.authentication import (
+    Authentication,
+    Authenticator,
+    Caller,
+)
+from xuna_middleware.identity.credentials import Identity
+from xuna_middleware.identity.verifiers import Service, Verifier
+from xuna_middleware.lifespan import serve_lifespan
+from xuna_middleware.paths import relative_path
+from xuna_middleware.pipeline import Order, Pipeline, check_personalization, issue
+from xuna_middleware.platform.client import XunaPlatform
+from xuna_middleware.platform.credentials import ConversationToken, SignedUrl
+from xuna_middleware.refusals import REFERENCE_HEADER, Refusals
+from xuna_middleware.routes import ISSUING, Routes
+
+_EXPOSED_HEADERS: Final = (REFERENCE_HEADER, "Retry-After", "WWW-Authenticate")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parts:
+    """Hold what `overridden` may swap."""
+
+    authentication: Authentication
+    pipeline: Pipeline
+
+
+class XunaGate:
+    """Check who calls, decide, and issue signed URLs and conversation tokens.
+
+    Args:
+        verifier: a `Verifier` for Bearer tokens, or several, one an issuer.
+        authenticator: an async function `(connection) -> Identity | None` for sessions, cookies
+            and headers of your own. Give either or both; a presented Authorization header is
+            decided by the verifier alone.
+        agents: the agents there are; names must differ.
+        platform: `XunaPlatform(…)`; by default its key comes from XUNA_AI_API_KEY.
+        cors_origins: exact origins of pages that may use the gate from elsewhere.
+        public_url: where clients reach the gate, prefix included, like "https://acme.com/xuna".
+        on_event: functions called on the event loop with every `Event`; they must not block.
+
+    An async context manager: entering checks the configuration and begins to fetch keys, leaving
+    closes connections. A gate works without it, too: it starts by itself at the first request, on
+    whichever event loop that comes.
+
+    Raises:
+        ConfigurationError: an option makes no sense; the text names the mend.
+    """
+
+    def __init__(
+        self,
+        *,
+        verifier: Verifier | Sequence[Verifier] | None = None,
+        authenticator: Authenticator | None = None,
+        agents: Iterable[Agent],
+        platform: XunaPlatform | None = None,
+        cors_origins: Iterable[str] = (),
+        public_url: str | None = None,
+        on_event: Iterable[Hook] = (),
+    ) -> None:
+        self._events = Events(on_event)
+        self._refusals = Refusals(self._events)
+        self._authenticator = authenticator
+        self._cors_origins = checked_origins(cors_origins)
+        self._parts = _Parts(
+            authentication=Authentication(verifier, authenticator),
+            pipeline=Pipeline(
+                agents=_by_name(agents), platform=platform or XunaPlatform(), events=self._events
+            ),
+        )
+        check_personalization(self._parts.pipeline)
+        self.public_url = public_url
+        self._routes = Routes(
+            authenticate=self.authenticate,
+            issue=self._issue,
+            pipeline=lambda: self._parts.pipeline,
+            missing=self._missing,
+            origins=Origins(self._cors_origins, public_url),
+            refusals=self._refusals,
+        )
+        self._app = self.with_cors(self._serve)
+        self._started_on: weakref.ref[asyncio.AbstractEventLoop] | None = None
+
+    def __repr__(self) -> str:
+        return f"XunaGate(agents={sorted(self._parts.pipeline.agents)})"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve as an ASGI app: mounted at a path, or by itself."""
+        if scope["type"] == "lifespan":
+            await serve_lifespan(self, receive, send)
+        elif scope["type"] in ("http", "websocket"):
+            await self._app(scope, receive, send)
+        else:
+            raise RuntimeError(f"the gate does not serve the scope type {scope['type']!r}")
+
+    async def __aenter__(self) -> Self:
+        """Check what only the environment can tell, and begin to fetch keys.
+
+        Raises:
+            ConfigurationError: no API key is to be found.
+        """
+        self._parts.pipeline.platform.check()
+        self._start()
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End what runs in the background and close connections. It can start again after that."""
+        self._started_on = None
+        for service in self._services():
+            await service.aclose()
+        await self._parts.pipeline.platform.aclose()
+
+    async def identity(self, connection: HTTPConnection) -> Identity:
+        """Verify who sent a request or opens a WebSocket; fits FastAPI's `Depends`.
+
+        Checks: the Authorization header, or what the authenticator reads.
+        Does not check: rules and limits; from which site the request came.
+
+        Raises:
+            GateError: a 400, 401 or 503 that answers by itself in Starlette and FastAPI routes.
+        """
+        return (await self.authenticate(connection.scope)).identity
+
+    async def issue(
+        self,
+        identity: Identity,
+        agent: str | None = None,
+        *,
+        transport: Transport,
+        dynamic_variables: Mapping[str, Any] | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        connection: HTTPConnection | None = None,
+    ) -> SignedUrl | ConversationToken:
+        """Issue a pass in a route of your own, to a caller whom you verified.
+
+        Args:
+            agent: a configured name; may be left out where there is one agent.
+            dynamic_variables, overrides: count as a client's: only what the agent opens to
+                clients; overrides in the platform's nested spelling.
+            connection: what rules and variables of two arguments are given.
+
+        Checks: the agent's rule, transport and variables.
+        Does not check: who calls; cross-site requests.
+
+        Raises:
+            GateError: as the routes answer. ConfigurationError: the call itself is wrong.
+        """
+        if not isinstance(identity, Identity):
+            raise ConfigurationError("gate.issue() takes the Identity of a verified caller")
+        if transport not in ISSUING.values():
+            raise ConfigurationError('transport must be "websocket" or "webrtc"')
+        return await self._issue(
+            Order(
+                identity=identity,
+                agent=agent,
+                transport=transport,
+                dynamic_variables=dynamic_variables,
+                overrides=overrides,
+                connection=connection,
+            )
+        )
+
+    async def authenticate(self, scope: Scope) -> Caller:
+        """Return the caller of a scope and how they proved it, or note the refusal and raise it."""
+        self._start()
+        try:
+            caller = await self._parts.authentication.authenticate(scope)
+        except GateError as error:
+            raise self._refusals.note(error) from None
+        if self._events:
+            self._parts.pipeline.emit("verified", caller.identity)
+        return caller
+
+    def with_cors(self, app: ASGIApp) -> ASGIApp:
+        """Wrap an app so that its answers may be read from `cors_origins`, denials included."""
+        if not self._cors_origins:
+            return app
+        return CORSMiddleware(
+            app,
+            allow_origins=self._cors_origins,
+            allow_methods=("GET", "POST"),
+            allow_headers=("Authorization", "Content-Type"),
+            allow_credentials=self._authenticator is not None,
+            expose_headers=_EXPOSED_HEADERS,
+        )
+
+    @contextmanager
+    def overridden(
+        self, *, verifier: Verifier | None = None, platform: XunaPlatform | None = None
+    ) -> Iterator[None]:
+        """Swap verifier or platform for a while, in tests. Agents and rules stay what they are."""
+        before = self._parts
+        authentication, pipeline = before.authentication, before.pipeline
+        if verifier is not None:
+            authentication = Authentication(verifier, self._authenticator)
+        if platform is not None:
+            pipeline = replace(pipeline, platform=platform)
+        self._parts = _Parts(authentication=authentication, pipeline=pipeline)
+        try:
+            yield
+        finally:
+            self._parts = before
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._start()
+        path = relative_path(scope["path"], scope.get("root_path", ""))
+        await self._routes.serve(path, scope, receive, send)
+
+    async def _issue(self, order: Order) -> SignedUrl | ConversationToken:
+        try:
+            return await issue(self._parts.pipeline, order)
+        except GateError as error:
+            known = order.agent if order.agent in self._parts.pipeline.agents else None
+            raise self._refusals.note(
+                error, identity=order.identity, agent=known, transport=order.transport
+            ) from None
+
+    def _start(self) -> None:
+        """Begin what runs beside requests, once on each event loop that comes along."""
+        loop = asyncio.get_running_loop()
+        if self._started_on is None or self._started_on() is not loop:
+            self._started_on = weakref.ref(loop)
+            for service in self._services():
+                service.start()
+
+    def _services(self) -> Iterator[Service]:
+        return (each for each in self._parts.authentication.verifiers if isinstance(each, Service))
+
+    def _missing(self) -> list[str]:
+        """Name what keeps the gate from being ready; for strangers' eyes, so names only."""
+        missing = ["identity"] if any(each.problem() for each in self._services()) else []
+        try:
+            self._parts.pipeline.platform.check()
+        except ConfigurationError:
+            missing.append("platform")
+        return missing
+
+
+def _by_name(agents: Iterable[Agent]) -> Mapping[str, Agent]:
+    by_name: dict[str, Agent] = {}
+    for agent in agents:
+        if not isinstance(agent, Agent):
+            raise ConfigurationError('agents takes a list: agents=[Agent("support", id="agent_…")]')
+        if agent.name in by_name:
+            raise ConfigurationError(f"two agents are named {agent.name!r}; names must differ")
+        by_name[agent.name] = agent
+    if not by_name:
+        raise ConfigurationError('agents is empty: agents=[Agent("support", id="agent_…")]')
+    return MappingProxyType(by_name)

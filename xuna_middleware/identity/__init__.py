@@ -1,0 +1,1 @@
+"""Who is calling: from what a request presents to a verified identity."""

@@ -1,0 +1,245 @@
+"""JSON Web Signature in its compact form, strictly (RFC 7515, 7518, 8037, 8725, 9864).
+
+The one place where joserfc is imported: its algorithm objects do the cryptography, the reading
+around them is ours, since every lenient reading is a second opinion that an attacker can use.
+
+- A token is three base64url segments and nothing else: no padding, no white space, no unused bits.
+- The header names one allowed algorithm; it brings no key (`jwk`, `jku`, `x5u`, `x5c`), no
+  extension (`crit`, `b64`), no compression and no nesting (`zip`, `cty`, `enc`).
+- A key verifies only with algorithms that its type, curve, `alg`, `use` and `key_ops` allow.
+"""
+
+import re
+from binascii import a2b_base64
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from joserfc.jwk import ECKey, Key, OctKey, OKPKey, RSAKey
+from joserfc.jws import JWSRegistry
+
+from xuna_middleware._json import StrictJSONError, strict_object
+from xuna_middleware.identity._roca import has_roca_fingerprint
+
+#: Asymmetric algorithms; `EdDSA` and `Ed25519` are two names of one (RFC 8037, RFC 9864).
+ASYMMETRIC: Final = (
+    *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
+    *("ES256", "ES384", "ES512", "EdDSA", "Ed25519"),
+)
+#: HMAC, with the least octets that RFC 7518 section 3.2 demands of the secret.
+SYMMETRIC: Final = {"HS256": 32, "HS384": 48, "HS512": 64}
+
+MAX_TOKEN_LENGTH: Final = 16 * 1024
+
+_RSA_BITS: Final = range(2048, 8192 + 1)
+_RSA_ALGORITHMS: Final = frozenset(name for name in ASYMMETRIC if name[:2] in ("RS", "PS"))
+_EC_ALGORITHMS: Final = {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512"}
+_EDWARDS: Final = frozenset({"EdDSA", "Ed25519"})
+_PRIVATE_MEMBERS: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth"})
+_FORBIDDEN_HEADERS: Final = frozenset(
+    {"jwk", "jku", "x5u", "x5c", "crit", "b64", "zip", "cty", "enc", "epk"}
+)
+_VERIFY: Final = {name: JWSRegistry.algorithms[name].verify for name in (*ASYMMETRIC, *SYMMETRIC)}
+_COMPACT: Final = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]*)\.([A-Za-z0-9_-]+)")
+_BASE64URL: Final = re.compile(r"[A-Za-z0-9_-]+")
+_TO_STANDARD: Final = str.maketrans("-_", "+/")
+#: The letters a segment may end in, by its length modulo 4, when no unused bit is set.
+_LAST: Final = {
+    0: frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"),
+    1: frozenset[str](),
+    2: frozenset("AQgw"),
+    3: frozenset("AEIMQUYcgkosw048"),
+}
+
+
+class JOSEError(ValueError):
+    """Say why a token or a key is refused, in fixed words that hold nothing of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompactToken:
+    """Hold a token's parts, read but not verified. No rendering shows them."""
+
+    header: Mapping[str, Any] = field(repr=False)
+    algorithm: str
+    kid: str | None = field(repr=False)
+    payload: bytes = field(repr=False)
+    signing_input: bytes = field(repr=False)
+    signature: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerificationKey:
+    """Hold one imported key and the algorithms it may verify."""
+
+    kid: str | None
+    algorithms: frozenset[str]
+    thumbprint: str
+    key: Key = field(repr=False, compare=False)
+
+    def verify(self, token: CompactToken) -> bool:
+        """Tell whether the token's signature is this key's. Never raises."""
+        if token.algorithm not in self.algorithms:
+            return False
+        try:
+            return _VERIFY[token.algorithm](token.signing_input, token.signature, self.key)
+        except Exception:
+            return False
+
+
+def read_compact(token: str) -> CompactToken:
+    """Split a compact JWS and read its header. Doesn't verify anything.
+
+    Raises:
+        JOSEError: where the token is not exactly what the top of this file describes.
+    """
+    if len(token) > MAX_TOKEN_LENGTH:
+        raise JOSEError("too long")
+    segments = _COMPACT.fullmatch(token)
+    if segments is None:
+        raise JOSEError("not a compact JWS")
+    header_segment, payload_segment, signature_segment = segments.groups()
+    header = _read_header(header_segment)
+    return CompactToken(
+        header=header,
+        algorithm=header["alg"],
+        kid=header.get("kid"),
+        payload=decode_base64url(payload_segment),
+        signing_input=token[: segments.end(2)].encode("ascii"),
+        signature=decode_base64url(signature_segment),
+    )
+
+
+def read_object(raw: bytes) -> dict[str, Any]:
+    """Parse a header or payload as one strict JSON object, or raise JOSEError."""
+    try:
+        return strict_object(raw)
+    except StrictJSONError:
+        raise JOSEError("not a strict JSON object") from None
+
+
+def decode_base64url(segment: str) -> bytes:
+    """Decode an alphabet-checked base64url segment (RFC 7515 section 2) that has one spelling."""
+    if segment and segment[-1] not in _LAST[len(segment) % 4]:
+        raise JOSEError("not canonical base64url")
+    return a2b_base64(segment.translate(_TO_STANDARD) + "==")
+
+
+def _read_header(segment: str) -> dict[str, Any]:
+    header = read_object(decode_base64url(segment))
+    if not _FORBIDDEN_HEADERS.isdisjoint(header):
+        raise JOSEError("forbidden header parameter")
+    if not isinstance(header.get("alg"), str):
+        raise JOSEError("no algorithm")
+    if not isinstance(header.get("kid", ""), str) or not isinstance(header.get("typ", ""), str):
+        raise JOSEError("malformed header parameter")
+    return header
+
+
+def import_key(jwk: Any) -> VerificationKey:
+    """Import one JWK (RFC 7517) for verifying, strictly.
+
+    Checks: key type, curve and point, RSA size (2048 to 8192 bits), exponent and the ROCA
+    fingerprint, the HMAC secret's length for its algorithm, and that `use`, `key_ops` and `alg`
+    allow verifying. Private members are refused.
+
+    Raises:
+        JOSEError: for any other member of a set.
+    """
+    if not isinstance(jwk, dict):
+        raise JOSEError("not an object")
+    _check_purpose(jwk)
+    try:
+        key, fitting = _import(jwk)
+        kid, thumbprint = jwk.get("kid"), key.thumbprint()
+    except JOSEError:
+        raise
+    except Exception:
+        raise JOSEError("not a usable key") from None
+    if kid is not None and not isinstance(kid, str):
+        raise JOSEError("kid is not a string")
+    return VerificationKey(
+        kid=kid, algorithms=_narrowed(fitting, jwk), thumbprint=thumbprint, key=key
+    )
+
+
+def _check_purpose(jwk: dict[str, Any]) -> None:
+    if not _PRIVATE_MEMBERS.isdisjoint(jwk):
+        raise JOSEError("private members")
+    if jwk.get("use", "sig") != "sig":
+        raise JOSEError("use is not sig")
+    operations = jwk.get("key_ops", ["verify"])
+    if not isinstance(operations, list) or "verify" not in operations:
+        raise JOSEError("key_ops without verify")
+
+
+def _import(jwk: dict[str, Any]) -> tuple[Key, frozenset[str]]:
+    match jwk.get("kty"):
+        case "RSA":
+            return _import_rsa(jwk)
+        case "EC":
+            curve = jwk.get("crv")
+            if curve not in _EC_ALGORITHMS:
+                raise JOSEError("unknown curve")
+            return ECKey.import_key(_public(jwk, "crv", "x", "y")), frozenset(
+                {_EC_ALGORITHMS[curve]}
+            )
+        case "OKP":
+            if jwk.get("crv") != "Ed25519":
+                raise JOSEError("unknown curve")
+            return OKPKey.import_key(_public(jwk, "crv", "x")), _EDWARDS
+        case "oct":
+            return _import_secret(jwk)
+    raise JOSEError("unknown key type")
+
+
+def _public(jwk: dict[str, Any], *members: str) -> dict[str, Any]:
+    """Keep only what makes the key, each in its one spelling; the rest was judged by us."""
+    material = {name: jwk[name] for name in members}
+    for name in members:
+        if name != "crv" and _BASE64URL.fullmatch(material[name]):
+            decode_base64url(material[name])
+        elif name != "crv":
+            raise JOSEError("not base64url")
+    return {"kty": jwk["kty"], **material}
+
+
+def _import_rsa(jwk: dict[str, Any]) -> tuple[Key, frozenset[str]]:
+    key = RSAKey.import_key(_public(jwk, "n", "e"))
+    numbers = key.public_key.public_numbers()
+    if numbers.n.bit_length() not in _RSA_BITS or numbers.n % 2 == 0:
+        raise JOSEError("RSA modulus of a wrong size")
+    if not 2**16 < numbers.e < 2**256 or numbers.e % 2 == 0:
+        raise JOSEError("RSA exponent")
+    if has_roca_fingerprint(numbers.n):
+        raise JOSEError("RSA modulus with the ROCA fingerprint")
+    return key, _RSA_ALGORITHMS
+
+
+def _import_secret(jwk: dict[str, Any]) -> tuple[Key, frozenset[str]]:
+    material = _public(jwk, "k")
+    length = len(decode_base64url(material["k"]))
+    fitting = frozenset(name for name, least in SYMMETRIC.items() if length >= least)
+    if not fitting:
+        raise JOSEError("secret too short")
+    return OctKey.import_key(material), fitting
+
+
+def _narrowed(fitting: frozenset[str], jwk: dict[str, Any]) -> frozenset[str]:
+    """Return what of `fitting` the key's own `alg` leaves."""
+    if "alg" not in jwk:
+        return fitting
+    named = jwk["alg"]
+    if not isinstance(named, str) or named not in fitting:
+        raise JOSEError("alg does not fit the key")
+    return _EDWARDS if named in _EDWARDS else frozenset({named})
+
+
+def is_secret(jwk: Any) -> bool:
+    """Tell whether a member of a set is a symmetric key."""
+    return isinstance(jwk, dict) and jwk.get("kty") == "oct"
+
+
+def has_private_members(jwk: Any) -> bool:
+    """Tell whether a member of a set gives a private key away."""
+    return isinstance(jwk, dict) and not _PRIVATE_MEMBERS.isdisjoint(jwk)

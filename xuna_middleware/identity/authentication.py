@@ -1,0 +1,169 @@
+"""Find and verify in one step: who sent this request, and how they proved it."""
+
+import asyncio
+import inspect
+import logging
+import traceback
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, NamedTuple, TypeAlias
+
+from starlette.requests import HTTPConnection
+from starlette.types import Scope
+
+from xuna_middleware.errors import (
+    ConfigurationError,
+    GateError,
+    InvalidTokenError,
+    NotAuthenticatedError,
+    UnavailableError,
+)
+from xuna_middleware.identity._jose import JOSEError, read_compact, read_object
+from xuna_middleware.identity.credentials import Credentials, Identity
+from xuna_middleware.identity.extraction import extract
+from xuna_middleware.identity.verifiers import Verifier
+
+logger = logging.getLogger("xuna_middleware")
+
+#: A function of one's own that finds the caller in a session, a cookie or a header.
+Authenticator: TypeAlias = Callable[[HTTPConnection], Awaitable[Identity | None]]
+
+AUTHENTICATOR_SECONDS: Final = 2.0
+
+
+class Caller(NamedTuple):
+    """Say who calls, and whether a browser could have been made to send the proof by another site.
+
+    `ambient` is True for whatever an authenticator found: cookies and the like come along by
+    themselves, a Bearer header doesn't.
+    """
+
+    identity: Identity
+    ambient: bool
+
+
+class Authentication:
+    """Decide by the Authorization header where a verifier is set, else by the authenticator.
+
+    A presented header is the verifier's alone: its failure never falls through to a cookie.
+    """
+
+    def __init__(
+        self,
+        verifier: Verifier | Sequence[Verifier] | None,
+        authenticator: Authenticator | None,
+    ) -> None:
+        if verifier is None and authenticator is None:
+            raise ConfigurationError(
+                "the gate needs to know who calls: verifier=OIDCVerifier(…), or "
+                "authenticator=an async function (connection) -> Identity | None"
+            )
+        if authenticator is not None and not _is_async(authenticator):
+            raise ConfigurationError("authenticator must be an async function of (connection)")
+        self.verifiers = () if verifier is None else _checked_verifiers(verifier)
+        self._verifier = _one_of(self.verifiers)
+        self._authenticator = authenticator
+
+    async def authenticate(self, scope: Scope) -> Caller:
+        """Return the caller of an HTTP or WebSocket scope.
+
+        Raises:
+            NotAuthenticatedError: nothing was presented. InvalidRequestError: malformed.
+            InvalidTokenError: it proves nobody. UnavailableError: it can't be known now.
+        """
+        if self._verifier is not None:
+            credentials = extract(scope)
+            if credentials is not None:
+                return Caller(await _verified(self._verifier, credentials), ambient=False)
+        if self._authenticator is not None:
+            identity = await _ask(self._authenticator, HTTPConnection(scope))
+            if identity is not None:
+                return Caller(identity, ambient=True)
+        raise NotAuthenticatedError(cause="no credentials: nothing was presented")
+
+
+class IssuerChoice:
+    """Pick the verifier by the token's unverified `iss`, before any I/O; exactly, or none.
+
+    The picked verifier checks `iss` again, behind the signature.
+    """
+
+    def __init__(self, verifiers: Sequence[Verifier]) -> None:
+        self._by_issuer: dict[str, Verifier] = {}
+        for verifier in verifiers:
+            issuer = getattr(verifier, "issuer", None)
+            if not isinstance(issuer, str):
+                raise ConfigurationError("each of several verifiers needs an `issuer` attribute")
+            if issuer in self._by_issuer:
+                raise ConfigurationError(f"two verifiers for one issuer: {issuer}")
+            self._by_issuer[issuer] = verifier
+
+    async def verify(self, credentials: Credentials) -> Identity:
+        """Return whom the credentials prove to the verifier that their issuer names."""
+        verifier = self._by_issuer.get(_unverified_issuer(credentials.token))
+        if verifier is None:
+            raise InvalidTokenError(cause="issuer: none of the configured ones")
+        return await verifier.verify(credentials)
+
+
+def _checked_verifiers(verifier: Verifier | Sequence[Verifier]) -> tuple[Verifier, ...]:
+    verifiers = tuple(verifier) if isinstance(verifier, list | tuple) else (verifier,)
+    if not verifiers:
+        raise ConfigurationError("verifier=[] would verify nobody; name one at least")
+    for each in verifiers:
+        if not _is_async(getattr(each, "verify", None)):
+            raise ConfigurationError("a verifier needs `async def verify(self, credentials)`")
+    return verifiers
+
+
+def _one_of(verifiers: tuple[Verifier, ...]) -> Verifier | None:
+    return IssuerChoice(verifiers) if len(verifiers) > 1 else next(iter(verifiers), None)
+
+
+async def _verified(verifier: Verifier, credentials: Credentials) -> Identity:
+    """Ask the verifier; what it shouldn't do ends as a 503, never as an open gate."""
+    try:
+        identity = await verifier.verify(credentials)
+    except GateError:
+        raise
+    except Exception as error:
+        _log_failure("verifier", error, credentials.token)
+        raise UnavailableError(cause="verifier: failed unexpectedly") from None
+    if not isinstance(identity, Identity):
+        logger.error("the verifier returned no Identity; raise InvalidTokenError instead")
+        raise UnavailableError(cause="verifier: returned no Identity")
+    return identity
+
+
+async def _ask(authenticator: Authenticator, connection: HTTPConnection) -> Identity | None:
+    try:
+        async with asyncio.timeout(AUTHENTICATOR_SECONDS):
+            identity = await authenticator(connection)
+    except GateError:
+        raise
+    except Exception as error:
+        _log_failure("authenticator", error)
+        raise UnavailableError(cause="authenticator: failed or took too long") from None
+    if identity is not None and not isinstance(identity, Identity):
+        logger.error("the authenticator must return an Identity or None")
+        raise UnavailableError(cause="authenticator: returned no Identity")
+    return identity
+
+
+def _log_failure(who: str, error: Exception, token: str | None = None) -> None:
+    """Log a failure of the operator's own code with its traceback, without the token."""
+    text = "".join(traceback.format_exception(error))
+    logger.error("the %s failed: %s", who, text.replace(token, "…") if token else text)
+
+
+def _unverified_issuer(token: str) -> str:
+    try:
+        issuer = read_object(read_compact(token).payload).get("iss")
+    except JOSEError as error:
+        raise InvalidTokenError(cause=f"malformed: {error}") from None
+    return issuer if isinstance(issuer, str) else ""
+
+
+def _is_async(function: object) -> bool:
+    """Tell an async function, or an object whose call is one."""
+    call = function if inspect.isroutine(function) else getattr(function, "__call__", None)  # noqa: B004
+    return inspect.iscoroutinefunction(call)

@@ -1,0 +1,186 @@
+"""What a token's claims must say before its subject is believed (RFC 7519, 8725, 9068). Pure.
+
+Called only after the signature held, so the causes below may name what the token says: they are
+for the operator's log, with the mend, and reach no caller.
+
+- `iss` is the issuer, exactly; `aud` names the audience, exactly; `sub` is 1 to 255 printable
+  characters.
+- `exp` and `iat` are there; `exp`, `nbf` and `iat` are finite numbers; now < exp + leeway; nothing
+  begins in the future; no token lives longer than `max_lifetime`.
+- The type is one that was asked for. Where that admits plain `JWT` or none at all, what marks an ID
+  token is refused, and something that marks an access token is required.
+- A sender-constrained token (`cnf`, RFC 7800) is refused as a bearer token.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn, TypeAlias
+
+from xuna_middleware.errors import InvalidTokenError
+from xuna_middleware.identity.credentials import Identity
+
+#: One claim's name, or the names on the way to a nested one.
+ClaimPath: TypeAlias = str | tuple[str, ...]
+
+_RFC_9068_TYPE: Final = "at+jwt"
+_ID_TOKEN_MARKS: Final = ("nonce", "at_hash", "c_hash")
+_ACCESS_TOKEN_MARKS: Final = ("scope", "scp", "client_id")
+_LARGEST: Final = 2**53
+_SHOWN: Final = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimPolicy:
+    """Hold what the claims are checked against; durations in seconds."""
+
+    issuer: str
+    audience: frozenset[str]
+    token_types: frozenset[str]
+    leeway: float
+    max_lifetime: float
+    audience_claim: str
+    scope_claims: Sequence[ClaimPath]
+    role_claims: Sequence[ClaimPath]
+
+    def check(self, header: Mapping[str, Any], claims: Mapping[str, Any], now: float) -> Identity:
+        """Return whom the claims name.
+
+        Checks: everything in the list at the top of this file.
+        Does not check: the signature; revocation; who may do what.
+
+        Raises:
+            InvalidTokenError: its `cause` says which rule and, where there is one, the mend.
+        """
+        self._check_issuer(claims)
+        self._check_type(header, claims)
+        self._check_audience(claims)
+        expires_at = self._check_times(claims, now)
+        if "cnf" in claims:
+            _refuse("cnf", "the token is bound to a key and came as a plain Bearer token")
+        return self._identity(claims, _subject(claims), expires_at)
+
+    def _check_issuer(self, claims: Mapping[str, Any]) -> None:
+        if claims.get("iss") != self.issuer:
+            _refuse(
+                "issuer", f'token is from {_shown(claims.get("iss"))}, accepted "{self.issuer}"'
+            )
+
+    def _check_type(self, header: Mapping[str, Any], claims: Mapping[str, Any]) -> None:
+        named = normalized_type(header.get("typ", ""))
+        if named not in self.token_types:
+            _refuse(
+                "token type",
+                f"says {_shown(header.get('typ'))}, accepted {_shown(sorted(self.token_types))}; "
+                'if this is an access token: token_types=("at+jwt", "JWT"), '
+                "or Auth0 ▸ APIs ▸ Access Token Profile ▸ RFC 9068",
+            )
+        if named != _RFC_9068_TYPE:
+            _check_is_access_token(claims)
+
+    def _check_audience(self, claims: Mapping[str, Any]) -> None:
+        named = claims.get(self.audience_claim)
+        members = [named] if isinstance(named, str) else named
+        if (
+            not isinstance(members, list)
+            or not all(isinstance(member, str) for member in members)
+            or self.audience.isdisjoint(members)
+        ):
+            _refuse(
+                "audience",
+                f"token is for {_shown(named)}, accepted {_shown(sorted(self.audience))}; "
+                "Keycloak: add an Audience mapper; Auth0: ask for the API's identifier as audience",
+            )
+
+    def _check_times(self, claims: Mapping[str, Any], now: float) -> float:
+        expires_at, issued_at = _time(claims, "exp"), _time(claims, "iat")
+        if now >= expires_at + self.leeway:
+            _refuse("expired", f"{now - expires_at:.0f} s ago")
+        if issued_at > now + self.leeway:
+            _refuse("iat", f"issued {issued_at - now:.0f} s in the future; compare the clocks")
+        if "nbf" in claims and _time(claims, "nbf") > now + self.leeway:
+            _refuse("nbf", "not valid yet; compare the clocks")
+        if (
+            expires_at - issued_at > self.max_lifetime
+            or expires_at - now > self.max_lifetime + self.leeway
+        ):
+            _refuse("lifetime", f"lives {expires_at - issued_at:.0f} s, see max_lifetime")
+        return expires_at
+
+    def _identity(self, claims: Mapping[str, Any], subject: str, expires_at: float) -> Identity:
+        client_id = claims.get("client_id", claims.get("azp"))
+        return Identity(
+            issuer=self.issuer,
+            subject=subject,
+            scopes=_words(claims, self.scope_claims),
+            roles=_words(claims, self.role_claims),
+            claims=claims,
+            client_id=client_id if isinstance(client_id, str) else None,
+            expires_at=expires_at,
+        )
+
+
+def normalized_type(typ: str) -> str:
+    """Return a media type as RFC 7515 section 4.1.9 compares it: lower case, no `application/`."""
+    return typ.lower().removeprefix("application/")
+
+
+def find_claim(claims: Mapping[str, Any], path: ClaimPath) -> Any:
+    """Return the claim at a path, or None."""
+    if isinstance(path, str):
+        return claims.get(path)
+    value: Any = claims
+    for name in path:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
+
+
+def _check_is_access_token(claims: Mapping[str, Any]) -> None:
+    """Tell an access token from an ID token where the header's type doesn't."""
+    if (
+        any(mark in claims for mark in _ID_TOKEN_MARKS)
+        or claims.get("token_use") == "id"
+        or claims.get("typ") == "ID"
+    ):
+        _refuse("ID token", "an ID token was sent as an access token; send the access token")
+    if not (
+        any(mark in claims for mark in _ACCESS_TOKEN_MARKS)
+        or claims.get("token_use") == "access"
+        or claims.get("typ") == "Bearer"
+    ):
+        _refuse("ID token", "nothing marks this as an access token (scope, scp, client_id)")
+
+
+def _subject(claims: Mapping[str, Any]) -> str:
+    subject = claims.get("sub")
+    if not isinstance(subject, str) or not 1 <= len(subject) <= 255 or not subject.isprintable():
+        _refuse("subject", "sub is missing, or is not 1 to 255 printable characters")
+    return subject
+
+
+def _time(claims: Mapping[str, Any], name: str) -> float:
+    value: Any = claims.get(name)
+    if type(value) not in (int, float) or not -_LARGEST < value < _LARGEST:
+        _refuse(name, f"{name} is missing or not a number of seconds")
+    return float(value)
+
+
+def _words(claims: Mapping[str, Any], paths: Sequence[ClaimPath]) -> frozenset[str]:
+    words: set[str] = set()
+    for path in paths:
+        value = find_claim(claims, path)
+        if isinstance(value, str):
+            words.update(value.split(" "))
+        elif isinstance(value, list):
+            words.update(member for member in value if isinstance(member, str))
+    words.discard("")
+    return frozenset(words)
+
+
+def _shown(value: Any) -> str:
+    """Render a verified value for the operator: one line, bounded."""
+    return json.dumps(value)[:_SHOWN]
+
+
+def _refuse(cause: str, explanation: str) -> NoReturn:
+    raise InvalidTokenError(cause=f"{cause}: {explanation}")

@@ -1,0 +1,104 @@
+"""Fetch a provider's documents: its metadata (OpenID Connect Discovery 1.0) and its JWK Set.
+
+Nothing in them is followed that the operator didn't vouch for: the `issuer` must be the configured
+one to the letter, `jwks_uri` must lie on a trusted host, redirects are never followed, and bytes,
+time and the number of keys are bounded.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from authlib.oidc.discovery import OpenIDProviderMetadata, get_well_known_url
+
+from xuna_middleware._http import Outbound, OutboundError
+from xuna_middleware.identity._jose import JOSEError, read_object
+from xuna_middleware.identity.endpoints import EndpointPolicy, KeySourceError
+from xuna_middleware.identity.keysets import KeySet, read_key_set
+
+MAX_DOCUMENT: Final = 512 * 1024
+FETCH_SECONDS: Final = 5.0
+_METADATA_SECONDS: Final = 3600
+
+
+class KeySetAddress:
+    """Load a JWK Set from an address that the operator wrote."""
+
+    def __init__(self, url: str, outbound: Outbound) -> None:
+        self._url = url
+        self._outbound = outbound
+
+    async def load(self) -> KeySet:
+        """Fetch and read the set, or raise KeySourceError or JOSEError."""
+        return read_key_set(await fetch_object(self._outbound, self._url))
+
+
+class Discovery:
+    """Load a JWK Set from the address that the issuer's own metadata names.
+
+    The metadata is read again after an hour, and after a set could not be fetched.
+    """
+
+    def __init__(
+        self,
+        issuer: str,
+        metadata_url: str | None,
+        policy: EndpointPolicy,
+        outbound: Outbound,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._issuer = issuer
+        self._metadata_url = metadata_url or get_well_known_url(issuer, external=True)
+        self._policy = policy
+        self._outbound = outbound
+        self._now = monotonic
+        self._jwks_uri: str | None = None
+        self._read_at = float("-inf")
+
+    async def load(self) -> KeySet:
+        """Fetch and read the set, or raise KeySourceError or JOSEError."""
+        if self._jwks_uri is None or self._now() - self._read_at > _METADATA_SECONDS:
+            metadata = await fetch_object(self._outbound, self._metadata_url)
+            self._jwks_uri = checked_jwks_uri(metadata, self._issuer, self._policy)
+            self._read_at = self._now()
+        try:
+            return read_key_set(await fetch_object(self._outbound, self._jwks_uri))
+        except (KeySourceError, JOSEError):
+            self._jwks_uri = None
+            raise
+
+
+def checked_jwks_uri(metadata: Mapping[str, Any], issuer: str, policy: EndpointPolicy) -> str:
+    """Return the metadata's `jwks_uri` if the document is the issuer's own. Pure.
+
+    Raises:
+        KeySourceError: naming the mend where the issuer differs.
+    """
+    named = metadata.get("issuer")
+    if named != issuer:
+        shown = repr(named[:200]) if isinstance(named, str) else "none"
+        raise KeySourceError(f"issuer: the document says {shown}, write it exactly so")
+    try:
+        OpenIDProviderMetadata(metadata).validate_jwks_uri()
+    except ValueError:
+        if not policy.insecure_hosts:
+            raise KeySourceError("endpoint: jwks_uri is missing or not https") from None
+    return policy.check(metadata.get("jwks_uri"))
+
+
+async def fetch_object(outbound: Outbound, url: str) -> dict[str, Any]:
+    """GET one JSON object, bounded, without following redirects."""
+    try:
+        reply = await outbound.request(
+            "GET",
+            url,
+            headers={"Accept": "application/json"},
+            max_bytes=MAX_DOCUMENT,
+            timeout=FETCH_SECONDS,
+        )
+    except OutboundError as error:
+        raise KeySourceError(f"fetch: {error.kind}") from None
+    if reply.status != 200:
+        raise KeySourceError(f"fetch: status {reply.status}")
+    return read_object(reply.body)

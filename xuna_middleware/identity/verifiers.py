@@ -1,0 +1,299 @@
+"""Verify access tokens: one protocol, and its two implementations for JWTs.
+
+`JWTVerifier` is told the keys or their address, `OIDCVerifier` finds them from the issuer. Both
+check the same, and neither calls anybody for a token whose key is known.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from xuna_middleware._http import Outbound
+from xuna_middleware.errors import ConfigurationError, InvalidTokenError
+from xuna_middleware.identity._jose import (
+    ASYMMETRIC,
+    CompactToken,
+    JOSEError,
+    read_compact,
+    read_object,
+)
+from xuna_middleware.identity.claims import ClaimPath, ClaimPolicy
+from xuna_middleware.identity.credentials import Credentials, Identity
+from xuna_middleware.identity.discovery import Discovery, KeySetAddress
+from xuna_middleware.identity.endpoints import configured_host, host_names
+from xuna_middleware.identity.keys import FetchedKeys, Freshness, GivenKeys, KeySource
+from xuna_middleware.identity.options import (
+    checked_algorithms,
+    checked_audience,
+    checked_issuer,
+    checked_leeway,
+    checked_paths,
+    checked_seconds,
+    checked_token_types,
+    provider_endpoints,
+)
+from xuna_middleware.identity.remembered import (
+    MAX_TOKEN_LENGTH,
+    SECONDS,
+    RememberedTokens,
+    fingerprint,
+)
+
+if TYPE_CHECKING:
+    import httpx
+
+
+class Verifier(Protocol):
+    """Verify what a request presented. One method, so that any mechanism fits."""
+
+    async def verify(self, credentials: Credentials) -> Identity:
+        """Return whom the credentials prove.
+
+        Raises:
+            InvalidTokenError: they prove nobody. Never return None.
+            UnavailableError: it can't be known right now.
+        """
+
+
+@runtime_checkable
+class Service(Protocol):
+    """Do what a part of the gate does beside requests: begin early, say whether it is ready, end.
+
+    A verifier of one's own may have these three methods; the gate calls them if it does.
+    """
+
+    def start(self) -> None:
+        """Begin in the background, without waiting. Called in the event loop, maybe repeatedly."""
+
+    def problem(self) -> str | None:
+        """Say in a few words what keeps it from being ready; None where nothing does."""
+
+    async def aclose(self) -> None:
+        """End whatever runs and close what is open."""
+
+
+class _TokenCheck:
+    """Check one issuer's tokens, in the order that costs a stranger's token least."""
+
+    def __init__(
+        self,
+        policy: ClaimPolicy,
+        algorithms: frozenset[str],
+        remembered: RememberedTokens,
+        keys: KeySource,
+        clock: Callable[[], float],
+    ) -> None:
+        self._policy = policy
+        self._algorithms = algorithms
+        self._remembered = remembered
+        self._keys = keys
+        self._clock = clock
+
+    async def verify(self, credentials: Credentials) -> Identity:
+        token, now = credentials.token, self._clock()
+        if not token.isascii():
+            raise InvalidTokenError(cause="malformed: not ASCII")
+        if len(token) > MAX_TOKEN_LENGTH:
+            return await self._verify(token, now)
+        seen = fingerprint(token)
+        identity = self._remembered.get(seen, now)
+        if identity is None:
+            identity = await self._verify(token, now)
+            self._remember(seen, identity, now)
+        return identity
+
+    async def _verify(self, token: str, now: float) -> Identity:
+        parts, claims = self._read(token)
+        key = await self._keys.find(parts.kid, parts.algorithm)
+        if not key.verify(parts):
+            raise InvalidTokenError(cause="signature: does not match the key")
+        return self._policy.check(parts.header, claims, now)
+
+    def _read(self, token: str) -> tuple[CompactToken, dict[str, Any]]:
+        """Read the parts; what can be refused without a key is refused before any I/O."""
+        try:
+            parts = read_compact(token)
+            claims = read_object(parts.payload)
+        except JOSEError as error:
+            raise InvalidTokenError(cause=f"malformed: {error}") from None
+        if parts.algorithm not in self._algorithms:
+            raise InvalidTokenError(cause="algorithm: not one of the accepted ones")
+        if claims.get("iss") != self._policy.issuer:
+            raise InvalidTokenError(cause="issuer: the token names another issuer")
+        return parts, claims
+
+    def _remember(self, seen: bytes, identity: Identity, now: float) -> None:
+        claims, leeway = identity.claims, self._policy.leeway
+        self._remembered.put(
+            seen,
+            identity,
+            not_before=max(claims["iat"], claims.get("nbf", claims["iat"])) - leeway,
+            until=min(now + SECONDS, claims["exp"] + leeway),
+        )
+
+
+class JWTVerifier:
+    """Verify JWT access tokens of one issuer with given keys, or keys from a given address.
+
+    Args:
+        issuer: the token's `iss`, compared to the letter.
+        audience: one or several; the token must be for one of them.
+        jwks: a JWK Set (RFC 7517): public keys, or secrets for HS256, HS384, HS512.
+        jwks_uri: the https address of one; give either.
+        algorithms: accepted `alg` values; HMAC only where it is named here.
+        token_types: accepted `typ` header values (RFC 9068: `at+jwt`); `""` means none.
+        leeway: tolerance for clocks in seconds, at most 300.
+        max_lifetime: the longest life of a token in seconds.
+        audience_claim: the claim that names the audience, for providers that have no `aud`.
+        scope_claims, role_claims: where scopes and roles are found: claim names or paths to nested
+            ones; a space-separated string or a list of strings; all that are there count.
+        insecure_hosts: names of hosts that may be asked over plain http; loopback always may.
+        freshness: how old fetched keys may be.
+        transport: an httpx transport of your own, for proxies and tests.
+        clock: seconds since the epoch.
+
+    Checks: see `identity/_jose.py` for signatures and `identity/claims.py` for claims.
+    Does not check: revocation; a token is good until its `exp` (see `max_lifetime`).
+
+    Raises:
+        ConfigurationError: an option makes no sense; the text names the mend.
+    """
+
+    def __init__(
+        self,
+        *,
+        issuer: str,
+        audience: str | Iterable[str],
+        jwks: Mapping[str, Any] | None = None,
+        jwks_uri: str | None = None,
+        algorithms: Sequence[str] = ASYMMETRIC,
+        token_types: Sequence[str] = ("at+jwt",),
+        leeway: float = 30,
+        max_lifetime: float = 86400,
+        audience_claim: str = "aud",
+        scope_claims: Sequence[ClaimPath] = ("scope", "scp"),
+        role_claims: Sequence[ClaimPath] = ("roles",),
+        insecure_hosts: Iterable[str] = (),
+        freshness: Freshness | None = None,
+        transport: "httpx.AsyncBaseTransport | None" = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if (jwks is None) == (jwks_uri is None):
+            raise ConfigurationError('give JWTVerifier either jwks={…} or jwks_uri="https://…"')
+        policy = ClaimPolicy(
+            issuer=checked_issuer(issuer),
+            audience=checked_audience(audience),
+            token_types=checked_token_types(token_types),
+            leeway=checked_leeway(leeway),
+            max_lifetime=checked_seconds(max_lifetime, "max_lifetime"),
+            audience_claim=audience_claim,
+            scope_claims=checked_paths(scope_claims, "scope_claims"),
+            role_claims=checked_paths(role_claims, "role_claims"),
+        )
+        remembered = RememberedTokens()
+        self.issuer = issuer
+        self._outbound = Outbound(transport=transport)
+        if jwks_uri is None:
+            self._keys: KeySource = GivenKeys(jwks)
+        else:
+            configured_host(jwks_uri, "jwks_uri", host_names(insecure_hosts, "insecure_hosts"))
+            source = KeySetAddress(jwks_uri, self._outbound)
+            self._keys = FetchedKeys(source.load, remembered.clear, freshness or Freshness())
+        accepted = checked_algorithms(algorithms, secrets=jwks is not None)
+        self._check = _TokenCheck(policy, accepted, remembered, self._keys, clock)
+
+    def __repr__(self) -> str:
+        return f"JWTVerifier(issuer={self.issuer!r})"
+
+    async def verify(self, credentials: Credentials) -> Identity:
+        """Return whom the token names; see `Verifier.verify`."""
+        return await self._check.verify(credentials)
+
+    def start(self) -> None:
+        """Fetch the keys in the background."""
+        self._keys.start()
+
+    def problem(self) -> str | None:
+        """Say whether keys are missing."""
+        return None if self._keys.ready else "no keys of the identity provider yet"
+
+    async def aclose(self) -> None:
+        """End the background fetches and close the connections."""
+        self._keys.stop()
+        await self._outbound.aclose()
+
+
+class OIDCVerifier:
+    """Verify JWT access tokens of an OpenID provider, found by its issuer.
+
+    Args:
+        issuer: the provider's issuer URL, compared to the letter, slash included.
+        metadata_url: where its metadata is, if not at `{issuer}/.well-known/openid-configuration`.
+        endpoint_hosts: names of further hosts that its `jwks_uri` may lie on.
+        audience, algorithms, token_types, leeway, max_lifetime, audience_claim, scope_claims,
+        role_claims, insecure_hosts, freshness, transport, clock: as for `JWTVerifier`.
+
+    Checks: as `JWTVerifier`; that the metadata is the issuer's own; where keys may come from.
+    Does not check: revocation; a token is good until its `exp`.
+
+    Raises:
+        ConfigurationError: an option makes no sense; the text names the mend.
+    """
+
+    def __init__(
+        self,
+        issuer: str,
+        *,
+        audience: str | Iterable[str],
+        algorithms: Sequence[str] = ASYMMETRIC,
+        token_types: Sequence[str] = ("at+jwt",),
+        leeway: float = 30,
+        max_lifetime: float = 86400,
+        audience_claim: str = "aud",
+        scope_claims: Sequence[ClaimPath] = ("scope", "scp"),
+        role_claims: Sequence[ClaimPath] = ("roles",),
+        metadata_url: str | None = None,
+        insecure_hosts: Iterable[str] = (),
+        endpoint_hosts: Iterable[str] = (),
+        freshness: Freshness | None = None,
+        transport: "httpx.AsyncBaseTransport | None" = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        policy = ClaimPolicy(
+            issuer=checked_issuer(issuer),
+            audience=checked_audience(audience),
+            token_types=checked_token_types(token_types),
+            leeway=checked_leeway(leeway),
+            max_lifetime=checked_seconds(max_lifetime, "max_lifetime"),
+            audience_claim=audience_claim,
+            scope_claims=checked_paths(scope_claims, "scope_claims"),
+            role_claims=checked_paths(role_claims, "role_claims"),
+        )
+        remembered = RememberedTokens()
+        self.issuer = issuer
+        self._outbound = Outbound(transport=transport)
+        endpoints = provider_endpoints(issuer, metadata_url, insecure_hosts, endpoint_hosts)
+        source = Discovery(issuer, metadata_url, endpoints, self._outbound)
+        self._keys = FetchedKeys(source.load, remembered.clear, freshness or Freshness())
+        accepted = checked_algorithms(algorithms, secrets=False)
+        self._check = _TokenCheck(policy, accepted, remembered, self._keys, clock)
+
+    def __repr__(self) -> str:
+        return f"OIDCVerifier({self.issuer!r})"
+
+    async def verify(self, credentials: Credentials) -> Identity:
+        """Return whom the token names; see `Verifier.verify`."""
+        return await self._check.verify(credentials)
+
+    def start(self) -> None:
+        """Fetch the keys in the background."""
+        self._keys.start()
+
+    def problem(self) -> str | None:
+        """Say whether keys are missing."""
+        return None if self._keys.ready else "no keys of the identity provider yet"
+
+    async def aclose(self) -> None:
+        """End the background fetches and close the connections."""
+        self._keys.stop()
+        await self._outbound.aclose()

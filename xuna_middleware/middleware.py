@@ -1,0 +1,119 @@
+"""Wrap any ASGI app: serve the gate's routes beneath a prefix, and guard paths of the app's own."""
+
+from collections.abc import Iterable
+from functools import partial
+from typing import Final
+from urllib.parse import urlsplit
+
+from starlette.authentication import AuthCredentials
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from xuna_middleware.errors import ConfigurationError, GateError
+from xuna_middleware.gate import XunaGate
+from xuna_middleware.identity.credentials import Identity
+from xuna_middleware.lifespan import wrap_lifespan
+from xuna_middleware.paths import ProtectedPaths, is_plain, relative_path
+from xuna_middleware.responses import deny
+from xuna_middleware.routes import ISSUING
+
+_IDENTITY: Final = "xuna_middleware.identity"
+
+
+class XunaMiddleware:
+    """Put a gate in front of an ASGI app.
+
+    Args:
+        app: any ASGI application.
+        gate: the `XunaGate`.
+        prefix: beneath which the gate's routes are; everything beneath it is the gate's. With ""
+            only the issuing routes are, and the rest stays the app's.
+        protect: path prefixes of the app that only verified callers reach; there `request.user` is
+            the `Identity` and `request.auth.scopes` its scopes, so that Starlette's `requires()`
+            works. Whatever else passes untouched.
+
+    Does not check, on protected paths: rules, limits, cross-site requests. A true CORS preflight
+    (OPTIONS with Origin and Access-Control-Request-Method) goes to the app.
+
+    Raises:
+        ConfigurationError: prefix or protect is no plain path.
+    """
+
+    def __init__(
+        self, app: ASGIApp, gate: XunaGate, *, prefix: str = "/xuna", protect: Iterable[str] = ()
+    ) -> None:
+        self.app = app
+        self.gate = gate
+        self._prefix = _checked_prefix(prefix, gate.public_url)
+        self._beneath = self._prefix + "/"
+        self._protected = ProtectedPaths(protect)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve, guard or let pass, by the scope's path."""
+        if scope["type"] not in ("http", "websocket"):
+            await self._other(scope, receive, send)
+            return
+        path, root_path = scope["path"], scope.get("root_path", "")
+        relative = relative_path(path, root_path) if root_path else path
+        if self._is_the_gates(relative):
+            await self.gate(_beneath(scope, root_path, self._prefix, relative), receive, send)
+        elif self._protected.match(path, root_path) and not _is_preflight(scope):
+            await self._guard(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await wrap_lifespan(self.gate, self.app, scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    def _is_the_gates(self, relative: str) -> bool:
+        if not self._prefix:
+            return relative in ISSUING
+        return relative.startswith(self._beneath) or relative == self._prefix
+
+    async def _guard(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            identity = (await self.gate.authenticate(scope)).identity
+        except GateError as error:
+            await self.gate.with_cors(partial(deny, error))(scope, receive, send)
+            return
+        known = {
+            **scope,
+            "user": identity,
+            "auth": AuthCredentials(list(identity.scopes)),
+            _IDENTITY: identity,
+        }
+        await self.app(known, receive, send)
+
+
+def get_identity(scope: Scope) -> Identity | None:
+    """Return whom `XunaMiddleware` verified for this scope; None on paths it doesn't protect."""
+    identity: Identity | None = scope.get(_IDENTITY)
+    return identity
+
+
+def _beneath(scope: Scope, root_path: str, prefix: str, relative: str) -> Scope:
+    """Return the scope as a mount would: the prefix belongs to root_path, and path holds both."""
+    inner_root = root_path.rstrip("/") + prefix
+    path = inner_root + relative[len(prefix) :]
+    return {**scope, "root_path": inner_root, "path": path}
+
+
+def _is_preflight(scope: Scope) -> bool:
+    if scope["type"] != "http" or scope["method"] != "OPTIONS":
+        return False
+    names = {name for name, _ in scope["headers"]}
+    return b"origin" in names and b"access-control-request-method" in names
+
+
+def _checked_prefix(prefix: str, public_url: str | None) -> str:
+    if prefix and (not prefix.startswith("/") or prefix.endswith("/") or not is_plain(prefix)):
+        raise ConfigurationError(
+            f'prefix: {prefix!r} must start with a slash, end without one and be plain: "/xuna"'
+        )
+    if public_url is not None and not urlsplit(public_url).path.rstrip("/").endswith(prefix):
+        raise ConfigurationError(
+            f"public_url is where clients reach the gate, so it must end in the prefix {prefix!r}"
+        )
+    return prefix

@@ -1,0 +1,184 @@
+"""The story of one request, from a known caller to a pass. Knows nothing of ASGI's messages.
+
+check input → authorize → personalize → issue
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.requests import HTTPConnection
+
+from xuna_middleware.access.agents import Agent, authorize
+from xuna_middleware.access.grants import Grant, Transport
+from xuna_middleware.access.personalization import check_client, personalize
+from xuna_middleware.errors import (
+    AccessDeniedError,
+    ConfigurationError,
+    InvalidRequestError,
+    PlatformError,
+    UnavailableError,
+)
+from xuna_middleware.events import Event, EventName, Events
+from xuna_middleware.identity.credentials import Identity
+from xuna_middleware.platform.client import XunaPlatform
+from xuna_middleware.platform.credentials import ConversationToken, SignedUrl
+from xuna_middleware.platform.sessions import check_carriable
+
+logger = logging.getLogger("xuna_middleware")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """Hold what a known caller asks for. What the client sent is unchecked, and in no rendering.
+
+    `agent` is a configured name; None where the gate has only one. `overrides` are in the
+    platform's nested spelling.
+    """
+
+    identity: Identity
+    agent: str | None
+    transport: Transport
+    dynamic_variables: Any = field(default=None, repr=False)
+    overrides: Any = field(default=None, repr=False)
+    connection: HTTPConnection | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pipeline:
+    """Hold what the steps need, put together once."""
+
+    agents: Mapping[str, Agent]
+    platform: XunaPlatform
+    events: Events
+    clock: Callable[[], float] = time.time
+
+    def emit(self, name: EventName, identity: Identity, **about: Any) -> None:
+        """Tell the hooks what happened to whom."""
+        event = Event(
+            name=name,
+            time=self.clock(),
+            issuer=identity.issuer,
+            subject=identity.subject,
+            **about,
+        )
+        self.events.emit(event)
+
+
+async def issue(pipeline: Pipeline, order: Order) -> SignedUrl | ConversationToken:
+    """Decide, and get the pass from the platform.
+
+    Does not check: who calls (`order.identity` is believed), or from which site.
+
+    Raises:
+        GateError: one of the documented answers. Nothing was issued then.
+    """
+    agent = _chosen(pipeline.agents, order.agent)
+    _check_transport(agent, order.transport)
+    client = check_client(agent, order.dynamic_variables, order.overrides)
+    rule = await authorize(agent, order.identity, order.connection)
+    about = {"agent": agent.name, "transport": order.transport}
+    pipeline.emit("authorized", order.identity, rule=rule, **about)
+    grant = Grant(
+        identity=order.identity,
+        agent=agent.name,
+        agent_id=agent.id,
+        transport=order.transport,
+        personalization=await personalize(agent, order.identity, order.connection, client),
+        rule=rule,
+    )
+    issued = await _issued(pipeline, grant)
+    pipeline.emit(
+        "issued",
+        order.identity,
+        rule=rule,
+        conversation_id=issued.conversation_id,
+        variables=tuple(grant.personalization.dynamic_variables),
+        overrides=tuple(grant.personalization.overrides),
+        **about,
+    )
+    return issued
+
+
+async def usable_agents(
+    pipeline: Pipeline, identity: Identity, connection: HTTPConnection
+) -> list[Agent]:
+    """Return the agents whose rule says yes to this caller. Issues nothing."""
+    usable = []
+    for agent in pipeline.agents.values():
+        try:
+            await authorize(agent, identity, connection)
+        except AccessDeniedError:
+            continue
+        usable.append(agent)
+    return usable
+
+
+def check_personalization(pipeline: Pipeline) -> None:
+    """Refuse agents that would have a client carry what it must not; say what it could change.
+
+    Raises:
+        ConfigurationError: a prompt, a model or a secret would have to go through the client.
+    """
+    for agent in pipeline.agents.values():
+        carried = [each for each in agent.transports if pipeline.platform.client_carries(each)]
+        check_carriable(
+            agent.name,
+            transports=carried,
+            dynamic_variables=agent.variable_names,
+            overrides=agent.override_paths,
+        )
+        if carried and (agent.variable_names or agent.override_paths):
+            logger.warning(
+                "agent %r: over %s the client carries its variables and overrides, and can change "
+                "them; what must not be forged belongs to the other transports",
+                agent.name,
+                " and ".join(carried),
+            )
+
+
+def _chosen(agents: Mapping[str, Agent], name: str | None) -> Agent:
+    if name is None:
+        if len(agents) != 1:
+            raise InvalidRequestError(
+                "Name the agent.", code="agent_missing", cause="agent: several, and none named"
+            )
+        return next(iter(agents.values()))
+    agent = agents.get(name)
+    if agent is None:
+        raise InvalidRequestError(
+            "There is no such agent.",
+            status_code=404,
+            code="unknown_agent",
+            cause="agent: the request names none that is configured",
+        )
+    return agent
+
+
+def _check_transport(agent: Agent, transport: Transport) -> None:
+    if transport not in agent.transports:
+        raise AccessDeniedError(
+            "This agent does not take this transport.",
+            code="transport_not_open",
+            cause=f"transport: agent {agent.name!r} is not open to {transport}",
+        )
+
+
+async def _issued(pipeline: Pipeline, grant: Grant) -> SignedUrl | ConversationToken:
+    try:
+        return await pipeline.platform.issue(grant)
+    except ConfigurationError as error:
+        logger.error("nothing can be issued: %s", error)
+        raise UnavailableError(cause=f"configuration: {error}") from None
+    except PlatformError as error:
+        if error.code == "personalization_unsupported":
+            pipeline.emit(
+                "personalization_unsupported",
+                grant.identity,
+                agent=grant.agent,
+                transport=grant.transport,
+                cause=error.cause,
+            )
+        raise

@@ -1,0 +1,1 @@
+"""The platform step: exchange a grant for a credential of XUNA AI's."""

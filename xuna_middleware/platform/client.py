@@ -1,0 +1,256 @@
+"""XunaPlatform: exchange a grant for a signed URL or a conversation token."""
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from xuna_middleware._http import Outbound, OutboundError, Reply
+from xuna_middleware.access.grants import Grant, Transport
+from xuna_middleware.errors import ConfigurationError, UnavailableError
+from xuna_middleware.platform import addresses, answers, attempts, questions, refusals, sessions
+from xuna_middleware.platform.credentials import ConversationToken, SignedUrl
+from xuna_middleware.platform.questions import Question, Way
+from xuna_middleware.platform.secrets import ApiKey
+
+if TYPE_CHECKING:
+    import httpx
+
+_KEY_VARIABLE: Final = "XUNA_AI_API_KEY"
+_BASE_VARIABLE: Final = "XUNA_AI_BASE_URL"
+_BASE_URL: Final = "https://api.xuna.ai"
+
+#: In seconds: to connect, and for everything from the first attempt to the last byte.
+_CONNECT: Final = 2.0
+_TOTAL: Final = 10.0
+_MAX_BYTES: Final = 64 * 1024
+
+
+class XunaPlatform:
+    """Issue XUNA AI credentials over one long-lived client, from any event loop.
+
+    One call takes at most 10 s (2 s to connect), a second attempt included, which follows a failed
+    connection, a 502, 503 or 504; after the time that Retry-After names, if that fits. Redirects
+    are not followed. The API key travels in the header `xi-api-key` and is shown nowhere.
+
+    Args:
+        api_key: None reads `XUNA_AI_API_KEY` when `check()` or the first `issue()` needs it.
+        base_url: None reads `XUNA_AI_BASE_URL` in the same way, else it is https://api.xuna.ai.
+            https, or http for loopback.
+        transport: an `httpx.AsyncBaseTransport` instead of the network; `aclose()` closes it.
+        personalization: how dynamic variables and overrides get to the platform when a conversation
+            token is made. XUNA AI documents that they do, but not how:
+
+            - `"body"`, the default: a POST with a JSON body. Should the platform take only the GET
+              that is documented, the answer is a 502 `personalization_unsupported`, whose cause
+              names the other two; none of them is tried by itself.
+            - `"query"`: JSON-encoded parameters of the GET. They are in the address, so proxies and
+              the platform may log them.
+            - `"client"`: handed to the client in `session`, for `startSession`. The client can
+              read and change them.
+
+            With a signed URL they always travel in `session`: no server can attach them there.
+        livekit_url: the platform's LiveKit server, wss (ws for loopback), handed out beside every
+            token as `session["livekitUrl"]`. XUNA AI documents none, and without it a client made
+            for the ElevenLabs API goes to that one's host.
+        signed_url_hosts: hosts besides that of `base_url` to which a signed URL may lead.
+        include_conversation_id: ask for the conversation's id with a signed URL. A parameter of the
+            ElevenLabs API, on which XUNA AI is silent, as are the next two; left out by default.
+        branch_id, environment: parameters of the ElevenLabs API for both credentials, always in the
+            query.
+        start_within: seconds in which a conversation must start with a signed URL, for
+            `SignedUrl.start_by`, counted from the request. 15 minutes is the ElevenLabs API's
+            figure; XUNA AI says only that the URL expires quickly. None leaves `start_by` out.
+        clock: seconds since the epoch.
+
+    Checks: the status and size of an answer, that it is a strict JSON object, that a signed URL is
+    wss (ws where `base_url` is loopback) without userinfo and leads to a known host, that a token
+    is printable ASCII.
+    Does not check: what is signed in either, and whether the platform applied the personalization.
+
+    Raises:
+        ConfigurationError: an option is not as described; the text says how to write it.
+    """
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        *,
+        base_url: str | None = None,
+        transport: "httpx.AsyncBaseTransport | None" = None,
+        personalization: Way = "body",
+        livekit_url: str | None = None,
+        signed_url_hosts: Iterable[str] = (),
+        include_conversation_id: bool = False,
+        branch_id: str | None = None,
+        environment: str | None = None,
+        start_within: float | None = 900.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._key = None if api_key is None else ApiKey(api_key)
+        del api_key  # so that no traceback through here can show it
+        if self._key is not None:
+            self._key.check("api_key")
+        self._base = None if base_url is None else addresses.base_url(base_url, "base_url")
+        self._livekit_url = None if livekit_url is None else addresses.livekit_url(livekit_url)
+        self._hosts = addresses.host_names(signed_url_hosts)
+        self._way: Way = _way(personalization)
+        self._start_within = _duration(start_within)
+        self._token_options = _options(branch_id=branch_id, environment=environment)
+        self._url_options = {
+            **self._token_options,
+            **({"include_conversation_id": "true"} if include_conversation_id else {}),
+        }
+        self._clock = clock
+        self._outbound = Outbound(transport=transport)
+        self._found: tuple[ApiKey, addresses.BaseUrl] | None = None
+
+    def check(self) -> None:
+        """Find the key and the base URL, in the environment where none were given.
+
+        Raises:
+            ConfigurationError: there is no key, or one of the two variables is not usable.
+        """
+        self._settings()
+
+    def client_carries(self, transport: Transport) -> bool:
+        """Tell whether personalization travels through the client, which can read and change it."""
+        return transport == "websocket" or self._way == "client"
+
+    async def issue(self, grant: Grant) -> SignedUrl | ConversationToken:
+        """Return a fresh credential for this grant. It is never cached or shared.
+
+        Raises:
+            PlatformError: 502 or 504, XUNA AI gave none; `cause` says why.
+            UnavailableError: XUNA AI is busy (429), or the client would have to carry what no
+                client may.
+            ConfigurationError: there is no API key.
+        """
+        session = self._session(grant)
+        if grant.transport == "websocket":
+            return await self._signed_url(grant, session)
+        return await self._token(grant, session)
+
+    async def aclose(self) -> None:
+        """Close the running event loop's connections and forget what the environment said."""
+        self._found = None
+        await self._outbound.aclose()
+
+    async def _signed_url(self, grant: Grant, session: Mapping[str, Any] | None) -> SignedUrl:
+        question = questions.ask_signed_url(grant.agent_id, self._url_options)
+        asked_at = self._clock()
+        _, base = self._settings()
+        check = partial(addresses.flaw_in_signed_url, base=base, further_hosts=self._hosts)
+        answer = await self._ask(question, "signed_url", check)
+        return SignedUrl(
+            url=answer.credential,
+            agent=grant.agent,
+            conversation_id=answer.conversation_id,
+            start_by=None if self._start_within is None else asked_at + self._start_within,
+            session=session,
+        )
+
+    async def _token(self, grant: Grant, session: Mapping[str, Any] | None) -> ConversationToken:
+        question = questions.ask_token(
+            grant.agent_id, self._token_options, grant.personalization, self._way
+        )
+        answer = await self._ask(question, "token", answers.flaw_in_token)
+        return ConversationToken(
+            token=answer.credential,
+            agent=grant.agent,
+            conversation_id=answer.conversation_id,
+            session=session,
+        )
+
+    async def _ask(self, question: Question, member: str, check: answers.Check) -> answers.Answer:
+        outcome = await attempts.send(
+            partial(self._once, question), seconds=_TOTAL, clock=self._clock
+        )
+        if isinstance(outcome, OutboundError):
+            raise refusals.no_answer(outcome)
+        refused = refusals.refusal(outcome, question, self._clock())
+        if refused is not None:
+            raise refused
+        answer = answers.read_answer(outcome.status, outcome.body, member, check)
+        if isinstance(answer, answers.Flaw):
+            raise refusals.nonsense(answer.reason)
+        return answer
+
+    async def _once(self, question: Question, seconds: float) -> Reply:
+        key, base = self._settings()
+        return await self._outbound.request(
+            question.method,
+            base.address + question.path,
+            headers={"xi-api-key": key, "Accept": "application/json"},
+            params=question.params,
+            json=question.json,
+            max_bytes=_MAX_BYTES,
+            timeout=seconds,
+            connect_timeout=_CONNECT,
+        )
+
+    def _session(self, grant: Grant) -> dict[str, Any] | None:
+        """Return what the client has to carry, in its spelling; None if nothing."""
+        session: dict[str, Any] = {}
+        if self.client_carries(grant.transport):
+            personal = grant.personalization
+            _check_carried(grant.agent, personal.dynamic_variables, personal.overrides)
+            session = sessions.for_client(personal)
+        if grant.transport == "webrtc" and self._livekit_url is not None:
+            session["livekitUrl"] = self._livekit_url
+        return session or None
+
+    def _settings(self) -> tuple[ApiKey, addresses.BaseUrl]:
+        # Kept once found, so that a process may drop its key from the environment after the start.
+        if self._found is None:
+            self._found = (self._key or _key_from_environment(), self._base or _base_url())
+        return self._found
+
+
+def _key_from_environment() -> ApiKey:
+    if not os.environ.get(_KEY_VARIABLE):
+        raise ConfigurationError(
+            f"no API key: set the environment variable {_KEY_VARIABLE}, or pass XunaPlatform(…)"
+        )
+    key = ApiKey(os.environ[_KEY_VARIABLE])
+    key.check(_KEY_VARIABLE)
+    return key
+
+
+def _base_url() -> addresses.BaseUrl:
+    address = os.environ.get(_BASE_VARIABLE)
+    return addresses.base_url(address or _BASE_URL, _BASE_VARIABLE)
+
+
+def _check_carried(agent: str, variables: Iterable[str], overrides: Iterable[str]) -> None:
+    names = sessions.not_for_clients(variables, overrides)
+    if names:
+        raise UnavailableError(
+            cause=f'relay: agent "{agent}": {", ".join(names)}: the client would have to carry '
+            "this, which may not or cannot; the relay, or a token with "
+            'XunaPlatform(personalization="body"), attaches it on the server\'s side'
+        )
+
+
+def _way(value: Way) -> Way:
+    if value not in questions.WAYS:
+        raise ConfigurationError('personalization: "body", "query" or "client"')
+    return value
+
+
+def _duration(seconds: object) -> float | None:
+    if seconds is None or (isinstance(seconds, int | float) and 0 < seconds < math.inf):
+        return seconds
+    raise ConfigurationError("start_within: a positive number of seconds, or None")
+
+
+def _options(**values: object) -> dict[str, str]:
+    options: dict[str, str] = {}
+    for name, value in values.items():
+        if isinstance(value, str) and value:
+            options[name] = value
+        elif value is not None:
+            raise ConfigurationError(f"{name}: a text that is not empty, or None")
+    return options

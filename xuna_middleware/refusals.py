@@ -1,0 +1,84 @@
+"""Tell the operator why somebody was refused: one log line and one event, with a reference.
+
+The answer carries the reference in `Xuna-Gate-Ref` and nothing else of this. At most one line a
+second for each cause, so that a flood of bad requests can't become a flood of log lines; the next
+line says how many were left out.
+"""
+
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from typing import Final
+
+from xuna_middleware.errors import GateError
+from xuna_middleware.events import Event, Events
+from xuna_middleware.identity.credentials import Identity
+
+logger = logging.getLogger("xuna_middleware")
+
+REFERENCE_HEADER: Final = "Xuna-Gate-Ref"
+_SECONDS_BETWEEN: Final = 1.0
+_MOST_CAUSES: Final = 256
+
+
+class Refusals:
+    """Note refusals. Each error is noted once, however many hands it goes through."""
+
+    def __init__(self, events: Events, *, clock: Callable[[], float] = time.time) -> None:
+        self._events = events
+        self._clock = clock
+        self._quiet: dict[str, _Quiet] = {}
+
+    def note(
+        self,
+        error: GateError,
+        *,
+        identity: Identity | None = None,
+        agent: str | None = None,
+        transport: str | None = None,
+    ) -> GateError:
+        """Log and emit a refusal; return the error with its reference in the headers."""
+        if REFERENCE_HEADER in (error.headers or {}):
+            return error
+        reference = secrets.token_hex(6)
+        error.headers = {**(error.headers or {}), REFERENCE_HEADER: reference}
+        self._log(error, reference)
+        self._events.emit(
+            Event(
+                name="refused",
+                time=self._clock(),
+                issuer=identity.issuer if identity else None,
+                subject=identity.subject if identity else None,
+                agent=agent,
+                transport=transport,
+                code=error.code,
+                status=error.status_code,
+                cause=error.cause,
+                reference=reference,
+            )
+        )
+        return error
+
+    def _log(self, error: GateError, reference: str) -> None:
+        cause = error.cause.partition(":")[0]
+        quiet = self._quiet.get(cause)
+        now = self._clock()
+        if quiet is not None and 0 <= now - quiet.since < _SECONDS_BETWEEN:
+            quiet.left_out += 1
+            return
+        left_out = f" ({quiet.left_out} more since the last)" if quiet and quiet.left_out else ""
+        logger.warning("refused %s %s: %s%s", error.status_code, reference, error.cause, left_out)
+        if len(self._quiet) >= _MOST_CAUSES:
+            self._quiet.clear()
+        self._quiet[cause] = _Quiet(now)
+
+
+class _Quiet:
+    """Count what is left out of the log since a line was written."""
+
+    __slots__ = ("left_out", "since")
+
+    def __init__(self, since: float) -> None:
+        self.since = since
+        self.left_out = 0

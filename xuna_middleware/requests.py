@@ -1,0 +1,127 @@
+"""Read what a client may say to the issuing routes: a query with `agent`, or a small JSON body."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope
+
+from xuna_middleware._json import StrictJSONError, strict_object
+from xuna_middleware.errors import InvalidRequestError
+
+MAX_BODY: Final = 64 * 1024
+BODY_SECONDS: Final = 10.0
+_MEMBERS: Final = frozenset({"agent", "dynamic_variables", "overrides"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """Hold what was asked for, unchecked; in no rendering."""
+
+    agent: str | None = field(default=None, repr=False)
+    dynamic_variables: Any = field(default=None, repr=False)
+    overrides: Any = field(default=None, repr=False)
+
+
+async def read_request(scope: Scope, receive: Receive) -> Asked:
+    """Read query and, for POST, body.
+
+    Raises:
+        InvalidRequestError: 400, 413 or 415, in fixed words.
+        ClientDisconnect: nobody is there to answer.
+    """
+    named = _agent_in_query(scope["query_string"])
+    if scope["method"] != "POST":
+        return Asked(agent=named)
+    asked = _asked(await _read_json(scope, receive))
+    if named is None:
+        return asked
+    if asked.agent is not None:
+        raise _bad("agent: named in the query and in the body")
+    return Asked(agent=named, dynamic_variables=asked.dynamic_variables, overrides=asked.overrides)
+
+
+def _agent_in_query(query: bytes) -> str | None:
+    try:
+        pairs = parse_qsl(
+            query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=64
+        )
+    except ValueError:
+        raise _bad("query: not decodable, or too many fields") from None
+    names = [value for name, value in pairs if name == "agent"]
+    if len(names) > 1:
+        raise _bad("agent: repeated in the query")
+    return names[0] if names else None
+
+
+def _asked(body: dict[str, Any]) -> Asked:
+    if not _MEMBERS.issuperset(body):
+        raise _bad("body: unknown members")
+    if not isinstance(body.get("agent"), str | None):
+        raise _bad("agent: not a string")
+    return Asked(**body)
+
+
+async def _read_json(scope: Scope, receive: Receive) -> dict[str, Any]:
+    headers = Headers(scope=scope)
+    _check_encoding(headers)
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            raw = await _read_body(headers, receive)
+    except TimeoutError:
+        raise _bad("body: came too slowly") from None
+    if not raw:
+        return {}
+    _check_type(headers)
+    try:
+        return strict_object(raw)
+    except StrictJSONError:
+        raise _bad("body: not a strict JSON object") from None
+
+
+async def _read_body(headers: Headers, receive: Receive) -> bytes:
+    declared = headers.get("content-length", "0")
+    if not declared.isdecimal() or not declared.isascii():
+        raise _bad("body: malformed Content-Length")
+    if len(declared) > 9 or int(declared) > MAX_BODY:
+        raise _too_large()
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise ClientDisconnect
+        body += message.get("body", b"")
+        if len(body) > MAX_BODY:
+            raise _too_large()
+        if not message.get("more_body", False):
+            return bytes(body)
+
+
+def _check_type(headers: Headers) -> None:
+    media_types = headers.getlist("content-type")
+    if len(media_types) != 1 or media_types[0].split(";")[0].strip().lower() != "application/json":
+        raise _unsupported("The body must be application/json.")
+
+
+def _check_encoding(headers: Headers) -> None:
+    if headers.get("content-encoding", "identity").lower() != "identity":
+        raise _unsupported("The body must not be compressed.")
+
+
+def _bad(cause: str) -> InvalidRequestError:
+    return InvalidRequestError(cause=cause)
+
+
+def _too_large() -> InvalidRequestError:
+    return InvalidRequestError(
+        "The body is too large.", status_code=413, code="content_too_large", cause="body: too large"
+    )
+
+
+def _unsupported(detail: str) -> InvalidRequestError:
+    return InvalidRequestError(
+        detail, status_code=415, code="unsupported_media_type", cause="body: media type"
+    )

@@ -1,0 +1,130 @@
+"""The HTTP and WebSocket face: which address does what, and what it answers.
+
+| route | methods |
+|---|---|
+| `/get-signed-url`, `/conversation-token` | GET, POST |
+| `/agents` | GET |
+| `/readyz` | GET |
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Final, NamedTuple, TypeAlias
+
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect, HTTPConnection
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from xuna_middleware.access.grants import Transport
+from xuna_middleware.crosssite import Origins
+from xuna_middleware.errors import GateError, InvalidRequestError
+from xuna_middleware.identity.authentication import Caller
+from xuna_middleware.identity.credentials import Identity
+from xuna_middleware.pipeline import Order, Pipeline, usable_agents
+from xuna_middleware.platform.credentials import ConversationToken, SignedUrl
+from xuna_middleware.refusals import Refusals
+from xuna_middleware.requests import read_request
+from xuna_middleware.responses import answer, deny
+
+#: The routes that hand out passes; these are what a gate without a prefix claims.
+ISSUING: Final[Mapping[str, Transport]] = {
+    "/get-signed-url": "websocket",
+    "/conversation-token": "webrtc",
+}
+
+Authenticate: TypeAlias = Callable[[Scope], Awaitable[Caller]]
+Issue: TypeAlias = Callable[[Order], Awaitable[SignedUrl | ConversationToken]]
+
+
+class _Route(NamedTuple):
+    methods: tuple[str, ...]
+    serve: Callable[[Scope, Receive], Awaitable[Response]]
+
+
+class Routes:
+    """Serve the gate's own routes. Paths are relative to the prefix or mount."""
+
+    def __init__(
+        self,
+        *,
+        authenticate: Authenticate,
+        issue: Issue,
+        pipeline: Callable[[], Pipeline],
+        missing: Callable[[], list[str]],
+        origins: Origins,
+        refusals: Refusals,
+    ) -> None:
+        self._authenticate = authenticate
+        self._issue = issue
+        self._pipeline = pipeline
+        self._missing = missing
+        self._origins = origins
+        self._refusals = refusals
+        self._routes = {
+            **{
+                path: _Route(("GET", "POST"), partial(self._hand_out, transport))
+                for path, transport in ISSUING.items()
+            },
+            "/agents": _Route(("GET",), self._agents),
+            "/readyz": _Route(("GET",), self._readyz),
+        }
+
+    async def serve(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, whatever happens, with exactly one response."""
+        try:
+            response = await self._find(path, scope).serve(scope, receive)
+        except GateError as error:
+            await deny(self._refusals.note(error), scope, receive, send)
+        except ClientDisconnect:
+            return
+        else:
+            await response(scope, receive, send)
+
+    def _find(self, path: str, scope: Scope) -> _Route:
+        route = self._routes.get(path.removesuffix("/"))
+        if route is None or scope["type"] == "websocket":
+            raise InvalidRequestError(
+                "There is nothing here.", status_code=404, code="not_found", cause="path: no route"
+            )
+        if scope["method"] not in route.methods:
+            raise InvalidRequestError(
+                "This method is not served here.",
+                status_code=405,
+                code="method_not_allowed",
+                cause="method: not served",
+                headers={"Allow": ", ".join(route.methods)},
+            )
+        return route
+
+    async def _hand_out(self, transport: Transport, scope: Scope, receive: Receive) -> Response:
+        identity = await self._caller(scope)
+        asked = await read_request(scope, receive)
+        order = Order(
+            identity=identity,
+            agent=asked.agent,
+            transport=transport,
+            dynamic_variables=asked.dynamic_variables,
+            overrides=asked.overrides,
+            connection=HTTPConnection(scope),
+        )
+        return answer((await self._issue(order)).to_dict())
+
+    async def _agents(self, scope: Scope, receive: Receive) -> Response:
+        identity = await self._caller(scope)
+        agents = await usable_agents(self._pipeline(), identity, HTTPConnection(scope))
+        return answer(
+            {"agents": [{"name": a.name, "transports": list(a.transports)} for a in agents]}
+        )
+
+    async def _readyz(self, scope: Scope, receive: Receive) -> Response:
+        missing = self._missing()
+        status = 503 if missing else 200
+        return answer({"ready": not missing, "missing": missing}, status=status)
+
+    async def _caller(self, scope: Scope) -> Identity:
+        """Return who calls; what browsers send by themselves must not come from elsewhere."""
+        caller = await self._authenticate(scope)
+        if caller.ambient:
+            self._origins.check(Headers(scope=scope))
+        return caller.identity
