@@ -22,7 +22,7 @@ def strict_object(raw: bytes) -> dict[str, Any]:
         StrictJSONError: for everything else, whatever the parser raised.
     """
     try:
-        value = _decode(raw.decode("utf-8"))
+        value = _read(raw.decode("utf-8"))
         if b"\\u" in raw:
             _refuse_odd_escapes(raw, value)
     except (ValueError, RecursionError):
@@ -50,9 +50,17 @@ def _finite(text: str) -> float:
     return number
 
 
-_decode: Final = json.JSONDecoder(
+_decoder: Final = json.JSONDecoder(
     object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite
-).decode
+)
+
+
+def _read(text: str) -> Any:
+    if text[:1] == "{":
+        value, end = _decoder.raw_decode(text)
+        if end == len(text):
+            return value
+    return _decoder.decode(text)  # the same with white space around it, at some cost
 
 
 def _refuse_odd_escapes(raw: bytes, value: Any) -> None:

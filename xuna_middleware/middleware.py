@@ -5,7 +5,6 @@ from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
 
-from starlette.authentication import AuthCredentials
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from xuna_middleware.errors import ConfigurationError, GateError
@@ -44,7 +43,8 @@ class XunaMiddleware:
         self.app = app
         self.gate = gate
         self._prefix = _checked_prefix(prefix, gate.public_url)
-        self._beneath = self._prefix + "/"
+        self._exactly = frozenset({prefix}) if prefix else frozenset(ISSUING)
+        self._beneath = (prefix + "/",) if prefix else ()
         self._protected = ProtectedPaths(protect)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -54,7 +54,7 @@ class XunaMiddleware:
             return
         path, root_path = scope["path"], scope.get("root_path", "")
         relative = relative_path(path, root_path) if root_path else path
-        if self._is_the_gates(relative):
+        if relative.startswith(self._beneath) or relative in self._exactly:
             await self.gate(_beneath(scope, root_path, self._prefix, relative), receive, send)
         elif self._protected.match(path, root_path) and not _is_preflight(scope):
             await self._guard(scope, receive, send)
@@ -67,23 +67,13 @@ class XunaMiddleware:
         else:
             await self.app(scope, receive, send)
 
-    def _is_the_gates(self, relative: str) -> bool:
-        if not self._prefix:
-            return relative in ISSUING
-        return relative.startswith(self._beneath) or relative == self._prefix
-
     async def _guard(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             identity = (await self.gate.authenticate(scope)).identity
         except GateError as error:
             await self.gate.with_cors(partial(deny, error))(scope, receive, send)
             return
-        known = {
-            **scope,
-            "user": identity,
-            "auth": AuthCredentials(list(identity.scopes)),
-            _IDENTITY: identity,
-        }
+        known = {**scope, "user": identity, "auth": identity, _IDENTITY: identity}
         await self.app(known, receive, send)
 
 

@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 from xuna_middleware.errors import ConfigurationError
 
-_ODD: Final = re.compile(r"[^A-Za-z0-9_/.~-]|//|/\.")
+_ODD: Final = re.compile(r"[^A-Za-z0-9_/.~-]")
 _PARAMETERS: Final = re.compile(r";[^/]*")
 _SLASHES: Final = re.compile(r"[/\\]+")
 _MOST_DECODINGS: Final = 3
@@ -33,7 +33,7 @@ def relative_path(path: str, root_path: str) -> str:
 
 def is_plain(path: str) -> bool:
     """Tell whether a path has one reading only."""
-    return _ODD.search(path) is None
+    return _ODD.search(path) is None and "//" not in path and "/." not in path
 
 
 class ProtectedPaths:

@@ -130,7 +130,7 @@ def check_personalization(pipeline: Pipeline) -> None:
             dynamic_variables=agent.variable_names,
             overrides=agent.override_paths,
         )
-        if carried and (agent.variable_names or agent.override_paths):
+        if carried and (agent.dynamic_variables or agent.overrides):
             logger.warning(
                 "agent %r: over %s the client carries its variables and overrides, and can change "
                 "them; what must not be forged belongs to the other transports",

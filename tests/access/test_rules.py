@@ -99,6 +99,7 @@ async def test_admitting_rules_say_their_name(rule: Any, name: str) -> None:
     [
         (require_scopes("a", "openid"), "insufficient_scope", "scope: lacks a; the caller has "),
         (require_roles("agent"), "insufficient_role", "role: lacks agent; the caller has 'admin'"),
+        (require_roles("admin", "agent"), "insufficient_role", "role: lacks agent; the caller has"),
         (require_claims(plan="Pro"), "claim_mismatch", "claim: plan is not what the rule requires"),
         (require_claims(plan="pr"), "claim_mismatch", "claim: plan is not"),
         (require_claims(staff=1), "claim_mismatch", "claim: staff is not"),

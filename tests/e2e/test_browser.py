@@ -82,7 +82,8 @@ async def test_a_conversation_from_the_sign_in_to_the_hang_up(
     token = oidc_provider.code_pkce("RS256", "voice", user="ada")
 
     async with opened(platform, oidc_provider, browser_client, chromium) as page:
-        pass_given = await page.evaluate("token => talk(token)", token)
+        given = await page.evaluate("token => talk(token)", token)
+        assert given["status"] == 200
         greeting = await page.evaluate("answer(1)")
         first = await page.evaluate("say('The printer is on fire')")
         second = await page.evaluate("say('Now it is not')")
@@ -93,7 +94,7 @@ async def test_a_conversation_from_the_sign_in_to_the_hang_up(
     assert "Now it is not" in second
     assert seen["statuses"] == ["connecting", "connected", "disconnecting", "disconnected"]
     assert (seen["ended"], seen["errors"]) == ("user", [])
-    assert_recorded(platform, pass_given["id"], [greeting, first, second])
+    assert_recorded(platform, given["id"], [greeting, first, second])
 
 
 def assert_recorded(platform: SandboxPlatform, conversation_id: str, said: list[Any]) -> None:

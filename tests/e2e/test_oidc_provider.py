@@ -80,7 +80,8 @@ async def test_one_verifier_takes_every_algorithm_it_was_given(oidc_provider: Pr
         OIDCVerifier(oidc_provider.issuer, audience=AUDIENCE, algorithms=ALGORITHMS)
     ) as verifier:
         for token in tokens:
-            assert await verifier.verify(Credentials(scheme="bearer", token=token))
+            identity = await verifier.verify(Credentials(scheme="bearer", token=token))
+            assert identity.subject == "service"
 
 
 async def test_an_id_token_is_no_access_token(oidc_provider: Provider) -> None:

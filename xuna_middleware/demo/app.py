@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from xuna_middleware import get_identity
 from xuna_middleware.demo.feed import Feed, stream
-from xuna_middleware.demo.scene import TALK_SCOPE
+from xuna_middleware.sandbox import VOICE_SCOPE
 
 PAGE = Path(__file__).parent / "page"
 
@@ -64,13 +64,13 @@ async def me(request: Request) -> Response:
         {
             "name": identity.claims.get("name", identity.subject),
             "plan": identity.claims.get("plan", "no"),
-            "may_talk": TALK_SCOPE in identity.scopes,
+            "may_talk": VOICE_SCOPE in identity.scopes,
         }
     )
 
 
 class PageHeaders:
-    """Put strict headers on every answer: nothing from elsewhere, no frames, no address passed on."""
+    """Put strict headers on every answer: nothing foreign, no frames, no address passed on."""
 
     def __init__(self, app: ASGIApp, *, connect: list[str]) -> None:
         self.app = app

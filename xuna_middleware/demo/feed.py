@@ -45,8 +45,12 @@ class Feed:
         self._closed = True
         self._wake()
 
-    def events(self) -> tuple[Event, ...]:
+    def entries(self) -> tuple[Entry, ...]:
         """Return what is remembered, oldest first."""
+        return tuple(self._entries)
+
+    def events(self) -> tuple[Event, ...]:
+        """Return the events that are remembered, oldest first."""
         return tuple(entry.event for entry in self._entries)
 
     async def watch(self, last: int = 0, *, pulse: float = 15) -> AsyncIterator[Entry | None]:

@@ -9,11 +9,11 @@ around them is ours, since every lenient reading is a second opinion that an att
 - A key verifies only with algorithms that its type, curve, `alg`, `use` and `key_ops` allow.
 """
 
-import re
+import string
 from binascii import a2b_base64
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
 
 from joserfc.jwk import ECKey, Key, OctKey, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry
@@ -40,32 +40,37 @@ _FORBIDDEN_HEADERS: Final = frozenset(
     {"jwk", "jku", "x5u", "x5c", "crit", "b64", "zip", "cty", "enc", "epk"}
 )
 _VERIFY: Final = {name: JWSRegistry.algorithms[name].verify for name in (*ASYMMETRIC, *SYMMETRIC)}
-_COMPACT: Final = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]*)\.([A-Za-z0-9_-]+)")
-_BASE64URL: Final = re.compile(r"[A-Za-z0-9_-]+")
-_TO_STANDARD: Final = str.maketrans("-_", "+/")
-#: The letters a segment may end in, by its length modulo 4, when no unused bit is set.
-_LAST: Final = {
-    0: frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"),
-    1: frozenset[str](),
-    2: frozenset("AQgw"),
-    3: frozenset("AEIMQUYcgkosw048"),
-}
+_ALPHABET: Final = (string.ascii_letters + string.digits + "-_").encode()
+_TO_STANDARD: Final = bytes.maketrans(b"-_", b"+/")
+#: What a segment may end in, by its length modulo 4, when no unused bit is set.
+_LAST: Final = (_ALPHABET, b"", b"AQgw", b"AEIMQUYcgkosw048")
 
 
 class JOSEError(ValueError):
     """Say why a token or a key is refused, in fixed words that hold nothing of it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompactToken:
+class Header(NamedTuple):
+    """Hold what matters of a token's header. `typ` is as sent, "" where there is none."""
+
+    algorithm: str
+    kid: str | None
+    typ: str
+
+    def __repr__(self) -> str:
+        return "Header(…)"
+
+
+class CompactToken(NamedTuple):
     """Hold a token's parts, read but not verified. No rendering shows them."""
 
-    header: Mapping[str, Any] = field(repr=False)
-    algorithm: str
-    kid: str | None = field(repr=False)
-    payload: bytes = field(repr=False)
-    signing_input: bytes = field(repr=False)
-    signature: bytes = field(repr=False)
+    header: Header
+    payload: bytes
+    signing_input: bytes
+    signature: bytes
+
+    def __repr__(self) -> str:
+        return "CompactToken(…)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,10 +84,11 @@ class VerificationKey:
 
     def verify(self, token: CompactToken) -> bool:
         """Tell whether the token's signature is this key's. Never raises."""
-        if token.algorithm not in self.algorithms:
+        algorithm = token.header.algorithm
+        if algorithm not in self.algorithms:
             return False
         try:
-            return _VERIFY[token.algorithm](token.signing_input, token.signature, self.key)
+            return _VERIFY[algorithm](token.signing_input, token.signature, self.key)
         except Exception:
             return False
 
@@ -93,20 +99,17 @@ def read_compact(token: str) -> CompactToken:
     Raises:
         JOSEError: where the token is not exactly what the top of this file describes.
     """
-    if len(token) > MAX_TOKEN_LENGTH:
-        raise JOSEError("too long")
-    segments = _COMPACT.fullmatch(token)
-    if segments is None:
+    if len(token) > MAX_TOKEN_LENGTH or not token.isascii():
+        raise JOSEError("too long, or not ASCII")
+    raw = token.encode("ascii")
+    if raw.translate(None, _ALPHABET) != b"..":
         raise JOSEError("not a compact JWS")
-    header_segment, payload_segment, signature_segment = segments.groups()
-    header = _read_header(header_segment)
+    header, payload, signature = raw.split(b".")
     return CompactToken(
-        header=header,
-        algorithm=header["alg"],
-        kid=header.get("kid"),
-        payload=decode_base64url(payload_segment),
-        signing_input=token[: segments.end(2)].encode("ascii"),
-        signature=decode_base64url(signature_segment),
+        header=_read_header(header),
+        payload=decode_base64url(payload),
+        signing_input=raw[: len(header) + 1 + len(payload)],
+        signature=decode_base64url(signature),
     )
 
 
@@ -118,22 +121,23 @@ def read_object(raw: bytes) -> dict[str, Any]:
         raise JOSEError("not a strict JSON object") from None
 
 
-def decode_base64url(segment: str) -> bytes:
+def decode_base64url(segment: bytes) -> bytes:
     """Decode an alphabet-checked base64url segment (RFC 7515 section 2) that has one spelling."""
     if segment and segment[-1] not in _LAST[len(segment) % 4]:
         raise JOSEError("not canonical base64url")
-    return a2b_base64(segment.translate(_TO_STANDARD) + "==")
+    return a2b_base64(segment.translate(_TO_STANDARD) + b"==")
 
 
-def _read_header(segment: str) -> dict[str, Any]:
+@lru_cache(maxsize=64)
+def _read_header(segment: bytes) -> Header:
+    """Read a header. All tokens of a key share one, so the last few are kept."""
     header = read_object(decode_base64url(segment))
     if not _FORBIDDEN_HEADERS.isdisjoint(header):
         raise JOSEError("forbidden header parameter")
-    if not isinstance(header.get("alg"), str):
-        raise JOSEError("no algorithm")
-    if not isinstance(header.get("kid", ""), str) or not isinstance(header.get("typ", ""), str):
+    algorithm, kid, typ = header.get("alg"), header.get("kid", ""), header.get("typ", "")
+    if not isinstance(algorithm, str) or not isinstance(kid, str) or not isinstance(typ, str):
         raise JOSEError("malformed header parameter")
-    return header
+    return Header(algorithm=algorithm, kid=header.get("kid"), typ=typ)
 
 
 def import_key(jwk: Any) -> VerificationKey:
@@ -197,11 +201,16 @@ def _public(jwk: dict[str, Any], *members: str) -> dict[str, Any]:
     """Keep only what makes the key, each in its one spelling; the rest was judged by us."""
     material = {name: jwk[name] for name in members}
     for name in members:
-        if name != "crv" and _BASE64URL.fullmatch(material[name]):
-            decode_base64url(material[name])
-        elif name != "crv":
-            raise JOSEError("not base64url")
+        if name != "crv":
+            _octets(material[name])
     return {"kty": jwk["kty"], **material}
+
+
+def _octets(text: str) -> bytes:
+    raw = text.encode("ascii")
+    if not raw or raw.translate(None, _ALPHABET):
+        raise JOSEError("not base64url")
+    return decode_base64url(raw)
 
 
 def _import_rsa(jwk: dict[str, Any]) -> tuple[Key, frozenset[str]]:
@@ -218,7 +227,7 @@ def _import_rsa(jwk: dict[str, Any]) -> tuple[Key, frozenset[str]]:
 
 def _import_secret(jwk: dict[str, Any]) -> tuple[Key, frozenset[str]]:
     material = _public(jwk, "k")
-    length = len(decode_base64url(material["k"]))
+    length = len(_octets(material["k"]))
     fitting = frozenset(name for name, least in SYMMETRIC.items() if length >= least)
     if not fitting:
         raise JOSEError("secret too short")

@@ -73,11 +73,11 @@ class Authentication:
         if self._verifier is not None:
             credentials = extract(scope)
             if credentials is not None:
-                return Caller(await _verified(self._verifier, credentials), ambient=False)
+                return Caller(await _verified(self._verifier, credentials), False)
         if self._authenticator is not None:
             identity = await _ask(self._authenticator, HTTPConnection(scope))
             if identity is not None:
-                return Caller(identity, ambient=True)
+                return Caller(identity, True)
         raise NotAuthenticatedError(cause="no credentials: nothing was presented")
 
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Any, Literal, TypeAlias
+from types import MappingProxyType, NoneType
+from typing import Any, Final, Literal, TypeAlias
 
 Scheme: TypeAlias = Literal["bearer"]
+
+_SCALARS: Final = frozenset({str, int, float, bool, NoneType})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +23,7 @@ class Identity:
     """Say who is calling, as verified. Deep-frozen: nothing downstream can widen it.
 
     The pair `(issuer, subject)` names a person; neither does alone. It fits Starlette's
-    `request.user` (`is_authenticated`, `display_name`, `identity`).
+    `request.user` (`is_authenticated`, `display_name`, `identity`) and `request.auth` (`scopes`).
 
     Attributes:
         subject: `sub`, unique within the issuer.
@@ -42,8 +44,10 @@ class Identity:
     expires_at: float | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "scopes", frozenset(self.scopes))
-        object.__setattr__(self, "roles", frozenset(self.roles))
+        if type(self.scopes) is not frozenset:
+            object.__setattr__(self, "scopes", frozenset(self.scopes))
+        if type(self.roles) is not frozenset:
+            object.__setattr__(self, "roles", frozenset(self.roles))
         object.__setattr__(self, "claims", frozen(self.claims))
 
     @property
@@ -61,10 +65,17 @@ class Identity:
 
 def frozen(value: Any) -> Any:
     """Return a copy in which mappings are read-only and lists are tuples, however deep."""
+    if type(value) in _SCALARS:
+        return value
     if isinstance(value, Mapping):
-        return MappingProxyType({key: frozen(member) for key, member in value.items()})
+        return MappingProxyType(
+            {
+                key: member if type(member) in _SCALARS else frozen(member)
+                for key, member in value.items()
+            }
+        )
     if isinstance(value, list | tuple):
-        return tuple(frozen(member) for member in value)
+        return tuple([frozen(member) for member in value])
     if isinstance(value, set | frozenset):
         return frozenset(value)
     return value

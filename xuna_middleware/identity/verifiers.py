@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from xuna_middleware._http import Outbound
-from xuna_middleware.errors import ConfigurationError, InvalidTokenError
+from xuna_middleware.errors import ConfigurationError, GateError, InvalidTokenError
 from xuna_middleware.identity._jose import (
     ASYMMETRIC,
     CompactToken,
@@ -103,11 +103,17 @@ class _TokenCheck:
         return identity
 
     async def _verify(self, token: str, now: float) -> Identity:
-        parts, claims = self._read(token)
-        key = await self._keys.find(parts.kid, parts.algorithm)
-        if not key.verify(parts):
-            raise InvalidTokenError(cause="signature: does not match the key")
-        return self._policy.check(parts.header, claims, now)
+        """Verify anew. What nobody foresaw in a stranger's token is one more bad token."""
+        try:
+            parts, claims = self._read(token)
+            key = await self._keys.find(parts.header.kid, parts.header.algorithm)
+            if not key.verify(parts):
+                raise InvalidTokenError(cause="signature: does not match the key")
+            return self._policy.check(parts.header.typ, claims, now)
+        except GateError:
+            raise
+        except Exception as error:
+            raise InvalidTokenError(cause=f"malformed: {type(error).__name__}") from None
 
     def _read(self, token: str) -> tuple[CompactToken, dict[str, Any]]:
         """Read the parts; what can be refused without a key is refused before any I/O."""
@@ -116,7 +122,7 @@ class _TokenCheck:
             claims = read_object(parts.payload)
         except JOSEError as error:
             raise InvalidTokenError(cause=f"malformed: {error}") from None
-        if parts.algorithm not in self._algorithms:
+        if parts.header.algorithm not in self._algorithms:
             raise InvalidTokenError(cause="algorithm: not one of the accepted ones")
         if claims.get("iss") != self._policy.issuer:
             raise InvalidTokenError(cause="issuer: the token names another issuer")

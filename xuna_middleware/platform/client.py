@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from xuna_middleware._http import Outbound, OutboundError, Reply
-from xuna_middleware.access.grants import Grant, Transport
+from xuna_middleware.access.grants import Grant, Personalization, Transport
 from xuna_middleware.errors import ConfigurationError, UnavailableError
 from xuna_middleware.platform import addresses, answers, attempts, questions, refusals, sessions
 from xuna_middleware.platform.credentials import ConversationToken, SignedUrl
@@ -196,7 +196,7 @@ class XunaPlatform:
         session: dict[str, Any] = {}
         if self.client_carries(grant.transport):
             personal = grant.personalization
-            _check_carried(grant.agent, personal.dynamic_variables, personal.overrides)
+            _check_carried(grant.agent, personal)
             session = sessions.for_client(personal)
         if grant.transport == "webrtc" and self._livekit_url is not None:
             session["livekitUrl"] = self._livekit_url
@@ -224,8 +224,8 @@ def _base_url() -> addresses.BaseUrl:
     return addresses.base_url(address or _BASE_URL, _BASE_VARIABLE)
 
 
-def _check_carried(agent: str, variables: Iterable[str], overrides: Iterable[str]) -> None:
-    names = sessions.not_for_clients(variables, overrides)
+def _check_carried(agent: str, personal: Personalization) -> None:
+    names = sessions.not_for_clients(personal.dynamic_variables, personal.overrides)
     if names:
         raise UnavailableError(
             cause=f'relay: agent "{agent}": {", ".join(names)}: the client would have to carry '

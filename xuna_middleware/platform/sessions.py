@@ -93,15 +93,8 @@ def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
         node = tree
         for branch in branches:
             node = node.setdefault(branch, {})
-        node[leaf] = _plain(value)
+        node[leaf] = value
     return tree
-
-
-def _plain(value: Any) -> Any:
-    """Return what `json` can write: frozen mappings are none of its."""
-    if isinstance(value, Mapping):
-        return {name: _plain(member) for name, member in value.items()}
-    return [_plain(member) for member in value] if isinstance(value, list | tuple) else value
 
 
 def _without_empty(**members: dict[str, Any]) -> dict[str, Any]:

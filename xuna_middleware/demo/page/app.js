@@ -64,7 +64,7 @@ async function showWho() {
   const { name, plan, may_talk: mayTalk } = me.answer;
   $("name").textContent = name;
   $("face").textContent = name[0];
-  $("standing").textContent = `${plan} plan, ${mayTalk ? "with" : "without"} the scope ${config.talk_scope}`;
+  $("standing").textContent = `Plan: ${plan}. ${mayTalk ? "Has" : "Lacks"} the scope ${config.talk_scope}.`;
   $("signed-out").hidden = $("sign-in-first").hidden = true;
   $("signed-in").hidden = false;
   for (const id of ["get-signed-url", "conversation-token", "cheat-variable", "cheat-token"]) $(id).disabled = false;

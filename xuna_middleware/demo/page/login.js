@@ -6,14 +6,13 @@ const KEPT = "xuna-demo-sign-in"; // in sessionStorage while the provider has th
 export async function leave(config) {
   const verifier = random(32);
   const state = random(16);
+  const { authorization_endpoint: door } = await discover(config.issuer);
   sessionStorage.setItem(KEPT, JSON.stringify({ verifier, state }));
-  location.assign(`${config.authorization_endpoint}?${new URLSearchParams({
+  location.assign(`${door}?${new URLSearchParams({
     response_type: "code",
     client_id: config.client_id,
     redirect_uri: config.redirect_uri,
     scope: config.scope,
-    resource: config.audience,
-    prompt: "login",
     state,
     code_challenge: await challenge(verifier),
     code_challenge_method: "S256",
@@ -34,19 +33,26 @@ export async function comeBack(config) {
 }
 
 async function redeem(config, code, verifier) {
-  const response = await fetch(config.token_endpoint, {
+  const { token_endpoint: counter } = await discover(config.issuer);
+  const response = await fetch(counter, {
     method: "POST",
     body: new URLSearchParams({
       grant_type: "authorization_code",
       client_id: config.client_id,
       redirect_uri: config.redirect_uri,
-      resource: config.audience,
       code,
       code_verifier: verifier,
     }),
   });
   if (!response.ok) throw new Error("The provider did not take the code.");
   return (await response.json()).access_token;
+}
+
+// The provider's endpoints, from its own document (OpenID Connect Discovery).
+async function discover(issuer) {
+  const metadata = await (await fetch(`${issuer}/.well-known/openid-configuration`)).json();
+  if (metadata.issuer !== issuer) throw new Error("The provider says it is another.");
+  return metadata;
 }
 
 async function challenge(verifier) {

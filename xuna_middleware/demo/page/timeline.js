@@ -20,17 +20,27 @@ function say(text, on) {
 
 function show(event) {
   $("timeline-empty").hidden = true;
-  $("timeline").prepend(row(event));
+  if (!repeated(event)) $("timeline").prepend(row(event));
   while ($("timeline").children.length > KEEP) $("timeline").lastElementChild.remove();
   $("latest").hidden = false;
   $("latest").classList.remove("verified", "authorized", "issued", "refused");
   $("latest").classList.add(event.name);
-  $("latest").querySelector("b").textContent = title(event);
+  $("latest").querySelector("b").textContent = event.code ? `Refused: ${event.status} ${event.code}` : title(event);
+}
+
+// One caller who is verified again and again, with nothing decided between, is one row with a count.
+function repeated({ name, subject }) {
+  const top = $("timeline").firstElementChild;
+  if (name !== "verified" || top?.dataset.verified !== subject) return false;
+  top.dataset.times = Number(top.dataset.times ?? 1) + 1;
+  top.querySelector("b").textContent = `Caller verified, ${top.dataset.times} times`;
+  return true;
 }
 
 function row(event) {
   const item = $("decision-row").content.firstElementChild.cloneNode(true);
   const at = new Date(event.time * 1000);
+  if (event.name === "verified") item.dataset.verified = event.subject;
   item.classList.add(event.name, ...(Date.now() - at < 3000 ? ["fresh"] : []));
   item.querySelector("b").textContent = title(event);
   item.querySelector("time").textContent = at.toLocaleTimeString([], { hour12: false });
@@ -70,6 +80,7 @@ export function fill(list, pairs) {
     const text = document.createElement("dd");
     term.textContent = name;
     text.textContent = value;
+    text.dataset.of = name;
     list.append(term, text);
   }
 }

@@ -1,0 +1,19 @@
+"""Set up what all tests share: reproducible examples, so that a run says the same everywhere."""
+
+import hypothesis
+
+hypothesis.settings.register_profile(
+    "suite",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    max_examples=60,
+    suppress_health_check=[
+        hypothesis.HealthCheck.function_scoped_fixture,
+        hypothesis.HealthCheck.too_slow,
+    ],
+)
+hypothesis.settings.register_profile(
+    "long", parent=hypothesis.settings.get_profile("suite"), derandomize=False, max_examples=20_000
+)
+hypothesis.settings.load_profile("suite")

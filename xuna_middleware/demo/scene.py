@@ -1,0 +1,113 @@
+"""What the demo shows: two agents, and the gate in front of them. This is what a user writes."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+import httpx
+
+from xuna_middleware import (
+    Agent,
+    Identity,
+    OIDCVerifier,
+    XunaGate,
+    XunaPlatform,
+    all_of,
+    claim,
+    deny,
+    require_scopes,
+)
+from xuna_middleware.errors import AccessDeniedError
+from xuna_middleware.events import Hook
+from xuna_middleware.sandbox import VOICE_SCOPE, SandboxAgent
+
+AUDIENCE: Final = "xuna-demo"
+CLIENT_ID: Final = "xuna-demo-page"
+
+#: The agents as their makers would describe them on the platform.
+PLATFORM_AGENTS: Final = (
+    SandboxAgent(
+        "agent_demo_concierge",
+        name="the concierge",
+        first_message="Hello {{user_name}}, the concierge speaking. What can I do for you?",
+        prompt="You are the concierge. You help {{user_name}}, who is on the {{plan_name}} plan.",
+    ),
+    SandboxAgent(
+        "agent_demo_advisor",
+        name="the advisor",
+        prompt="You are the advisor. You know {{user_name}} and take your time.",
+        allowed_overrides=frozenset({"agent.first_message"}),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wiring:
+    """Hold what the gate is connected to in this run; the key is in no rendering.
+
+    Attributes:
+        issuer: of the sandbox provider. platform_url: where the sandbox platform is.
+        api_key: the sandbox platform's, made anew for each run.
+        on_event: takes every `Event`.
+    """
+
+    issuer: str
+    platform_url: str
+    api_key: str = field(repr=False)
+    on_event: Hook
+
+
+def on_the_pro_plan(who: Identity) -> bool | AccessDeniedError:
+    """Admit the Pro plan; tell the others why not, in words that they get to read."""
+    if who.claims.get("plan") == "pro":
+        return True
+    return deny("plan_too_small", "The advisor is part of the Pro plan.")
+
+
+def welcome(who: Identity) -> str:
+    """Return the advisor's first words to this person."""
+    return f"Good to see you, {who.claims['name']}. Where were we?"
+
+
+PERSONAL: Final = {"user_name": claim("name"), "plan_name": claim("plan")}
+AGENTS: Final = (
+    Agent(
+        "concierge",
+        id="agent_demo_concierge",
+        allow=require_scopes(VOICE_SCOPE),
+        dynamic_variables=PERSONAL,
+    ),
+    Agent(
+        "advisor",
+        id="agent_demo_advisor",
+        allow=all_of(require_scopes(VOICE_SCOPE), on_the_pro_plan),
+        dynamic_variables=PERSONAL,
+        overrides={"agent.first_message": welcome},
+    ),
+)
+#: The same agents in the page's words, by name.
+IN_WORDS: Final = {
+    "concierge": ("Concierge", f"For everyone with the scope {VOICE_SCOPE}."),
+    "advisor": ("Advisor", f"Asks for {VOICE_SCOPE} and the Pro plan."),
+}
+
+
+def build_gate(wiring: Wiring, *, agents: Iterable[Agent] = AGENTS) -> XunaGate:
+    """Build the gate of the demo.
+
+    The transports are there because everything is on this machine: httpx heeds proxy variables
+    only where none is given.
+    """
+    return XunaGate(
+        verifier=OIDCVerifier(
+            wiring.issuer, audience=AUDIENCE, transport=httpx.AsyncHTTPTransport()
+        ),
+        agents=agents,
+        platform=XunaPlatform(
+            wiring.api_key,
+            base_url=wiring.platform_url,
+            include_conversation_id=True,
+            transport=httpx.AsyncHTTPTransport(),
+        ),
+        on_event=[wiring.on_event],
+    )
