@@ -1,8 +1,8 @@
 """Measure contenders side by side: one batch of each in every round, in turn.
 
 CPU time of this process (`time.process_time_ns`) is read around a loop of plain calls; there is no
-server and no socket. Scopes are made while the clock stands still. What the machine does meanwhile hits
-all contenders alike, since ratios and differences are taken within a round, and the median of the
+server and no socket. Scopes are made while the clock stands still. What the machine does meanwhile
+hits all contenders alike: ratios and differences are taken within a round, and the median of the
 rounds is what is reported.
 """
 

@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -36,7 +35,7 @@ class Mint:
         return {**members, "kid": KEY_ID, "use": "sig", "alg": "RS256"}
 
 
-def claims(number: int) -> Mapping[str, Any]:
+def claims(number: int) -> dict[str, Any]:
     """Return what an access token usually says; `number` makes it a token of its own."""
     now = int(time.time())
     return {

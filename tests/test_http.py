@@ -713,8 +713,8 @@ async def test_the_cause_is_named_by_its_class() -> None:
 
 async def test_an_address_that_grows_too_long(outbound: Outbound) -> None:
     """Parameters that fit no address are our fault, not a crash."""
+    params = {"a": "x" * 70_000}
     with pytest.raises(OutboundError):
-        params = {"a": "x" * 70_000}
         await outbound.request("GET", "http://127.0.0.1/", params=params, max_bytes=9, timeout=1)
 
 

@@ -16,11 +16,13 @@ import xuna_middleware
 PACKAGE = "xuna_middleware"
 ROOT = Path(xuna_middleware.__file__).parent
 
+FOLDERS = ("identity", "access", "platform", "conversation")
+
 #: The core, lowest first: a part imports only from the layers before its own, or from itself.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "events"),
     ("stores", "_http", "_json"),
-    ("identity", "access", "platform", "conversation"),
+    FOLDERS,
     ("providers", "crosssite", "lifespan", "paths", "refusals", "requests", "responses"),
     ("pipeline",),
     ("routes",),
@@ -111,8 +113,8 @@ CORE = [each for each in ALL if each.part not in OUTSIDE]
 
 
 def crosses(each: Import) -> bool:
-    """Tell whether an import of the core runs against the layers."""
-    if each.own is None:
+    """Tell whether an import of the core runs against the layers; values are judged elsewhere."""
+    if each.own is None or each.own in VALUES.get(each.part, ()):
         return False
     targets = [each.own] if each.own else [*each.names]
     return any(_against(each.part, target.partition(".")[0]) for target in targets)
@@ -124,11 +126,10 @@ def _against(part: str, target: str) -> bool:
 
 def reaches_machinery(each: Import) -> bool:
     """Tell whether a folder takes more than values from another, or from one after it."""
-    folders = LAYERS[2]
-    if each.part not in folders or not each.own:
+    if each.part not in FOLDERS or not each.own:
         return False
     target = each.own.partition(".")[0]
-    if target not in folders or target == each.part:
+    if target not in FOLDERS or target == each.part:
         return False
     return each.own not in VALUES.get(each.part, ())
 

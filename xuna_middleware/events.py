@@ -55,14 +55,12 @@ Hook: TypeAlias = Callable[[Event], None]
 class Events:
     """Hand events to hooks. A hook that raises is logged and harms nobody else."""
 
-    __slots__ = ("_hooks",)
+    __slots__ = ("_hooks", "heard")
 
     def __init__(self, hooks: Iterable[Hook] = ()) -> None:
         self._hooks = tuple(hooks)
-
-    def __bool__(self) -> bool:
-        """Tell whether anybody listens."""
-        return bool(self._hooks)
+        #: Whether anybody listens; what is on the hot path asks first.
+        self.heard = bool(self._hooks)
 
     def emit(self, event: Event) -> None:
         for hook in self._hooks:

@@ -192,7 +192,7 @@ class XunaGate:
             caller = await self._parts.authentication.authenticate(scope)
         except GateError as error:
             raise self._refusals.note(error) from None
-        if self._events:
+        if self._events.heard:
             self._parts.pipeline.emit("verified", caller.identity)
         return caller
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from xuna_middleware.access.agents import OVERRIDES, Agent
+from xuna_middleware.access.agents import Agent
+from xuna_middleware.access.fields import OVERRIDES
 from xuna_middleware.access.rules import require_scopes
 from xuna_middleware.access.sources import claim
 from xuna_middleware.errors import ConfigurationError

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.requests import HTTPConnection
 
-from xuna_middleware.access.agents import OVERRIDES, Agent
+from xuna_middleware.access.agents import Agent
+from xuna_middleware.access.fields import OVERRIDES
 from xuna_middleware.access.grants import Personalization
 from xuna_middleware.access.personalization import check_client, personalize
 from xuna_middleware.access.sources import claim

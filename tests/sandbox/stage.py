@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Self
 
 import httpx
+import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
@@ -68,13 +69,16 @@ class Caller:
 
     async def until_closed(self) -> tuple[list[dict[str, Any]], int, str]:
         """Return the frames until the close, its code and its reason."""
-        frames = []
-        try:
-            while True:
-                frames.append(await self.receive())
-        except ConnectionClosed as closed:
-            assert closed.rcvd is not None
-            return frames, closed.rcvd.code, closed.rcvd.reason
+        frames: list[dict[str, Any]] = []
+        with pytest.raises(ConnectionClosed) as closed:
+            await self._collect(frames)
+        close = closed.value.rcvd
+        assert close is not None
+        return frames, close.code, close.reason
+
+    async def _collect(self, frames: list[dict[str, Any]]) -> None:
+        while True:
+            frames.append(await self.receive())
 
 
 class Stage:

@@ -337,7 +337,7 @@ async def test_an_agent_s_life() -> None:
     assert shown["platform_settings"]["auth"] == {"enable_auth": True}
     assert shown["conversation_config"]["agent"]["prompt"] == {"prompt": "Be kind."}
     assert changed["platform_settings"]["auth"] == {"enable_auth": False}
-    assert (made.private, made.allowed_overrides) == (False, {"agent.first_message"})
+    assert (made.private, made.allowed_overrides) == (False, frozenset({"agent.first_message"}))
     assert (made.name, made.max_duration, made.concurrency) == ("Two", 60, 2)
     assert [agent["agent_id"] for agent in listed["agents"]] == [created]
     assert (gone.status_code, after.status_code) == (200, 404)

@@ -25,7 +25,13 @@ from xuna_middleware.sandbox.replies import MARK, opening, reply
 )
 def test_placeholders_are_filled(text: str, words: str) -> None:
     """Every kind of scalar is spoken; a secret never is."""
-    known = {"user_name": "Ada", "count": 3, "price": 1.5, "vip": True, "secret__key": "hush"}
+    known: dict[str, Any] = {
+        "user_name": "Ada",
+        "count": 3,
+        "price": 1.5,
+        "vip": True,
+        "secret__key": "hush",
+    }
     assert fill(text, known) == words
 
 

@@ -4,7 +4,6 @@ What an agent adds to a conversation comes from literals, claims and functions. 
 a `Plan` when the agent is built, so that a request pays only for what it has to ask.
 """
 
-import math
 import re
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import KW_ONLY, dataclass, field
@@ -13,9 +12,11 @@ from typing import Any, Final, TypeAlias
 
 from starlette.requests import HTTPConnection
 
-from xuna_middleware.access.grants import Personalization, Scalar, Transport
+from xuna_middleware.access.fields import is_secret, override_check, variable_check
+from xuna_middleware.access.grants import Scalar, Transport
+from xuna_middleware.access.plans import Plan, make_plan
 from xuna_middleware.access.rules import ANY_VERIFIED_CALLER, Rule, RuleLike, as_rule
-from xuna_middleware.access.sources import MISSING, Call, Claim, prepared
+from xuna_middleware.access.sources import Claim
 from xuna_middleware.errors import ConfigurationError
 from xuna_middleware.identity.credentials import Identity
 
@@ -27,107 +28,8 @@ Variables: TypeAlias = (
     | Callable[[Identity], Mapping[str, Any] | Awaitable[Mapping[str, Any]]]
     | Callable[[Identity, Any], Mapping[str, Any] | Awaitable[Mapping[str, Any]]]
 )
-#: Says what is wrong with a value, without repeating it; None where nothing is.
-Check: TypeAlias = Callable[[Any], str | None]
-
-MAX_VARIABLES: Final = 64
-#: Characters of one variable's text, and of the names and texts of all variables together.
-MAX_TEXT: Final = 4_096
-MAX_ALL_TEXT: Final = 16_384
-#: Beyond it, JSON readers that know only doubles lose digits (RFC 8259 section 6).
-MAX_INTEGER: Final = 2**53
-
 _AGENT_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_VARIABLE_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
-#: NUL, and surrogates that no UTF-8 can carry.
-_UNFIT: Final = re.compile("[\0\ud800-\udfff]")
 _TRANSPORTS: Final = ("websocket", "webrtc")
-
-
-def scalar(value: Any) -> str | None:
-    """Check the value of a dynamic variable: bounded text, finite number or boolean."""
-    if isinstance(value, str):
-        return _text_problem(value, MAX_TEXT)
-    if isinstance(value, bool):
-        return None
-    return number(value) and f"must be a string, boolean or finite number{_not_a(value)}"
-
-
-def number(value: Any) -> str | None:
-    """Check a finite number that every JSON reader keeps as it is; a boolean is none."""
-    if isinstance(value, float) and math.isfinite(value):
-        return None
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MAX_INTEGER:
-        return None
-    return f"must be a finite number{_not_a(value)}"
-
-
-def flag(value: Any) -> str | None:
-    """Check a boolean."""
-    return None if isinstance(value, bool) else f"must be True or False{_not_a(value)}"
-
-
-def text(limit: int) -> Check:
-    """Return the check of a non-empty text of at most `limit` characters."""
-
-    def check(value: Any) -> str | None:
-        if not isinstance(value, str) or not value:
-            return f"must be a non-empty string{_not_a(value)}; leave out what is not set"
-        return _text_problem(value, limit)
-
-    return check
-
-
-#: The overrides that the platform knows, by path, each with the check of its value.
-OVERRIDES: Final[Mapping[str, Check]] = MappingProxyType(
-    {
-        "agent.first_message": text(4_096),
-        "agent.language": text(64),
-        "agent.prompt.llm": text(128),
-        "agent.prompt.prompt": text(32_768),
-        "conversation.text_only": flag,
-        "tts.model_id": text(128),
-        "tts.similarity_boost": number,
-        "tts.speed": number,
-        "tts.stability": number,
-        "tts.voice_id": text(128),
-    }
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """Name a variable or override whose value is known only once a caller is."""
-
-    name: str
-    source: Claim | Call
-    check: Check
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """Hold an agent's personal data, sorted: what is fixed, and what has to be asked.
-
-    Attributes:
-        fixed: the literals, ready to be handed out as they are.
-        variables, overrides: what claims and functions give one by one.
-        mapping: the one function that returns all variables, where that was configured.
-    """
-
-    fixed: Personalization
-    variables: tuple[Wanted, ...]
-    overrides: tuple[Wanted, ...]
-    mapping: Call | None
-
-    @property
-    def is_fixed(self) -> bool:
-        return not (self.variables or self.overrides or self.mapping)
-
-    @property
-    def needs_connection(self) -> bool:
-        sources = (wanted.source for wanted in (*self.variables, *self.overrides))
-        calls = (one for one in (self.mapping, *sources) if isinstance(one, Call))
-        return any(call.takes_connection for call in calls)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -176,7 +78,7 @@ class Agent:
         try:
             self._settle(**_checked(self))
             self._settle(rule=ANY_VERIFIED_CALLER if self.allow is None else as_rule(self.allow))
-            self._settle(plan=_plan(self.dynamic_variables, self.overrides))
+            self._settle(plan=make_plan(self.dynamic_variables, self.overrides))
             _check_clashes(self)
         except ConfigurationError as error:
             raise ConfigurationError(f"Agent({self.name!r:.80}): {error}") from None
@@ -222,27 +124,6 @@ async def authorize(agent: Agent, identity: Identity, connection: HTTPConnection
     return agent.rule.name
 
 
-def is_variable_name(name: Any) -> bool:
-    """Tell whether this is 1 to 64 of `A-Z a-z 0-9 _` that start with no digit."""
-    return isinstance(name, str) and _VARIABLE_NAME.fullmatch(name) is not None
-
-
-def is_reserved(name: str) -> bool:
-    """Tell whether variables of this name are the platform's own, which nobody sets."""
-    return name.lower().startswith("system__")
-
-
-def is_secret(name: str) -> bool:
-    """Tell whether variables of this name reach tool headers only, and come from the server."""
-    return name.lower().startswith("secret__")
-
-
-def too_much(variables: Mapping[str, Any]) -> bool:
-    """Tell whether these are more variables, or more text, than one conversation is given."""
-    texts = (len(value) for value in variables.values() if isinstance(value, str))
-    return len(variables) > MAX_VARIABLES or sum(map(len, variables)) + sum(texts) > MAX_ALL_TEXT
-
-
 def _checked(agent: Agent) -> dict[str, Any]:
     if not _is_agent_name(agent.name):
         raise ConfigurationError("name must be 1 to 64 of A-Z a-z 0-9 . _ -")
@@ -260,7 +141,7 @@ def _is_agent_name(value: Any) -> bool:
 
 def _client_variables(names: tuple[str, ...]) -> frozenset[str]:
     for name in names:
-        _variable_check(name)
+        variable_check(name)
     if any(is_secret(name) for name in names):
         raise ConfigurationError("client_variables: secret__… variables come from the server only")
     return frozenset(names)
@@ -268,7 +149,7 @@ def _client_variables(names: tuple[str, ...]) -> frozenset[str]:
 
 def _client_overrides(paths: tuple[str, ...]) -> frozenset[str]:
     for path in paths:
-        _override_check(path)
+        override_check(path)
     return frozenset(paths)
 
 
@@ -296,74 +177,6 @@ def _transports(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _variable_check(name: Any) -> Check:
-    if not is_variable_name(name):
-        raise ConfigurationError(
-            f"the variable name {name!r} must be 1 to 64 of A-Z a-z 0-9 _ and start with no digit"
-        )
-    if is_reserved(name):
-        raise ConfigurationError(f"{name!r} is the platform's own: system__… can't be configured")
-    return scalar
-
-
-def _override_check(path: Any) -> Check:
-    if path not in OVERRIDES:
-        raise ConfigurationError(f"{path!r} is no override; there are {', '.join(OVERRIDES)}")
-    return OVERRIDES[path]
-
-
-def _plan(variables: Any, overrides: Any) -> Plan:
-    mapping = None
-    if callable(variables):
-        mapping, variables = prepared(variables, "dynamic_variables function"), {}
-    fixed, wanted = _sorted_out("dynamic_variables", variables, _variable_check)
-    if too_much(fixed) or len(variables) > MAX_VARIABLES:
-        raise ConfigurationError(
-            f"dynamic_variables holds at most {MAX_VARIABLES} variables and {MAX_ALL_TEXT} "
-            "characters in all"
-        )
-    fixed_overrides, wanted_overrides = _sorted_out("overrides", overrides, _override_check)
-    return Plan(
-        fixed=Personalization(
-            dynamic_variables=MappingProxyType(fixed), overrides=MappingProxyType(fixed_overrides)
-        ),
-        variables=wanted,
-        overrides=wanted_overrides,
-        mapping=mapping,
-    )
-
-
-def _sorted_out(
-    option: str, sources: Any, check_of: Callable[[Any], Check]
-) -> tuple[dict[str, Any], tuple[Wanted, ...]]:
-    if not isinstance(sources, Mapping):
-        raise ConfigurationError(f"{option} takes a mapping of names to values")
-    fixed: dict[str, Any] = {}
-    wanted: list[Wanted] = []
-    for name, source in sources.items():
-        check = check_of(name)
-        if isinstance(source, Claim) or callable(source):
-            wanted.append(_wanted(option, name, source, check))
-        else:
-            _check_literal(option, name, source, check)
-            fixed[name] = source
-    return fixed, tuple(wanted)
-
-
-def _wanted(option: str, name: str, source: Any, check: Check) -> Wanted:
-    if not isinstance(source, Claim):
-        source = prepared(source, f"{option} {name!r}:")
-    elif source.default is not MISSING:
-        _check_literal(option, name, source.default, check)
-    return Wanted(name=name, source=source, check=check)
-
-
-def _check_literal(option: str, name: str, literal: Any, check: Check) -> None:
-    problem = check(literal)
-    if problem:
-        raise ConfigurationError(f"{option} {name!r} {problem}; or give it claim(…) or a function")
-
-
 def _check_clashes(agent: Agent) -> None:
     both = (agent.variable_names & set(agent.client_variables)) | (
         agent.override_paths & set(agent.client_overrides)
@@ -381,13 +194,3 @@ def _frozen(agent: Agent) -> dict[str, Any]:
     if isinstance(agent.dynamic_variables, Mapping):
         frozen["dynamic_variables"] = MappingProxyType(dict(agent.dynamic_variables))
     return frozen
-
-
-def _text_problem(value: str, limit: int) -> str | None:
-    if len(value) > limit:
-        return f"must be at most {limit} characters"
-    return "must hold no NUL and no lone surrogate" if _UNFIT.search(value) else None
-
-
-def _not_a(value: Any) -> str:
-    return f", not a {type(value).__name__}"

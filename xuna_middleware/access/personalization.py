@@ -12,11 +12,9 @@ from typing import Any, Final
 
 from starlette.requests import HTTPConnection
 
-from xuna_middleware.access.agents import (
+from xuna_middleware.access.agents import Agent
+from xuna_middleware.access.fields import (
     OVERRIDES,
-    Agent,
-    Plan,
-    Wanted,
     is_reserved,
     is_secret,
     is_variable_name,
@@ -24,6 +22,7 @@ from xuna_middleware.access.agents import (
     too_much,
 )
 from xuna_middleware.access.grants import Personalization
+from xuna_middleware.access.plans import Plan, Wanted
 from xuna_middleware.access.sources import MISSING, Call, Claim, time_limit
 from xuna_middleware.errors import AccessDeniedError, InvalidRequestError, UnavailableError
 from xuna_middleware.identity.credentials import Identity

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from time import perf_counter
 
 from xuna_middleware.demo.stage import Stage
-from xuna_middleware.demo.steps import STEPS, Step, Walk
+from xuna_middleware.demo.steps import STEPS
 from xuna_middleware.demo.visitor import Visitor
+from xuna_middleware.demo.walk import Step, Walk
 
 _PATIENCE = 30.0
 

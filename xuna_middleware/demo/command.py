@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from xuna_middleware.demo import check as walk
+from xuna_middleware.demo.check import run
 from xuna_middleware.demo.stage import raise_stage
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -40,7 +40,7 @@ def demo(
 async def _check(port: int) -> bool:
     logging.getLogger().addHandler(logging.NullHandler())
     async with raise_stage(port=port) as stage:
-        return await walk.run(stage, typer.echo)
+        return await run(stage, typer.echo)
 
 
 async def _serve(port: int, *, opening: bool) -> bool:

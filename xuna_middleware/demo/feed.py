@@ -14,7 +14,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
-from xuna_middleware.events import Event
+from xuna_middleware import Event
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,13 +1,15 @@
 """What the demo shows: two agents, and the gate in front of them. This is what a user writes."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
 import httpx
 
 from xuna_middleware import (
+    AccessDeniedError,
     Agent,
+    Event,
     Identity,
     OIDCVerifier,
     XunaGate,
@@ -17,8 +19,6 @@ from xuna_middleware import (
     deny,
     require_scopes,
 )
-from xuna_middleware.errors import AccessDeniedError
-from xuna_middleware.events import Hook
 from xuna_middleware.sandbox import VOICE_SCOPE, SandboxAgent
 
 AUDIENCE: Final = "xuna-demo"
@@ -54,7 +54,7 @@ class Wiring:
     issuer: str
     platform_url: str
     api_key: str = field(repr=False)
-    on_event: Hook
+    on_event: Callable[[Event], None]
 
 
 def on_the_pro_plan(who: Identity) -> bool | AccessDeniedError:

@@ -20,6 +20,7 @@ from xuna_middleware.errors import ConfigurationError, InvalidTokenError, Unavai
 from xuna_middleware.identity._jose import JOSEError, VerificationKey
 from xuna_middleware.identity.endpoints import KeySourceError
 from xuna_middleware.identity.keysets import KeySet, read_key_set
+from xuna_middleware.identity.options import checked_seconds
 
 logger = logging.getLogger("xuna_middleware")
 
@@ -53,13 +54,17 @@ class GivenKeys:
 
     ready = True
 
-    def __init__(self, jwks: Any) -> None:
+    def __init__(self, jwks: Any, algorithms: frozenset[str]) -> None:
         try:
             self._keys = read_key_set(jwks, allow_secrets=True)
         except JOSEError as error:
             raise ConfigurationError(
                 f"jwks: {error}; HMAC secrets need 32, 48 or 64 octets for HS256, HS384, HS512"
             ) from None
+        if all(key.algorithms.isdisjoint(algorithms) for key in self._keys.keys):
+            raise ConfigurationError(
+                'jwks: no key fits the algorithms; for a secret: algorithms=("HS256",)'
+            )
 
     async def find(self, kid: str | None, algorithm: str) -> VerificationKey:
         try:
@@ -92,21 +97,27 @@ class Freshness:
     max_stale: float = 3600
     cooldown: float = 10
 
+    def __post_init__(self) -> None:
+        for option in ("refresh_after", "max_stale", "cooldown"):
+            checked_seconds(getattr(self, option), f"Freshness({option}=…)")
+
 
 class FetchedKeys:
     """Keep a fetched set fresh. Belongs to no event loop: whichever runs may use it."""
 
     def __init__(
         self,
+        issuer: str,
         load: Callable[[], Awaitable[KeySet]],
         on_change: Callable[[], None],
-        freshness: Freshness,
+        freshness: Freshness | None = None,
         *,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._issuer = issuer
         self._load = load
         self._on_change = on_change
-        self._freshness = freshness
+        self._freshness = freshness or Freshness()
         self._now = monotonic
         self._keys: KeySet | None = None
         self._fetched_at = float("-inf")
@@ -211,7 +222,9 @@ class FetchedKeys:
         self._failures = min(self._failures + 1, 16)
         self._retry_at = self._now() + backoff
         self._schedule(backoff)
-        logger.warning("keys could not be fetched, next try in %.0f s: %s", backoff, reason)
+        logger.warning(
+            "keys of %s could not be fetched, next try in %.0f s: %s", self._issuer, backoff, reason
+        )
 
     def _succeeded(self, number: int, keys: KeySet, begun_at: float) -> None:
         """Put a fetched set in place, unless one that was begun later already is."""

@@ -199,13 +199,13 @@ class JWTVerifier:
         remembered = RememberedTokens()
         self.issuer = issuer
         self._outbound = Outbound(transport=transport)
+        accepted = checked_algorithms(algorithms, secrets=jwks is not None)
         if jwks_uri is None:
-            self._keys: KeySource = GivenKeys(jwks)
+            self._keys: KeySource = GivenKeys(jwks, accepted)
         else:
             configured_host(jwks_uri, "jwks_uri", host_names(insecure_hosts, "insecure_hosts"))
             source = KeySetAddress(jwks_uri, self._outbound)
-            self._keys = FetchedKeys(source.load, remembered.clear, freshness or Freshness())
-        accepted = checked_algorithms(algorithms, secrets=jwks is not None)
+            self._keys = FetchedKeys(issuer, source.load, remembered.clear, freshness)
         self._check = _TokenCheck(policy, accepted, remembered, self._keys, clock)
 
     def __repr__(self) -> str:
@@ -280,7 +280,7 @@ class OIDCVerifier:
         self._outbound = Outbound(transport=transport)
         endpoints = provider_endpoints(issuer, metadata_url, insecure_hosts, endpoint_hosts)
         source = Discovery(issuer, metadata_url, endpoints, self._outbound)
-        self._keys = FetchedKeys(source.load, remembered.clear, freshness or Freshness())
+        self._keys = FetchedKeys(issuer, source.load, remembered.clear, freshness)
         accepted = checked_algorithms(algorithms, secrets=False)
         self._check = _TokenCheck(policy, accepted, remembered, self._keys, clock)
 

@@ -147,7 +147,7 @@ function line(kind, text) {
   item.className = kind;
   item.textContent = text;
   $("lines").append(item);
-  $("lines").scrollTop = $("lines").scrollHeight;
+  $("talked").scrollTop = $("talked").scrollHeight;
 }
 
 // 5: cheating

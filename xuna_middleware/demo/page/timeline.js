@@ -25,7 +25,13 @@ function show(event) {
   $("latest").hidden = false;
   $("latest").classList.remove("verified", "authorized", "issued", "refused");
   $("latest").classList.add(event.name);
-  $("latest").querySelector("b").textContent = event.code ? `Refused: ${event.status} ${event.code}` : title(event);
+  const said = event.code ? `Refused: ${event.status} ${event.code}` : title(event);
+  $("latest").querySelector("b").textContent = said;
+  if (isFresh(event)) $("announced").textContent = said; // what came before this page is not read out
+}
+
+function isFresh({ time }) {
+  return Date.now() / 1000 - time < 3;
 }
 
 // One caller who is verified again and again, with nothing decided between, is one row with a count.
@@ -41,7 +47,7 @@ function row(event) {
   const item = $("decision-row").content.firstElementChild.cloneNode(true);
   const at = new Date(event.time * 1000);
   if (event.name === "verified") item.dataset.verified = event.subject;
-  item.classList.add(event.name, ...(Date.now() - at < 3000 ? ["fresh"] : []));
+  item.classList.add(event.name, ...(isFresh(event) ? ["fresh"] : []));
   item.querySelector("b").textContent = title(event);
   item.querySelector("time").textContent = at.toLocaleTimeString([], { hour12: false });
   item.querySelector("time").dateTime = at.toISOString();

@@ -1,0 +1,106 @@
+"""What an agent adds to a conversation, sorted once into what is fixed and what has to be asked."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from xuna_middleware.access.fields import (
+    MAX_ALL_TEXT,
+    MAX_VARIABLES,
+    Check,
+    override_check,
+    too_much,
+    variable_check,
+)
+from xuna_middleware.access.grants import Personalization
+from xuna_middleware.access.sources import MISSING, Call, Claim, prepared
+from xuna_middleware.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Name a variable or override whose value is known only once a caller is."""
+
+    name: str
+    source: Claim | Call
+    check: Check
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Hold an agent's personal data, sorted: what is fixed, and what has to be asked.
+
+    Attributes:
+        fixed: the literals, ready to be handed out as they are.
+        variables, overrides: what claims and functions give one by one.
+        mapping: the one function that returns all variables, where that was configured.
+    """
+
+    fixed: Personalization
+    variables: tuple[Wanted, ...]
+    overrides: tuple[Wanted, ...]
+    mapping: Call | None
+
+    @property
+    def is_fixed(self) -> bool:
+        return not (self.variables or self.overrides or self.mapping)
+
+    @property
+    def needs_connection(self) -> bool:
+        sources = (wanted.source for wanted in (*self.variables, *self.overrides))
+        calls = (one for one in (self.mapping, *sources) if isinstance(one, Call))
+        return any(call.takes_connection for call in calls)
+
+
+def make_plan(variables: Any, overrides: Any) -> Plan:
+    """Check and sort an agent's variables and overrides, or raise ConfigurationError."""
+    mapping = None
+    if callable(variables):
+        mapping, variables = prepared(variables, "dynamic_variables function"), {}
+    fixed, wanted = _sorted_out("dynamic_variables", variables, variable_check)
+    if too_much(fixed) or len(variables) > MAX_VARIABLES:
+        raise ConfigurationError(
+            f"dynamic_variables holds at most {MAX_VARIABLES} variables and {MAX_ALL_TEXT} "
+            "characters in all"
+        )
+    fixed_overrides, wanted_overrides = _sorted_out("overrides", overrides, override_check)
+    return Plan(
+        fixed=Personalization(
+            dynamic_variables=MappingProxyType(fixed), overrides=MappingProxyType(fixed_overrides)
+        ),
+        variables=wanted,
+        overrides=wanted_overrides,
+        mapping=mapping,
+    )
+
+
+def _sorted_out(
+    option: str, sources: Any, check_of: Callable[[Any], Check]
+) -> tuple[dict[str, Any], tuple[Wanted, ...]]:
+    if not isinstance(sources, Mapping):
+        raise ConfigurationError(f"{option} takes a mapping of names to values")
+    fixed: dict[str, Any] = {}
+    wanted: list[Wanted] = []
+    for name, source in sources.items():
+        check = check_of(name)
+        if isinstance(source, Claim) or callable(source):
+            wanted.append(_wanted(option, name, source, check))
+        else:
+            _check_literal(option, name, source, check)
+            fixed[name] = source
+    return fixed, tuple(wanted)
+
+
+def _wanted(option: str, name: str, source: Any, check: Check) -> Wanted:
+    if not isinstance(source, Claim):
+        source = prepared(source, f"{option} {name!r}:")
+    elif source.default is not MISSING:
+        _check_literal(option, name, source.default, check)
+    return Wanted(name=name, source=source, check=check)
+
+
+def _check_literal(option: str, name: str, literal: Any, check: Check) -> None:
+    problem = check(literal)
+    if problem:
+        raise ConfigurationError(f"{option} {name!r} {problem}; or give it claim(…) or a function")
