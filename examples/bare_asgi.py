@@ -4,18 +4,15 @@ uvicorn examples.bare_asgi:app, with XUNA_AI_API_KEY and OIDC_ISSUER in the envi
 """
 
 import os
-from collections.abc import Awaitable, Callable
-from typing import Any
+
+from starlette.types import Receive, Scope, Send
 
 from xuna_middleware import Agent, OIDCVerifier, XunaGate, XunaMiddleware, get_identity
 
 
-async def site(
-    scope: dict[str, Any],
-    receive: Callable[[], Awaitable[Any]],
-    send: Callable[[Any], Awaitable[None]],
-) -> None:
-    assert scope["type"] == "http"  # noqa: S101  (no lifespan: the gate needs no help with it)
+async def site(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] != "http":
+        raise NotImplementedError  # as the protocol wants it; the gate's lifespan runs regardless
     who = get_identity(scope)
     text = f"Hello {who.subject}" if who else "Hello stranger"
     headers = [(b"content-type", b"text/plain")]

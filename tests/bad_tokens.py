@@ -247,7 +247,7 @@ SHAPES: Final[Mapping[str, Make]] = {
     "a dot": lambda: ".",
     "two dots": lambda: "..",
     "tildes": reshaped("~".join),
-    "token over 16 KB in its payload": lambda: RSA.token(good_claims(pad="x" * 11_800))[:16_200],
+    "nearly 16 KB, and cut": lambda: RSA.token(good_claims(pad="x" * 11_800))[:16_200],
 }
 
 JSON: Final[Mapping[str, Make]] = {

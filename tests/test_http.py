@@ -314,8 +314,9 @@ async def test_cookies_are_not_kept(outbound: Outbound) -> None:
     """A second request carries nothing that the first answer set."""
     raw = b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b; Path=/\r\nContent-Length: 0\r\n\r\n"
     async with serving(answering(raw)) as local:
-        await ask(outbound, local.url)
-        await ask(outbound, local.url)
+        url = f"http://localhost:{local.port}/"  # a name: some jars take none from an IP address
+        await ask(outbound, url)
+        await ask(outbound, url)
         assert len(local.heads) == 2
         assert "cookie" not in local.headers()
 

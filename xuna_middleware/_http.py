@@ -14,7 +14,7 @@ The rules, all of them kept here so that no caller can forget one:
   and no error says more than a host name and a class name.
 
 httpx's *transports* are used directly, without its `AsyncClient`: that one would log each address
-with its query at INFO, keep cookies, and cost more than the whole rest.
+with its query at INFO, keep cookies, and ignore the proxy variables beside a transport of one's own.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 #: `protocol`: the answer broke off or is none. `too_large`: it went past `max_bytes`.
 Kind: TypeAlias = Literal["connect", "timeout", "protocol", "too_large"]
 
-#: httpx's cost grows with its pool, and 8 kept connections carry more than one process asks for.
+#: httpx's cost a call grows with its pool. More requests than this at once wait for their turn.
 CONNECTIONS: Final = 8
 #: In seconds. Servers commonly close an idle connection after 5 s: let go of it before they do.
 KEEP_ALIVE: Final = 4.0

@@ -391,6 +391,7 @@ async def test_signed_urls_are_handed_on_as_they_are(url: str) -> None:
         " wss://api.xuna.ai/x",
         "wss://api.xuna.ai/x\n",
         "wss://api.xuna.ai/ü",
+        "wss://api.xuna.ai/\\x",
         "wss://api.xuna.ai/\ud800",
         "wss://api.xuna。ai/x",
         "wss://api.xuna.ai/" + "x" * 8192,
