@@ -14,7 +14,7 @@ The rules, all of them kept here so that no caller can forget one:
   and no error says more than a host name and a class name.
 
 httpx's *transports* are used directly, without its `AsyncClient`: that one would log each address
-with its query at INFO, keep cookies, and ignore the proxy variables beside a transport of one's own.
+with its query at INFO, keep cookies, and ignore proxy variables beside a transport of one's own.
 """
 
 import asyncio

@@ -128,7 +128,7 @@ def check_personalization(pipeline: Pipeline) -> None:
             agent.name,
             transports=carried,
             dynamic_variables=agent.variable_names,
-            overrides=agent.override_paths,
+            overrides=(*agent.override_paths, *agent.client_overrides),
         )
         if carried and (agent.dynamic_variables or agent.overrides):
             logger.warning(

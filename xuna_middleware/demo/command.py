@@ -1,6 +1,7 @@
 """The command line of the demo: serve the page until stopped, or walk it once."""
 
 import asyncio
+import io
 import logging
 import os
 import signal
@@ -28,8 +29,8 @@ def demo(
     no_open: Annotated[bool, typer.Option("--no-open", help="Don't open a browser.")] = False,
 ) -> None:
     """See the gate at work on one page. All of it is a sandbox on this machine."""
-    with suppress(AttributeError):
-        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without ✓ shows a question mark
     try:
         fine = asyncio.run(_check(port) if check else _serve(port, opening=not no_open))
     except OSError as error:
@@ -51,7 +52,7 @@ async def _serve(port: int, *, opening: bool) -> bool:
             f"\nThe demo, all of it a sandbox on this machine:\n\n  {stage.url}/\n\n"
             "What the gate refuses is logged below. Ctrl-C stops it.\n"
         )
-        if opening and _has_display():
+        if opening and has_display():
             await asyncio.to_thread(webbrowser.open, f"{stage.url}/")
         await stopped.wait()
     typer.echo("\nThe demo is closed.")
@@ -67,7 +68,7 @@ def _stop_signal() -> asyncio.Event:
     return stopped
 
 
-def _has_display() -> bool:
+def has_display() -> bool:
     """Say whether a browser would have a screen; without one, some would take the terminal."""
     graphic = sys.platform in ("win32", "darwin")
     return graphic or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

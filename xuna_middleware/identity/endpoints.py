@@ -4,13 +4,13 @@ A host that the operator wrote is trusted. A host learned from a document must b
 in `endpoint_hosts`. https everywhere; http only on loopback and for `insecure_hosts`.
 """
 
-import ipaddress
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
+from xuna_middleware._http import is_loopback
 from xuna_middleware.errors import ConfigurationError
 
 _ODD: Final = re.compile(r"[^\x21-\x7e]|\\")
@@ -67,14 +67,6 @@ def host_names(hosts: Iterable[str], option: str) -> frozenset[str]:
         if not re.fullmatch(r"[a-z0-9._-]+|[0-9a-f:]+", name):
             raise ConfigurationError(f"{option} takes host names without scheme, port or path")
     return names
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether a host name or address can only be this machine."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _host(url: str) -> str | None:

@@ -4,7 +4,7 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final, Self
@@ -55,7 +55,7 @@ async def serve(app: ASGIApp, *, place: Place | None = None) -> AsyncIterator[st
     place = Place.reserve() if place is None else place
     ready = asyncio.Event()
     server = _server(app, ready)
-    running = asyncio.create_task(server.serve(sockets=[place.listener]))
+    running = asyncio.create_task(_run(server, place))
     try:
         await _started(server, running, ready)
         yield place.url
@@ -99,6 +99,12 @@ def _server(app: ASGIApp, ready: asyncio.Event) -> "uvicorn.Server":
             timeout_graceful_shutdown=2,
         )
     )
+
+
+async def _run(server: "uvicorn.Server", place: Place) -> None:
+    """Serve until it is told to stop. Uvicorn exits the process when a lifespan fails; we don't."""
+    with suppress(SystemExit):
+        await server.serve(sockets=[place.listener])
 
 
 async def _started(

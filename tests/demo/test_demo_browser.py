@@ -1,0 +1,121 @@
+"""The page in a real browser: what a person would do, and what must not be seen on the way."""
+
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from e2e.chromium import find_chromium, running_chromium
+from playwright.async_api import Page, expect
+
+from xuna_middleware.demo.stage import Stage, raise_stage
+
+
+@pytest.fixture
+async def page(tmp_path: Path) -> AsyncIterator[Page]:
+    """Open a page in Chromium, on a phone's width. Skips where there is none."""
+    executable = find_chromium()
+    if executable is None:
+        pytest.skip("no Chromium here: apt-get install chromium")
+    async with running_chromium(executable, tmp_path / "profile") as context:
+        page = await context.new_page()
+        await page.set_viewport_size({"width": 375, "height": 812})
+        yield page
+
+
+@pytest.fixture
+async def stage() -> AsyncIterator[Stage]:
+    async with raise_stage() as stage:
+        yield stage
+
+
+async def sign_in(page: Page, name: str) -> None:
+    """Choose this person at the provider, and come back."""
+    await page.get_by_role("button", name=re.compile("^Sign in")).click()
+    await page.get_by_role("button", name=name).click()
+    await expect(page.locator("#name")).to_have_text(name)
+
+
+async def test_a_person_signs_in_and_talks(page: Page, stage: Stage) -> None:
+    """Two turns over the signed URL, a forged variable refused; the token is to be seen nowhere."""
+    tokens: set[str] = set()
+    page.on("request", lambda request: tokens.add(request.headers.get("authorization", "")))
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(error.message))
+    page.on("console", lambda said: problems.append(said.text))
+    await page.goto(stage.url)
+    await sign_in(page, "Ada Moreau")
+    await page.get_by_role("button", name="Signed URL").click()
+    await page.get_by_role("button", name="Start the conversation").click()
+    lines = page.locator(".agent-line")
+    await expect(lines).to_have_count(1)
+    for turn, text in enumerate(["What is my plan?", "Thank you."], start=2):
+        await page.get_by_label("Your message").fill(text)
+        await page.keyboard.press("Enter")
+        await expect(lines).to_have_count(turn)
+    await expect(lines.nth(1)).to_contain_text("plan_name is pro")
+    await page.get_by_role("button", name="End", exact=True).click()
+    await expect(page.get_by_text("You ended the conversation.")).to_be_visible()
+    assert problems == []
+
+    await page.get_by_role("button", name="Forged variable").click()
+    await expect(page.get_by_text("400 variable_not_open").first).to_be_visible()
+    decision = page.locator("#timeline .refused").first
+    await expect(decision).to_contain_text("400 variable_not_open")
+    assert len(stage.platform.issued) == 1
+    assert stage.platform.conversations[0].close_code == 1000
+
+    shown = await page.content() + page.url
+    stored = await page.evaluate("JSON.stringify([{...sessionStorage}, {...localStorage}])")
+    secrets = [one.removeprefix("Bearer ") for one in tokens - {""}]
+    assert secrets
+    assert not [one for one in secrets if one in shown + stored]
+    assert stored == "[{},{}]"
+    assert "signature" not in shown.replace("signature stays the old one", "")
+    wide = await page.evaluate("document.documentElement.scrollWidth")
+    assert wide == 375
+
+
+async def test_a_person_without_the_scope_is_refused(page: Page, stage: Stage) -> None:
+    """The page says which answer it was, the timeline why, and nothing was issued."""
+    await page.goto(stage.url)
+    await sign_in(page, "Cleo Lindqvist")
+    await expect(page.get_by_text("not open to you")).to_have_count(2)
+    await page.get_by_role("button", name="Conversation token").click()
+    await expect(page.locator("#pass")).to_contain_text("403 insufficient_scope")
+    decision = page.locator("#timeline .refused").first
+    await expect(decision).to_contain_text("lacks voice:talk")
+    reference = await page.locator("#pass dd").inner_text()
+    await expect(decision).to_contain_text(reference)
+    assert stage.platform.issued == ()
+
+
+async def test_a_smaller_plan_is_refused_in_the_authors_words(page: Page, stage: Stage) -> None:
+    """And so are no token and a token that was tampered with."""
+    await page.goto(stage.url)
+    await sign_in(page, "Ben Okafor")
+    await page.get_by_role("radio", name="Advisor").check()
+    await page.get_by_role("button", name="Signed URL").click()
+    await expect(page.get_by_text("The advisor is part of the Pro plan.")).to_be_visible()
+    for button, answer in (("No token", "not_authenticated"), ("Tampered token", "invalid_token")):
+        row = page.get_by_role("listitem").filter(has=page.get_by_role("button", name=button))
+        await page.get_by_role("button", name=button).click()
+        await expect(row).to_contain_text(f"401 {answer}")
+    assert stage.platform.issued == ()
+
+
+async def test_whoever_cancels_is_told_and_may_try_again(page: Page, stage: Stage) -> None:
+    """The provider's refusal becomes a sentence, and the address bar holds none of it."""
+    await page.goto(stage.url)
+    await page.get_by_role("button", name="Sign in").click()
+    await page.get_by_role("button", name="Cancel").click()
+    await expect(page.get_by_role("alert")).to_contain_text("Not signed in.")
+    assert page.url == f"{stage.url}/"
+    await sign_in(page, "Ada Moreau")
+
+
+async def test_an_answer_to_another_sign_in_is_not_taken(page: Page, stage: Stage) -> None:
+    """A link with somebody else's code signs nobody in."""
+    await page.goto(f"{stage.url}/?code=abc&state=def&iss={stage.provider.issuer}")
+    await expect(page.get_by_role("alert")).to_contain_text("belongs to no sign-in")
+    await expect(page.locator("#signed-in")).to_be_hidden()
