@@ -15,6 +15,7 @@ from benchmarks.tokens import Mint, tampered
 
 ROUNDS = 60
 FRESH = 100
+BEFORE = 4500
 IMPORT_ROUNDS = 15
 
 
@@ -44,7 +45,7 @@ async def side_by_side(mint: Mint) -> tuple[list[Contender], Rounds]:
     def fresh(count: int) -> list[str]:
         return [mint.token(next(counter)) for _ in range(count)]
 
-    return contenders, await measure(contenders, fresh, rounds=ROUNDS, fresh=FRESH)
+    return contenders, await measure(contenders, fresh, rounds=ROUNDS, fresh=FRESH, before=BEFORE)
 
 
 async def _decides(contender: Contender, token: str) -> None:

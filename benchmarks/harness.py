@@ -66,22 +66,35 @@ class Rounds:
 
 
 async def measure(
-    contenders: Sequence[Contender], mint: Callable[[int], list[str]], *, rounds: int, fresh: int
+    contenders: Sequence[Contender],
+    mint: Callable[[int], list[str]],
+    *,
+    rounds: int,
+    fresh: int,
+    before: int,
 ) -> Rounds:
-    """Run every contender once a round, in a new random order, on the round's own tokens."""
+    """Run every contender once a round, in a new random order, on the round's own tokens.
+
+    First each is given `before` other tokens, so that what it remembers has reached its bound: what
+    is measured is a process that has run for a while.
+    """
+    await _run_in(contenders, mint(before))
     samples: dict[str, list[float]] = {contender.name: [] for contender in contenders}
     order = list(contenders)
     shuffle = random.Random(0).shuffle
     gc.freeze()  # what was imported and set up is not walked again by every collection
-    for number in range(rounds + 1):
+    for _ in range(rounds):
         tokens = mint(fresh + 1)
         shuffle(order)
         for contender in order:
             gc.collect()
-            spent = await contender.batch(tokens)
-            if number:  # the first round only warms up
-                samples[contender.name].append(spent)
+            samples[contender.name].append(await contender.batch(tokens))
     return Rounds(samples)
+
+
+async def _run_in(contenders: Sequence[Contender], tokens: list[str]) -> None:
+    for contender in contenders:
+        await contender.batch(tokens)
 
 
 def each_token(app: ASGIApp, path: str) -> Batch:

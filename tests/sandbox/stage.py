@@ -1,12 +1,13 @@
 """What the tests stand on: a clock to move, a REST client in process, a WebSocket for real."""
 
 import json
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from typing import Any, Self
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Self, TypeAlias
 
 import httpx
 import pytest
+from starlette.types import Receive, Scope, Send
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
@@ -90,13 +91,17 @@ class Stage:
 
     @classmethod
     @asynccontextmanager
-    async def of(cls, platform: SandboxPlatform) -> AsyncIterator[Self]:
+    async def at(cls, url: str, platform: SandboxPlatform) -> AsyncIterator[Self]:
         headers = {"xi-api-key": platform.api_key}
-        async with (
-            serve(platform) as url,
-            httpx.AsyncClient(base_url=url, headers=headers, trust_env=False) as client,
-        ):
+        async with httpx.AsyncClient(base_url=url, headers=headers, trust_env=False) as client:
             yield cls(url, client)
+
+    @classmethod
+    @asynccontextmanager
+    async def of(cls, platform: SandboxPlatform) -> AsyncIterator[Self]:
+        """Serve the platform by itself."""
+        async with serve(platform) as url, cls.at(url, platform) as stage:
+            yield stage
 
     async def signed_url(self, agent_id: str = AGENT.id) -> str:
         answer = await self.client.get(f"{TALK}/get-signed-url", params={"agent_id": agent_id})
@@ -124,3 +129,18 @@ class Stage:
         async with self.dial(await self.signed_url(agent_id)) as caller:
             await caller.begin(**initiation)
             yield caller
+
+
+class Switchboard:
+    """Stand behind one server and pass each call on to the platform of the running test."""
+
+    def __init__(self) -> None:
+        self.platform: SandboxPlatform | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert self.platform is not None
+        await self.platform(scope, receive, send)
+
+
+#: Puts a platform behind the one server.
+StageOf: TypeAlias = Callable[[SandboxPlatform], AbstractAsyncContextManager[Stage]]

@@ -10,7 +10,10 @@ from websockets.typing import Subprotocol
 
 from xuna_middleware.sandbox import Conversation, SandboxAgent, SandboxPlatform
 
-from .stage import AGENT, Stage, platform_with
+from .stage import AGENT, Stage, StageOf, platform_with
+
+# One loop and one server for all of them: what differs is the platform behind it.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PERSONAL = SandboxAgent(
     "agent_personal",
@@ -30,10 +33,10 @@ async def ended(platform: SandboxPlatform) -> Conversation:
     return platform.conversations[-1]
 
 
-async def test_a_conversation_from_begin_to_end() -> None:
+async def test_a_conversation_from_begin_to_end(stage_of: StageOf) -> None:
     """Metadata first, first words, answers, a client's close; and all of it is recorded."""
     platform = platform_with()
-    async with Stage.of(platform) as stage:
+    async with stage_of(platform) as stage:
         address = f"{await stage.signed_url()}&source=js_sdk&version=1.25.0"
         async with stage.dial(address) as caller:
             conversation_id = await caller.begin(user_id="u-1")
@@ -54,10 +57,10 @@ async def test_a_conversation_from_begin_to_end() -> None:
     assert conversation_id == platform.issued[0].conversation_id
 
 
-async def test_a_signed_url_opens_one_conversation() -> None:
+async def test_a_signed_url_opens_one_conversation(stage_of: StageOf) -> None:
     """The second connection, and one with another signature, get 3000 and no frame."""
     platform = platform_with()
-    async with Stage.of(platform) as stage:
+    async with stage_of(platform) as stage:
         address = await stage.signed_url()
         async with stage.dial(address) as caller:
             await caller.begin()
@@ -93,10 +96,10 @@ async def test_without_a_pass_no_private_agent(shared: Stage, query: str, code: 
     assert (frames, closed) == ([], code)
 
 
-async def test_a_public_agent_takes_its_id() -> None:
+async def test_a_public_agent_takes_its_id(stage_of: StageOf) -> None:
     """Without any credential; it is recorded as public."""
     platform = platform_with(PUBLIC)
-    async with Stage.of(platform) as stage:
+    async with stage_of(platform) as stage:
         async with stage.dial(stage.address("agent_id=agent_public&source=js")) as caller:
             await caller.begin()
             assert await caller.said() == "[sandbox] Welcome."
@@ -121,11 +124,11 @@ async def test_the_sub_protocol(shared: Stage, offered: list[str], selected: str
         assert caller.socket.response.headers["xuna-sandbox"] == "true"
 
 
-async def test_variables_and_overrides_from_the_client() -> None:
+async def test_variables_and_overrides_from_the_client(stage_of: StageOf) -> None:
     """With a signed URL they come in the first frame; what is missing has its default."""
     platform = platform_with(PERSONAL)
     override = {"agent": {"prompt": {"prompt": "Be brief."}}, "tts": {}}
-    async with Stage.of(platform) as stage:
+    async with stage_of(platform) as stage:
         async with stage.talk(
             PERSONAL.id,
             dynamic_variables={"user_name": "Ada"},
@@ -140,10 +143,10 @@ async def test_variables_and_overrides_from_the_client() -> None:
     assert record.attached == frozenset()
 
 
-async def test_what_was_attached_to_a_token_wins() -> None:
+async def test_what_was_attached_to_a_token_wins(stage_of: StageOf) -> None:
     """A client can't change a variable or an override that was attached at creation."""
     platform = platform_with(PERSONAL)
-    async with Stage.of(platform) as stage:
+    async with stage_of(platform) as stage:
         given = await stage.token(
             PERSONAL.id,
             dynamic_variables={"user_name": "Ada", "plan": "free"},
@@ -177,10 +180,12 @@ async def test_what_was_attached_to_a_token_wins() -> None:
         {"invented": True},
     ],
 )
-async def test_a_closed_override_ends_it_in_silence(override: dict[str, Any]) -> None:
+async def test_a_closed_override_ends_it_in_silence(
+    stage_of: StageOf, override: dict[str, Any]
+) -> None:
     """No error frame and no reason, as the real one does; the record knows why."""
     platform = platform_with(PERSONAL)
-    async with Stage.of(platform) as stage:
+    async with stage_of(platform) as stage:
         async with stage.talk(
             PERSONAL.id,
             dynamic_variables={"user_name": "Ada"},
@@ -191,10 +196,10 @@ async def test_a_closed_override_ends_it_in_silence(override: dict[str, Any]) ->
     assert (record.error, record.ended_by) == ("override_error", "agent")
 
 
-async def test_a_missing_variable_ends_it_with_an_error() -> None:
+async def test_a_missing_variable_ends_it_with_an_error(stage_of: StageOf) -> None:
     """An error frame that names it, then the close."""
     platform = platform_with(PERSONAL)
-    async with Stage.of(platform) as stage:
+    async with stage_of(platform) as stage:
         async with stage.talk(PERSONAL.id) as caller:
             (frame,), code, _ = await caller.until_closed()
         record = await ended(platform)
@@ -208,11 +213,11 @@ async def test_a_missing_variable_ends_it_with_an_error() -> None:
     )
 
 
-async def test_its_time_is_up() -> None:
+async def test_its_time_is_up(stage_of: StageOf) -> None:
     """An error frame, then the close; a client that talks without pause doesn't prevent it."""
     brief = SandboxAgent("agent_brief", max_duration=0.15)
     platform = platform_with(brief)
-    async with Stage.of(platform) as stage:
+    async with stage_of(platform) as stage:
         async with stage.talk(brief.id) as caller:
             chatter = asyncio.create_task(chat(caller.socket))
             frames, code, _ = await caller.until_closed()
@@ -229,11 +234,11 @@ async def chat(socket: Any) -> None:
         await asyncio.sleep(0)
 
 
-async def test_no_more_at_one_time_than_allowed() -> None:
+async def test_no_more_at_one_time_than_allowed(stage_of: StageOf) -> None:
     """A pass that was issued before doesn't open a second one, and none is issued meanwhile."""
     single = SandboxAgent("agent_single", concurrency=1)
     platform = platform_with(single)
-    async with Stage.of(platform) as stage:
+    async with stage_of(platform) as stage:
         early = await stage.signed_url(single.id)
         async with stage.talk(single.id):
             async with stage.dial(early) as second:
@@ -249,10 +254,10 @@ async def test_no_more_at_one_time_than_allowed() -> None:
     assert "retry-after" in refused.headers
 
 
-async def test_quota_counts_what_starts() -> None:
+async def test_quota_counts_what_starts(stage_of: StageOf) -> None:
     """One conversation left: the second signed URL opens nothing."""
     platform = platform_with(quota=1)
-    async with Stage.of(platform) as stage:
+    async with stage_of(platform) as stage:
         first, second = await stage.signed_url(), await stage.signed_url()
         async with stage.dial(first) as caller:
             await caller.begin()
@@ -261,10 +266,10 @@ async def test_quota_counts_what_starts() -> None:
     assert (code, reason) == (1008, "sandbox: quota exceeded")
 
 
-async def test_pings_are_answered_and_measured() -> None:
+async def test_pings_are_answered_and_measured(stage_of: StageOf) -> None:
     """The next ping tells the latency of the last; a pong to no ping does no harm."""
     platform = platform_with(ping_interval=0.02)
-    async with Stage.of(platform) as stage, stage.talk() as caller:
+    async with stage_of(platform) as stage, stage.talk() as caller:
         await caller.said()
         await caller.send("pong", event_id=999)
         first = (await caller.receive())["ping_event"]
@@ -275,10 +280,10 @@ async def test_pings_are_answered_and_measured() -> None:
     assert second["event_id"] > first["event_id"]
 
 
-async def test_what_asks_for_no_answer_gets_none() -> None:
+async def test_what_asks_for_no_answer_gets_none(stage_of: StageOf) -> None:
     """Updates, activity, feedback and results of tools are taken and kept; talk goes on."""
     platform = platform_with()
-    async with Stage.of(platform) as stage:
+    async with stage_of(platform) as stage:
         async with stage.talk() as caller:
             await caller.said()
             await caller.send("contextual_update", text="is on page 2")
@@ -291,10 +296,10 @@ async def test_what_asks_for_no_answer_gets_none() -> None:
     assert (list(record.context), list(record.feedback)) == (["is on page 2"], ["like"])
 
 
-async def test_audio_is_counted_and_not_heard() -> None:
+async def test_audio_is_counted_and_not_heard(stage_of: StageOf) -> None:
     """It says once that nobody hears it."""
     platform = platform_with()
-    async with Stage.of(platform) as stage:
+    async with stage_of(platform) as stage:
         async with stage.talk() as caller:
             await caller.said()
             for _ in range(2):
@@ -337,29 +342,29 @@ async def test_a_bad_initiation_closes(shared: Stage, variables: dict[str, Any])
     assert (frames, code) == ([], 1008)
 
 
-async def test_a_client_that_skips_the_initiation() -> None:
+async def test_a_client_that_skips_the_initiation(stage_of: StageOf) -> None:
     """Its first message is answered, after the agent's first words."""
-    async with Stage.of(platform_with()) as stage, stage.dial(await stage.signed_url()) as caller:
+    async with stage_of(platform_with()) as stage, stage.dial(await stage.signed_url()) as caller:
         await caller.send("user_message", text="Tea")
         assert (await caller.receive())["type"] == "conversation_initiation_metadata"
         assert await caller.said() == "[sandbox] Hello there."
         assert "Tea" in await caller.said()
 
 
-async def test_a_client_that_vanishes() -> None:
+async def test_a_client_that_vanishes(stage_of: StageOf) -> None:
     """Without a close frame the record still ends; servers call it 1005 or 1006."""
     platform = platform_with()
-    async with Stage.of(platform) as stage, stage.talk() as caller:
+    async with stage_of(platform) as stage, stage.talk() as caller:
         caller.socket.transport.abort()
         record = await ended(platform)
     assert record.ended_by == "user"
     assert record.close_code in (1005, 1006)
 
 
-async def test_history_in_the_platform_s_json() -> None:
+async def test_history_in_the_platform_s_json(stage_of: StageOf) -> None:
     """Listed newest first, shown with its transcript, deleted once it is over."""
     platform = platform_with(AGENT, PUBLIC)
-    async with Stage.of(platform) as stage:
+    async with stage_of(platform) as stage:
         async with stage.talk() as caller:
             await caller.said()
             await caller.send("user_message", text="Tea")
@@ -384,10 +389,10 @@ async def test_history_in_the_platform_s_json() -> None:
     assert gone == [200, 404]
 
 
-async def test_a_deleted_agent_opens_nothing() -> None:
+async def test_a_deleted_agent_opens_nothing(stage_of: StageOf) -> None:
     """A pass outlives its agent, and is refused."""
     platform = platform_with()
-    async with Stage.of(platform) as stage:
+    async with stage_of(platform) as stage:
         address = await stage.signed_url()
         await stage.client.delete(f"/v1/convai/agents/{AGENT.id}")
         async with stage.dial(address) as caller:

@@ -76,7 +76,7 @@ def sent_back(answer: httpx.Response, to: str = BACK) -> dict[str, str]:
     return {name: only for name, (only,) in values.items()}
 
 
-def redeeming(code: str, **changed: str) -> dict[str, str]:
+def redeeming(code: str, /, **changed: str) -> dict[str, str]:
     form = {
         "grant_type": "authorization_code",
         "client_id": "sandbox",
