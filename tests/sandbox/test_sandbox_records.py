@@ -39,3 +39,17 @@ def test_a_transcript_keeps_its_end() -> None:
     for number in range(MAX_LINES + 1):
         talk.transcript.append(Line(role="user", text=str(number), time=0))
     assert (len(talk.transcript), talk.transcript[0].text) == (MAX_LINES, "1")
+
+
+def test_the_repr_of_a_record_tells_nothing_personal() -> None:
+    """Neither words nor variables."""
+    record = Conversation(
+        id="conv_x",
+        agent_id="agent_x",
+        agent_name="X",
+        admitted_by="public",
+        started_at=0,
+        dynamic_variables={"user_name": "Moreau"},
+        user_id="moreau@example.com",
+    )
+    assert "moreau" not in repr(record).lower()

@@ -55,7 +55,7 @@ def test_required_variables(variables: dict[str, Any], missing: tuple[str, ...])
     [
         ({}, ()),
         ({"agent.language": "de"}, ()),
-        ({"conversation.text_only": True}, ()),
+        ({"conversation.text_only": True, "text_only": True}, ()),
         ({"agent.language": ""}, ("agent.language",)),
         ({"agent.language": None}, ("agent.language",)),
         ({"tts.voice_id": "v"}, ("tts.voice_id",)),

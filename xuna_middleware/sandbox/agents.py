@@ -9,8 +9,9 @@ from typing import Any, Final, TypeAlias
 #: What a dynamic variable may hold.
 Scalar: TypeAlias = str | int | float | bool
 
-#: The sandbox speaks text and nothing else, so asking for text is never refused.
-ALWAYS_OPEN: Final = frozenset({"conversation.text_only"})
+#: The sandbox speaks text and nothing else, so asking for text is never refused. The second
+#: spelling is that of the Python SDK `elevenlabs`, where there is no audio interface.
+ALWAYS_OPEN: Final = frozenset({"conversation.text_only", "text_only"})
 
 _PLACEHOLDER: Final = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
 _HELLO: Final = "Hello, I stand in for your agent. Nothing said here is real. What shall we try?"

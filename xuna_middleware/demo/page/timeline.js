@@ -59,7 +59,7 @@ function title({ name, transport }) {
   switch (name) {
     case "verified": return "Caller verified";
     case "authorized": return "Rule said yes";
-    case "issued": return `${transport === "webrtc" ? "Conversation token" : "Signed URL"} issued`;
+    case "issued": return `${transport === "webrtc" ? "Token" : "Signed URL"} issued`;
     case "refused": return "Refused";
     default: return name.replaceAll("_", " ");
   }

@@ -1,0 +1,453 @@
+"""Which path a request means: by table, and against the routers of those who really route.
+
+The reference is the wrapped app itself: whatever spelling reaches its protected handler must have
+been guarded, whichever framework it is and whatever the server made of root_path.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, Final
+
+import pytest
+from doubles import (
+    DENIAL,
+    Answer,
+    CountedPlatform,
+    ask,
+    bearer,
+    echo_app,
+    exchange,
+    http_scope,
+    knock,
+    make_gate,
+    one_response,
+    websocket_scope,
+)
+from hypothesis import example, given
+from hypothesis import strategies as st
+from signing import RSA
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from xuna_middleware import ConfigurationError, XunaGate, XunaMiddleware
+from xuna_middleware.paths import ProtectedPaths, relative_path
+
+REACHED: Final = b"the protected handler"
+
+
+@pytest.mark.parametrize(
+    ("path", "root_path", "relative"),
+    [
+        ("/xuna/x", "", "/xuna/x"),
+        ("/sub/xuna/x", "/sub", "/xuna/x"),
+        ("/sub/xuna/x", "/sub/", "/xuna/x"),
+        ("/sub", "/sub", ""),
+        ("/sub/", "/sub", "/"),
+        ("/xuna/x", "/sub", "/xuna/x"),
+        ("/subway/x", "/sub", "/subway/x"),
+        ("/x/sub/y", "/sub", "/x/sub/y"),
+        ("/sub/sub/x", "/sub", "/sub/x"),
+        ("/x", "/", "/x"),
+        ("", "", ""),
+        ("", "/sub", ""),
+        ("/SUB/x", "/sub", "/SUB/x"),
+    ],
+)
+def test_root_path_is_removed_by_whole_segments(path: str, root_path: str, relative: str) -> None:
+    """And only where the path starts with it."""
+    assert relative_path(path, root_path) == relative
+
+
+PROTECTED: Final = (
+    *("/api", "/api/", "/api/things", "//api", "/api//things", "/./api", "/x/../api", "/x/../../api"),
+    *("/api/.", "/api/..", "/api/x/..", "/%61pi", "/%2561pi", "/%252561pi", "/x%2F..%2Fapi"),
+    *("/api%2Fthings", "/api;a=b", "/;a=b/api", "/api;a=b/things", "/API", "/Api/x", "\\api"),
+    *("/\\api", "/x\\..\\api", "/api\\x", "/api%5Cx", "/%2e%2e/api", "/x/%2e%2e/api", "///api///"),
+    *("/.%2e/api", "/api/%00", "/api/ x"),
+)
+OPEN: Final = ("/", "/x", "/apis", "/apix/y", "/x/api", "/ap", "/a/pi", "/api-docs", "/-api", "")
+
+
+@pytest.mark.parametrize("path", PROTECTED)
+def test_any_reading_protects(path: str) -> None:
+    """One reading is enough, since nobody knows how the app reads."""
+    assert ProtectedPaths(["/api"]).match(path, "")
+
+
+@pytest.mark.parametrize("path", OPEN)
+def test_other_paths_stay_open(path: str) -> None:
+    """By whole segments: what only begins alike is not protected."""
+    assert not ProtectedPaths(["/api"]).match(path, "")
+
+
+@pytest.mark.parametrize(
+    ("path", "root_path"),
+    [
+        *(("/sub/api", "/sub"), ("/sub/api/x", "/sub/"), ("/api", "/sub"), ("/SUB/api", "/sub")),
+        *(("/sub//api", "/sub"), ("/sub/x/../api", "/sub"), ("/my app/api", "/my app")),
+        *(("/sub/%61pi", "/sub"), ("/%73ub/api", "/sub"), ("/api", "/api"), ("/api/api", "/api")),
+    ],
+)
+def test_protected_with_and_without_root_path(path: str, root_path: str) -> None:
+    """Servers and frameworks disagree about root_path, so both readings count."""
+    assert ProtectedPaths(["/api"]).match(path, root_path)
+
+
+def test_protecting_everything() -> None:
+    """`protect=["/"]` leaves nothing open."""
+    everything = ProtectedPaths(["/"])
+    for path in (*PROTECTED, *OPEN, "x", "*", "http://host/x"):
+        assert everything.match(path, ""), path
+
+
+def test_protecting_nothing() -> None:
+    """Without `protect` all passes."""
+    assert not ProtectedPaths([]).match("/api", "")
+
+
+@pytest.mark.parametrize("path", ["api", "", "/api?x", "/a b", "/api%20", "//api", "/a/../b", "/;"])
+def test_protected_path_must_be_plain(path: str) -> None:
+    """A configured path has one reading, or is refused when it is configured."""
+    with pytest.raises(ConfigurationError):
+        ProtectedPaths([path])
+
+
+def test_protect_is_a_list() -> None:
+    """A single text would be read letter by letter."""
+    with pytest.raises(ConfigurationError, match="list"):
+        ProtectedPaths("/api")
+
+
+@pytest.mark.parametrize("prefix", ["xuna", "/xuna/", "/", "/a b", "/x//y", "/x/../y", "/x%20", "/;"])
+def test_prefix_must_be_plain(prefix: str) -> None:
+    """The gate's own prefix, too."""
+    with pytest.raises(ConfigurationError):
+        XunaMiddleware(echo_app, make_gate(), prefix=prefix)
+
+
+def test_public_url_ends_in_the_prefix() -> None:
+    """Else one of the two is wrong."""
+    gate = make_gate(public_url="https://acme.com/talk")
+    with pytest.raises(ConfigurationError, match="prefix"):
+        XunaMiddleware(echo_app, gate, prefix="/xuna")
+    assert XunaMiddleware(echo_app, gate, prefix="/talk")
+
+
+# What the gate claims
+
+
+GATE_PATHS: Final[Mapping[str, tuple[str, str]]] = {
+    "plain": ("/xuna/get-signed-url", ""),
+    "root_path in path": ("/sub/xuna/get-signed-url", "/sub"),
+    "root_path not in path": ("/xuna/get-signed-url", "/sub"),
+    "root_path with a slash": ("/sub/xuna/get-signed-url", "/sub/"),
+    "root_path like the prefix": ("/xuna/xuna/get-signed-url", "/xuna"),
+    "two levels": ("/a/b/xuna/get-signed-url", "/a/b"),
+}
+
+
+@pytest.mark.parametrize(("path", "root_path"), GATE_PATHS.values(), ids=GATE_PATHS.keys())
+async def test_gate_is_found_in_every_scope_shape(path: str, root_path: str) -> None:
+    """The same decision under a mount, a proxy's prefix and a server's own root path."""
+    platform = CountedPlatform()
+    wrapped = XunaMiddleware(echo_app, make_gate(platform))
+    assert (await ask(wrapped, path, root_path=root_path)).status == 401
+    answer = await ask(wrapped, path, root_path=root_path, headers=bearer(RSA.token()))
+    assert answer.status == 200
+    assert len(platform.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "root_path"),
+    [
+        ("/sub/get-signed-url", "/sub"),
+        ("/get-signed-url", "/sub"),
+        ("/get-signed-url", ""),
+        ("/get-signed-url/", ""),
+    ],
+)
+async def test_gate_mounted_by_itself(path: str, root_path: str) -> None:
+    """As Starlette mounts it (whole path), and as Litestar does (prefix stripped, slash added)."""
+    answer = await ask(make_gate(), path, root_path=root_path, headers=bearer(RSA.token()))
+    assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("//xuna/get-signed-url", "/xuna//get-signed-url", "/xuna/../xuna/get-signed-url"),
+        *("/xuna/%2e%2e/get-signed-url", "/xuna%2Fget-signed-url", "/xunafoo/get-signed-url"),
+        *("/XUNA/get-signed-url", "/xuna/Get-Signed-Url", "/xuna;a=b/get-signed-url"),
+        *("\\xuna\\get-signed-url", "/xuna\\get-signed-url", "/xuna/./get-signed-url"),
+        *("xuna/get-signed-url", "/get-signed-url", "/x/xuna/get-signed-url", "/xuna/get-signed-url;"),
+        *("http://host/xuna/get-signed-url", "*", "", "/xuna/get-signed-url\0"),
+    ],
+)
+async def test_odd_spelling_of_a_route_issues_nothing(path: str) -> None:
+    """Even with a good token: 404 from the gate, or the app's own answer."""
+    platform = CountedPlatform()
+    wrapped = XunaMiddleware(echo_app, make_gate(platform))
+    answer = await ask(wrapped, path, headers=bearer(RSA.token()))
+    assert answer.status in (200, 404)
+    assert answer.status == 404 or answer.body == b"the app"
+    assert platform.requests == []
+
+
+async def test_prefix_owns_all_beneath_it() -> None:
+    """404 from the gate for what it doesn't know; the app never sees it."""
+    wrapped = XunaMiddleware(echo_app, make_gate())
+    for path in ("/xuna", "/xuna/", "/xuna/x", "/xuna/x/y"):
+        answer = await ask(wrapped, path)
+        assert (answer.status, answer.json()["code"]) == (404, "not_found")
+    for path in ("/xunafoo", "/", "/x/xuna", "/XUNA"):
+        assert (await ask(wrapped, path)).body == b"the app"
+
+
+async def test_empty_prefix_claims_the_issuing_routes_only() -> None:
+    """The rest stays the app's."""
+    wrapped = XunaMiddleware(echo_app, make_gate(), prefix="")
+    for root_path in ("", "/sub"):
+        for path in ("/get-signed-url", "/conversation-token"):
+            assert (await ask(wrapped, root_path + path, root_path=root_path)).status == 401
+    for path in ("/agents", "/readyz", "/", "", "/get-signed-url/x", "/x/get-signed-url"):
+        assert (await ask(wrapped, path)).body == b"the app"
+
+
+# Against the routers themselves
+
+
+async def starlette_handler(request: Request) -> PlainTextResponse:
+    return PlainTextResponse(REACHED)
+
+
+async def starlette_socket(websocket: WebSocket) -> None:
+    await websocket.accept()
+    await websocket.close()
+
+
+@cache
+def starlette_app() -> ASGIApp:
+    things = [
+        Route("/", starlette_handler),
+        Route("/things", starlette_handler),
+        Route("/{rest:path}", starlette_handler),
+    ]
+    return Starlette(
+        routes=[
+            WebSocketRoute("/api/talk", starlette_socket),
+            Route("/api", starlette_handler),
+            Mount("/api", routes=things),
+        ]
+    )
+
+
+@cache
+def fastapi_app() -> ASGIApp:
+    from fastapi import FastAPI
+
+    app = FastAPI()
+    for path in ("/api", "/api/things"):
+        app.add_api_route(path, lambda: PlainTextResponse(REACHED))
+    return app
+
+
+@cache
+def quart_app() -> ASGIApp:
+    from quart import Quart
+
+    app = Quart(__name__)
+
+    async def handler(**_: str) -> bytes:
+        return REACHED
+
+    for number, path in enumerate(("/api", "/api/things", "/api/<path:rest>")):
+        app.add_url_rule(path, str(number), handler)
+    return app
+
+
+@cache
+def litestar_app() -> ASGIApp:
+    from litestar import Litestar, get
+
+    @get(["/api", "/api/things"], media_type="text/plain", sync_to_thread=False)
+    def handler() -> str:
+        return REACHED.decode()
+
+    return Litestar([handler], openapi_config=None)
+
+
+@contextmanager
+def django_settings() -> Iterator[None]:
+    """Configure Django for a moment; whatever another test configured comes back."""
+    from django.conf import settings
+    from django.utils.functional import empty
+
+    before = settings._wrapped  # type: ignore[attr-defined]
+    settings._wrapped = empty  # type: ignore[attr-defined]
+    settings.configure(ALLOWED_HOSTS=["*"], SECRET_KEY="x", ROOT_URLCONF=__name__, MIDDLEWARE=[])
+    try:
+        yield
+    finally:
+        settings._wrapped = before  # type: ignore[attr-defined]
+
+
+async def django_app(scope: Scope, receive: Receive, send: Send) -> None:
+    from django.core.handlers.asgi import ASGIHandler
+
+    with django_settings():
+        await ASGIHandler()(scope, receive, send)  # type: ignore[arg-type]
+
+
+async def django_handler(request: Any, rest: Any = None) -> Any:
+    from django.http import HttpResponse
+
+    return HttpResponse(REACHED)
+
+
+def __getattr__(name: str) -> Any:
+    """Hand Django its routes when it asks for them, so that nobody else has to import it."""
+    if name == "urlpatterns":
+        from django.urls import re_path
+
+        return [re_path("^api(/.*)?$", django_handler)]
+    raise AttributeError(name)
+
+
+ROUTERS: Final = {
+    "starlette": starlette_app,
+    "fastapi": fastapi_app,
+    "quart": quart_app,
+    "litestar": litestar_app,
+    "django": lambda: django_app,
+}
+
+
+async def sent_by(app: ASGIApp, path: str, root_path: str) -> bytes:
+    """Return what an app answers to a GET, or nothing where it fails by itself."""
+    scope = http_scope(path, root_path=root_path, headers=[(b"host", b"testserver")])
+    try:
+        sent = await exchange(app, scope, [{"type": "http.request", "body": b""}])
+    except Exception:
+        return b""
+    return b"".join(message.get("body", b"") for message in sent)
+
+
+@cache
+def gate() -> XunaGate:
+    return make_gate()
+
+
+async def assert_guarded(framework: str, path: str, root_path: str) -> bool:
+    """Check one spelling; tell whether the app alone would have served it."""
+    app = ROUTERS[framework]()
+    alone = REACHED in await sent_by(app, path, root_path)
+    wrapped = XunaMiddleware(app, gate(), protect=["/api"])
+    behind = REACHED in await sent_by(wrapped, path, root_path)
+    assert not behind, f"{framework} serves {path!r} (root_path {root_path!r}) to nobody in particular"
+    return alone
+
+
+@pytest.mark.parametrize("framework", ROUTERS)
+async def test_reference_router_works(framework: str) -> None:
+    """The control: the app alone serves the protected path, and with a token behind the gate."""
+    assert await assert_guarded(framework, "/api", "")
+    wrapped = XunaMiddleware(ROUTERS[framework](), gate(), protect=["/api"])
+    headers = [(b"host", b"testserver"), *bearer(RSA.token())]
+    assert REACHED in (await ask(wrapped, "/api", headers=headers)).body
+
+
+TRICKS: Final[Mapping[str, tuple[str, str]]] = {
+    **{path: (path, "") for path in (*PROTECTED, "/api\0", "/api ", "/api?x", "/api#x", "/api%3F")},
+    "absolute form": ("http://host/api", ""),
+    "absolute form, https": ("https://host/api/things", ""),
+    "absolute form, no host": ("http:///api", ""),
+    "absolute form, any scheme": ("x:/api", ""),
+    "absolute form, a query": ("http://host/api?x", ""),
+    "no slash": ("api", ""),
+    "no slash, more": ("api/things", ""),
+    "a dot, no slash": ("./api", ""),
+    "root_path glued": ("/subapi", "/sub"),
+    "root_path glued, more": ("/subapi/things", "/sub"),
+    "root_path in the middle": ("/x/sub/api", "/sub"),
+    "root_path twice": ("/sub/sub/api", "/sub"),
+    "root_path in a word": ("/xsub/api", "/sub"),
+    "root_path with a slash": ("/sub/api", "/sub/"),
+    "root_path with a slash, glued": ("/sub/api", "/sub/"),
+    "root_path of a slash": ("/api", "/"),
+    "root_path doubled slash": ("/sub//api", "/sub"),
+    "root_path, absolute form": ("http://host/sub/api", "/sub"),
+    "root_path before absolute form": ("/subhttp://host/api", "/sub"),
+    "root_path with odd letters": ("/a;b/api", "/a;b"),
+    "root_path with odd letters, doubled": ("/a;b//api", "/a;b"),
+    "root_path percent-encoded": ("/a%20b/api", "/a%20b"),
+    "root_path with doubled slashes": ("/a//b/api", "/a//b"),
+    "root_path without a slash": ("sub/api", "sub"),
+}
+
+
+@pytest.mark.parametrize(("path", "root_path"), TRICKS.values(), ids=TRICKS.keys())
+@pytest.mark.parametrize("framework", ROUTERS)
+async def test_no_trick_reaches_a_protected_handler(
+    framework: str, path: str, root_path: str
+) -> None:
+    """A protected path can't be reached by any spelling that the wrapped app would route to it."""
+    await assert_guarded(framework, path, root_path)
+
+
+PIECES: Final = (
+    *("/", "/", "/api", "api", "/sub", "sub", "things", "x", "..", ".", "//", "\\", ";a=b", "%2F"),
+    *("%2e", "%61pi", "API", " ", "\0", "http:", "?", "#", "é", "%", "%5C", "-", "\t", "\n"),
+)
+spellings = st.lists(st.sampled_from(PIECES), min_size=1, max_size=8).map("".join)
+root_paths = st.sampled_from(("", "", "", "/sub", "/sub/", "/", "/x", "/api", "sub", "/a b"))
+
+
+@given(path=spellings, root_path=root_paths, framework=st.sampled_from(sorted(ROUTERS)))
+@example(path="/api", root_path="", framework="starlette")
+async def test_no_generated_spelling_reaches_a_protected_handler(
+    path: str, root_path: str, framework: str
+) -> None:
+    """The same for spellings that Hypothesis puts together."""
+    await assert_guarded(framework, path, root_path)
+
+
+@given(path=spellings, root_path=root_paths)
+async def test_no_generated_spelling_opens_a_protected_websocket(
+    path: str, root_path: str
+) -> None:
+    """The same for WebSockets, by Starlette's router."""
+    scope = websocket_scope(path + "/api/talk", root_path=root_path)
+    wrapped = XunaMiddleware(starlette_app(), gate(), protect=["/api"])
+    sent = await exchange(wrapped, scope, [{"type": "websocket.connect"}])
+    assert all(message["type"] != "websocket.accept" for message in sent)
+
+
+async def test_websocket_at_a_protected_path() -> None:
+    """Denied before accept without a token, and let through with one."""
+    wrapped = XunaMiddleware(starlette_app(), gate(), protect=["/api"])
+    sent = await knock(wrapped, "/api/talk", extensions=DENIAL)
+    assert one_response(sent, "websocket.http.response").status == 401
+    sent = await knock(wrapped, "/api/talk", headers=bearer(RSA.token()))
+    assert sent[0]["type"] == "websocket.accept"
+
+
+async def test_protected_path_passes_everything_else_of_the_request() -> None:
+    """Method and body are the app's affair; the scope that came in is not touched."""
+    seen: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append((scope["method"], await receive()))
+        await echo_app(scope, receive, send)
+
+    wrapped = XunaMiddleware(app, gate(), protect=["/api"])
+    scope = http_scope("/api", method="PATCH", headers=bearer(RSA.token()))
+    before = dict(scope)
+    sent = await exchange(wrapped, scope, [{"type": "http.request", "body": b"x"}])
+    assert one_response(sent) == Answer(status=200, headers=[], body=b"the app")
+    assert seen == [("PATCH", {"type": "http.request", "body": b"x"})]
+    assert scope == before
