@@ -48,13 +48,17 @@ def make_verifier(**options: Any) -> JWTVerifier:
     return JWTVerifier(**{**defaults, **options})
 
 
-def make_gate(platform: CountedPlatform | None = None, **options: Any) -> XunaGate:
+def make_gate(
+    platform: CountedPlatform | XunaPlatform | None = None, **options: Any
+) -> XunaGate:
     """Return a gate with one agent for every verified caller."""
+    client = platform if isinstance(platform, XunaPlatform) else None
+    counted = platform if isinstance(platform, CountedPlatform) else CountedPlatform()
     if "verifier" not in options and "authenticator" not in options:
         options["verifier"] = make_verifier()
     defaults: dict[str, Any] = {
         "agents": [Agent("support", id="agent_1")],
-        "platform": (platform or CountedPlatform()).client(),
+        "platform": client or counted.client(),
     }
     return XunaGate(**{**defaults, **options})
 

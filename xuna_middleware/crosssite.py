@@ -5,6 +5,7 @@ gate's routes such callers must come from the gate's own origin or from one that
 fetch and not by a navigation. A Bearer header needs none of this: no browser adds it.
 """
 
+import re
 from collections.abc import Iterable
 from typing import Final
 from urllib.parse import urlsplit
@@ -13,6 +14,8 @@ from starlette.datastructures import Headers
 
 from xuna_middleware.errors import AccessDeniedError, ConfigurationError
 
+_HOST: Final = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
+_PORTS: Final = {"http": 80, "https": 443}
 _MEND: Final = 'cors_origins=("https://app.example.com",)'
 
 
@@ -50,7 +53,7 @@ def checked_origins(origins: Iterable[str]) -> tuple[str, ...]:
         raise ConfigurationError(f'cors_origins must be a tuple: cors_origins=("{origins}",)')
     origins = tuple(origins)
     for origin in origins:
-        if origin == "*" or origin != origin_of(origin, "cors_origins"):
+        if origin != origin_of(origin, "cors_origins"):
             raise ConfigurationError(
                 f"cors_origins: {origin!r} is not an exact origin (scheme, host, port if unusual; "
                 f"no path, no wildcard): {_MEND}"
@@ -60,16 +63,23 @@ def checked_origins(origins: Iterable[str]) -> tuple[str, ...]:
 
 def origin_of(url: str, option: str) -> str:
     """Return the origin of a configured URL as browsers spell it (RFC 6454 section 6.1)."""
+    origin = _origin(url) if isinstance(url, str) else None
+    if origin is None:
+        raise ConfigurationError(f'{option}: {url!r} must be like "https://app.example.com"')
+    return origin
+
+
+def _origin(url: str) -> str | None:
     try:
         parts = urlsplit(url)
-        port = parts.port
+        host, port = parts.hostname or "", parts.port
     except ValueError:
-        raise ConfigurationError(f"{option}: {url!r} is no URL") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
-        raise ConfigurationError(f"{option}: {url!r} must be an http or https URL; {_MEND}")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    usual = {"http": 80, "https": 443}[parts.scheme]
-    return f"{parts.scheme}://{host}" + (f":{port}" if port not in (None, usual) else "")
+        return None
+    if not _HOST.fullmatch(host) or parts.scheme not in _PORTS or "@" in parts.netloc:
+        return None
+    shown = f"[{host}]" if ":" in host else host
+    usual = port in (None, _PORTS[parts.scheme])
+    return f"{parts.scheme}://{shown}" + ("" if usual else f":{port}")
 
 
 def _is_prefetch(headers: Headers) -> bool:

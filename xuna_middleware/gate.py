@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from xuna_middleware.access.agents import Agent
 from xuna_middleware.access.grants import Transport
 from xuna_middleware.crosssite import Origins, checked_origins
-from xuna_middleware.errors import ConfigurationError, GateError
+from xuna_middleware.errors import PRIVATE, ConfigurationError, GateError
 from xuna_middleware.events import Events, Hook
 from xuna_middleware.identity.authentication import (
     Authentication,
@@ -29,8 +29,8 @@ from xuna_middleware.identity.authentication import (
 from xuna_middleware.identity.credentials import Identity
 from xuna_middleware.identity.verifiers import Service, Verifier
 from xuna_middleware.lifespan import serve_lifespan
-from xuna_middleware.paths import relative_path
-from xuna_middleware.pipeline import Order, Pipeline, check_personalization, issue
+from xuna_middleware.paths import route_path
+from xuna_middleware.pipeline import Order, Pipeline, check_personalization, issue, named_agent
 from xuna_middleware.platform.client import XunaPlatform
 from xuna_middleware.platform.credentials import ConversationToken, SignedUrl
 from xuna_middleware.refusals import REFERENCE_HEADER, Refusals
@@ -200,7 +200,7 @@ class XunaGate:
         """Wrap an app so that its answers may be read from `cors_origins`, denials included."""
         if not self._cors_origins:
             return app
-        return CORSMiddleware(
+        cors = CORSMiddleware(
             app,
             allow_origins=self._cors_origins,
             allow_methods=("GET", "POST"),
@@ -208,6 +208,8 @@ class XunaGate:
             allow_credentials=self._authenticator is not None,
             expose_headers=_EXPOSED_HEADERS,
         )
+        cors.preflight_headers.update(PRIVATE)
+        return cors
 
     @contextmanager
     def overridden(
@@ -228,16 +230,17 @@ class XunaGate:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._start()
-        path = relative_path(scope["path"], scope.get("root_path", ""))
-        await self._routes.serve(path, scope, receive, send)
+        await self._routes.serve(route_path(scope), scope, receive, send)
 
     async def _issue(self, order: Order) -> SignedUrl | ConversationToken:
         try:
             return await issue(self._parts.pipeline, order)
         except GateError as error:
-            known = order.agent if order.agent in self._parts.pipeline.agents else None
             raise self._refusals.note(
-                error, identity=order.identity, agent=known, transport=order.transport
+                error,
+                identity=order.identity,
+                agent=named_agent(self._parts.pipeline, order),
+                transport=order.transport,
             ) from None
 
     def _start(self) -> None:

@@ -1,5 +1,6 @@
 """Wrap any ASGI app: serve the gate's routes beneath a prefix, and guard paths of the app's own."""
 
+import sys
 from collections.abc import Iterable
 from functools import partial
 from typing import Final
@@ -11,7 +12,7 @@ from xuna_middleware.errors import ConfigurationError, GateError
 from xuna_middleware.gate import XunaGate
 from xuna_middleware.identity.credentials import Identity
 from xuna_middleware.lifespan import wrap_lifespan
-from xuna_middleware.paths import ProtectedPaths, is_plain, relative_path
+from xuna_middleware.paths import PROTECTED, ProtectedPaths, is_plain, plain_paths, route_path
 from xuna_middleware.responses import deny
 from xuna_middleware.routes import ISSUING
 
@@ -30,6 +31,10 @@ class XunaMiddleware:
             the `Identity` and `request.auth.scopes` its scopes, so that Starlette's `requires()`
             works. Whatever else passes untouched.
 
+    An app that is told a root path of its own serves each path under a second name. FastAPI's
+    `root_path` and Django's FORCE_SCRIPT_NAME are seen where that app is wrapped directly; of any
+    other, name both in `protect`.
+
     Does not check, on protected paths: rules, limits, cross-site requests. A true CORS preflight
     (OPTIONS with Origin and Access-Control-Request-Method) goes to the app.
 
@@ -46,28 +51,45 @@ class XunaMiddleware:
         self._exactly = frozenset({prefix}) if prefix else frozenset(ISSUING)
         self._beneath = (prefix + "/",) if prefix else ()
         self._protected = ProtectedPaths(protect)
+        self._plain = plain_paths(self._exactly, self._protected.prefixes)
+        self._told_root_path = _told_root_path(app)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve, guard or let pass, by the scope's path."""
-        if scope["type"] not in ("http", "websocket"):
-            await self._other(scope, receive, send)
-            return
-        path, root_path = scope["path"], scope.get("root_path", "")
-        relative = relative_path(path, root_path) if root_path else path
-        if relative.startswith(self._beneath) or relative in self._exactly:
-            await self.gate(_beneath(scope, root_path, self._prefix, relative), receive, send)
-        elif self._protected.match(path, root_path) and not _is_preflight(scope):
-            await self._guard(scope, receive, send)
-        else:
+        is_http = scope["type"] == "http"
+        has_root_path = scope.get("root_path") or self._told_root_path
+        plain = self._plain(scope["path"]) if is_http and not has_root_path else None
+        if plain is not None and plain.lastindex is None:
             await self.app(scope, receive, send)
-
-    async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
+        elif plain is not None and plain.lastindex == PROTECTED:
+            await self._guard(scope, receive, send)
+        elif is_http or scope["type"] == "websocket":
+            await self._by_path(scope, receive, send)
+        elif scope["type"] == "lifespan":
             await wrap_lifespan(self.gate, self.app, scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
+    async def _by_path(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path, root_path = scope["path"], scope.get("root_path", "")
+        relative = route_path(scope)
+        if relative.startswith(self._beneath) or relative in self._exactly:
+            await self.gate(_beneath(scope, root_path, self._prefix, relative), receive, send)
+        elif self._is_protected(path, root_path):
+            await self._guard(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    def _is_protected(self, path: str, root_path: str) -> bool:
+        told = self._told_root_path
+        return self._protected.match(path, root_path) or (
+            bool(told) and self._protected.match(path, told)
+        )
+
     async def _guard(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if _is_preflight(scope):
+            await self.app(scope, receive, send)
+            return
         try:
             identity = (await self.gate.authenticate(scope)).identity
         except GateError as error:
@@ -88,6 +110,14 @@ def _beneath(scope: Scope, root_path: str, prefix: str, relative: str) -> Scope:
     inner_root = root_path.rstrip("/") + prefix
     path = inner_root + relative[len(prefix) :]
     return {**scope, "root_path": inner_root, "path": path}
+
+
+def _told_root_path(app: ASGIApp) -> str:
+    """Return a root path that the app itself was told, whatever the server says."""
+    told = getattr(app, "root_path", None)
+    if type(app).__module__.startswith("django."):
+        told = getattr(sys.modules["django.conf"].settings, "FORCE_SCRIPT_NAME", None)
+    return told if isinstance(told, str) else ""
 
 
 def _is_preflight(scope: Scope) -> bool:

@@ -1,26 +1,56 @@
-"""Which path a request means, in every shape that servers and frameworks give it. Pure.
+r"""Which path a request means, in every shape that servers and frameworks give it. Pure.
 
 `scope["path"]` is decoded once and includes `root_path`, except where it doesn't: Litestar strips
 the prefix, some servers leave their own root path out. So `root_path` is removed only where the
 path starts with it, and nothing is ever read from `Host` or a rebuilt URL.
 
 For a protected path, a reading too many costs a 401 where a 404 would have come; a reading too few
-is a hole. So every reading counts: with and without `root_path`, decoded again, with `\\`, `;…`,
-`//`, `.` and `..` resolved, and in any letter case.
+is a hole. So every reading counts: as it stands, decoded again, without scheme and host, query and
+`;…`, with `\`, `//`, `.` and `..` resolved, in any letter case, and what follows `root_path`
+wherever that stands (Litestar cuts there, Quart without looking for a slash).
 """
 
 import posixpath
 import re
-from collections.abc import Iterable, Iterator
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import Final, TypeAlias
 from urllib.parse import unquote
+
+from starlette.types import Scope
 
 from xuna_middleware.errors import ConfigurationError
 
+#: What `plain_paths` says of a path.
+GATE: Final = 1
+PROTECTED: Final = 2
+Plain: TypeAlias = re.Match[str] | None
+
 _ODD: Final = re.compile(r"[^A-Za-z0-9_/.~-]")
-_PARAMETERS: Final = re.compile(r";[^/]*")
 _SLASHES: Final = re.compile(r"[/\\]+")
-_MOST_DECODINGS: Final = 3
+#: White space around it, scheme and authority, query and fragment, segments' parameters (RFC 3986).
+_LEFT_OUT: Final = (
+    re.compile(r"\A[\x00-\x20]+|[\x00-\x20]+\Z"),
+    re.compile(r"\A[A-Za-z][A-Za-z0-9+.-]*:(//[^/?#]*)?"),
+    re.compile(r"[?#].*", re.DOTALL),
+    re.compile(r";[^/]*"),
+)
+_MOST_READINGS: Final = 64
+
+
+def route_path(scope: Scope) -> str:
+    """Return the path of a scope less `root_path`, or less the part of it that mounts added.
+
+    Starlette's mounts append to `root_path` and keep what it was before in `app_root_path`.
+    """
+    path: str = scope["path"]
+    root_path: str = scope.get("root_path", "")
+    if not root_path:
+        return path
+    relative = relative_path(path, root_path)
+    if relative is path:
+        mounted = root_path.removeprefix(scope.get("app_root_path", ""))
+        relative = relative_path(path, mounted)
+    return relative
 
 
 def relative_path(path: str, root_path: str) -> str:
@@ -33,57 +63,80 @@ def relative_path(path: str, root_path: str) -> str:
 
 def is_plain(path: str) -> bool:
     """Tell whether a path has one reading only."""
-    return _ODD.search(path) is None and "//" not in path and "/." not in path
+    return path[:1] == "/" and _ODD.search(path) is None and "//" not in path and "/." not in path
+
+
+def plain_paths(gate: Iterable[str], protected: Iterable[str]) -> Callable[[str], Plain]:
+    """Return a quick look at paths of one reading; None asks for the proper look.
+
+    It only keeps the common case cheap, so it takes few paths for plain: no dots, no escapes. The
+    match's `lastindex` is GATE beneath `gate` as it is spelled, PROTECTED beneath `protected` in
+    any letter case, None elsewhere; beneath means by whole segments.
+    """
+    own = "|".join(map(re.escape, gate))
+    guarded = "|".join(map(_in_any_case, protected)) or "(?!)"
+    return re.compile(
+        rf"(?=/)(?:({own})(?=/|$)|({guarded})(?=/|$))?+(?:/[A-Za-z0-9_~-]++)*+/?"
+    ).fullmatch
 
 
 class ProtectedPaths:
     """Tell which requests lie at or beneath the protected paths."""
 
-    __slots__ = ("_prefixes",)
+    __slots__ = ("_beneath", "prefixes")
 
     def __init__(self, paths: Iterable[str]) -> None:
         if isinstance(paths, str):
             raise ConfigurationError(f'protect must be a list: protect=["{paths}"]')
-        self._prefixes = tuple(_configured(path) for path in paths)
+        self.prefixes = tuple(_configured(path) for path in paths)
+        self._beneath = tuple(prefix + "/" for prefix in self.prefixes)
 
     def match(self, path: str, root_path: str) -> bool:
         """Tell whether any reading of the path is protected."""
-        if not self._prefixes:
+        if not self._beneath:
             return False
-        if not is_plain(path):
-            return any(self._match_plain(each, root_path) for each in readings(path))
-        return self._match_plain(path, root_path)
+        path, root = path.casefold(), root_path.rstrip("/").casefold()
+        if is_plain(path) and (not root or root not in path):
+            return (path + "/").startswith(self._beneath)
+        return self._any_beneath(path, root)
 
-    def _match_plain(self, path: str, root_path: str) -> bool:
-        folded = path.casefold() + "/"
-        if folded.startswith(self._prefixes):
-            return True
-        if not root_path:
-            return False
-        return relative_path(folded, root_path.casefold()).startswith(self._prefixes)
-
-
-def readings(path: str) -> Iterator[str]:
-    """Yield a path as it stands and as it may be understood further on."""
-    for _ in range(_MOST_DECODINGS):
-        yield path
-        yield _normalized(path)
-        yield _normalized(_PARAMETERS.sub("", path))
-        decoded = unquote(path, errors="replace")
-        if decoded == path:
-            return
-        path = decoded
-    yield _normalized(path)
+    def _any_beneath(self, path: str, root: str) -> bool:
+        """Look at all readings; of more than 64, which nobody sends in earnest, one is enough."""
+        seen: set[str] = set()
+        pending = [path]
+        while pending and len(seen) < _MOST_READINGS:
+            reading = pending.pop()
+            if any(each.startswith(self._beneath) for each in _spellings(reading)):
+                return True
+            seen.add(reading)
+            pending += readings(reading, root) - seen
+        return bool(pending)
 
 
-def _normalized(path: str) -> str:
-    return posixpath.normpath(_SLASHES.sub("/", "/" + path))
+def readings(path: str, root: str) -> set[str]:
+    """Return what a path may be understood as by one step further."""
+    further = {unquote(path, errors="replace"), *(part.sub("", path) for part in _LEFT_OUT)}
+    if root:
+        rest = path.split(root, maxsplit=_MOST_READINGS)[1:]
+        further.update(root.join(rest[start:]) for start in range(len(rest)))
+    return further - {path}
+
+
+def _spellings(path: str) -> tuple[str, str]:
+    """Return a path with single slashes, and that with its dots resolved; a slash behind each."""
+    slashed = _SLASHES.sub("/", f"/{path}/")
+    return slashed, posixpath.normpath(slashed) + "/"
+
+
+def _in_any_case(text: str) -> str:
+    # Faster than re.IGNORECASE, which would fold each letter of the path.
+    return "".join(f"[{c.lower()}{c.upper()}]" if c.isalpha() else re.escape(c) for c in text)
 
 
 def _configured(path: str) -> str:
-    if not path.startswith("/") or not is_plain(path):
+    if not isinstance(path, str) or not is_plain(path):
         raise ConfigurationError(
             f'protect: {path!r} must start with a slash and be plain, like "/api"; '
             "it covers everything beneath"
         )
-    return path.rstrip("/").casefold() + "/"
+    return path.rstrip("/").casefold()

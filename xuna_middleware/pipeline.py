@@ -116,6 +116,13 @@ async def usable_agents(
     return usable
 
 
+def named_agent(pipeline: Pipeline, order: Order) -> str | None:
+    """Return the configured name of the agent that an order means; None where it means none."""
+    if order.agent is None and len(pipeline.agents) == 1:
+        return next(iter(pipeline.agents))
+    return order.agent if order.agent in pipeline.agents else None
+
+
 def check_personalization(pipeline: Pipeline) -> None:
     """Refuse agents that would have a client carry what it must not; say what it could change.
 
@@ -170,7 +177,6 @@ async def _issued(pipeline: Pipeline, grant: Grant) -> SignedUrl | ConversationT
     try:
         return await pipeline.platform.issue(grant)
     except ConfigurationError as error:
-        logger.error("nothing can be issued: %s", error)
         raise UnavailableError(cause=f"configuration: {error}") from None
     except PlatformError as error:
         if error.code == "personalization_unsupported":

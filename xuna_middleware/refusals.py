@@ -20,6 +20,8 @@ logger = logging.getLogger("xuna_middleware")
 REFERENCE_HEADER: Final = "Xuna-Gate-Ref"
 _SECONDS_BETWEEN: Final = 1.0
 _MOST_CAUSES: Final = 256
+#: The cause that nobody but the operator can mend: no key, a broken setting.
+_OPERATORS_FAULT: Final = "configuration"
 
 
 class Refusals:
@@ -38,11 +40,13 @@ class Refusals:
         agent: str | None = None,
         transport: str | None = None,
     ) -> GateError:
-        """Log and emit a refusal; return the error with its reference in the headers."""
-        if REFERENCE_HEADER in (error.headers or {}):
+        """Log and emit a refusal; return it with its reference in the headers.
+
+        What is returned is a copy: an error that somebody keeps and raises again is a new refusal.
+        """
+        if isinstance(error.headers, _Noted):
             return error
         reference = secrets.token_hex(6)
-        error.headers = {**(error.headers or {}), REFERENCE_HEADER: reference}
         self._log(error, reference)
         self._events.emit(
             Event(
@@ -58,7 +62,7 @@ class Refusals:
                 reference=reference,
             )
         )
-        return error
+        return _copy(error, _Noted({**(error.headers or {}), REFERENCE_HEADER: reference}))
 
     def _log(self, error: GateError, reference: str) -> None:
         cause = error.cause.partition(":")[0]
@@ -68,7 +72,9 @@ class Refusals:
             quiet.left_out += 1
             return
         left_out = f" ({quiet.left_out} more since the last)" if quiet and quiet.left_out else ""
-        logger.warning("refused %s %s: %s%s", error.status_code, reference, error.cause, left_out)
+        level = logging.ERROR if cause == _OPERATORS_FAULT else logging.WARNING
+        line = "refused %s %s: %s%s"
+        logger.log(level, line, error.status_code, reference, error.cause, left_out)
         if len(self._quiet) >= _MOST_CAUSES:
             self._quiet.clear()
         self._quiet[cause] = _Quiet(now)
@@ -82,3 +88,14 @@ class _Quiet:
     def __init__(self, since: float) -> None:
         self.since = since
         self.left_out = 0
+
+
+class _Noted(dict[str, str]):
+    """Mark the headers of an error that was noted already."""
+
+
+def _copy(error: GateError, headers: _Noted) -> GateError:
+    copy = type(error).__new__(type(error), *error.args)
+    copy.__dict__.update(error.__dict__)
+    copy.headers = headers
+    return copy

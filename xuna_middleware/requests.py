@@ -33,7 +33,7 @@ async def read_request(scope: Scope, receive: Receive) -> Asked:
         InvalidRequestError: 400, 413 or 415, in fixed words.
         ClientDisconnect: nobody is there to answer.
     """
-    named = _agent_in_query(scope["query_string"])
+    named = _agent_in_query(scope.get("query_string", b""))
     if scope["method"] != "POST":
         return Asked(agent=named)
     asked = _asked(await _read_json(scope, receive))

@@ -37,7 +37,8 @@ async def deny(error: GateError, scope: Scope, receive: Receive, send: Send) -> 
     if scope["type"] == "http":
         await problem(error)(scope, receive, send)
         return
-    await receive()  # websocket.connect
+    if (await receive())["type"] != "websocket.connect":
+        return
     if _DENIAL_EXTENSION in (scope.get("extensions") or {}):
         await problem(error)(scope, receive, send)
     else:

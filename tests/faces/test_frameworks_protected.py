@@ -93,6 +93,17 @@ SPELLINGS: Final = (
     *("/api/me?x", "/api/me#x", "/api/me\0", "/api/me ", " /api/me", "/api/me\n", "api/me", ""),
     *("/api/me/..", "/api/..", "/x/api/me", "/p/api/me", "/p/p/api/me", "/P/api/me", "/p//api/me"),
     *("/p/../api/me", "/p/./api/me", "/p;x/api/me", "/papi/me", "/p/%61pi/me", "/api/p/api/me"),
+    *("/x/p/api/me", "/x/papi/me", "/xp/api/me", "/p/x/../api/me", "/p/papi/me", "/p/api/p/api/me"),
+    *("http://test/api/me", "HTTP://test/api/me", "x:/api/me", "x:api/me", "http://test/p/api/me"),
+    *(
+        "http:///api/me",
+        "http:/api/me",
+        "*/api/me",
+        "?/api/me",
+        "#/api/me",
+        "\t/api/me",
+        ";/api/me",
+    ),
 )
 
 
@@ -124,8 +135,8 @@ async def test_no_spelling_reaches_a_protected_path(
     app = FRAMEWORKS[name]
     guarded = XunaMiddleware(app, gate, protect=["/api"])
     reaching = [path for path in SPELLINGS if await status(app, path, root_path) == 200]
-    assert reaching, "the list has no spelling that this framework serves"
-    assert [await status(guarded, path, root_path) for path in reaching] == [401] * len(reaching)
+    assert reaching or root_path, "the list has no spelling that this framework serves"
+    assert [path for path in reaching if await status(guarded, path, root_path) != 401] == []
 
 
 async def test_a_root_path_of_fastapis_own(sandbox: Sandbox) -> None:
@@ -135,7 +146,7 @@ async def test_a_root_path_of_fastapis_own(sandbox: Sandbox) -> None:
     guarded = XunaMiddleware(app, gate, protect=["/api"])
     reaching = [path for path in SPELLINGS if await status(app, path) == 200]
     assert "/p/api/me" in reaching
-    assert [await status(guarded, path) for path in reaching] == [401] * len(reaching)
+    assert [path for path in reaching if await status(guarded, path) != 401] == []
 
 
 async def test_a_script_name_that_django_is_told(sandbox: Sandbox) -> None:
@@ -144,7 +155,7 @@ async def test_a_script_name_that_django_is_told(sandbox: Sandbox) -> None:
     with override_settings(FORCE_SCRIPT_NAME="/p"):
         reaching = [path for path in SPELLINGS if await status(DJANGO, path) == 200]
         assert "/p/api/me" in reaching
-        assert [await status(guarded, path) for path in reaching] == [401] * len(reaching)
+        assert [path for path in reaching if await status(guarded, path) != 401] == []
 
 
 # -- What the app sees ----------------------------------------------------------------------------

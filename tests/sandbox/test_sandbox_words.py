@@ -74,6 +74,14 @@ def test_overrides_by_path() -> None:
     assert flatten(nested) == {"agent.prompt.prompt": "p", "agent.language": "de"}
 
 
+def test_overrides_nested_without_end() -> None:
+    """Depth is no way to a fault: below eight levels an object counts as a value."""
+    nested: dict[str, Any] = {}
+    for _ in range(900):
+        nested = {"a": nested}
+    assert list(flatten(nested)) == [".".join("a" * 9)]
+
+
 @pytest.mark.parametrize(
     "wrong", [{"required_variables": "plan"}, {"allowed_overrides": "agent.language"}]
 )

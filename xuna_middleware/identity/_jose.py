@@ -105,11 +105,9 @@ def read_compact(token: str) -> CompactToken:
     if raw.translate(None, _ALPHABET) != b"..":
         raise JOSEError("not a compact JWS")
     header, payload, signature = raw.split(b".")
+    signing_input = raw[: len(header) + 1 + len(payload)]
     return CompactToken(
-        header=_read_header(header),
-        payload=decode_base64url(payload),
-        signing_input=raw[: len(header) + 1 + len(payload)],
-        signature=decode_base64url(signature),
+        _read_header(header), decode_base64url(payload), signing_input, decode_base64url(signature)
     )
 
 

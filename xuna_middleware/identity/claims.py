@@ -13,7 +13,7 @@ for the operator's log, with the mend, and reach no caller.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, NoReturn, TypeAlias
@@ -73,7 +73,7 @@ class ClaimPolicy:
         if named not in self.token_types:
             _refuse(
                 "token type",
-                f"says {_shown(typ)}, accepted {_shown(sorted(self.token_types))}; "
+                f"says {_shown(typ)}, accepted {_listed(self.token_types)}; "
                 'if this is an access token: token_types=("at+jwt", "JWT"), '
                 "or Auth0 ▸ APIs ▸ Access Token Profile ▸ RFC 9068",
             )
@@ -90,7 +90,7 @@ class ClaimPolicy:
         ):
             _refuse(
                 "audience",
-                f"token is for {_shown(named)}, accepted {_shown(sorted(self.audience))}; "
+                f"token is for {_shown(named)}, accepted {_listed(self.audience)}; "
                 "Keycloak: add an Audience mapper; Auth0: ask for the API's identifier as audience",
             )
 
@@ -168,14 +168,14 @@ def _time(claims: Mapping[str, Any], name: str) -> float:
 
 
 def _words(claims: Mapping[str, Any], paths: Sequence[ClaimPath]) -> frozenset[str]:
-    found = [_split(words) for path in paths if (words := _texts(find_claim(claims, path)))]
-    return found[0] if len(found) == 1 else _NONE.union(*found)
-
-
-def _texts(value: Any) -> str | tuple[str, ...]:
-    if isinstance(value, list):
-        return tuple([member for member in value if isinstance(member, str)])
-    return value if isinstance(value, str) else ""
+    words = _NONE
+    for path in paths:
+        value = find_claim(claims, path)
+        if isinstance(value, list):
+            value = tuple([member for member in value if isinstance(member, str)])
+        if value and isinstance(value, str | tuple):
+            words = words | _split(value) if words else _split(value)
+    return words
 
 
 @lru_cache(maxsize=256)
@@ -187,6 +187,10 @@ def _split(words: str | tuple[str, ...]) -> frozenset[str]:
 def _shown(value: Any) -> str:
     """Render a verified value for the operator: one line, bounded."""
     return json.dumps(value)[:_SHOWN]
+
+
+def _listed(accepted: Iterable[str]) -> str:
+    return ", ".join(f'"{each}"' for each in sorted(accepted))
 
 
 def _refuse(cause: str, explanation: str) -> NoReturn:

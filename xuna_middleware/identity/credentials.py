@@ -1,12 +1,16 @@
 """Values of the identity step: what was presented, and who it proved."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType, NoneType
 from typing import Any, Final, Literal, TypeAlias
 
+from xuna_middleware.errors import ConfigurationError
+
 Scheme: TypeAlias = Literal["bearer"]
 
+_NONE: Final = frozenset[str]()
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 _SCALARS: Final = frozenset({str, int, float, bool, NoneType})
 
 
@@ -18,7 +22,7 @@ class Credentials:
     token: str = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, init=False)
 class Identity:
     """Say who is calling, as verified. Deep-frozen: nothing downstream can widen it.
 
@@ -36,19 +40,33 @@ class Identity:
     """
 
     subject: str
-    issuer: str = "local"
-    scopes: frozenset[str] = frozenset()
-    roles: frozenset[str] = frozenset()
-    claims: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
-    client_id: str | None = None
-    expires_at: float | None = None
+    issuer: str
+    scopes: frozenset[str]
+    roles: frozenset[str]
+    claims: Mapping[str, Any] = field(repr=False, hash=False)
+    client_id: str | None
+    expires_at: float | None
 
-    def __post_init__(self) -> None:
-        if type(self.scopes) is not frozenset:
-            object.__setattr__(self, "scopes", frozenset(self.scopes))
-        if type(self.roles) is not frozenset:
-            object.__setattr__(self, "roles", frozenset(self.roles))
-        object.__setattr__(self, "claims", frozen(self.claims))
+    def __init__(
+        self,
+        *,
+        subject: str,
+        issuer: str = "local",
+        scopes: Iterable[str] = _NONE,
+        roles: Iterable[str] = _NONE,
+        claims: Mapping[str, Any] = _NOTHING,
+        client_id: str | None = None,
+        expires_at: float | None = None,
+    ) -> None:
+        # Written out: it is on the path of every cold token, and freezes what it is given.
+        write = object.__setattr__
+        write(self, "subject", subject)
+        write(self, "issuer", issuer)
+        write(self, "scopes", scopes if type(scopes) is frozenset else _words(scopes, "scopes"))
+        write(self, "roles", roles if type(roles) is frozenset else _words(roles, "roles"))
+        write(self, "claims", _frozen_mapping(claims))
+        write(self, "client_id", client_id)
+        write(self, "expires_at", expires_at)
 
     @property
     def is_authenticated(self) -> bool:
@@ -63,19 +81,26 @@ class Identity:
         return self.subject
 
 
+def _words(words: Iterable[str], option: str) -> frozenset[str]:
+    if isinstance(words, str):
+        raise ConfigurationError(f'{option} must be a set: {option}={{"{words}"}}')
+    return frozenset(words)
+
+
 def frozen(value: Any) -> Any:
     """Return a copy in which mappings are read-only and lists are tuples, however deep."""
-    if type(value) in _SCALARS:
-        return value
     if isinstance(value, Mapping):
-        return MappingProxyType(
-            {
-                key: member if type(member) in _SCALARS else frozen(member)
-                for key, member in value.items()
-            }
-        )
+        return _frozen_mapping(value)
     if isinstance(value, list | tuple):
         return tuple([frozen(member) for member in value])
     if isinstance(value, set | frozenset):
         return frozenset(value)
     return value
+
+
+def _frozen_mapping(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
+    copy = dict(mapping)
+    for name, member in mapping.items():
+        if type(member) not in _SCALARS:
+            copy[name] = frozen(member)
+    return MappingProxyType(copy)

@@ -36,7 +36,7 @@ def extract(scope: Scope) -> Credentials | None:
             value = candidate
     if value is None:
         return None
-    return Credentials(scheme="bearer", token=_bearer_token(value, scope["query_string"]))
+    return Credentials(scheme="bearer", token=_bearer_token(value, scope.get("query_string", b"")))
 
 
 def _bearer_token(value: bytes, query: bytes) -> str:

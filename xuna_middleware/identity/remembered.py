@@ -1,7 +1,8 @@
 """Remember tokens that were verified, so that the next request of a caller costs a hash."""
 
+from collections import OrderedDict
 from hashlib import sha256
-from typing import Final, NamedTuple
+from typing import Final
 
 from xuna_middleware.identity.credentials import Identity
 
@@ -15,12 +16,6 @@ def fingerprint(token: str) -> bytes:
     return sha256(token.encode("ascii")).digest()
 
 
-class _Entry(NamedTuple):
-    identity: Identity
-    not_before: float
-    until: float
-
-
 class RememberedTokens:
     """Hold the last good results of one verifier, at most 4,096 of them, for at most a minute.
 
@@ -31,22 +26,24 @@ class RememberedTokens:
     __slots__ = ("_entries",)
 
     def __init__(self) -> None:
-        self._entries: dict[bytes, _Entry] = {}
+        #: Fingerprint → identity, not before, until.
+        self._entries: OrderedDict[bytes, tuple[Identity, float, float]] = OrderedDict()
 
     def get(self, fingerprint: bytes, now: float) -> Identity | None:
         """Return whom the token proved, if it is remembered and still valid at `now`."""
         entry = self._entries.get(fingerprint)
-        if entry is None or not entry.not_before <= now < entry.until:
+        if entry is None:
             return None
-        return entry.identity
+        identity, not_before, until = entry
+        return identity if not_before <= now < until else None
 
     def put(
         self, fingerprint: bytes, identity: Identity, *, not_before: float, until: float
     ) -> None:
         """Remember a verified token for the times in which it is valid, seconds since the epoch."""
-        while len(self._entries) >= MAX_TOKENS:
-            del self._entries[next(iter(self._entries))]
-        self._entries[fingerprint] = _Entry(identity, not_before, until)
+        if len(self._entries) >= MAX_TOKENS:
+            self._entries.popitem(last=False)
+        self._entries[fingerprint] = (identity, not_before, until)
 
     def clear(self) -> None:
         """Forget all, as when the issuer's keys changed."""

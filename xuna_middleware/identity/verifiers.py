@@ -130,11 +130,12 @@ class _TokenCheck:
 
     def _remember(self, seen: bytes, identity: Identity, now: float) -> None:
         claims, leeway = identity.claims, self._policy.leeway
+        begins, ends = claims.get("nbf", 0), claims["exp"] + leeway
         self._remembered.put(
             seen,
             identity,
-            not_before=max(claims["iat"], claims.get("nbf", claims["iat"])) - leeway,
-            until=min(now + SECONDS, claims["exp"] + leeway),
+            not_before=(begins if begins > claims["iat"] else claims["iat"]) - leeway,
+            until=ends if ends < now + SECONDS else now + SECONDS,
         )
 
 

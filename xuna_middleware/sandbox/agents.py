@@ -14,6 +14,7 @@ Scalar: TypeAlias = str | int | float | bool
 ALWAYS_OPEN: Final = frozenset({"conversation.text_only", "text_only"})
 
 _PLACEHOLDER: Final = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
+_DEEPEST: Final = 8
 _HELLO: Final = "Hello, I stand in for your agent. Nothing said here is real. What shall we try?"
 _PERSONA: Final = "You are a friendly stand-in for a voice agent."
 
@@ -95,12 +96,15 @@ def fill(text: str, variables: Mapping[str, Scalar]) -> str:
     return _PLACEHOLDER.sub(value, text)
 
 
-def flatten(overrides: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested overrides by path: `{"agent": {"language": "de"}}` → `agent.language`."""
+def flatten(overrides: Mapping[str, Any], prefix: str = "", depth: int = 0) -> dict[str, Any]:
+    """Return nested overrides by path: `{"agent": {"language": "de"}}` → `agent.language`.
+
+    Below eight levels, where the platform has nothing, an object counts as a value.
+    """
     flat: dict[str, Any] = {}
     for name, value in overrides.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{name}.")
+        if isinstance(value, Mapping) and depth < _DEEPEST:
+            flat |= flatten(value, f"{prefix}{name}.", depth + 1)
         else:
             flat[f"{prefix}{name}"] = value
     return flat

@@ -7,7 +7,7 @@ somebody ends it or its time is up.
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
 from starlette.types import Message
@@ -116,7 +116,7 @@ class Dialogue:
     async def _check(self) -> None:
         """End it where an override isn't switched on (in silence) or a variable is missing."""
         if closed := self._agent.closed(self._record.overrides):
-            logger.warning("override not switched on for the agent: %s", ", ".join(closed))
+            logger.warning("overrides not switched on for the agent: %s", _named(closed))
             raise Ended(POLICY, by="agent", error="override_error")
         self._prompt = self._overridden("agent.prompt.prompt", self._agent.prompt)
         said = (self._first_message(), self._prompt)
@@ -228,6 +228,11 @@ def _variables(body: Mapping[str, Any]) -> dict[str, Scalar]:
         if name.startswith("system__") or not isinstance(value, str | int | float | bool):
             raise Ended(POLICY, "sandbox: dynamic variables are scalars, none system__", by="agent")
     return dict(given)
+
+
+def _named(paths: Sequence[str]) -> str:
+    """Return some of a client's names for the log, short and on one line."""
+    return ", ".join(ascii(path[:60]) for path in paths[:5])
 
 
 def _system(record: Conversation) -> dict[str, Scalar]:

@@ -7,10 +7,11 @@ the wrong members or an unknown type, 1009 beyond 256 KB.
 
 import base64
 import binascii
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
+
+from xuna_middleware.sandbox import strict_json
 
 MAX_FRAME: Final = 262_144
 AUDIO_FORMAT: Final = "pcm_16000"
@@ -80,8 +81,8 @@ def error(code: int, error_type: str, message: str) -> Frame:
 
 def _json_object(text: str) -> dict[str, Any]:
     try:
-        body = json.loads(text)
-    except (ValueError, RecursionError):
+        body = strict_json.loads(text)
+    except ValueError:
         raise FrameError(1007, "frame is not JSON") from None
     if not isinstance(body, dict):
         raise FrameError(1007, "frame is not a JSON object")

@@ -1,10 +1,10 @@
 """Read what a REST call brought, and refuse with a 422 what isn't as documented."""
 
-import json
 from typing import Any, Final, TypeVar
 
 from starlette.requests import Request
 
+from xuna_middleware.sandbox import strict_json
 from xuna_middleware.sandbox.agents import Scalar
 from xuna_middleware.sandbox.refusals import RefusalError, invalid
 
@@ -17,8 +17,8 @@ async def json_object(request: Request) -> dict[str, Any]:
     """Return the JSON object in the body, at most 64 KB of it."""
     body = await _bounded(request)
     try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
+        value = strict_json.loads(body)
+    except ValueError:
         raise invalid("body", msg="JSON decode error", kind="json_invalid") from None
     return checked(value, dict, "body")
 
@@ -53,8 +53,8 @@ def json_query(request: Request, name: str) -> Any:
     """Return the value of a JSON-encoded query parameter; None where it isn't given."""
     text = query(request, name)
     try:
-        return None if text is None else json.loads(text)
-    except (ValueError, RecursionError):
+        return None if text is None else strict_json.loads(text)
+    except ValueError:
         raise invalid("query", name, msg="JSON decode error", kind="json_invalid") from None
 
 

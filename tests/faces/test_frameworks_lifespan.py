@@ -1,0 +1,253 @@
+"""The gate starts and stops with the server where it can, and by itself where it can't."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+from doubles import CountedPlatform, make_gate
+from places import DJANGO, PLACES, Place, beside_quart, in_starlette
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
+from starlette.types import ASGIApp, Message
+
+from xuna_middleware import (
+    Agent,
+    Credentials,
+    Identity,
+    InvalidTokenError,
+    XunaGate,
+    XunaMiddleware,
+)
+
+STARTUP: Message = {"type": "lifespan.startup"}
+SHUTDOWN: Message = {"type": "lifespan.shutdown"}
+
+
+class Watched:
+    """A verifier that says when it is started and ended."""
+
+    def __init__(self) -> None:
+        self.journal: list[str] = []
+
+    async def verify(self, credentials: Credentials) -> Identity:
+        if credentials.token != "good":
+            raise InvalidTokenError
+        return Identity(subject="ada")
+
+    def start(self) -> None:
+        self.journal.append("started")
+
+    def problem(self) -> str | None:
+        return None
+
+    async def aclose(self) -> None:
+        self.journal.append("ended")
+
+
+@pytest.fixture
+def watched() -> Watched:
+    return Watched()
+
+
+@pytest.fixture
+def sent() -> list[Message]:
+    return []
+
+
+@pytest.fixture
+def gate(watched: Watched) -> XunaGate:
+    return make_gate(verifier=watched)
+
+
+async def live(app: ASGIApp, sent: list[Message], journal: list[str] | None = None) -> None:
+    """Go through an app's lifespan as a server does, and keep what it sent, whatever it raises."""
+    incoming: asyncio.Queue[Message] = asyncio.Queue()
+    incoming.put_nowait(STARTUP)
+
+    async def receive() -> Message:
+        message = await incoming.get()
+        if journal is not None:
+            journal.append(message["type"].removeprefix("lifespan."))
+        return message
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+        if message["type"] == "lifespan.startup.complete":
+            incoming.put_nowait(SHUTDOWN)
+
+    await app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, receive, send)
+
+
+def types(sent: list[Message]) -> list[str]:
+    return [message["type"].removeprefix("lifespan.") for message in sent]
+
+
+async def call(app: ASGIApp, path: str, token: str = "good") -> int:
+    transport = httpx.ASGITransport(app)
+    headers = {"Authorization": f"Bearer {token}"}
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        return (await client.get(path, headers=headers)).status_code
+
+
+async def test_a_wrapped_app_without_lifespan(
+    gate: XunaGate, watched: Watched, sent: list[Message]
+) -> None:
+    """Django raises on lifespan; the gate starts and stops all the same."""
+    await live(XunaMiddleware(DJANGO, gate), sent, watched.journal)
+    assert types(sent) == ["startup.complete", "shutdown.complete"]
+    assert watched.journal == ["startup", "started", "shutdown", "ended"]
+
+
+async def test_a_wrapped_app_that_just_returns(
+    gate: XunaGate, watched: Watched, sent: list[Message]
+) -> None:
+    """An app that ignores lifespan and returns is no obstacle either."""
+
+    async def silent(scope: Any, receive: Any, send: Any) -> None:
+        return
+
+    await live(XunaMiddleware(silent, gate), sent, watched.journal)
+    assert types(sent) == ["startup.complete", "shutdown.complete"]
+    assert watched.journal == ["startup", "started", "shutdown", "ended"]
+
+
+def with_lifespan(journal: list[str], *, failing: str = "") -> Starlette:
+    """Return an app that keeps a journal, and fails where it is told to."""
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Any]]:
+        if failing == "startup":
+            raise RuntimeError("no database")
+        journal.append("app started")
+        yield {"pool": "of the app"}
+        if failing == "shutdown":
+            raise RuntimeError("no way to stop")
+        journal.append("app ended")
+
+    async def state(request: Request) -> JSONResponse:
+        return JSONResponse(request.state.pool)
+
+    return Starlette(routes=[Route("/api", state)], lifespan=lifespan)
+
+
+async def test_the_gate_is_there_first_and_leaves_last(
+    gate: XunaGate, watched: Watched, sent: list[Message]
+) -> None:
+    """An app may use the gate in its own startup and shutdown."""
+    await live(XunaMiddleware(with_lifespan(watched.journal), gate), sent)
+    assert types(sent) == ["startup.complete", "shutdown.complete"]
+    assert watched.journal == ["started", "app started", "app ended", "ended"]
+
+
+@pytest.mark.parametrize(
+    ("failing", "answers"),
+    [
+        ("startup", ["startup.failed"]),
+        ("shutdown", ["startup.complete", "shutdown.failed"]),
+    ],
+)
+async def test_an_app_that_fails_is_reported(
+    gate: XunaGate,
+    watched: Watched,
+    failing: str,
+    answers: list[str],
+    sent: list[Message],
+) -> None:
+    """A server must see that the app itself failed; the gate is closed then, once."""
+    app = XunaMiddleware(with_lifespan([], failing=failing), gate)
+    with pytest.raises(RuntimeError, match="no "):
+        await live(app, sent)
+    assert types(sent) == answers
+    assert watched.journal == ["started", "ended"]
+
+
+def test_lifespan_state_reaches_protected_paths(gate: XunaGate, watched: Watched) -> None:
+    """What an app yields from its lifespan is in `request.state` behind the gate, too."""
+    app = XunaMiddleware(with_lifespan([]), gate, protect=["/api"])
+    with TestClient(app) as client:
+        answer = client.get("/api", headers={"Authorization": "Bearer good"})
+    assert answer.json() == "of the app"
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        pytest.param(lambda gate: gate, id="by itself"),
+        pytest.param(lambda gate: XunaMiddleware(Starlette(), gate), id="around Starlette"),
+        pytest.param(lambda gate: XunaMiddleware(DJANGO, gate), id="around Django"),
+    ],
+)
+async def test_without_an_api_key_the_server_does_not_start(
+    monkeypatch: pytest.MonkeyPatch,
+    watched: Watched,
+    wrap: Callable[[XunaGate], ASGIApp],
+    sent: list[Message],
+) -> None:
+    """The failure says which variable to set, and nothing was started."""
+    monkeypatch.delenv("XUNA_AI_API_KEY", raising=False)
+    gate = XunaGate(verifier=watched, agents=[Agent("support", id="agent_1")])
+    await live(wrap(gate), sent)
+    (failed,) = sent
+    assert failed["type"] == "lifespan.startup.failed"
+    assert "XUNA_AI_API_KEY" in failed["message"]
+    assert watched.journal == []
+
+
+async def test_without_lifespan_and_key_it_is_a_503(
+    monkeypatch: pytest.MonkeyPatch, watched: Watched, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A mounted gate says at its first issue what its lifespan would have said, as an ERROR."""
+    monkeypatch.delenv("XUNA_AI_API_KEY", raising=False)
+    gate = XunaGate(verifier=watched, agents=[Agent("support", id="agent_1")])
+    assert await call(in_starlette(gate), "/xuna/get-signed-url") == 503
+    errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert any("XUNA_AI_API_KEY" in each for each in errors)
+
+
+MOUNTED = [name for name, place in PLACES.items() if place.root_path == ""]
+
+
+@pytest.mark.parametrize("place", [PLACES[name] for name in MOUNTED], ids=MOUNTED)
+async def test_it_starts_by_itself_once(gate: XunaGate, watched: Watched, place: Place) -> None:
+    """Wherever no lifespan reaches it, the first request starts it, refused or not."""
+    app = place.build(gate)
+    statuses = [
+        await call(app, place.at + "/get-signed-url", token) for token in ("bad", "good", "good")
+    ]
+    assert statuses == [401, 200, 200]
+    assert watched.journal == ["started"]
+
+
+async def test_a_lifespan_through_hypercorns_dispatcher(
+    gate: XunaGate, watched: Watched, sent: list[Message]
+) -> None:
+    """The dispatcher hands the lifespan on to what is mounted, and the gate answers it."""
+    await live(beside_quart(gate), sent)
+    assert types(sent) == ["startup.complete", "shutdown.complete"]
+    assert watched.journal == ["started", "ended"]
+
+
+def test_a_second_event_loop(watched: Watched) -> None:
+    """A gate that outlives its loop starts again on the next, and still issues."""
+    platform = CountedPlatform()
+    app = XunaMiddleware(Starlette(), make_gate(platform, verifier=watched))
+    statuses = [asyncio.run(call(app, "/xuna/get-signed-url")) for _ in range(3)]
+    assert statuses == [200, 200, 200]
+    assert watched.journal == ["started"] * 3
+    assert len(platform.requests) == 3
+
+
+def test_a_second_lifespan(gate: XunaGate, watched: Watched) -> None:
+    """A gate that was stopped can be started again, as a reloading server or test suite does."""
+    app = XunaMiddleware(Starlette(), gate)
+    for _ in range(2):
+        with TestClient(app) as client:
+            headers = {"Authorization": "Bearer good"}
+            assert client.get("/xuna/get-signed-url", headers=headers).status_code == 200
+    assert watched.journal == ["started", "ended"] * 2
