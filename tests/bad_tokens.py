@@ -74,7 +74,9 @@ def in_segment(number: int, respell: Callable[[str], str], *, resigned: bool = T
         header, payload, signature = RSA.token().split(".")
         parts = [header, payload, signature]
         parts[number] = respell(parts[number])
-        return segments(parts[0], parts[1], RSA.sign) if number < 2 and resigned else ".".join(parts)
+        return (
+            segments(parts[0], parts[1], RSA.sign) if number < 2 and resigned else ".".join(parts)
+        )
 
     return make
 
@@ -108,20 +110,26 @@ def with_public_key_as_secret(encoding: Callable[[], bytes], algorithm: str) -> 
 
 
 def pem() -> bytes:
-    return rsa_key().public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    return (
+        rsa_key()
+        .public_key()
+        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     )
 
 
 def pkcs1_pem() -> bytes:
-    return rsa_key().public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.PKCS1
+    return (
+        rsa_key()
+        .public_key()
+        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.PKCS1)
     )
 
 
 def der() -> bytes:
-    return rsa_key().public_key().public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    return (
+        rsa_key()
+        .public_key()
+        .public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     )
 
 
@@ -302,9 +310,7 @@ SIGNATURES: Final[Mapping[str, Make]] = {
     "RS256 by another key": lambda: compact(RSA.header(), good_claims(), STRANGER.sign),
     "ES256 by another key": lambda: compact(EC.header(), good_claims(), ec_signer("other").sign),
     "ES256 of 63 octets": lambda: compact(EC.header(), good_claims(), lambda m: EC.sign(m)[:-1]),
-    "ES256 of 65 octets": lambda: compact(
-        EC.header(), good_claims(), lambda m: EC.sign(m) + b"\0"
-    ),
+    "ES256 of 65 octets": lambda: compact(EC.header(), good_claims(), lambda m: EC.sign(m) + b"\0"),
     "ES256 padded in the middle": lambda: compact(
         EC.header(), good_claims(), lambda m: b"\0" + EC.sign(m)[:32] + b"\0" + EC.sign(m)[32:]
     ),

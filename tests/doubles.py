@@ -48,9 +48,7 @@ def make_verifier(**options: Any) -> JWTVerifier:
     return JWTVerifier(**{**defaults, **options})
 
 
-def make_gate(
-    platform: CountedPlatform | XunaPlatform | None = None, **options: Any
-) -> XunaGate:
+def make_gate(platform: CountedPlatform | XunaPlatform | None = None, **options: Any) -> XunaGate:
     """Return a gate with one agent for every verified caller."""
     client = platform if isinstance(platform, XunaPlatform) else None
     counted = platform if isinstance(platform, CountedPlatform) else CountedPlatform()
@@ -137,7 +135,11 @@ async def exchange(app: ASGIApp, scope: Scope, incoming: Iterable[Message]) -> l
 
 
 async def ask(
-    app: ASGIApp, path: str = "/get-signed-url", *, body: bytes | Iterable[bytes] = b"", **scope: Any
+    app: ASGIApp,
+    path: str = "/get-signed-url",
+    *,
+    body: bytes | Iterable[bytes] = b"",
+    **scope: Any,
 ) -> Answer:
     """Send one HTTP request to an app and return its one response, checked to be one."""
     chunks = [body] if isinstance(body, bytes) else list(body)

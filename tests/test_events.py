@@ -40,12 +40,6 @@ def test_hooks_are_called_in_order() -> None:
     assert seen == [(1, event), (2, event)]
 
 
-def test_whether_anybody_listens() -> None:
-    """Nothing is put together for nobody."""
-    assert not Events()
-    assert Events([lambda event: None])
-
-
 def test_failing_hook_is_logged_and_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
     """The next hook is called, and the log has the traceback."""
     seen: list[Event] = []

@@ -64,7 +64,16 @@ def test_root_path_is_removed_by_whole_segments(path: str, root_path: str, relat
 
 
 PROTECTED: Final = (
-    *("/api", "/api/", "/api/things", "//api", "/api//things", "/./api", "/x/../api", "/x/../../api"),
+    *(
+        "/api",
+        "/api/",
+        "/api/things",
+        "//api",
+        "/api//things",
+        "/./api",
+        "/x/../api",
+        "/x/../../api",
+    ),
     *("/api/.", "/api/..", "/api/x/..", "/%61pi", "/%2561pi", "/%252561pi", "/x%2F..%2Fapi"),
     *("/api%2Fthings", "/api;a=b", "/;a=b/api", "/api;a=b/things", "/API", "/Api/x", "\\api"),
     *("/\\api", "/x\\..\\api", "/api\\x", "/api%5Cx", "/%2e%2e/api", "/x/%2e%2e/api", "///api///"),
@@ -123,7 +132,9 @@ def test_protect_is_a_list() -> None:
         ProtectedPaths("/api")
 
 
-@pytest.mark.parametrize("prefix", ["xuna", "/xuna/", "/", "/a b", "/x//y", "/x/../y", "/x%20", "/;"])
+@pytest.mark.parametrize(
+    "prefix", ["xuna", "/xuna/", "/", "/a b", "/x//y", "/x/../y", "/x%20", "/;"]
+)
 def test_prefix_must_be_plain(prefix: str) -> None:
     """The gate's own prefix, too."""
     with pytest.raises(ConfigurationError):
@@ -184,7 +195,12 @@ async def test_gate_mounted_by_itself(path: str, root_path: str) -> None:
         *("/xuna/%2e%2e/get-signed-url", "/xuna%2Fget-signed-url", "/xunafoo/get-signed-url"),
         *("/XUNA/get-signed-url", "/xuna/Get-Signed-Url", "/xuna;a=b/get-signed-url"),
         *("\\xuna\\get-signed-url", "/xuna\\get-signed-url", "/xuna/./get-signed-url"),
-        *("xuna/get-signed-url", "/get-signed-url", "/x/xuna/get-signed-url", "/xuna/get-signed-url;"),
+        *(
+            "xuna/get-signed-url",
+            "/get-signed-url",
+            "/x/xuna/get-signed-url",
+            "/xuna/get-signed-url;",
+        ),
         *("http://host/xuna/get-signed-url", "*", "", "/xuna/get-signed-url\0"),
     ],
 )
@@ -342,20 +358,16 @@ def gate() -> XunaGate:
     return make_gate()
 
 
-async def assert_guarded(framework: str, path: str, root_path: str) -> bool:
-    """Check one spelling; tell whether the app alone would have served it."""
-    app = ROUTERS[framework]()
-    alone = REACHED in await sent_by(app, path, root_path)
-    wrapped = XunaMiddleware(app, gate(), protect=["/api"])
-    behind = REACHED in await sent_by(wrapped, path, root_path)
-    assert not behind, f"{framework} serves {path!r} (root_path {root_path!r}) to nobody in particular"
-    return alone
+async def is_open(framework: str, path: str, root_path: str) -> bool:
+    """Tell whether a spelling gets through the gate to the protected handler, without a token."""
+    wrapped = XunaMiddleware(ROUTERS[framework](), gate(), protect=["/api"])
+    return REACHED in await sent_by(wrapped, path, root_path)
 
 
 @pytest.mark.parametrize("framework", ROUTERS)
 async def test_reference_router_works(framework: str) -> None:
     """The control: the app alone serves the protected path, and with a token behind the gate."""
-    assert await assert_guarded(framework, "/api", "")
+    assert REACHED in await sent_by(ROUTERS[framework](), "/api", "")
     wrapped = XunaMiddleware(ROUTERS[framework](), gate(), protect=["/api"])
     headers = [(b"host", b"testserver"), *bearer(RSA.token())]
     assert REACHED in (await ask(wrapped, "/api", headers=headers)).body
@@ -390,13 +402,11 @@ TRICKS: Final[Mapping[str, tuple[str, str]]] = {
 }
 
 
-@pytest.mark.parametrize(("path", "root_path"), TRICKS.values(), ids=TRICKS.keys())
 @pytest.mark.parametrize("framework", ROUTERS)
-async def test_no_trick_reaches_a_protected_handler(
-    framework: str, path: str, root_path: str
-) -> None:
+async def test_no_trick_reaches_a_protected_handler(framework: str) -> None:
     """A protected path can't be reached by any spelling that the wrapped app would route to it."""
-    await assert_guarded(framework, path, root_path)
+    tricks = TRICKS.items()
+    assert [name for name, (path, root) in tricks if await is_open(framework, path, root)] == []
 
 
 PIECES: Final = (
@@ -413,13 +423,11 @@ async def test_no_generated_spelling_reaches_a_protected_handler(
     path: str, root_path: str, framework: str
 ) -> None:
     """The same for spellings that Hypothesis puts together."""
-    await assert_guarded(framework, path, root_path)
+    assert not await is_open(framework, path, root_path)
 
 
 @given(path=spellings, root_path=root_paths)
-async def test_no_generated_spelling_opens_a_protected_websocket(
-    path: str, root_path: str
-) -> None:
+async def test_no_generated_spelling_opens_a_protected_websocket(path: str, root_path: str) -> None:
     """The same for WebSockets, by Starlette's router."""
     scope = websocket_scope(path + "/api/talk", root_path=root_path)
     wrapped = XunaMiddleware(starlette_app(), gate(), protect=["/api"])

@@ -27,7 +27,7 @@ from xuna_middleware.identity.credentials import Credentials, Identity
 from xuna_middleware.identity.keys import Freshness
 from xuna_middleware.identity.verifiers import JWTVerifier, OIDCVerifier, Verifier
 from xuna_middleware.middleware import XunaMiddleware, get_identity
-from xuna_middleware.platform.client import XunaPlatform
+from xuna_middleware.platform.client import Platform, XunaPlatform
 from xuna_middleware.platform.credentials import ConversationToken, SignedUrl
 from xuna_middleware.providers import auth0, entra, keycloak
 
@@ -50,6 +50,7 @@ __all__ = [
     "NotAuthenticatedError",
     "OIDCVerifier",
     "Personalization",
+    "Platform",
     "PlatformError",
     "SignedUrl",
     "UnavailableError",

@@ -31,7 +31,7 @@ from xuna_middleware.identity.verifiers import Service, Verifier
 from xuna_middleware.lifespan import serve_lifespan
 from xuna_middleware.paths import route_path
 from xuna_middleware.pipeline import Order, Pipeline, check_personalization, issue, named_agent
-from xuna_middleware.platform.client import XunaPlatform
+from xuna_middleware.platform.client import Platform, XunaPlatform
 from xuna_middleware.platform.credentials import ConversationToken, SignedUrl
 from xuna_middleware.refusals import REFERENCE_HEADER, Refusals
 from xuna_middleware.routes import ISSUING, Routes
@@ -75,7 +75,7 @@ class XunaGate:
         verifier: Verifier | Sequence[Verifier] | None = None,
         authenticator: Authenticator | None = None,
         agents: Iterable[Agent],
-        platform: XunaPlatform | None = None,
+        platform: Platform | None = None,
         cors_origins: Iterable[str] = (),
         public_url: str | None = None,
         on_event: Iterable[Hook] = (),
@@ -105,6 +105,11 @@ class XunaGate:
 
     def __repr__(self) -> str:
         return f"XunaGate(agents={sorted(self._parts.pipeline.agents)})"
+
+    @property
+    def platform(self) -> Platform:
+        """What issues the passes."""
+        return self._parts.pipeline.platform
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve as an ASGI app: mounted at a path, or by itself."""
@@ -213,7 +218,7 @@ class XunaGate:
 
     @contextmanager
     def overridden(
-        self, *, verifier: Verifier | None = None, platform: XunaPlatform | None = None
+        self, *, verifier: Verifier | None = None, platform: Platform | None = None
     ) -> Iterator[None]:
         """Swap verifier or platform for a while, in tests. Agents and rules stay what they are."""
         before = self._parts

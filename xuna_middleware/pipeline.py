@@ -23,7 +23,7 @@ from xuna_middleware.errors import (
 )
 from xuna_middleware.events import Event, EventName, Events
 from xuna_middleware.identity.credentials import Identity
-from xuna_middleware.platform.client import XunaPlatform
+from xuna_middleware.platform.client import Platform
 from xuna_middleware.platform.credentials import ConversationToken, SignedUrl
 from xuna_middleware.platform.sessions import check_carriable
 
@@ -51,7 +51,7 @@ class Pipeline:
     """Hold what the steps need, put together once."""
 
     agents: Mapping[str, Agent]
-    platform: XunaPlatform
+    platform: Platform
     events: Events
     clock: Callable[[], float] = time.time
 

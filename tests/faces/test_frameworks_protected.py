@@ -139,19 +139,20 @@ async def test_no_spelling_reaches_a_protected_path(
     assert [path for path in reaching if await status(guarded, path, root_path) != 401] == []
 
 
-async def test_a_root_path_of_fastapis_own(sandbox: Sandbox) -> None:
-    """`FastAPI(root_path=…)` strips what the server has not named: /p/api/me is /api/me there."""
+@pytest.mark.parametrize("root_path", ["", "/p", "/q"])
+async def test_a_root_path_of_fastapis_own(sandbox: Sandbox, root_path: str) -> None:
+    """`FastAPI(root_path=…)` stands in the server's place: /p/api/me is /api/me there."""
     app: Any = fastapi()
     app.root_path = "/p"  # as the constructor's option, which warns by now
     guarded = XunaMiddleware(app, gate, protect=["/api"])
-    reaching = [path for path in SPELLINGS if await status(app, path) == 200]
+    reaching = [path for path in SPELLINGS if await status(app, path, root_path) == 200]
     assert "/p/api/me" in reaching
-    assert [path for path in reaching if await status(guarded, path) != 401] == []
+    assert [path for path in reaching if await status(guarded, path, root_path) != 401] == []
 
 
 async def test_a_script_name_that_django_is_told(sandbox: Sandbox) -> None:
-    """FORCE_SCRIPT_NAME does the same in Django."""
-    guarded = XunaMiddleware(DJANGO, gate, protect=["/api"])
+    """FORCE_SCRIPT_NAME does the same and can't be seen from outside: `protect` names both."""
+    guarded = XunaMiddleware(DJANGO, gate, protect=["/api", "/p/api"])
     with override_settings(FORCE_SCRIPT_NAME="/p"):
         reaching = [path for path in SPELLINGS if await status(DJANGO, path) == 200]
         assert "/p/api/me" in reaching

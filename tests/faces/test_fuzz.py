@@ -48,10 +48,21 @@ values = st.one_of(
         [
             *(b"Bearer " + GOOD.encode(), b"bearer x", b"Bearer", b"Basic x", b"session=anna"),
             *(b"application/json", b"text/plain", b"https://app.example.com", b"null", b"*"),
-            *(b"same-origin", b"cross-site", b"navigate", b"gzip", b"0", b"-1", b"99999999", b"POST"),
+            *(
+                b"same-origin",
+                b"cross-site",
+                b"navigate",
+                b"gzip",
+                b"0",
+                b"-1",
+                b"99999999",
+                b"POST",
+            ),
         ]
     ),
-    st.sampled_from(sorted(FOR_ANYBODY)).map(lambda name: b"Bearer " + FOR_ANYBODY[name]().encode()),
+    st.sampled_from(sorted(FOR_ANYBODY)).map(
+        lambda name: b"Bearer " + FOR_ANYBODY[name]().encode()
+    ),
 )
 headers = st.lists(st.tuples(names, values), max_size=5)
 signed_in = st.one_of(headers, headers.map(lambda pairs: [*bearer(GOOD), *pairs]))
@@ -66,7 +77,8 @@ paths = st.one_of(
     st.text(max_size=30),
 )
 methods = st.one_of(
-    st.sampled_from(["GET", "POST", "GET", "POST", "OPTIONS", "HEAD", "DELETE"]), st.text(max_size=8)
+    st.sampled_from(["GET", "POST", "GET", "POST", "OPTIONS", "HEAD", "DELETE"]),
+    st.text(max_size=8),
 )
 queries = st.one_of(
     st.sampled_from([b"", b"agent=support", b"agent=sales", b"agent=x", b"access_token=x"]),
@@ -157,7 +169,12 @@ def check(sent: list[Message], platform: CountedPlatform, kind: str) -> None:
 
 
 @given(
-    path=paths, method=methods, pairs=signed_in, query=queries, incoming=messages, root=st.sampled_from(["", "/sub", "/xuna"])
+    path=paths,
+    method=methods,
+    pairs=signed_in,
+    query=queries,
+    incoming=messages,
+    root=st.sampled_from(["", "/sub", "/xuna"]),
 )
 async def test_any_request_gets_one_documented_answer(
     caplog: pytest.LogCaptureFixture,
@@ -212,7 +229,11 @@ async def test_any_body_of_a_good_caller(body: bytes) -> None:
         assert one_response(sent).status in (200, 400, 403, 404)
 
 
-@given(token=st.one_of(st.binary(max_size=300), st.text("ey.AZaz09-_=+/~", max_size=300).map(str.encode)))
+@given(
+    token=st.one_of(
+        st.binary(max_size=300), st.text("ey.AZaz09-_=+/~", max_size=300).map(str.encode)
+    )
+)
 async def test_any_token_is_refused_alike(token: bytes) -> None:
     """Whatever stands after `Bearer `: 400 if it is no token, else the one 401."""
     platform = CountedPlatform()

@@ -207,7 +207,9 @@ class Careless:
 
 
 @pytest.mark.parametrize(
-    "what", [ValueError("bad"), KeyError("x"), RecursionError("x"), None, True, {"sub": "x"}], ids=repr
+    "what",
+    [ValueError("bad"), KeyError("x"), RecursionError("x"), None, True, {"sub": "x"}],
+    ids=repr,
 )
 async def test_careless_verifier_is_a_503_without_its_token(
     what: Any, caplog: pytest.LogCaptureFixture
@@ -289,3 +291,20 @@ def test_nothing_is_left_in_the_last_exception() -> None:
         )
     own = [line for line in text.splitlines() if API_KEY in line and "API_KEY" not in line]
     assert own == []
+
+
+class Broken(XunaPlatform):
+    """A platform of one's own that fails in a way nobody foresaw."""
+
+    async def issue(self, grant: Any) -> Any:
+        raise RuntimeError("no such luck")
+
+
+async def test_what_nobody_foresaw_is_a_503(caplog: pytest.LogCaptureFixture) -> None:
+    """One answer, logged with its traceback, and without a token or a key in it."""
+    with caplog.at_level(logging.DEBUG):
+        answer = await ask(make_gate(Broken(API_KEY)), headers=bearer(RSA.token()))
+    assert answer.status == 503
+    assert "no such luck" in caplog.text
+    assert API_KEY not in caplog.text
+    assert RSA.token() not in caplog.text

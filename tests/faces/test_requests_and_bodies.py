@@ -38,7 +38,18 @@ def signed_in(*further: tuple[bytes, bytes]) -> list[tuple[bytes, bytes]]:
     return [*bearer(RSA.token()), *further]
 
 
-METHODS: Final = ("HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "get", "QUERY", "")
+METHODS: Final = (
+    "HEAD",
+    "PUT",
+    "DELETE",
+    "PATCH",
+    "OPTIONS",
+    "TRACE",
+    "CONNECT",
+    "get",
+    "QUERY",
+    "",
+)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -207,7 +218,11 @@ async def test_lying_length_does_not_lift_the_limit() -> None:
         *((b"APPLICATION/JSON", 200), (b" application/json ;charset=utf-8", 200)),
         *((b"text/plain", 415), (b"application/x-www-form-urlencoded", 415), (b"", 415)),
         *((b"multipart/form-data; boundary=x", 415), (b"application/jsonx", 415)),
-        *((b"text/json", 415), (b"application/json, text/plain", 415), (b"application/ld+json", 415)),
+        *(
+            (b"text/json", 415),
+            (b"application/json, text/plain", 415),
+            (b"application/ld+json", 415),
+        ),
         (b"text/plain; application/json", 415),
     ],
 )
@@ -224,7 +239,9 @@ async def test_body_without_or_with_two_media_types() -> None:
         assert (await ask(make_gate(), method="POST", headers=headers, body=b"{}")).status == 415
 
 
-@pytest.mark.parametrize("encoding", [b"gzip", b"deflate", b"br", b"zstd", b"GZIP", b"gzip, identity"])
+@pytest.mark.parametrize(
+    "encoding", [b"gzip", b"deflate", b"br", b"zstd", b"GZIP", b"gzip, identity"]
+)
 async def test_compressed_body_is_a_415(encoding: bytes) -> None:
     """Nothing is unpacked, so no bomb can go off."""
     headers = signed_in(JSON, (b"content-encoding", encoding))

@@ -25,7 +25,9 @@ def policy(**options: Any) -> ClaimPolicy:
     return ClaimPolicy(**{**usual, **options})
 
 
-def checked(typ: str = "at+jwt", options: Mapping[str, Any] | None = None, **changes: Any) -> Identity:
+def checked(
+    typ: str = "at+jwt", options: Mapping[str, Any] | None = None, **changes: Any
+) -> Identity:
     """Check good claims, changed."""
     return policy(**(options or {})).check(typ, good_claims(**changes), NOW)
 

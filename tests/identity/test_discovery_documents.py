@@ -83,9 +83,15 @@ async def test_discovery_finds_the_keys() -> None:
     [
         ("https://id.example.com", "https://id.example.com/.well-known/openid-configuration"),
         ("https://id.example.com/", "https://id.example.com/.well-known/openid-configuration"),
-        ("https://id.example.com/a/b", "https://id.example.com/a/b/.well-known/openid-configuration"),
+        (
+            "https://id.example.com/a/b",
+            "https://id.example.com/a/b/.well-known/openid-configuration",
+        ),
         ("https://id.example.com/a/", "https://id.example.com/a/.well-known/openid-configuration"),
-        ("https://id.example.com:8443", "https://id.example.com:8443/.well-known/openid-configuration"),
+        (
+            "https://id.example.com:8443",
+            "https://id.example.com:8443/.well-known/openid-configuration",
+        ),
     ],
 )
 async def test_where_the_metadata_is(issuer: str, well_known: str) -> None:
@@ -291,7 +297,11 @@ async def test_plain_http_where_it_is_allowed(issuer: str, options: dict[str, An
 @pytest.mark.parametrize(
     "issuer",
     [
-        *("http://id.example.com", "http://127.0.0.1.evil.example", "http://localhost.evil.example"),
+        *(
+            "http://id.example.com",
+            "http://127.0.0.1.evil.example",
+            "http://localhost.evil.example",
+        ),
         *("ftp://id.example.com", "id.example.com", "https://", "", "https://a@b.example"),
         *("https://id.example.com/?x=1", "https://id.example.com/#x", "https://id.example.com/ x"),
         *("https://id.example.com\\x", "javascript:alert(1)", "http://10.0.0.1", "http://0.0.0.0"),

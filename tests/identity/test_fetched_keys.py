@@ -390,6 +390,21 @@ def test_unknown_kid_in_an_outage() -> None:
     told(story)
 
 
+def test_unknown_kid_between_two_attempts_of_an_outage() -> None:
+    """The backoff goes on undisturbed: no fetch, whatever strangers make up."""
+
+    async def story(its: Story) -> None:
+        await its.find()
+        its.provider.down = True
+        await asyncio.sleep(320)
+        asked = its.provider.asked
+        with pytest.raises(UnavailableError):
+            await its.refused("new")
+        assert its.provider.asked == asked > 3
+
+    told(story)
+
+
 def test_key_that_appears_in_an_outage_is_known_when_it_is_over() -> None:
     """An unknown kid during the backoff doesn't put off the next attempt."""
 

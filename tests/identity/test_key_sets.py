@@ -1,12 +1,13 @@
 """Keys and sets of keys, as values: what is imported, for which algorithms, and what is found."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 import pytest
 from signing import CANARY, EC, ED, RSA, b64, ec_signer, jwks, rsa_jwk, rsa_key, rsa_signer
 
-from xuna_middleware.identity._jose import JOSEError, import_key
+from xuna_middleware.identity._jose import JOSEError, import_key, read_compact
 from xuna_middleware.identity._roca import has_roca_fingerprint
 from xuna_middleware.identity.keysets import MAX_KEYS, read_key_set
 
@@ -206,3 +207,12 @@ def test_size_of_a_set() -> None:
     assert read_key_set({"keys": [dict(RSA.jwk), *filler]}).find("rsa", "RS256")
     with pytest.raises(JOSEError, match="at most"):
         read_key_set({"keys": [dict(RSA.jwk), *filler, {}]})
+
+
+def test_key_verifies_nothing_else() -> None:
+    """A token of another algorithm is false for it, and so is whatever the cryptography raises."""
+    rsa, parts = import_key(dict(RSA.jwk)), read_compact(RSA.token())
+    assert rsa.verify(parts)
+    assert not rsa.verify(read_compact(EC.token()))
+    mixed_up = replace(rsa, key=import_key(dict(EC.jwk)).key)
+    assert not mixed_up.verify(parts)

@@ -106,10 +106,10 @@ async def test_good_token_is_accepted_by_all_three(signer: Signer) -> None:
     assert await judged(signer.token(live_claims()))
 
 
-@pytest.mark.parametrize("name", [*FOR_ANYBODY, *FOR_PLAIN_JWT])
-async def test_named_bad_tokens(name: str) -> None:
-    """Each row of the tables, judged by all three where we accept (which we never do)."""
-    assert not await judged({**FOR_ANYBODY, **FOR_PLAIN_JWT}[name]())
+async def test_named_bad_tokens() -> None:
+    """Each row of the tables that we accept would have to be accepted by all three (none is)."""
+    rows = {**FOR_ANYBODY, **FOR_PLAIN_JWT}
+    assert [name for name, make in rows.items() if await judged(make())] == []
 
 
 odd = st.one_of(
@@ -123,7 +123,9 @@ odd = st.one_of(
 )
 near_now = st.integers(-100, 100).map(lambda seconds: time.time() + seconds)
 claim_changes = st.dictionaries(
-    st.sampled_from(["iss", "sub", "aud", "exp", "iat", "nbf", "typ", "scope", "cnf", "nonce", "x"]),
+    st.sampled_from(
+        ["iss", "sub", "aud", "exp", "iat", "nbf", "typ", "scope", "cnf", "nonce", "x"]
+    ),
     st.one_of(odd, near_now),
     max_size=3,
 )
@@ -138,7 +140,9 @@ header_changes = st.dictionaries(
     signer=st.sampled_from(sorted(SIGNERS)),
     claims=claim_changes,
     header=header_changes,
-    left_out=st.sets(st.sampled_from(["iss", "sub", "aud", "exp", "iat", "kid", "typ"]), max_size=1),
+    left_out=st.sets(
+        st.sampled_from(["iss", "sub", "aud", "exp", "iat", "kid", "typ"]), max_size=1
+    ),
 )
 @example(signer="rsa", claims={}, header={}, left_out=set())
 async def test_signed_after_mutation(

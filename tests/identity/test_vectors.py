@@ -44,18 +44,14 @@ def test_the_file_of_signatures_is_the_one_that_was_judged() -> None:
 
 def test_all_signatures_that_can_be_met_are_met() -> None:
     """Exactly 393 of 401, and the others are exactly the eight."""
-    unmet = {
-        case["tcId"] for case, key in cases(JWS) if not agrees(case, {"keys": [key]})
-    }
+    unmet = {case["tcId"] for case, key in cases(JWS) if not agrees(case, {"keys": [key]})}
     assert sum(1 for _ in cases(JWS)) == 401
     assert unmet == set(NOT_TO_BE_MET)
 
 
 def test_all_keys_are_met() -> None:
     """All 26: mixed and ambiguous sets, weak and mislabelled keys."""
-    unmet = {
-        (case["tcId"], case["comment"]) for case, keys in cases(JWK) if not agrees(case, keys)
-    }
+    unmet = {(case["tcId"], case["comment"]) for case, keys in cases(JWK) if not agrees(case, keys)}
     assert sum(1 for _ in cases(JWK)) == 26
     assert unmet == set()
 

@@ -250,3 +250,18 @@ def test_identity_is_frozen_to_the_bottom() -> None:
             change()
     assert (who.is_authenticated, who.display_name, who.identity) == (True, "anna", "anna")
     assert hash(who) == hash(Identity(subject="anna", scopes=frozenset("x"), roles=frozenset("r")))
+
+
+@pytest.mark.parametrize("option", ["scopes", "roles"])
+def test_words_of_an_identity_are_a_set(option: str) -> None:
+    """A text would be read letter by letter."""
+    options: Any = {option: "voice:talk"}
+    with pytest.raises(ConfigurationError, match=option):
+        Identity(subject="anna", **options)
+
+
+async def test_what_nobody_foresaw_admits_nobody() -> None:
+    """Here a clock that tells no time."""
+    clock: Any = lambda: "noon"  # noqa: E731
+    with pytest.raises((InvalidTokenError, UnavailableError, TypeError)):
+        await make_verifier(clock=clock).verify(Credentials(scheme="bearer", token=RSA.token()))

@@ -16,6 +16,7 @@ from joserfc.jwk import KeySet
 
 from xuna_middleware import Credentials, InvalidTokenError, OIDCVerifier
 from xuna_middleware.sandbox import PEOPLE, Person, SandboxProvider, SignInError, sign_in
+from xuna_middleware.sandbox.authorization import Waiting
 
 from .stage import Clock
 
@@ -35,12 +36,12 @@ ASKED = {
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def provider(clock: Clock) -> SandboxProvider:
     return SandboxProvider(issuer=ISSUER, clock=clock, audience=("voice", "other"))
 
@@ -358,8 +359,16 @@ async def test_names_are_escaped() -> None:
     assert "<script" not in page.text
 
 
-async def test_rotation(provider: SandboxProvider, browser: httpx.AsyncClient) -> None:
+async def test_rotation() -> None:
     """The new key signs, the old one verifies until it is retired."""
+    provider = SandboxProvider(issuer=ISSUER)
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(provider), base_url=ISSUER
+    ) as browser:
+        await rotating(provider, browser)
+
+
+async def rotating(provider: SandboxProvider, browser: httpx.AsyncClient) -> None:
     old = provider.token("ada")
     kid = provider.rotate()
     new = provider.token("ada")
@@ -453,13 +462,8 @@ def test_people_need_a_name() -> None:
         Person(subject="x", name="X", scopes="voice:talk")  # type: ignore[arg-type]
 
 
-async def test_sign_ins_have_a_number(browser: httpx.AsyncClient) -> None:
-    """Asking a thousand times more forgets the oldest, not the newest."""
-    oldest = await transaction(browser)
-    for _ in range(1_000):
-        newest = await transaction(browser)
-    answers = [
-        await browser.post("/authorize", data={"transaction": name, "person": "ada"})
-        for name in (oldest, newest)
-    ]
-    assert [answer.status_code for answer in answers] == [400, 303]
+def test_what_waits_has_a_number(clock: Clock) -> None:
+    """Sign-ins and codes: beyond a thousand the oldest is forgotten, not the newest."""
+    waiting: Waiting[int] = Waiting(life=60, clock=clock)
+    names = [waiting.put(number) for number in range(1_001)]
+    assert [waiting.take(name) for name in (names[0], names[1], names[-1])] == [None, 1, 1_000]

@@ -111,9 +111,11 @@ async def test_a_token_with_what_is_attached(way: str) -> None:
     }
     async with rest(platform) as client:
         if way == "body":
-            answer = await client.post(TOKEN, json={"agent_id": AGENT.id, **attached})
+            named = {"participant_name": "Ada"}
+            answer = await client.post(TOKEN, params=named, json={"agent_id": AGENT.id, **attached})
         else:
             query = {name: json.dumps(value) for name, value in attached.items()}
+            query["participant_name"] = "Ada"
             answer = await client.get(TOKEN, params={"agent_id": AGENT.id, **query})
     (issued,) = platform.issued
     assert answer.status_code == 200
@@ -121,6 +123,7 @@ async def test_a_token_with_what_is_attached(way: str) -> None:
     assert answer.json()["conversation_id"] == issued.conversation_id
     assert issued.dynamic_variables == attached["dynamic_variables"]
     assert issued.overrides == {"agent.language": "de"}
+    assert issued.participant == "Ada"
 
 
 @pytest.mark.parametrize(
@@ -298,11 +301,12 @@ async def test_unknown_agents_appear_private() -> None:
 async def test_unknown_agents_have_a_number() -> None:
     """Names alone don't fill the memory."""
     platform = platform_with(unknown_agents=SandboxAgent)
+    for number in range(999):
+        platform.add(SandboxAgent(f"agent_{number}"))
     async with rest(platform) as client:
-        for number in range(1_001):
-            last = await client.get(SIGNED, params={"agent_id": f"agent_{number}"})
+        unseen = await client.get(SIGNED, params={"agent_id": "agent_unseen"})
         created = await client.post("/v1/convai/agents", json={})
-    assert (last.status_code, created.status_code) == (404, 400)
+    assert (unseen.status_code, created.status_code) == (404, 400)
     assert len(platform.agents) == 1_000
 
 

@@ -18,6 +18,7 @@ from xuna_middleware import (
     UnavailableError,
     XunaGate,
     XunaMiddleware,
+    XunaPlatform,
     claim,
     require_roles,
     require_scopes,
@@ -178,12 +179,15 @@ def test_a_platform_of_ones_own(gate: XunaGate, platform: SandboxPlatform, statu
 
 
 @pytest.mark.parametrize(("personalization", "carried"), [("body", False), ("client", True)])
-def test_personalization_is_told(gate: XunaGate, personalization: Any, carried: bool) -> None:
+def test_the_options_of_ones_platform_stay(personalization: Any, carried: bool) -> None:
     """With "client" a token's answer carries what `startSession` takes, as it will in earnest."""
-    with (
-        sandboxed(gate, personalization=personalization) as sandbox,
-        client_of(gate) as client,
-    ):
+
+    async def nobody(connection: HTTPConnection) -> Identity | None:
+        return None
+
+    platform = XunaPlatform("sk_real", personalization=personalization)
+    gate = XunaGate(authenticator=nobody, agents=agents(), platform=platform)
+    with sandboxed(gate) as sandbox, client_of(gate) as client:
         headers = sandbox.sign_in("user-1", scopes=SCOPES)
         answer = client.get("/xuna/conversation-token?agent=support", headers=headers)
     assert ("session" in answer.json()) is carried

@@ -4,8 +4,9 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
+from copy import copy
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from xuna_middleware._http import Outbound, OutboundError, Reply
 from xuna_middleware.access.grants import Grant, Personalization, Transport
@@ -26,6 +27,22 @@ _BASE_URL: Final = "https://api.xuna.ai"
 _CONNECT: Final = 2.0
 _TOTAL: Final = 10.0
 _MAX_BYTES: Final = 64 * 1024
+
+
+class Platform(Protocol):
+    """Do what the gate asks of a platform; `XunaPlatform` does."""
+
+    async def issue(self, grant: Grant) -> SignedUrl | ConversationToken:
+        """Return a fresh credential for this grant, or raise PlatformError or UnavailableError."""
+
+    def check(self) -> None:
+        """Raise ConfigurationError where nothing could be issued for want of a setting."""
+
+    def client_carries(self, transport: Transport) -> bool:
+        """Tell whether personalization travels through the client."""
+
+    async def aclose(self) -> None:
+        """Close what is open."""
 
 
 class XunaPlatform:
@@ -106,6 +123,19 @@ class XunaPlatform:
         self._clock = clock
         self._outbound = Outbound(transport=transport)
         self._found: tuple[ApiKey, addresses.BaseUrl] | None = None
+
+    def moved(
+        self, *, api_key: str, base_url: str, transport: "httpx.AsyncBaseTransport | None" = None
+    ) -> Self:
+        """Return the same platform elsewhere, such as in a sandbox; all other options stay."""
+        elsewhere = copy(self)
+        elsewhere._key = key = ApiKey(api_key)
+        del api_key
+        key.check("api_key")
+        elsewhere._base = addresses.base_url(base_url, "base_url")
+        elsewhere._outbound = Outbound(transport=transport)
+        elsewhere._found = None
+        return elsewhere
 
     def check(self) -> None:
         """Find the key and the base URL, in the environment where none were given.

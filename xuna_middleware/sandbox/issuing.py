@@ -48,7 +48,8 @@ def signed_url(workspace: Workspace, request: Request, base_url: str | None) -> 
 async def token_by_post(workspace: Workspace, request: Request) -> Response:
     """Answer POST token: variables and overrides travel in a JSON body."""
     body = await json_object(request)
-    agent_id, participant = body.get("agent_id"), body.get("participant_name")
+    agent_id = body.get("agent_id")
+    participant = body.get("participant_name", query(request, "participant_name"))
     if not agent_id:
         raise invalid("body", "agent_id", msg="Field required", kind="missing")
     asked = _asked(

@@ -47,8 +47,8 @@ class Issued:
     conversation_id: str
     issued_at: float
     start_by: float
-    dynamic_variables: Mapping[str, Scalar] = field(default_factory=dict, repr=False)
-    overrides: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    dynamic_variables: Mapping[str, Scalar] = field(default_factory=dict, repr=False, hash=False)
+    overrides: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
     participant: str | None = None
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
-from xuna_middleware import ConversationToken, Grant, SignedUrl, XunaPlatform
+from xuna_middleware import ConversationToken, Grant, Platform, SignedUrl
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,19 +47,21 @@ class IssuedPass:
         )
 
 
-class RecordingPlatform(XunaPlatform):
-    """Issue as `XunaPlatform` does, and remember what left.
+class RecordingPlatform:
+    """Issue as a platform does, and remember what left.
 
-    A subclass, because the gate takes no other kind of platform, and only the grant knows what goes
-    through the client, which the platform never sees.
+    Only the grant knows what goes through the client, which the platform never sees.
     """
 
-    def __init__(self, api_key: str, **options: Any) -> None:
-        super().__init__(api_key, **options)
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
         self.issued: list[IssuedPass] = []
+        self.check = platform.check
+        self.client_carries = platform.client_carries
+        self.aclose = platform.aclose
 
     async def issue(self, grant: Grant) -> SignedUrl | ConversationToken:
         """Return the credential, once it is noted."""
-        credential = await super().issue(grant)
+        credential = await self._platform.issue(grant)
         self.issued.append(IssuedPass.of(grant, credential))
         return credential

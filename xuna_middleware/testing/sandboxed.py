@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import httpx
 
-from xuna_middleware import OIDCVerifier, XunaGate
+from xuna_middleware import OIDCVerifier, XunaGate, XunaPlatform
 from xuna_middleware.sandbox import SandboxAgent, SandboxPlatform, SandboxProvider
 from xuna_middleware.testing.issued import IssuedPass, RecordingPlatform
 
@@ -65,32 +65,25 @@ class Sandbox:
 
 
 @contextmanager
-def sandboxed(
-    gate: XunaGate,
-    *,
-    platform: SandboxPlatform | None = None,
-    personalization: Literal["body", "query", "client"] = "body",
-) -> Iterator[Sandbox]:
+def sandboxed(gate: XunaGate, *, platform: SandboxPlatform | None = None) -> Iterator[Sandbox]:
     """Swap a gate's identity provider and platform for local ones while the block runs.
 
-    Agents, rules, variables, routes and an `authenticator` stay yours. `verifier` is swapped, and
-    a gate that has none takes Bearer tokens for that while. It works with `TestClient`, with
-    `httpx.ASGITransport` and on any event loop; it opens no socket, and needs no API key.
+    Agents, rules, variables, routes, an `authenticator` and the options of your `XunaPlatform` stay
+    yours. `verifier` is swapped, and a gate that has none takes Bearer tokens for that while. It
+    works with `TestClient`, with `httpx.ASGITransport` and on any event loop; it opens no socket,
+    and needs no API key.
 
     Args:
         platform: your own `SandboxPlatform`, with agents or a quota; by default a new one, where
             agents appear, private, when they are first asked for.
-        personalization: as in your `XunaPlatform(…)`, whose other options don't apply here.
 
     Does not check: your provider's tokens and your verifier's options. To test a verifier of your
     own, call it, or leave it in place: `gate.overridden(platform=…)`.
     """
     stage = SandboxPlatform(unknown_agents=SandboxAgent) if platform is None else platform
+    yours = gate.platform if isinstance(gate.platform, XunaPlatform) else XunaPlatform()
     recorder = RecordingPlatform(
-        stage.api_key,
-        base_url=_PLATFORM,
-        transport=httpx.ASGITransport(stage),
-        personalization=personalization,
+        yours.moved(api_key=stage.api_key, base_url=_PLATFORM, transport=httpx.ASGITransport(stage))
     )
     with gate.overridden(verifier=_verifier(), platform=recorder):
         yield Sandbox(_provider(), stage, recorder)
