@@ -19,7 +19,7 @@ def test_event_is_a_frozen_value() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         event.subject = "boss"  # type: ignore[misc]
     with pytest.raises(TypeError):
-        Event("verified", 1.0)  # type: ignore[misc]
+        Event("verified", 1.0)  # type: ignore[call-arg]
 
 
 def test_event_has_no_place_for_a_secret() -> None:

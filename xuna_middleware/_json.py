@@ -6,9 +6,13 @@ no object. Two parsers must never read two different things out of one token.
 """
 
 import json
+import re
 from typing import Any, Final, NoReturn
 
 MAX_DEPTH: Final = 32
+
+#: An escaped NUL, and not the text that an escaped backslash begins.
+_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
 class StrictJSONError(ValueError):
@@ -65,7 +69,7 @@ def _read(text: str) -> Any:
 
 def _refuse_odd_escapes(raw: bytes, value: Any) -> None:
     """Refuse escaped NUL, and escaped surrogates that form no pair (they have no UTF-8)."""
-    if b"\\u0000" in raw:
+    if _NUL.search(raw):
         raise ValueError("NUL")
     json.dumps(value, ensure_ascii=False).encode("utf-8")
 

@@ -6,7 +6,7 @@ A `XunaGate` is an ASGI app that can be mounted, a thing to ask in a route of on
 
 import asyncio
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -101,7 +101,7 @@ class XunaGate:
             refusals=self._refusals,
         )
         self._app = self.with_cors(self._serve)
-        self._started_on: weakref.ref[asyncio.AbstractEventLoop] | None = None
+        self._started_on: Callable[[], asyncio.AbstractEventLoop | None] = _nowhere
 
     def __repr__(self) -> str:
         return f"XunaGate(agents={sorted(self._parts.pipeline.agents)})"
@@ -135,7 +135,7 @@ class XunaGate:
 
     async def aclose(self) -> None:
         """End what runs in the background and close connections. It can start again after that."""
-        self._started_on = None
+        self._started_on = _nowhere
         for service in self._services():
             await service.aclose()
         await self._parts.pipeline.platform.aclose()
@@ -192,7 +192,8 @@ class XunaGate:
 
     async def authenticate(self, scope: Scope) -> Caller:
         """Return the caller of a scope and how they proved it, or note the refusal and raise it."""
-        self._start()
+        if self._started_on() is not asyncio.get_running_loop():
+            self._start()
         try:
             caller = await self._parts.authentication.authenticate(scope)
         except GateError as error:
@@ -251,7 +252,7 @@ class XunaGate:
     def _start(self) -> None:
         """Begin what runs beside requests, once on each event loop that comes along."""
         loop = asyncio.get_running_loop()
-        if self._started_on is None or self._started_on() is not loop:
+        if self._started_on() is not loop:
             self._started_on = weakref.ref(loop)
             for service in self._services():
                 service.start()
@@ -267,6 +268,10 @@ class XunaGate:
         except ConfigurationError:
             missing.append("platform")
         return missing
+
+
+def _nowhere() -> None:
+    """Stand for the event loop of a gate that hasn't started."""
 
 
 def _by_name(agents: Iterable[Agent]) -> Mapping[str, Agent]:

@@ -1,5 +1,6 @@
 """Wrap any ASGI app: serve the gate's routes beneath a prefix, and guard paths of the app's own."""
 
+import re
 import sys
 from collections.abc import Iterable
 from functools import partial
@@ -51,21 +52,28 @@ class XunaMiddleware:
         self._exactly = frozenset({prefix}) if prefix else frozenset(ISSUING)
         self._beneath = (prefix + "/",) if prefix else ()
         self._protected = ProtectedPaths(protect)
-        self._plain = plain_paths(self._exactly, self._protected.prefixes)
         self._told_root_path = _told_root_path(app)
+        self._plain = plain_paths(self._exactly, self._protected.prefixes)
+        if self._told_root_path:
+            self._plain = re.compile("(?!)").match  # no path has one reading then
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve, guard or let pass, by the scope's path."""
-        is_http = scope["type"] == "http"
-        has_root_path = scope.get("root_path") or self._told_root_path
-        plain = self._plain(scope["path"]) if is_http and not has_root_path else None
-        if plain is not None and plain.lastindex is None:
+        kind = scope["type"]
+        plain = self._plain(scope["path"]) if kind == "http" else None
+        if plain is None or scope.get("root_path"):
+            await self._serve(kind, scope, receive, send)
+        elif plain.lastindex is None:
             await self.app(scope, receive, send)
-        elif plain is not None and plain.lastindex == PROTECTED:
+        elif plain.lastindex == PROTECTED:
             await self._guard(scope, receive, send)
-        elif is_http or scope["type"] == "websocket":
+        else:
             await self._by_path(scope, receive, send)
-        elif scope["type"] == "lifespan":
+
+    async def _serve(self, kind: str, scope: Scope, receive: Receive, send: Send) -> None:
+        if kind in ("http", "websocket"):
+            await self._by_path(scope, receive, send)
+        elif kind == "lifespan":
             await wrap_lifespan(self.gate, self.app, scope, receive, send)
         else:
             await self.app(scope, receive, send)
@@ -87,7 +95,7 @@ class XunaMiddleware:
         )
 
     async def _guard(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if _is_preflight(scope):
+        if scope.get("method") == "OPTIONS" and _is_preflight(scope):
             await self.app(scope, receive, send)
             return
         try:
@@ -121,8 +129,6 @@ def _told_root_path(app: ASGIApp) -> str:
 
 
 def _is_preflight(scope: Scope) -> bool:
-    if scope["type"] != "http" or scope["method"] != "OPTIONS":
-        return False
     names = {name for name, _ in scope["headers"]}
     return b"origin" in names and b"access-control-request-method" in names
 

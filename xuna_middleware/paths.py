@@ -27,14 +27,16 @@ Plain: TypeAlias = re.Match[str] | None
 
 _ODD: Final = re.compile(r"[^A-Za-z0-9_/.~-]")
 _SLASHES: Final = re.compile(r"[/\\]+")
-#: White space around it, scheme and authority, query and fragment, segments' parameters (RFC 3986).
+_AROUND: Final = "".join(map(chr, range(0x21)))
+#: Scheme and authority, query and fragment, and the parameters of segments (RFC 3986).
 _LEFT_OUT: Final = (
-    re.compile(r"\A[\x00-\x20]+|[\x00-\x20]+\Z"),
     re.compile(r"\A[A-Za-z][A-Za-z0-9+.-]*:(//[^/?#]*)?"),
     re.compile(r"[?#].*", re.DOTALL),
     re.compile(r";[^/]*"),
 )
 _MOST_READINGS: Final = 64
+#: In characters; what is longer, and not plain, is protected as it is.
+_LONGEST: Final = 4096
 
 
 def route_path(scope: Scope) -> str:
@@ -98,7 +100,7 @@ class ProtectedPaths:
         path, root = path.casefold(), root_path.rstrip("/").casefold()
         if is_plain(path) and (not root or root not in path):
             return (path + "/").startswith(self._beneath)
-        return self._any_beneath(path, root)
+        return len(path) > _LONGEST or self._any_beneath(path, root)
 
     def _any_beneath(self, path: str, root: str) -> bool:
         """Look at all readings; of more than 64, which nobody sends in earnest, one is enough."""
@@ -115,7 +117,8 @@ class ProtectedPaths:
 
 def readings(path: str, root: str) -> set[str]:
     """Return what a path may be understood as by one step further."""
-    further = {unquote(path, errors="replace"), *(part.sub("", path) for part in _LEFT_OUT)}
+    further = {part.sub("", path) for part in _LEFT_OUT}
+    further |= {unquote(path, errors="replace"), path.strip(_AROUND)}
     if root:
         rest = path.split(root, maxsplit=_MOST_READINGS)[1:]
         further.update(root.join(rest[start:]) for start in range(len(rest)))

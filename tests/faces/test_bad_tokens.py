@@ -40,6 +40,7 @@ from signing import (
     rsa_key,
     rsa_signer,
 )
+from starlette.types import ASGIApp
 
 from xuna_middleware import Credentials, InvalidTokenError, JWTVerifier, XunaGate, XunaMiddleware
 
@@ -66,12 +67,13 @@ def assert_is_the_one_refusal(answer: Answer) -> None:
 async def assert_refused(gate: XunaGate, platform: CountedPlatform, token: str) -> None:
     """Check the refusal at each face: both routes, a protected path, a WebSocket."""
     wrapped = XunaMiddleware(echo_app, gate, protect=["/api"])
-    for app, path in [
+    faces: list[tuple[ASGIApp, str]] = [
         (gate, "/get-signed-url"),
         (gate, "/conversation-token"),
         (wrapped, "/xuna/get-signed-url"),
         (wrapped, "/api/things"),
-    ]:
+    ]
+    for app, path in faces:
         assert_is_the_one_refusal(await ask(app, path, headers=bearer(token)))
     sent = await knock(wrapped, "/api/talk", headers=bearer(token), extensions=DENIAL)
     assert_is_the_one_refusal(one_response(sent, "websocket.http.response"))

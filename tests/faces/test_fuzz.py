@@ -1,4 +1,4 @@
-"""The whole app under odd requests: documented answers only, one each, and nothing secret in them."""
+"""The whole app under odd requests: documented answers only, one each, nothing secret in them."""
 
 import asyncio
 import json
@@ -123,7 +123,7 @@ async def by_cookie(connection: Any) -> Identity | None:
 
 def whole_app(platform: CountedPlatform) -> ASGIApp:
     """Return a gate with all that is there, in front of an app."""
-    agents = [
+    agents: list[Agent] = [
         Agent(
             "support",
             id="agent_1",

@@ -1,4 +1,4 @@
-"""The gate in a route of one's own: `issue`, `identity`, `overridden`; and how it is put together."""
+"""The gate in a route of one's own: `issue`, `identity`, `overridden`; how it is put together."""
 
 from typing import Any, Final
 
@@ -30,7 +30,6 @@ from xuna_middleware import (
     Credentials,
     Identity,
     InvalidRequestError,
-    NotAuthenticatedError,
     SignedUrl,
     XunaGate,
     XunaMiddleware,
@@ -39,7 +38,7 @@ from xuna_middleware import (
 )
 
 ANNA: Final = Identity(subject="anna", scopes=frozenset({"voice:talk"}))
-TWO: Final = [
+TWO: Final[list[Agent]] = [
     Agent("support", id="agent_1", allow=require_scopes("voice:talk"), client_variables=("mood",)),
     Agent("sales", id="agent_2", transports=("webrtc",)),
 ]
@@ -174,10 +173,14 @@ async def test_overridden_swaps_and_restores() -> None:
         async def verify(self, credentials: Credentials) -> Identity:
             return ANNA
 
-    with pytest.raises(ZeroDivisionError), gate.overridden(verifier=Everybody()):
-        with gate.overridden(platform=fake.client()):
-            assert (await ask(gate, headers=bearer("anything"))).status == 200
-        raise ZeroDivisionError
+    async def ask_and_fail() -> None:
+        with gate.overridden(verifier=Everybody()):
+            with gate.overridden(platform=fake.client()):
+                assert (await ask(gate, headers=bearer("anything"))).status == 200
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await ask_and_fail()
     assert (len(real.requests), len(fake.requests)) == (0, 1)
     assert (await ask(gate, headers=bearer("anything"))).status == 401
     assert (await ask(gate, headers=bearer(RSA.token()))).status == 200

@@ -73,12 +73,7 @@ def test_no_rendering_shows_a_secret(name: str, rendering: Callable[[Any], Any])
 @pytest.mark.parametrize("name", ["platform", "verifier", "gate"])
 def test_no_walk_over_attributes_shows_the_key(name: str) -> None:
     """`vars()`, however deep, as an error reporter walks."""
-    thing = things()[name]
-    if name == "gate":
-        return_values = _walk(thing)
-        assert API_KEY not in return_values
-    else:
-        assert API_KEY not in _walk(thing)
+    assert API_KEY not in _walk(things()[name])
 
 
 def _walk(thing: Any, depth: int = 8) -> str:
@@ -115,10 +110,9 @@ def test_pickling_gives_nothing_away(name: str) -> None:
     try:
         pickled = pickle.dumps(things()[name])
     except Exception as error:
-        assert CANARY not in str(error)
-    else:
-        assert CANARY.encode() not in pickled
-        assert SECRET.encode() not in pickled
+        pickled = str(error).encode()
+    assert CANARY.encode() not in pickled
+    assert SECRET.encode() not in pickled
 
 
 def test_as_dict_of_values_shows_no_pass() -> None:
@@ -286,9 +280,7 @@ def test_nothing_is_left_in_the_last_exception() -> None:
     try:
         XunaPlatform(API_KEY, base_url="ftp://x")
     except ConfigurationError:
-        text = "".join(
-            traceback.TracebackException(*sys.exc_info(), capture_locals=True).format()  # type: ignore[arg-type]
-        )
+        text = "".join(traceback.TracebackException(*sys.exc_info(), capture_locals=True).format())
     own = [line for line in text.splitlines() if API_KEY in line and "API_KEY" not in line]
     assert own == []
 

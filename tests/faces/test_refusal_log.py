@@ -14,10 +14,12 @@ from doubles import (
     ask,
     bearer,
     echo_app,
+    http_scope,
     make_gate,
     make_verifier,
 )
 from signing import CANARY, LEFT_OUT, NOW, RSA, b64, compact, good_claims, rsa_signer
+from starlette.requests import HTTPConnection
 
 from xuna_middleware import (
     AccessDeniedError,
@@ -61,7 +63,7 @@ async def line_for(caplog: pytest.LogCaptureFixture, token: str, **options: Any)
     assert answer.status == 401
     written = lines(caplog)
     assert len(written) == 1, written
-    assert answer.header("xuna-gate-ref") in written[0]
+    assert str(answer.header("xuna-gate-ref")) in written[0]
     assert "\n" not in written[0]
     return written[0]
 
@@ -346,10 +348,6 @@ async def test_refusal_on_a_protected_path_is_noted_once(caplog: pytest.LogCaptu
 
 async def test_refusal_in_a_route_of_ones_own() -> None:
     """`gate.identity` and `gate.issue` raise what has been noted, reference included."""
-    from starlette.requests import HTTPConnection
-
-    from doubles import http_scope
-
     events: list[Event] = []
     gate = make_gate(on_event=[events.append])
     with pytest.raises(GateError) as caught:

@@ -18,6 +18,7 @@ from doubles import (
     in_fast_time,
     knock,
     make_gate,
+    make_verifier,
     one_response,
     websocket_scope,
 )
@@ -28,7 +29,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Mount, Route
 
-from xuna_middleware import XunaGate, XunaMiddleware, XunaPlatform, get_identity
+from xuna_middleware import Agent, XunaGate, XunaMiddleware, XunaPlatform, get_identity
 
 CLOSE: Final = {"type": "websocket.close", "code": 1008}
 
@@ -47,7 +48,8 @@ async def test_denied_websocket(headers: Any, status: int) -> None:
     assert answer.header("content-type") == "application/problem+json"
     assert answer.header("cache-control") == "no-store"
     assert answer.header("xuna-gate-ref")
-    for extensions in ({}, {"extensions": {}}, {"extensions": None}):
+    without: list[dict[str, Any]] = [{}, {"extensions": {}}, {"extensions": None}]
+    for extensions in without:
         assert await knock(wrapped, "/api", headers=headers, **extensions) == [CLOSE]
 
 
@@ -148,8 +150,6 @@ def watched() -> tuple[XunaGate, list[str]]:
         async def aclose(self) -> None:
             told.append("closed")
             await super().aclose()
-
-    from doubles import Agent, make_verifier
 
     gate = Watched(
         verifier=make_verifier(),

@@ -137,14 +137,15 @@ def test_type_is_a_media_type(typ: str, normalized: str) -> None:
 def test_leeway_counts_for_every_time(leeway: float) -> None:
     """exp, nbf and iat alike, to the second."""
     options = {"leeway": leeway}
-    assert checked(options=options, exp=NOW - leeway + 0.01, iat=NOW - 600)
-    assert checked(options=options, nbf=NOW + leeway)
-    assert checked(options=options, iat=NOW + leeway)
-    for changes in (
+    checked(options=options, exp=NOW - leeway + 0.01, iat=NOW - 600)
+    checked(options=options, nbf=NOW + leeway)
+    checked(options=options, iat=NOW + leeway)
+    refused: list[dict[str, Any]] = [
         {"exp": NOW - leeway},
         {"nbf": NOW + leeway + 0.01},
         {"iat": NOW + leeway + 0.01},
-    ):
+    ]
+    for changes in refused:
         with pytest.raises(InvalidTokenError):
             checked(options=options, **changes)
 
@@ -152,13 +153,17 @@ def test_leeway_counts_for_every_time(leeway: float) -> None:
 def test_short_lifetime_of_ones_own() -> None:
     """`max_lifetime` bounds the whole life, and what is left of it."""
     options = {"max_lifetime": 60.0}
-    assert checked(options=options, iat=NOW, exp=NOW + 60)
-    for changes in ({"iat": NOW, "exp": NOW + 60.5}, {"iat": NOW + 30, "exp": NOW + 90.5}):
+    checked(options=options, iat=NOW, exp=NOW + 60)
+    refused: list[dict[str, Any]] = [
+        {"iat": NOW, "exp": NOW + 60.5},
+        {"iat": NOW + 30, "exp": NOW + 90.5},
+    ]
+    for changes in refused:
         with pytest.raises(InvalidTokenError):
             checked(options=options, **changes)
 
 
 def test_any_configured_audience_will_do() -> None:
     """One of several."""
-    assert checked(aud="second")
-    assert checked(aud=["x", "second", "y"])
+    checked(aud="second")
+    checked(aud=["x", "second", "y"])

@@ -1,9 +1,10 @@
-"""Keys that are fetched: how often, who waits, and what an outage changes. Hours pass in no time."""
+"""Keys that are fetched: how often, who waits, what an outage changes. Hours pass in no time."""
 
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -260,7 +261,7 @@ def test_kid_seen_during_a_fetch_that_brings_it() -> None:
         second = asyncio.create_task(its.find(EC))
         await asyncio.sleep(1)
         its.provider.held.set()
-        assert await asyncio.gather(first, second) == ["rsa", "ec"]
+        assert [*await asyncio.gather(first, second)] == ["rsa", "ec"]
         its.provider.held = asyncio.Event()
         its.provider.keys = [RSA, OTHER]
         await asyncio.sleep(301)
@@ -346,7 +347,7 @@ def test_outage_is_no_flood_of_fetches() -> None:
             await its.find()
             await asyncio.sleep(0.7)
         assert 60 <= its.provider.asked - begun <= 125
-        pauses = [b - a for a, b in zip(its.provider.asked_at[1:], its.provider.asked_at[2:])]
+        pauses = [b - a for a, b in pairwise(its.provider.asked_at[1:])]
         assert pauses[:5] == pytest.approx([1.1, 2.1, 4.1, 8.1, 16.1], abs=0.8)
         assert max(pauses) <= 31
 
@@ -436,7 +437,10 @@ def test_older_answer_never_overwrites_a_newer() -> None:
         assert await its.find(OTHER) == "second"
         slow.set()
         await older
+        asked = its.provider.asked
         assert await its.find(OTHER) == "second"
+        assert its.provider.asked == asked, "it is still known, and wasn't fetched anew"
+        assert len(its.changes) == 2
         assert await its.refused("rsa")
 
     told(story)

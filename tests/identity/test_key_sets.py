@@ -1,15 +1,16 @@
 """Keys and sets of keys, as values: what is imported, for which algorithms, and what is found."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
 import pytest
-from signing import CANARY, EC, ED, RSA, b64, ec_signer, jwks, rsa_jwk, rsa_key, rsa_signer
+from signing import CANARY, EC, ED, RSA, b64, ec_signer, jwks, octets, rsa_jwk, rsa_key, rsa_signer
 
 from xuna_middleware.identity._jose import JOSEError, import_key, read_compact
 from xuna_middleware.identity._roca import has_roca_fingerprint
-from xuna_middleware.identity.keysets import MAX_KEYS, read_key_set
+from xuna_middleware.identity.keysets import MAX_KEYS, read_given_keys, read_key_set
 
 RSA_ALL: Final = {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}
 
@@ -113,15 +114,25 @@ def test_rsa_too_large(octets: bytes) -> None:
         import_key({**RSA.jwk, "n": b64(octets)})
 
 
+#: The primes that the fingerprint is read by, multiplied.
+PRIMORIAL: Final = math.prod(n for n in range(3, 168) if all(n % d for d in range(2, n)))
+
+
 def test_roca_fingerprint() -> None:
-    """A number of the flawed generator's form has it; a real key has not."""
-    primes = 2 * 3 * 5 * 7 * 11 * 13 * 17 * 19 * 23 * 29 * 31 * 37 * 41 * 43 * 47 * 53 * 59 * 61
-    further = 67 * 71 * 73 * 79 * 83 * 89 * 97 * 101 * 103 * 107 * 109 * 113 * 127 * 131 * 137
-    primorial = primes * further * 139 * 149 * 151 * 157 * 163 * 167
-    flawed = pow(65537, 12345, primorial) + primorial * 10**500
+    """A number of the flawed generator's form has it (CVE-2017-15361); a real key has not."""
+    flawed = pow(65537, 12345, PRIMORIAL) + PRIMORIAL * 10**500
     assert has_roca_fingerprint(flawed)
     assert not has_roca_fingerprint(rsa_key().public_key().public_numbers().n)
     assert not has_roca_fingerprint(flawed + 2)
+
+
+def test_roca_modulus_is_refused() -> None:
+    """It is of a proper size and odd, and all the same a key whose primes can be found."""
+    flawed = pow(65537, 12345, PRIMORIAL) + PRIMORIAL * ((1 << 2047) // PRIMORIAL + 1)
+    flawed += 0 if flawed % 2 else PRIMORIAL
+    assert flawed.bit_length() == 2048
+    with pytest.raises(JOSEError, match="ROCA"):
+        import_key({"kty": "RSA", "e": "AQAB", "n": b64(octets(flawed))})
 
 
 def test_key_shows_no_material() -> None:
@@ -172,7 +183,7 @@ AMBIGUOUS: Final[Mapping[str, dict[str, Any]]] = {
 @pytest.mark.parametrize("order", [1, -1])
 def test_one_kid_of_two_keys_names_neither(other: dict[str, Any], order: int) -> None:
     """Whichever comes first; keys beside them stay."""
-    keys = read_key_set({"keys": [dict(RSA.jwk), other][::order] + [dict(EC.jwk)]})
+    keys = read_key_set({"keys": [*[dict(RSA.jwk), other][::order], dict(EC.jwk)]})
     assert keys.find("rsa", "RS256") is None
     assert keys.find("ec", "ES256")
 
@@ -193,12 +204,12 @@ def test_same_key_under_two_kids() -> None:
 
 def test_sets_of_secrets() -> None:
     """Secrets stand alone, and only where they are allowed."""
-    assert read_key_set({"keys": [oct_key(32)]}, allow_secrets=True).find("s", "HS256")
+    assert read_given_keys({"keys": [oct_key(32)]}).find("s", "HS256")
     for members in ([oct_key(32)], [oct_key(32), dict(RSA.jwk)]):
         with pytest.raises(JOSEError):
             read_key_set({"keys": members})
     with pytest.raises(JOSEError):
-        read_key_set({"keys": [oct_key(32), dict(RSA.jwk)]}, allow_secrets=True)
+        read_given_keys({"keys": [oct_key(32), dict(RSA.jwk)]})
 
 
 def test_size_of_a_set() -> None:

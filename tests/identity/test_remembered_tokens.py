@@ -109,7 +109,7 @@ def test_withdrawn_key_ends_what_is_remembered() -> None:
             jwks_uri=f"{ISSUER}/keys", transport=handler, freshness=Freshness(refresh_after=20)
         )
         token = RSA.token()
-        assert await verifier.verify(credentials(token))
+        await verifier.verify(credentials(token))
         published[0] = jwks(rsa_signer("second"))
         await asyncio.sleep(21)
         with pytest.raises(InvalidTokenError):

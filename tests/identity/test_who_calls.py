@@ -17,6 +17,7 @@ from xuna_middleware import (
     InvalidTokenError,
     NotAuthenticatedError,
     UnavailableError,
+    Verifier,
 )
 from xuna_middleware.identity.authentication import Authentication
 
@@ -189,7 +190,7 @@ OTHER: Final = "https://other.example.com"
 
 async def test_issuer_picks_the_verifier() -> None:
     """Exactly, and before any of them is asked."""
-    verifier = [make_verifier(), make_verifier(issuer=OTHER), OwnVerifier()]
+    verifier: list[Verifier] = [make_verifier(), make_verifier(issuer=OTHER), OwnVerifier()]
     authentication = Authentication(verifier, None)
     for issuer in (ISSUER, OTHER):
         token = RSA.token(good_claims(iss=issuer))
@@ -234,12 +235,13 @@ def test_identity_is_frozen_to_the_bottom() -> None:
     """Nothing downstream can widen what was verified, not even by what it was made from."""
     claims: dict[str, Any] = {"a": {"b": [1, {"c": {2}}]}, "t": (1, [2])}
     scopes = {"x"}
-    who = Identity(subject="anna", claims=claims, scopes=scopes, roles=["r"])  # type: ignore[arg-type]
+    who = Identity(subject="anna", claims=claims, scopes=scopes, roles={"r"})
     claims["a"]["b"].append(3)
     scopes.add("y")
     assert who.claims["a"]["b"] == (1, {"c": frozenset({2})})
     assert who.claims["t"] == (1, (2,))
-    assert (who.scopes, who.roles) == ({"x"}, {"r"})
+    assert who.scopes == {"x"}
+    assert who.roles == {"r"}
     for change in (
         lambda: who.claims.update({"x": 1}),  # type: ignore[attr-defined]
         lambda: who.claims["a"].update({"x": 1}),

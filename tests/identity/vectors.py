@@ -7,7 +7,7 @@ from typing import Any, Final
 import pytest
 
 from xuna_middleware.identity._jose import JOSEError, read_compact
-from xuna_middleware.identity.keysets import read_key_set
+from xuna_middleware.identity.keysets import read_given_keys
 
 VECTORS: Final = Path(__file__).parents[2] / "../shared/vectors"
 
@@ -32,7 +32,7 @@ def verified_payload(token: Any, keys: Any) -> bytes | None:
     """
     try:
         parts = read_compact(token)
-        key = read_key_set(keys, allow_secrets=True).find(parts.header.kid, parts.header.algorithm)
+        key = read_given_keys(keys).find(parts.header.kid, parts.header.algorithm)
     except JOSEError:
         return None
     return parts.payload if key is not None and key.verify(parts) else None

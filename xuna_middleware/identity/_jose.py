@@ -73,6 +73,22 @@ class CompactToken(NamedTuple):
         return "CompactToken(…)"
 
 
+class _ReadyKey:
+    """Stand for an imported key where an algorithm asks for what it verifies with.
+
+    What joserfc's own key looks up anew at each call (`use`, `key_ops`) was judged at the import.
+    """
+
+    __slots__ = ("curve_key_size", "native")
+
+    def __init__(self, key: Key) -> None:
+        self.native = key.get_op_key("verify")
+        self.curve_key_size = getattr(key, "curve_key_size", None)
+
+    def get_op_key(self, _: str) -> Any:
+        return self.native
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerificationKey:
     """Hold one imported key and the algorithms it may verify."""
@@ -80,7 +96,7 @@ class VerificationKey:
     kid: str | None
     algorithms: frozenset[str]
     thumbprint: str
-    key: Key = field(repr=False, compare=False)
+    key: _ReadyKey = field(repr=False, compare=False)
 
     def verify(self, token: CompactToken) -> bool:
         """Tell whether the token's signature is this key's. Never raises."""
@@ -161,7 +177,7 @@ def import_key(jwk: Any) -> VerificationKey:
     if kid is not None and not isinstance(kid, str):
         raise JOSEError("kid is not a string")
     return VerificationKey(
-        kid=kid, algorithms=_narrowed(fitting, jwk), thumbprint=thumbprint, key=key
+        kid=kid, algorithms=_narrowed(fitting, jwk), thumbprint=thumbprint, key=_ReadyKey(key)
     )
 
 

@@ -70,14 +70,24 @@ class Authentication:
             NotAuthenticatedError: nothing was presented. InvalidRequestError: malformed.
             InvalidTokenError: it proves nobody. UnavailableError: it can't be known now.
         """
-        if self._verifier is not None:
-            credentials = extract(scope)
-            if credentials is not None:
-                return Caller(await _verified(self._verifier, credentials), False)
+        verifier = self._verifier
+        credentials = None if verifier is None else extract(scope)
+        if verifier is None or credentials is None:
+            return await self._ambient(scope)
+        try:
+            identity = await verifier.verify(credentials)
+        except GateError:
+            raise
+        except Exception as error:
+            _log_failure("verifier", error, credentials.token)
+            raise UnavailableError(cause="verifier: failed unexpectedly") from None
+        return Caller(_checked(identity, "verifier"), False)
+
+    async def _ambient(self, scope: Scope) -> Caller:
         if self._authenticator is not None:
             identity = await _ask(self._authenticator, HTTPConnection(scope))
             if identity is not None:
-                return Caller(identity, True)
+                return Caller(_checked(identity, "authenticator"), True)
         raise NotAuthenticatedError(cause="no credentials: nothing was presented")
 
 
@@ -119,21 +129,6 @@ def _one_of(verifiers: tuple[Verifier, ...]) -> Verifier | None:
     return IssuerChoice(verifiers) if len(verifiers) > 1 else next(iter(verifiers), None)
 
 
-async def _verified(verifier: Verifier, credentials: Credentials) -> Identity:
-    """Ask the verifier; what it shouldn't do ends as a 503, never as an open gate."""
-    try:
-        identity = await verifier.verify(credentials)
-    except GateError:
-        raise
-    except Exception as error:
-        _log_failure("verifier", error, credentials.token)
-        raise UnavailableError(cause="verifier: failed unexpectedly") from None
-    if not isinstance(identity, Identity):
-        logger.error("the verifier returned no Identity; raise InvalidTokenError instead")
-        raise UnavailableError(cause="verifier: returned no Identity")
-    return identity
-
-
 async def _ask(authenticator: Authenticator, connection: HTTPConnection) -> Identity | None:
     try:
         async with asyncio.timeout(AUTHENTICATOR_SECONDS):
@@ -143,9 +138,14 @@ async def _ask(authenticator: Authenticator, connection: HTTPConnection) -> Iden
     except Exception as error:
         _log_failure("authenticator", error)
         raise UnavailableError(cause="authenticator: failed or took too long") from None
-    if identity is not None and not isinstance(identity, Identity):
-        logger.error("the authenticator must return an Identity or None")
-        raise UnavailableError(cause="authenticator: returned no Identity")
+    return identity
+
+
+def _checked(identity: Identity, who: str) -> Identity:
+    """Return what user code returned; what it shouldn't is a 503, never an open gate."""
+    if not isinstance(identity, Identity):
+        logger.error("the %s returned no Identity", who)
+        raise UnavailableError(cause=f"{who}: returned no Identity")
     return identity
 
 

@@ -69,7 +69,7 @@ class ClaimPolicy:
             )
 
     def _check_type(self, typ: str, claims: Mapping[str, Any]) -> None:
-        named = normalized_type(typ)
+        named = typ if typ in self.token_types else normalized_type(typ)
         if named not in self.token_types:
             _refuse(
                 "token type",
@@ -82,11 +82,9 @@ class ClaimPolicy:
 
     def _check_audience(self, claims: Mapping[str, Any]) -> None:
         named = claims.get(self.audience_claim)
-        members = [named] if isinstance(named, str) else named
-        if (
-            not isinstance(members, list)
-            or not all(isinstance(member, str) for member in members)
-            or self.audience.isdisjoint(members)
+        members = named if isinstance(named, list) else (named,)
+        if not all(isinstance(member, str) for member in members) or (
+            self.audience.isdisjoint(members)
         ):
             _refuse(
                 "audience",
@@ -170,10 +168,12 @@ def _time(claims: Mapping[str, Any], name: str) -> float:
 def _words(claims: Mapping[str, Any], paths: Sequence[ClaimPath]) -> frozenset[str]:
     words = _NONE
     for path in paths:
-        value = find_claim(claims, path)
-        if isinstance(value, list):
+        value = claims.get(path) if type(path) is str else find_claim(claims, path)
+        if not value:
+            continue
+        if type(value) is list:
             value = tuple([member for member in value if isinstance(member, str)])
-        if value and isinstance(value, str | tuple):
+        if type(value) is tuple or type(value) is str:
             words = words | _split(value) if words else _split(value)
     return words
 

@@ -89,13 +89,11 @@ def _words(words: Iterable[str], option: str) -> frozenset[str]:
 
 def frozen(value: Any) -> Any:
     """Return a copy in which mappings are read-only and lists are tuples, however deep."""
-    if isinstance(value, Mapping):
-        return _frozen_mapping(value)
     if isinstance(value, list | tuple):
-        return tuple([frozen(member) for member in value])
+        return tuple([each if type(each) in _SCALARS else frozen(each) for each in value])
     if isinstance(value, set | frozenset):
         return frozenset(value)
-    return value
+    return _frozen_mapping(value) if isinstance(value, Mapping) else value
 
 
 def _frozen_mapping(mapping: Mapping[str, Any]) -> Mapping[str, Any]:

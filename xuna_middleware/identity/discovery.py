@@ -5,6 +5,7 @@ one to the letter, `jwks_uri` must lie on a trusted host, redirects are never fo
 time and the number of keys are bounded.
 """
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -77,14 +78,21 @@ def checked_jwks_uri(metadata: Mapping[str, Any], issuer: str, policy: EndpointP
     """
     named = metadata.get("issuer")
     if named != issuer:
-        shown = repr(named[:200]) if isinstance(named, str) else "none"
-        raise KeySourceError(f"issuer: the document says {shown}, write it exactly so")
+        raise KeySourceError(_issuer_mend(named, issuer))
     try:
         OpenIDProviderMetadata(metadata).validate_jwks_uri()
     except ValueError:
         if not policy.insecure_hosts:
             raise KeySourceError("endpoint: jwks_uri is missing or not https") from None
     return policy.check(metadata.get("jwks_uri"))
+
+
+def _issuer_mend(named: Any, issuer: str) -> str:
+    if not isinstance(named, str):
+        return "issuer: the document names none"
+    slash = {issuer + "/": "with the slash", issuer.rstrip("/"): "without the slash"}
+    how = slash.get(named, "exactly so") if named != issuer else "exactly so"
+    return f"issuer: the document says {json.dumps(named[:200])}, write it {how}"
 
 
 async def fetch_object(outbound: Outbound, url: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from xuna_middleware._http import is_loopback
 from xuna_middleware.errors import ConfigurationError
 
+_NAME: Final = re.compile(r"[a-z0-9._-]+|[0-9a-f:]+")
 _ODD: Final = re.compile(r"[^\x21-\x7e]|\\")
 
 
@@ -62,11 +63,10 @@ def host_names(hosts: Iterable[str], option: str) -> frozenset[str]:
     """Return configured host names in lower case; a URL or a single string is refused."""
     if isinstance(hosts, str):
         raise ConfigurationError(f'{option} must be a tuple of names: {option}=("{hosts}",)')
-    names = frozenset(name.lower() for name in hosts)
-    for name in names:
-        if not re.fullmatch(r"[a-z0-9._-]+|[0-9a-f:]+", name):
-            raise ConfigurationError(f"{option} takes host names without scheme, port or path")
-    return names
+    names = tuple(hosts)
+    if not all(isinstance(name, str) and _NAME.fullmatch(name.lower()) for name in names):
+        raise ConfigurationError(f"{option} takes host names without scheme, port or path")
+    return frozenset(name.lower() for name in names)
 
 
 def _host(url: str) -> str | None:

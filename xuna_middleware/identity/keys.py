@@ -11,6 +11,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from typing import Any, Final, Protocol
 from xuna_middleware.errors import ConfigurationError, InvalidTokenError, UnavailableError
 from xuna_middleware.identity._jose import JOSEError, VerificationKey
 from xuna_middleware.identity.endpoints import KeySourceError
-from xuna_middleware.identity.keysets import KeySet, read_key_set
+from xuna_middleware.identity.keysets import KeySet, read_given_keys
 from xuna_middleware.identity.options import checked_seconds
 
 logger = logging.getLogger("xuna_middleware")
@@ -30,8 +31,15 @@ _LONGEST_BACKOFF: Final = 30.0
 class KeySource(Protocol):
     """Find the key that a token's header names."""
 
+    def known(self, kid: str | None, algorithm: str) -> VerificationKey | None:
+        """Return the key if it is here; None where one would have to wait for it.
+
+        Raises:
+            InvalidTokenError: there is no such key.
+        """
+
     async def find(self, kid: str | None, algorithm: str) -> VerificationKey:
-        """Return the key.
+        """Return the key, having waited for it.
 
         Raises:
             InvalidTokenError: there is no such key.
@@ -56,7 +64,7 @@ class GivenKeys:
 
     def __init__(self, jwks: Any, algorithms: frozenset[str]) -> None:
         try:
-            self._keys = read_key_set(jwks, allow_secrets=True)
+            self._keys = read_given_keys(jwks)
         except JOSEError as error:
             raise ConfigurationError(
                 f"jwks: {error}; HMAC secrets need 32, 48 or 64 octets for HS256, HS384, HS512"
@@ -66,14 +74,14 @@ class GivenKeys:
                 'jwks: no key fits the algorithms; for a secret: algorithms=("HS256",)'
             )
 
-    async def find(self, kid: str | None, algorithm: str) -> VerificationKey:
-        try:
-            key = self._keys.find(kid, algorithm)
-        except JOSEError as error:
-            raise InvalidTokenError(cause=f"key: {error}") from None
+    def known(self, kid: str | None, algorithm: str) -> VerificationKey:
+        key = _find(self._keys, kid, algorithm)
         if key is None:
             raise InvalidTokenError(cause="unknown key: no given key has the token's kid")
         return key
+
+    async def find(self, kid: str | None, algorithm: str) -> VerificationKey:
+        return self.known(kid, algorithm)
 
     def start(self) -> None:
         """Do nothing: the keys are here."""
@@ -144,10 +152,15 @@ class FetchedKeys:
             self._task.cancel()
         self._timer = self._task = None
 
-    async def find(self, kid: str | None, algorithm: str) -> VerificationKey:
-        keys = self._usable() or await self._first()
+    def known(self, kid: str | None, algorithm: str) -> VerificationKey | None:
         if self._is_due():
             self._refresh()
+        return _find(self._usable(), kid, algorithm)
+
+    async def find(self, kid: str | None, algorithm: str) -> VerificationKey:
+        if key := self.known(kid, algorithm):
+            return key
+        keys = self._usable() or await self._first()
         return _find(keys, kid, algorithm) or await self._find_unknown(kid, algorithm)
 
     def _usable(self) -> KeySet | None:
@@ -156,11 +169,12 @@ class FetchedKeys:
 
     def _is_due(self) -> bool:
         now = self._now()
-        return now - self._fetched_at > self._freshness.refresh_after and now >= self._retry_at
+        age = now - self._fetched_at
+        return self._freshness.refresh_after < age < math.inf and now >= self._retry_at
 
     async def _first(self) -> KeySet:
         if self._now() >= self._retry_at or self._is_fetching():
-            await asyncio.shield(self._refresh())
+            await asyncio.wait({self._refresh()})
         keys = self._usable()
         if keys is None:
             raise self._unavailable()
@@ -173,14 +187,14 @@ class FetchedKeys:
         was published, so one that doesn't bring it is followed by another.
         """
         if self._is_fetching():
-            await asyncio.shield(self._refresh())
+            await asyncio.wait({self._refresh()})
             if key := _find(self._keys, kid, algorithm):
                 return key
         now = self._now()
         if now >= self._cooldown_until:
             self._cooldown_until = now + self._freshness.cooldown
             if now >= self._retry_at:
-                await asyncio.shield(self._refresh())
+                await asyncio.wait({self._refresh()})
         else:
             self._schedule(self._cooldown_until - now)
         if key := _find(self._keys, kid, algorithm):

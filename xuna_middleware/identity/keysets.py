@@ -5,7 +5,7 @@ it doesn't tell public from private.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -47,46 +47,74 @@ class KeySet:
         return fitting[0]
 
 
-def read_key_set(document: Any, *, allow_secrets: bool = False) -> KeySet:
-    """Read a JWK Set document.
+def read_key_set(document: Any) -> KeySet:
+    """Read a published JWK Set document.
 
-    Checks: at most 100 members; no private members; secrets only where they are allowed and then
-    nothing else; every member by itself as `import_key` describes; one kid names one key.
+    Checks: at most 100 members; no secrets and no private members; every member by itself as
+    `import_key` describes; one kid names one key, broken ones counted.
 
     Raises:
         JOSEError: the set is refused whole, or no member of it is usable.
     """
-    members = document.get("keys") if isinstance(document, dict) else None
-    if not isinstance(members, list) or len(members) > MAX_KEYS:
+    members = _members(document)
+    if any(is_secret(member) for member in members):
+        raise JOSEError("the JWK Set publishes secrets")
+    return _key_set(_unambiguous([(_kid(member), _imported(member)) for member in members]))
+
+
+def read_given_keys(document: Any) -> KeySet:
+    """Read a JWK Set that the operator wrote: public keys or secrets, and each of them usable.
+
+    Raises:
+        JOSEError: a member is unusable, a kid names two, or secrets stand beside public keys.
+    """
+    members = _members(document)
+    if len({is_secret(member) for member in members}) > 1:
+        raise JOSEError("secrets stand beside public keys")
+    keys = frozenset(import_key(member) for member in members)
+    kids = [key.kid for key in keys if key.kid is not None]
+    if len(set(kids)) < len(kids):
+        raise JOSEError("one kid names two keys")
+    return _key_set(keys)
+
+
+def _members(document: Any) -> list[Any]:
+    members = document.get("keys") if isinstance(document, Mapping) else None
+    if not isinstance(members, list | tuple) or len(members) > MAX_KEYS:
         raise JOSEError(f"not a JWK Set of at most {MAX_KEYS} keys")
-    _refuse_secrets(members, allow_secrets=allow_secrets)
-    keys = _unambiguous(_usable(members))
+    if any(has_private_members(member) for member in members):
+        raise JOSEError("the JWK Set holds private keys; publish public ones, replace these")
+    return list(members)
+
+
+def _key_set(keys: frozenset[VerificationKey]) -> KeySet:
     if not keys:
         raise JOSEError("the JWK Set holds no usable key")
     return KeySet(keys=keys, by_kid={key.kid: key for key in keys if key.kid is not None})
 
 
-def _refuse_secrets(members: list[Any], *, allow_secrets: bool) -> None:
-    if any(has_private_members(member) for member in members):
-        raise JOSEError("the JWK Set holds private keys; publish public ones, replace these")
-    secrets = [is_secret(member) for member in members]
-    if any(secrets) and not (allow_secrets and all(secrets)):
-        raise JOSEError("the JWK Set mixes secrets with public keys, or publishes secrets")
+def _kid(member: Any) -> str | None:
+    kid = member.get("kid") if isinstance(member, dict) else None
+    return kid if isinstance(kid, str) else None
 
 
-def _usable(members: list[Any]) -> Iterable[VerificationKey]:
-    for member in members:
-        try:
-            yield import_key(member)
-        except JOSEError:
-            continue
+def _imported(member: Any) -> VerificationKey | None:
+    try:
+        return import_key(member)
+    except JOSEError:
+        return None
 
 
-def _unambiguous(keys: Iterable[VerificationKey]) -> frozenset[VerificationKey]:
-    """Drop every key whose kid names different material or purposes."""
-    by_kid: defaultdict[str | None, set[VerificationKey]] = defaultdict(set)
-    for key in keys:
-        by_kid[key.kid].add(key)
+def _unambiguous(
+    members: Iterable[tuple[str | None, VerificationKey | None]],
+) -> frozenset[VerificationKey]:
+    """Leave out broken keys, and every key whose kid another member bears, broken or not."""
+    by_kid: defaultdict[str | None, set[VerificationKey | None]] = defaultdict(set)
+    for kid, key in members:
+        by_kid[kid].add(key)
     return frozenset(
-        key for kid, same in by_kid.items() if kid is None or len(same) == 1 for key in same
+        key
+        for kid, same in by_kid.items()
+        for key in same
+        if key is not None and (kid is None or len(same) == 1)
     )

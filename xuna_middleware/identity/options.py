@@ -75,6 +75,13 @@ def checked_leeway(leeway: float) -> float:
     return checked_seconds(leeway, "leeway", most=_LARGEST_LEEWAY)
 
 
+def checked_claim_name(name: str, option: str) -> str:
+    """Return a configured claim name."""
+    if not isinstance(name, str) or not name:
+        raise ConfigurationError(f'{option} must be the name of a claim, such as "aud"')
+    return name
+
+
 def checked_paths(paths: Sequence[ClaimPath], option: str) -> tuple[ClaimPath, ...]:
     """Return claim names and paths."""
     if isinstance(paths, str):

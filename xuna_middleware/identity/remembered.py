@@ -37,11 +37,9 @@ class RememberedTokens:
         identity, not_before, until = entry
         return identity if not_before <= now < until else None
 
-    def put(
-        self, fingerprint: bytes, identity: Identity, *, not_before: float, until: float
-    ) -> None:
+    def put(self, fingerprint: bytes, identity: Identity, not_before: float, until: float) -> None:
         """Remember a verified token for the times in which it is valid, seconds since the epoch."""
-        if len(self._entries) >= MAX_TOKENS:
+        if len(self._entries) >= MAX_TOKENS and fingerprint not in self._entries:
             self._entries.popitem(last=False)
         self._entries[fingerprint] = (identity, not_before, until)
 

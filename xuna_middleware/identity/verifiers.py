@@ -25,6 +25,7 @@ from xuna_middleware.identity.keys import FetchedKeys, Freshness, GivenKeys, Key
 from xuna_middleware.identity.options import (
     checked_algorithms,
     checked_audience,
+    checked_claim_name,
     checked_issuer,
     checked_leeway,
     checked_paths,
@@ -90,30 +91,28 @@ class _TokenCheck:
         self._clock = clock
 
     async def verify(self, credentials: Credentials) -> Identity:
+        """Recall or verify. What nobody foresaw in a stranger's token is one more bad token."""
         token, now = credentials.token, self._clock()
         if not token.isascii():
             raise InvalidTokenError(cause="malformed: not ASCII")
-        if len(token) > MAX_TOKEN_LENGTH:
-            return await self._verify(token, now)
         seen = fingerprint(token)
         identity = self._remembered.get(seen, now)
-        if identity is None:
-            identity = await self._verify(token, now)
-            self._remember(seen, identity, now)
-        return identity
-
-    async def _verify(self, token: str, now: float) -> Identity:
-        """Verify anew. What nobody foresaw in a stranger's token is one more bad token."""
+        if identity is not None:
+            return identity
         try:
             parts, claims = self._read(token)
-            key = await self._keys.find(parts.header.kid, parts.header.algorithm)
+            named = parts.header.kid, parts.header.algorithm
+            key = self._keys.known(*named) or await self._keys.find(*named)
             if not key.verify(parts):
                 raise InvalidTokenError(cause="signature: does not match the key")
-            return self._policy.check(parts.header.typ, claims, now)
+            identity = self._policy.check(parts.header.typ, claims, now)
         except GateError:
             raise
         except Exception as error:
             raise InvalidTokenError(cause=f"malformed: {type(error).__name__}") from None
+        if len(token) <= MAX_TOKEN_LENGTH:
+            self._remember(seen, identity, now)
+        return identity
 
     def _read(self, token: str) -> tuple[CompactToken, dict[str, Any]]:
         """Read the parts; what can be refused without a key is refused before any I/O."""
@@ -130,13 +129,11 @@ class _TokenCheck:
 
     def _remember(self, seen: bytes, identity: Identity, now: float) -> None:
         claims, leeway = identity.claims, self._policy.leeway
-        begins, ends = claims.get("nbf", 0), claims["exp"] + leeway
-        self._remembered.put(
-            seen,
-            identity,
-            not_before=(begins if begins > claims["iat"] else claims["iat"]) - leeway,
-            until=ends if ends < now + SECONDS else now + SECONDS,
-        )
+        issued_at = claims["iat"]
+        begins, ends = claims.get("nbf", issued_at), claims["exp"] + leeway
+        not_before = (begins if begins > issued_at else issued_at) - leeway
+        until = ends if ends < now + SECONDS else now + SECONDS
+        self._remembered.put(seen, identity, not_before, until)
 
 
 class JWTVerifier:
@@ -193,7 +190,7 @@ class JWTVerifier:
             token_types=checked_token_types(token_types),
             leeway=checked_leeway(leeway),
             max_lifetime=checked_seconds(max_lifetime, "max_lifetime"),
-            audience_claim=audience_claim,
+            audience_claim=checked_claim_name(audience_claim, "audience_claim"),
             scope_claims=checked_paths(scope_claims, "scope_claims"),
             role_claims=checked_paths(role_claims, "role_claims"),
         )
@@ -272,7 +269,7 @@ class OIDCVerifier:
             token_types=checked_token_types(token_types),
             leeway=checked_leeway(leeway),
             max_lifetime=checked_seconds(max_lifetime, "max_lifetime"),
-            audience_claim=audience_claim,
+            audience_claim=checked_claim_name(audience_claim, "audience_claim"),
             scope_claims=checked_paths(scope_claims, "scope_claims"),
             role_claims=checked_paths(role_claims, "role_claims"),
         )
