@@ -233,10 +233,12 @@ async def test_token_of_a_bad_key_gets_the_one_401(keys: dict[str, Any], make: M
     """A key that must not verify doesn't; a good key beside it still does."""
     platform = CountedPlatform()
     beside = ec_signer("beside")
-    verifier = make_verifier(jwks={"keys": [*keys["keys"], dict(beside.jwk)]})
-    gate = make_gate(platform, verifier=verifier)
-    await assert_refused(gate, platform, make())
-    assert (await ask(gate, headers=bearer(beside.token()))).status == 200
+    published = {"keys": [*keys["keys"], dict(beside.jwk)]}
+    handler = httpx.MockTransport(lambda _: httpx.Response(200, json=published))
+    verifier = make_verifier(jwks_uri=f"{ISSUER}/keys", transport=handler)
+    async with make_gate(platform, verifier=verifier) as gate:
+        await assert_refused(gate, platform, make())
+        assert (await ask(gate, headers=bearer(beside.token()))).status == 200
 
 
 async def test_no_kid_where_several_keys_fit() -> None:

@@ -7,7 +7,7 @@ from typing import Any, Final
 import pytest
 
 from xuna_middleware.identity._jose import JOSEError, read_compact
-from xuna_middleware.identity.keysets import read_given_keys
+from xuna_middleware.identity.keysets import holds_secrets, read_key_set, read_secrets
 
 VECTORS: Final = Path(__file__).parents[2] / "../shared/vectors"
 
@@ -28,11 +28,13 @@ def load(name: str) -> Any:
 def verified_payload(token: Any, keys: Any) -> bytes | None:
     """Return the payload if our reading and our keys accept the token, else None.
 
-    It is the inner part of a verifier: these payloads are raw octets and not claims.
+    It is the inner part of a verifier: these payloads are raw octets and not claims. Public keys
+    are read as a provider publishes them, secrets as an operator gives them.
     """
     try:
         parts = read_compact(token)
-        key = read_given_keys(keys).find(parts.header.kid, parts.header.algorithm)
+        known = read_secrets(keys) if holds_secrets(keys) else read_key_set(keys)
+        key = known.find(parts.header.kid, parts.header.algorithm)
     except JOSEError:
         return None
     return parts.payload if key is not None and key.verify(parts) else None

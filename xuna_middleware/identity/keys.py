@@ -20,7 +20,7 @@ from typing import Any, Final, Protocol
 from xuna_middleware.errors import ConfigurationError, InvalidTokenError, UnavailableError
 from xuna_middleware.identity._jose import JOSEError, VerificationKey
 from xuna_middleware.identity.endpoints import KeySourceError
-from xuna_middleware.identity.keysets import KeySet, read_given_keys
+from xuna_middleware.identity.keysets import KeySet, holds_secrets, read_key_set, read_secrets
 from xuna_middleware.identity.options import checked_seconds
 
 logger = logging.getLogger("xuna_middleware")
@@ -64,7 +64,7 @@ class GivenKeys:
 
     def __init__(self, jwks: Any, algorithms: frozenset[str]) -> None:
         try:
-            self._keys = read_given_keys(jwks)
+            self._keys = read_secrets(jwks) if holds_secrets(jwks) else read_key_set(jwks)
         except JOSEError as error:
             raise ConfigurationError(
                 f"jwks: {error}; HMAC secrets need 32, 48 or 64 octets for HS256, HS384, HS512"

@@ -58,24 +58,29 @@ def read_key_set(document: Any) -> KeySet:
     """
     members = _members(document)
     if any(is_secret(member) for member in members):
-        raise JOSEError("the JWK Set publishes secrets")
+        raise JOSEError("the JWK Set holds secrets")
     return _key_set(_unambiguous([(_kid(member), _imported(member)) for member in members]))
 
 
-def read_given_keys(document: Any) -> KeySet:
-    """Read a JWK Set that the operator wrote: public keys or secrets, and each of them usable.
+def read_secrets(document: Any) -> KeySet:
+    """Read a JWK Set of secrets, which the operator wrote: all of them usable, nothing beside them.
 
     Raises:
-        JOSEError: a member is unusable, a kid names two, or secrets stand beside public keys.
+        JOSEError: a member is unusable or no secret, or a kid names two.
     """
     members = _members(document)
-    if len({is_secret(member) for member in members}) > 1:
+    if not all(is_secret(member) for member in members):
         raise JOSEError("secrets stand beside public keys")
     keys = frozenset(import_key(member) for member in members)
     kids = [key.kid for key in keys if key.kid is not None]
     if len(set(kids)) < len(kids):
-        raise JOSEError("one kid names two keys")
+        raise JOSEError("one kid names two secrets")
     return _key_set(keys)
+
+
+def holds_secrets(document: Any) -> bool:
+    """Tell whether a JWK Set has a symmetric key among its members."""
+    return any(is_secret(member) for member in _members(document))
 
 
 def _members(document: Any) -> list[Any]:
