@@ -14,6 +14,6 @@ hypothesis.settings.register_profile(
     ],
 )
 hypothesis.settings.register_profile(
-    "long", parent=hypothesis.settings.get_profile("suite"), derandomize=False, max_examples=20_000
+    "long", parent=hypothesis.settings.get_profile("suite"), derandomize=False, max_examples=2_000
 )
 hypothesis.settings.load_profile("suite")

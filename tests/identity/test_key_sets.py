@@ -10,7 +10,7 @@ from signing import CANARY, EC, ED, RSA, b64, ec_signer, jwks, octets, rsa_jwk, 
 
 from xuna_middleware.identity._jose import JOSEError, import_key, read_compact
 from xuna_middleware.identity._roca import has_roca_fingerprint
-from xuna_middleware.identity.keysets import MAX_KEYS, read_key_set
+from xuna_middleware.identity.keysets import MAX_KEYS, read_key_set, read_secrets
 
 RSA_ALL: Final = {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}
 
@@ -204,20 +204,20 @@ def test_same_key_under_two_kids() -> None:
 
 def test_sets_of_secrets() -> None:
     """Secrets stand alone, and only where an operator gives them; nobody publishes any."""
-    assert read_given_keys({"keys": [oct_key(32)]}).find("s", "HS256")
+    assert read_secrets({"keys": [oct_key(32)]}).find("s", "HS256")
     mixed = {"keys": [oct_key(32), dict(RSA.jwk)]}
-    for read in (read_key_set, read_given_keys):
+    for read in (read_key_set, read_secrets):
         with pytest.raises(JOSEError):
             read(mixed)
     with pytest.raises(JOSEError):
         read_key_set({"keys": [oct_key(32)]})
 
 
-@pytest.mark.parametrize("member", REFUSED.values(), ids=REFUSED.keys())
-def test_given_set_is_good_as_a_whole(member: Any) -> None:
-    """What an operator wrote and can't be used is a mistake, also beside keys that can."""
+@pytest.mark.parametrize("other", [oct_key(31, kid="t"), oct_key(40), oct_key(32, kid=7), {}])
+def test_every_secret_must_be_good(other: Any) -> None:
+    """Too short, of a kid that is taken, or nothing at all: the operator's mistake."""
     with pytest.raises(JOSEError):
-        read_given_keys({"keys": [dict(RSA.jwk), member]})
+        read_secrets({"keys": [oct_key(32), other]})
 
 
 def test_size_of_a_set() -> None:

@@ -96,7 +96,7 @@ async def test_bad_tokens_are_not_remembered() -> None:
     for number in range(300):
         with pytest.raises(InvalidTokenError):
             await verifier.verify(credentials(RSA.token(good_claims(aud=f"{number}"))))
-    assert not verifier._check._remembered._entries
+    assert not verifier._remembered._entries
 
 
 def test_withdrawn_key_ends_what_is_remembered() -> None:

@@ -123,7 +123,7 @@ def test_freshness_refuses_what_is_no_duration(name: str, value: Any) -> None:
 def test_verifiers_show_their_issuer_only() -> None:
     """In logs they are told apart by it."""
     assert repr(make_verifier()) == f"JWTVerifier(issuer='{ISSUER}')"
-    assert repr(OIDCVerifier(ISSUER, audience=AUDIENCE)) == f"OIDCVerifier('{ISSUER}')"
+    assert repr(OIDCVerifier(ISSUER, audience=AUDIENCE)) == f"OIDCVerifier(issuer='{ISSUER}')"
 
 
 async def test_given_keys_are_ready_at_once() -> None:

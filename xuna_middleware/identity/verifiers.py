@@ -73,25 +73,47 @@ class Service(Protocol):
         """End whatever runs and close what is open."""
 
 
-class _TokenCheck:
-    """Check one issuer's tokens, in the order that costs a stranger's token least."""
+class _IssuerTokens:
+    """Verify one issuer's tokens, in the order that costs a stranger's token least.
+
+    A base, not a part: one hop less for each request, and one text of what the two below share.
+    """
 
     def __init__(
         self,
         policy: ClaimPolicy,
         algorithms: frozenset[str],
-        remembered: RememberedTokens,
         keys: KeySource,
+        remembered: RememberedTokens,
+        outbound: Outbound,
         clock: Callable[[], float],
     ) -> None:
+        self.issuer = policy.issuer
         self._policy = policy
         self._algorithms = algorithms
-        self._remembered = remembered
         self._keys = keys
+        self._remembered = remembered
+        self._outbound = outbound
         self._clock = clock
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(issuer={self.issuer!r})"
+
+    def start(self) -> None:
+        """Fetch the keys in the background."""
+        self._keys.start()
+
+    def problem(self) -> str | None:
+        """Say whether keys are missing."""
+        return None if self._keys.ready else "no keys of the identity provider yet"
+
+    async def aclose(self) -> None:
+        """End the background fetches and close the connections."""
+        self._keys.stop()
+        await self._outbound.aclose()
+
     async def verify(self, credentials: Credentials) -> Identity:
-        """Recall or verify. What nobody foresaw in a stranger's token is one more bad token."""
+        """Return whom the token names; see `Verifier.verify`."""
         token, now = credentials.token, self._clock()
         if not token.isascii():
             raise InvalidTokenError(cause="malformed: not ASCII")
@@ -108,7 +130,7 @@ class _TokenCheck:
             identity = self._policy.check(parts.header.typ, claims, now)
         except GateError:
             raise
-        except Exception as error:
+        except Exception as error:  # what nobody foresaw in a stranger's token: a bad token
             raise InvalidTokenError(cause=f"malformed: {type(error).__name__}") from None
         if len(token) <= MAX_TOKEN_LENGTH:
             self._remember(seen, identity, now)
@@ -136,7 +158,7 @@ class _TokenCheck:
         self._remembered.put(seen, identity, not_before, until)
 
 
-class JWTVerifier:
+class JWTVerifier(_IssuerTokens):
     """Verify JWT access tokens of one issuer with given keys, or keys from a given address.
 
     Args:
@@ -194,40 +216,19 @@ class JWTVerifier:
             scope_claims=checked_paths(scope_claims, "scope_claims"),
             role_claims=checked_paths(role_claims, "role_claims"),
         )
-        remembered = RememberedTokens()
-        self.issuer = issuer
-        self._outbound = Outbound(transport=transport)
         accepted = checked_algorithms(algorithms, secrets=jwks is not None)
+        remembered, outbound = RememberedTokens(), Outbound(transport=transport)
+        keys: KeySource
         if jwks_uri is None:
-            self._keys: KeySource = GivenKeys(jwks, accepted)
+            keys = GivenKeys(jwks, accepted)
         else:
             configured_host(jwks_uri, "jwks_uri", host_names(insecure_hosts, "insecure_hosts"))
-            source = KeySetAddress(jwks_uri, self._outbound)
-            self._keys = FetchedKeys(issuer, source.load, remembered.clear, freshness)
-        self._check = _TokenCheck(policy, accepted, remembered, self._keys, clock)
-
-    def __repr__(self) -> str:
-        return f"JWTVerifier(issuer={self.issuer!r})"
-
-    async def verify(self, credentials: Credentials) -> Identity:
-        """Return whom the token names; see `Verifier.verify`."""
-        return await self._check.verify(credentials)
-
-    def start(self) -> None:
-        """Fetch the keys in the background."""
-        self._keys.start()
-
-    def problem(self) -> str | None:
-        """Say whether keys are missing."""
-        return None if self._keys.ready else "no keys of the identity provider yet"
-
-    async def aclose(self) -> None:
-        """End the background fetches and close the connections."""
-        self._keys.stop()
-        await self._outbound.aclose()
+            source = KeySetAddress(jwks_uri, outbound)
+            keys = FetchedKeys(issuer, source.load, remembered.clear, freshness)
+        super().__init__(policy, accepted, keys, remembered, outbound, clock)
 
 
-class OIDCVerifier:
+class OIDCVerifier(_IssuerTokens):
     """Verify JWT access tokens of an OpenID provider, found by its issuer.
 
     Args:
@@ -273,31 +274,9 @@ class OIDCVerifier:
             scope_claims=checked_paths(scope_claims, "scope_claims"),
             role_claims=checked_paths(role_claims, "role_claims"),
         )
-        remembered = RememberedTokens()
-        self.issuer = issuer
-        self._outbound = Outbound(transport=transport)
-        endpoints = provider_endpoints(issuer, metadata_url, insecure_hosts, endpoint_hosts)
-        source = Discovery(issuer, metadata_url, endpoints, self._outbound)
-        self._keys = FetchedKeys(issuer, source.load, remembered.clear, freshness)
         accepted = checked_algorithms(algorithms, secrets=False)
-        self._check = _TokenCheck(policy, accepted, remembered, self._keys, clock)
-
-    def __repr__(self) -> str:
-        return f"OIDCVerifier({self.issuer!r})"
-
-    async def verify(self, credentials: Credentials) -> Identity:
-        """Return whom the token names; see `Verifier.verify`."""
-        return await self._check.verify(credentials)
-
-    def start(self) -> None:
-        """Fetch the keys in the background."""
-        self._keys.start()
-
-    def problem(self) -> str | None:
-        """Say whether keys are missing."""
-        return None if self._keys.ready else "no keys of the identity provider yet"
-
-    async def aclose(self) -> None:
-        """End the background fetches and close the connections."""
-        self._keys.stop()
-        await self._outbound.aclose()
+        remembered, outbound = RememberedTokens(), Outbound(transport=transport)
+        endpoints = provider_endpoints(issuer, metadata_url, insecure_hosts, endpoint_hosts)
+        source = Discovery(issuer, metadata_url, endpoints, outbound)
+        keys = FetchedKeys(issuer, source.load, remembered.clear, freshness)
+        super().__init__(policy, accepted, keys, remembered, outbound, clock)
