@@ -114,7 +114,7 @@ class Routes:
         return answer((await self._issue(order)).to_dict())
 
     async def _agents(self, scope: Scope, receive: Receive) -> Response:
-        identity = await self._caller(scope)
+        identity = (await self._authenticate(scope)).identity
         agents = await usable_agents(self._pipeline(), identity, HTTPConnection(scope))
         return answer(
             {"agents": [{"name": a.name, "transports": list(a.transports)} for a in agents]}

@@ -14,6 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from joserfc import jws
 from joserfc.jwk import KeySet as TheirKeySet
+from joserfc.jws import JWSRegistry
 from joserfc.jwt import JWTClaimsRegistry
 from signing import AUDIENCE, EC, ED, ISSUER, KEYS, RSA, Signer, b64, good_claims, raw, unb64
 
@@ -50,7 +51,9 @@ def by_joserfc(token: str) -> dict[str, Any]:
     types = {"ES": "EC", "Ed": "OKP"}
     bare = [key for key in THEIR_KEYS if key.key_type == types.get(header["alg"][:2], "RSA")]
     keys = THEIR_KEYS if "kid" in header else bare[0]
-    verified = jws.deserialize_compact(token, keys, algorithms=ALGORITHMS)
+    # Unknown header parameters are to be ignored (RFC 7515 section 4), which is not its default.
+    lenient = JWSRegistry(algorithms=ALGORITHMS, strict_check_header=False)
+    verified = jws.deserialize_compact(token, keys, registry=lenient)
     claims: dict[str, Any] = json.loads(verified.payload)
     rules: dict[str, Any] = {"essential": True}
     registry = JWTClaimsRegistry(
@@ -130,7 +133,7 @@ claim_changes = st.dictionaries(
     max_size=3,
 )
 header_changes = st.dictionaries(
-    st.sampled_from(["alg", "kid", "typ", "crit", "b64", "cty", "zip", "jwk", "x", "x5t"]),
+    st.sampled_from(["alg", "kid", "typ", "crit", "b64", "cty", "zip", "jwk", "x", "url"]),
     st.one_of(odd, st.sampled_from([*ALGORITHMS, "none", "HS256", *SIGNERS])),
     max_size=2,
 )

@@ -5,7 +5,7 @@ a `Plan` when the agent is built, so that a request pays only for what it has to
 """
 
 import re
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
@@ -69,7 +69,7 @@ class Agent:
     overrides: Mapping[str, Source] = field(default_factory=dict, repr=False)
     client_variables: Collection[str] = ()
     client_overrides: Collection[str] = ()
-    transports: Collection[Transport] = _TRANSPORTS
+    transports: Sequence[Transport] | tuple[Transport, ...] = _TRANSPORTS
     rule: Rule = field(init=False, repr=False)
     plan: Plan = field(init=False, repr=False)
     needs_connection: bool = field(init=False, repr=False)

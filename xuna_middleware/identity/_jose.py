@@ -39,6 +39,7 @@ _PRIVATE_MEMBERS: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth"})
 _FORBIDDEN_HEADERS: Final = frozenset(
     {"jwk", "jku", "x5u", "x5c", "crit", "b64", "zip", "cty", "enc", "epk"}
 )
+_TEXT_HEADERS: Final = ("alg", "kid", "typ", "x5t", "x5t#S256")
 _VERIFY: Final = {name: JWSRegistry.algorithms[name].verify for name in (*ASYMMETRIC, *SYMMETRIC)}
 _ALPHABET: Final = (string.ascii_letters + string.digits + "-_").encode()
 _TO_STANDARD: Final = bytes.maketrans(b"-_", b"+/")
@@ -148,10 +149,11 @@ def _read_header(segment: bytes) -> Header:
     header = read_object(decode_base64url(segment))
     if not _FORBIDDEN_HEADERS.isdisjoint(header):
         raise JOSEError("forbidden header parameter")
-    algorithm, kid, typ = header.get("alg"), header.get("kid", ""), header.get("typ", "")
-    if not isinstance(algorithm, str) or not isinstance(kid, str) or not isinstance(typ, str):
+    if not all(isinstance(header.get(name, ""), str) for name in _TEXT_HEADERS):
         raise JOSEError("malformed header parameter")
-    return Header(algorithm=algorithm, kid=header.get("kid"), typ=typ)
+    if "alg" not in header:
+        raise JOSEError("no algorithm")
+    return Header(algorithm=header["alg"], kid=header.get("kid"), typ=header.get("typ", ""))
 
 
 def import_key(jwk: Any) -> VerificationKey:

@@ -89,7 +89,12 @@ def _members(document: Any) -> list[Any]:
         raise JOSEError(f"not a JWK Set of at most {MAX_KEYS} keys")
     if any(has_private_members(member) for member in members):
         raise JOSEError("the JWK Set holds private keys; publish public ones, replace these")
-    return list(members)
+    return [member for member in members if not _is_for_encryption(member)]
+
+
+def _is_for_encryption(member: Any) -> bool:
+    """Tell a key that is none of ours: it may even share its kid with one that is."""
+    return isinstance(member, dict) and member.get("use") == "enc"
 
 
 def _key_set(keys: frozenset[VerificationKey]) -> KeySet:

@@ -14,6 +14,7 @@ from xuna_middleware.identity._jose import (
     ASYMMETRIC,
     CompactToken,
     JOSEError,
+    VerificationKey,
     read_compact,
     read_object,
 )
@@ -121,17 +122,10 @@ class _IssuerTokens:
         identity = self._remembered.get(seen, now)
         if identity is not None:
             return identity
-        try:
-            parts, claims = self._read(token)
-            named = parts.header.kid, parts.header.algorithm
-            key = self._keys.known(*named) or await self._keys.find(*named)
-            if not key.verify(parts):
-                raise InvalidTokenError(cause="signature: does not match the key")
-            identity = self._policy.check(parts.header.typ, claims, now)
-        except GateError:
-            raise
-        except Exception as error:  # what nobody foresaw in a stranger's token: a bad token
-            raise InvalidTokenError(cause=f"malformed: {type(error).__name__}") from None
+        parts, claims = self._read(token)
+        named = parts.header.kid, parts.header.algorithm
+        key = self._keys.known(*named) or await self._keys.find(*named)
+        identity = self._judge(parts, claims, key, now)
         if len(token) <= MAX_TOKEN_LENGTH:
             self._remember(seen, identity, now)
         return identity
@@ -145,9 +139,22 @@ class _IssuerTokens:
             raise InvalidTokenError(cause=f"malformed: {error}") from None
         if parts.header.algorithm not in self._algorithms:
             raise InvalidTokenError(cause="algorithm: not one of the accepted ones")
-        if claims.get("iss") != self._policy.issuer:
+        if claims.get("iss") != self.issuer:
             raise InvalidTokenError(cause="issuer: the token names another issuer")
         return parts, claims
+
+    def _judge(
+        self, parts: CompactToken, claims: dict[str, Any], key: VerificationKey, now: float
+    ) -> Identity:
+        """Check signature and claims. What nobody foresaw in a token makes it a bad one."""
+        if not key.verify(parts):
+            raise InvalidTokenError(cause="signature: does not match the key")
+        try:
+            return self._policy.check(parts.header.typ, claims, now)
+        except GateError:
+            raise
+        except Exception as error:
+            raise InvalidTokenError(cause=f"malformed: {type(error).__name__}") from None
 
     def _remember(self, seen: bytes, identity: Identity, now: float) -> None:
         claims, leeway = identity.claims, self._policy.leeway
