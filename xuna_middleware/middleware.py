@@ -1,6 +1,5 @@
 """Wrap any ASGI app: serve the gate's routes beneath a prefix, and guard paths of the app's own."""
 
-import re
 import sys
 from collections.abc import Iterable
 from functools import partial
@@ -13,7 +12,15 @@ from xuna_middleware.errors import ConfigurationError, GateError
 from xuna_middleware.gate import XunaGate
 from xuna_middleware.identity.credentials import Identity
 from xuna_middleware.lifespan import wrap_lifespan
-from xuna_middleware.paths import PROTECTED, ProtectedPaths, is_plain, plain_paths, route_path
+from xuna_middleware.paths import (
+    ELSEWHERE,
+    LONGEST,
+    PROTECTED,
+    ProtectedPaths,
+    is_plain,
+    plain_paths,
+    route_path,
+)
 from xuna_middleware.responses import deny
 from xuna_middleware.routes import ISSUING
 
@@ -53,27 +60,23 @@ class XunaMiddleware:
         self._beneath = (prefix + "/",) if prefix else ()
         self._protected = ProtectedPaths(protect)
         self._told_root_path = _told_root_path(app)
-        self._plain = plain_paths(self._exactly, self._protected.prefixes)
-        if self._told_root_path:
-            self._plain = re.compile("(?!)").match  # no path has one reading then
+        self._place = plain_paths(self._exactly, self._protected.prefixes)
+        if self._told_root_path:  # no path has one reading then
+            self._place = lambda path: None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve, guard or let pass, by the scope's path."""
-        kind = scope["type"]
-        plain = self._plain(scope["path"]) if kind == "http" else None
-        if plain is None or scope.get("root_path"):
-            await self._serve(kind, scope, receive, send)
-        elif plain.lastindex is None:
+        place = None
+        if scope["type"] == "http" and not scope.get("root_path"):
+            path = scope["path"]
+            place = self._place(path) if len(path) <= LONGEST else None
+        if place == ELSEWHERE:
             await self.app(scope, receive, send)
-        elif plain.lastindex == PROTECTED:
+        elif place == PROTECTED:
             await self._guard(scope, receive, send)
-        else:
+        elif scope["type"] in ("http", "websocket"):
             await self._by_path(scope, receive, send)
-
-    async def _serve(self, kind: str, scope: Scope, receive: Receive, send: Send) -> None:
-        if kind in ("http", "websocket"):
-            await self._by_path(scope, receive, send)
-        elif kind == "lifespan":
+        elif scope["type"] == "lifespan":
             await wrap_lifespan(self.gate, self.app, scope, receive, send)
         else:
             await self.app(scope, receive, send)

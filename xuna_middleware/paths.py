@@ -13,7 +13,8 @@ wherever that stands (Litestar cuts there, Quart without looking for a slash).
 import posixpath
 import re
 from collections.abc import Callable, Iterable
-from typing import Final, TypeAlias
+from functools import lru_cache
+from typing import Final
 from urllib.parse import unquote
 
 from starlette.types import Scope
@@ -21,9 +22,10 @@ from starlette.types import Scope
 from xuna_middleware.errors import ConfigurationError
 
 #: What `plain_paths` says of a path.
+ELSEWHERE: Final = 0
 GATE: Final = 1
 PROTECTED: Final = 2
-Plain: TypeAlias = re.Match[str] | None
+LONGEST: Final = 200
 
 _ODD: Final = re.compile(r"[^A-Za-z0-9_/.~-]")
 _SLASHES: Final = re.compile(r"[/\\]+")
@@ -36,7 +38,7 @@ _LEFT_OUT: Final = (
 )
 _MOST_READINGS: Final = 64
 #: In characters; what is longer, and not plain, is protected as it is.
-_LONGEST: Final = 4096
+_LONGEST_ODD: Final = 4096
 
 
 def route_path(scope: Scope) -> str:
@@ -68,18 +70,30 @@ def is_plain(path: str) -> bool:
     return path[:1] == "/" and _ODD.search(path) is None and "//" not in path and "/." not in path
 
 
-def plain_paths(gate: Iterable[str], protected: Iterable[str]) -> Callable[[str], Plain]:
+def plain_paths(gate: Iterable[str], protected: Iterable[str]) -> Callable[[str], int | None]:
     """Return a quick look at paths of one reading; None asks for the proper look.
 
-    It only keeps the common case cheap, so it takes few paths for plain: no dots, no escapes. The
-    match's `lastindex` is GATE beneath `gate` as it is spelled, PROTECTED beneath `protected` in
-    any letter case, None elsewhere; beneath means by whole segments.
+    It only keeps the common case cheap, so it takes few paths for plain: no dots, no escapes. Of
+    those it says GATE beneath `gate` as that is spelled, PROTECTED beneath `protected` in any
+    letter case, else ELSEWHERE; beneath means by whole segments. The last thousand answers are
+    kept, so ask only for paths of at most LONGEST characters.
     """
     own = "|".join(map(re.escape, gate))
     guarded = "|".join(map(_in_any_case, protected)) or "(?!)"
-    return re.compile(
-        rf"(?=/)(?:({own})(?=/|$)|({guarded})(?=/|$))?+(?:/[A-Za-z0-9_~-]++)*+/?"
+    match = re.compile(
+        rf"(?=/)(?:({own})(?=/|\Z)|({guarded})(?=/|\Z))?+(?:/[A-Za-z0-9_~-]++)*+/?"
     ).fullmatch
+
+    def look(path: str) -> int | None:
+        found = match(path)
+        return found and (found.lastindex or ELSEWHERE)
+
+    return lru_cache(maxsize=1024)(look)
+
+
+def _in_any_case(text: str) -> str:
+    # Faster than re.IGNORECASE, which would fold each letter of the path.
+    return "".join(f"[{c.lower()}{c.upper()}]" if c.isalpha() else re.escape(c) for c in text)
 
 
 class ProtectedPaths:
@@ -100,7 +114,7 @@ class ProtectedPaths:
         path, root = path.casefold(), root_path.rstrip("/").casefold()
         if is_plain(path) and (not root or root not in path):
             return (path + "/").startswith(self._beneath)
-        return len(path) > _LONGEST or self._any_beneath(path, root)
+        return len(path) > _LONGEST_ODD or self._any_beneath(path, root)
 
     def _any_beneath(self, path: str, root: str) -> bool:
         """Look at all readings; of more than 64, which nobody sends in earnest, one is enough."""
@@ -129,11 +143,6 @@ def _spellings(path: str) -> tuple[str, str]:
     """Return a path with single slashes, and that with its dots resolved; a slash behind each."""
     slashed = _SLASHES.sub("/", f"/{path}/")
     return slashed, posixpath.normpath(slashed) + "/"
-
-
-def _in_any_case(text: str) -> str:
-    # Faster than re.IGNORECASE, which would fold each letter of the path.
-    return "".join(f"[{c.lower()}{c.upper()}]" if c.isalpha() else re.escape(c) for c in text)
 
 
 def _configured(path: str) -> str:

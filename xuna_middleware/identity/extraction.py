@@ -41,16 +41,17 @@ def extract(scope: Scope) -> Credentials | None:
 
 def _bearer_token(value: bytes, query: bytes) -> str:
     token = value[7:]
-    if value[:7].lower() != b"bearer " or len(value) > MAX_HEADER or not _is_b64token(token):
+    unpadded = token.rstrip(b"=") if token[-1:] == b"=" else token
+    if (
+        value[:7].lower() != b"bearer "
+        or len(value) > MAX_HEADER
+        or not unpadded
+        or unpadded.translate(None, _ALPHABET)
+    ):
         raise _refusal(value)
     if query and _has_access_token(query):
         raise InvalidRequestError(cause="authorization: a token in the query beside the header")
     return token.decode("ascii")
-
-
-def _is_b64token(token: bytes) -> bool:
-    unpadded = token.rstrip(b"=") if token[-1:] == b"=" else token
-    return bool(unpadded) and not unpadded.translate(None, _ALPHABET)
 
 
 def _refusal(value: bytes) -> InvalidRequestError | NotAuthenticatedError:
