@@ -236,7 +236,8 @@ class XunaGate:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._start()
-        await self._routes.serve(route_path(scope), scope, receive, send)
+        path = route_path(scope["path"], scope.get("root_path", ""), scope.get("app_root_path", ""))
+        await self._routes.serve(path, scope, receive, send)
 
     async def _issue(self, order: Order) -> SignedUrl | ConversationToken:
         try:

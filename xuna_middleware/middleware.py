@@ -2,7 +2,8 @@
 
 import sys
 from collections.abc import Iterable
-from functools import partial
+from enum import Enum, auto
+from functools import lru_cache, partial
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -12,19 +13,21 @@ from xuna_middleware.errors import ConfigurationError, GateError
 from xuna_middleware.gate import XunaGate
 from xuna_middleware.identity.credentials import Identity
 from xuna_middleware.lifespan import wrap_lifespan
-from xuna_middleware.paths import (
-    ELSEWHERE,
-    LONGEST,
-    PROTECTED,
-    ProtectedPaths,
-    is_plain,
-    plain_paths,
-    route_path,
-)
+from xuna_middleware.paths import ProtectedPaths, is_plain, route_path
 from xuna_middleware.responses import deny
 from xuna_middleware.routes import ISSUING
 
+#: In characters; what is longer is looked at each time.
+_LONGEST_KEPT: Final = 200
 _IDENTITY: Final = "xuna_middleware.identity"
+
+
+class _Place(Enum):
+    """Say whose a path is."""
+
+    ELSEWHERE = auto()
+    GATE = auto()
+    PROTECTED = auto()
 
 
 class XunaMiddleware:
@@ -60,42 +63,49 @@ class XunaMiddleware:
         self._beneath = (prefix + "/",) if prefix else ()
         self._protected = ProtectedPaths(protect)
         self._told_root_path = _told_root_path(app)
-        self._place = plain_paths(self._exactly, self._protected.prefixes)
-        if self._told_root_path:  # no path has one reading then
-            self._place = lambda path: None
+        self._place = lru_cache(maxsize=1024)(self._look)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve, guard or let pass, by the scope's path."""
-        place = None
-        if scope["type"] == "http" and not scope.get("root_path"):
-            path = scope["path"]
-            place = self._place(path) if len(path) <= LONGEST else None
-        if place == ELSEWHERE:
+        if scope["type"] not in ("http", "websocket"):
+            await self._other(scope, receive, send)
+            return
+        path, root_path = scope["path"], scope.get("root_path")
+        if root_path or len(path) > _LONGEST_KEPT:
+            place = self._look(path, root_path or "", scope.get("app_root_path", ""))
+        else:
+            place = self._place(path)
+        if place is _Place.ELSEWHERE:
             await self.app(scope, receive, send)
-        elif place == PROTECTED:
+        elif place is _Place.PROTECTED:
             await self._guard(scope, receive, send)
-        elif scope["type"] in ("http", "websocket"):
-            await self._by_path(scope, receive, send)
-        elif scope["type"] == "lifespan":
+        else:
+            await self._serve(scope, receive, send)
+
+    async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
             await wrap_lifespan(self.gate, self.app, scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
-    async def _by_path(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path, root_path = scope["path"], scope.get("root_path", "")
-        relative = route_path(scope)
+    def _look(self, path: str, root_path: str = "", app_root_path: str = "") -> "_Place":
+        """Say what a path is; the answers for the last thousand usual ones are kept."""
+        relative = route_path(path, root_path, app_root_path)
         if relative.startswith(self._beneath) or relative in self._exactly:
-            await self.gate(_beneath(scope, root_path, self._prefix, relative), receive, send)
-        elif self._is_protected(path, root_path):
-            await self._guard(scope, receive, send)
-        else:
-            await self.app(scope, receive, send)
-
-    def _is_protected(self, path: str, root_path: str) -> bool:
+            return _Place.GATE
         told = self._told_root_path
-        return self._protected.match(path, root_path) or (
+        is_protected = self._protected.match(path, root_path) or (
             bool(told) and self._protected.match(path, told)
         )
+        return _Place.PROTECTED if is_protected else _Place.ELSEWHERE
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand a request to the gate as a mount would: the prefix belongs to root_path then."""
+        root_path = scope.get("root_path", "")
+        relative = route_path(scope["path"], root_path, scope.get("app_root_path", ""))
+        root_path = root_path.rstrip("/") + self._prefix
+        path = root_path + relative[len(self._prefix) :]
+        await self.gate({**scope, "root_path": root_path, "path": path}, receive, send)
 
     async def _guard(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope.get("method") == "OPTIONS" and _is_preflight(scope):
@@ -114,13 +124,6 @@ def get_identity(scope: Scope) -> Identity | None:
     """Return whom `XunaMiddleware` verified for this scope; None on paths it doesn't protect."""
     identity: Identity | None = scope.get(_IDENTITY)
     return identity
-
-
-def _beneath(scope: Scope, root_path: str, prefix: str, relative: str) -> Scope:
-    """Return the scope as a mount would: the prefix belongs to root_path, and path holds both."""
-    inner_root = root_path.rstrip("/") + prefix
-    path = inner_root + relative[len(prefix) :]
-    return {**scope, "root_path": inner_root, "path": path}
 
 
 def _told_root_path(app: ASGIApp) -> str:

@@ -12,20 +12,11 @@ wherever that stands (Litestar cuts there, Quart without looking for a slash).
 
 import posixpath
 import re
-from collections.abc import Callable, Iterable
-from functools import lru_cache
+from collections.abc import Iterable
 from typing import Final
 from urllib.parse import unquote
 
-from starlette.types import Scope
-
 from xuna_middleware.errors import ConfigurationError
-
-#: What `plain_paths` says of a path.
-ELSEWHERE: Final = 0
-GATE: Final = 1
-PROTECTED: Final = 2
-LONGEST: Final = 200
 
 _ODD: Final = re.compile(r"[^A-Za-z0-9_/.~-]")
 _SLASHES: Final = re.compile(r"[/\\]+")
@@ -41,19 +32,14 @@ _MOST_READINGS: Final = 64
 _LONGEST_ODD: Final = 4096
 
 
-def route_path(scope: Scope) -> str:
-    """Return the path of a scope less `root_path`, or less the part of it that mounts added.
+def route_path(path: str, root_path: str, app_root_path: str = "") -> str:
+    """Return a path less `root_path`, or less the part of that which mounts added.
 
     Starlette's mounts append to `root_path` and keep what it was before in `app_root_path`.
     """
-    path: str = scope["path"]
-    root_path: str = scope.get("root_path", "")
-    if not root_path:
-        return path
     relative = relative_path(path, root_path)
     if relative is path:
-        mounted = root_path.removeprefix(scope.get("app_root_path", ""))
-        relative = relative_path(path, mounted)
+        relative = relative_path(path, root_path.removeprefix(app_root_path))
     return relative
 
 
@@ -68,32 +54,6 @@ def relative_path(path: str, root_path: str) -> str:
 def is_plain(path: str) -> bool:
     """Tell whether a path has one reading only."""
     return path[:1] == "/" and _ODD.search(path) is None and "//" not in path and "/." not in path
-
-
-def plain_paths(gate: Iterable[str], protected: Iterable[str]) -> Callable[[str], int | None]:
-    """Return a quick look at paths of one reading; None asks for the proper look.
-
-    It only keeps the common case cheap, so it takes few paths for plain: no dots, no escapes. Of
-    those it says GATE beneath `gate` as that is spelled, PROTECTED beneath `protected` in any
-    letter case, else ELSEWHERE; beneath means by whole segments. The last thousand answers are
-    kept, so ask only for paths of at most LONGEST characters.
-    """
-    own = "|".join(map(re.escape, gate))
-    guarded = "|".join(map(_in_any_case, protected)) or "(?!)"
-    match = re.compile(
-        rf"(?=/)(?:({own})(?=/|\Z)|({guarded})(?=/|\Z))?+(?:/[A-Za-z0-9_~-]++)*+/?"
-    ).fullmatch
-
-    def look(path: str) -> int | None:
-        found = match(path)
-        return found and (found.lastindex or ELSEWHERE)
-
-    return lru_cache(maxsize=1024)(look)
-
-
-def _in_any_case(text: str) -> str:
-    # Faster than re.IGNORECASE, which would fold each letter of the path.
-    return "".join(f"[{c.lower()}{c.upper()}]" if c.isalpha() else re.escape(c) for c in text)
 
 
 class ProtectedPaths:
