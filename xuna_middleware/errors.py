@@ -6,10 +6,16 @@ is raised inside a Starlette or FastAPI route, and tells a stranger nothing but 
 What an operator needs to know rides in `cause`, which no answer, `str()` or `repr()` shows.
 """
 
+import re
+import traceback
 from collections.abc import Mapping
 from typing import Final
 
 from starlette.exceptions import HTTPException
+
+_CODE: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
+#: In characters; what is shorter would blot out ordinary words.
+_SHORTEST_SECRET: Final = 8
 
 #: On every answer that this package gives: no cache may keep it, no address may travel on.
 PRIVATE: Final = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
@@ -23,11 +29,15 @@ class GateError(HTTPException):
     """Refuse a request with one documented answer.
 
     Attributes:
-        status_code: the HTTP status.
+        status_code: the HTTP status, 400 to 599.
         code: a stable snake_case word, the member `code` of the problem body (RFC 9457).
         detail: one sentence that a stranger may read; it repeats nothing the request said.
         headers: what the answer carries beside the body (`WWW-Authenticate`, `Retry-After`, …).
         cause: what the operator may read in the log, `"<cause>: <explanation>"`; never public.
+        trace: the traceback of the operator's own code that failed, for the log; never public.
+
+    Raises:
+        ConfigurationError: one of these could not be sent as it is.
     """
 
     default_status: int = 500
@@ -42,6 +52,7 @@ class GateError(HTTPException):
         code: str | None = None,
         status_code: int | None = None,
         headers: Mapping[str, str] | None = None,
+        trace: str = "",
     ) -> None:
         super().__init__(
             self.default_status if status_code is None else status_code,
@@ -50,6 +61,8 @@ class GateError(HTTPException):
         )
         self.code = self.default_code if code is None else code
         self.cause = cause or self.code
+        self.trace = trace
+        _check_sendable(self)
 
 
 class InvalidRequestError(GateError):
@@ -101,10 +114,15 @@ class UnavailableError(GateError):
     default_detail = "The service is temporarily unavailable."
 
     def __init__(
-        self, detail: str | None = None, *, cause: str = "", retry_after: float = 5
+        self,
+        detail: str | None = None,
+        *,
+        cause: str = "",
+        retry_after: float = 5,
+        trace: str = "",
     ) -> None:
-        seconds = max(1, round(retry_after))
-        super().__init__(detail, cause=cause, headers={"Retry-After": str(seconds)})
+        headers = {"Retry-After": str(max(1, round(retry_after)))}
+        super().__init__(detail, cause=cause, headers=headers, trace=trace)
 
 
 class PlatformError(GateError):
@@ -113,3 +131,28 @@ class PlatformError(GateError):
     default_status = 502
     default_code = "platform_error"
     default_detail = "The voice platform did not answer as expected."
+
+
+def trace_of(error: BaseException, secret: str = "") -> str:
+    """Return a failure's traceback for the log, a token and its segments blotted out."""
+    text = "".join(traceback.format_exception(error))
+    for part in (secret, *secret.split(".")):
+        if len(part) > _SHORTEST_SECRET:
+            text = text.replace(part, "…")
+    return text
+
+
+def _check_sendable(error: GateError) -> None:
+    if type(error.status_code) is not int or not 400 <= error.status_code <= 599:
+        raise ConfigurationError("a GateError's status_code must be from 400 to 599")
+    if not isinstance(error.code, str) or not _CODE.fullmatch(error.code):
+        raise ConfigurationError("a GateError's code must be a snake_case word, at most 64 long")
+    if not isinstance(error.detail, str) or not error.detail.isprintable():
+        raise ConfigurationError("a GateError's detail must be one printable line")
+    for name, value in (error.headers or {}).items():
+        if not _is_header_text(name) or not _is_header_text(value):
+            raise ConfigurationError("a GateError's headers must be printable ASCII strings")
+
+
+def _is_header_text(text: object) -> bool:
+    return isinstance(text, str) and text.isascii() and text.isprintable()

@@ -196,7 +196,7 @@ class XunaGate:
             self._start()
         try:
             caller = await self._parts.authentication.authenticate(scope)
-        except GateError as error:
+        except Exception as error:
             raise self._refusals.note(error) from None
         if self._events.heard:
             self._parts.pipeline.emit("verified", caller.identity)

@@ -1,11 +1,12 @@
 """The ASGI lifespan protocol: start the gate with the server, whatever the wrapped app does.
 
-An app that knows no lifespan (Django raises) is no obstacle, and one that fails to start is
-reported as it reports itself.
+- Each phase is answered once. What the app doesn't answer, because it returned or knows no lifespan
+  (Django raises), is answered for it; an app that says that it failed is reported as it says.
+- The gate starts before the app and ends before the last answer, also when cancelled.
+- A gate that can't be closed cleanly is `lifespan.shutdown.failed`; the log has the traceback.
 """
 
 import logging
-from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
@@ -15,22 +16,21 @@ from xuna_middleware.errors import ConfigurationError
 
 logger = logging.getLogger("xuna_middleware")
 
-_STARTUP_ANSWERS: Final = ("lifespan.startup.complete", "lifespan.startup.failed")
-_LAST_ANSWERS: Final = (
-    "lifespan.startup.failed",
-    "lifespan.shutdown.complete",
-    "lifespan.shutdown.failed",
-)
+_STARTUP: Final = "lifespan.startup"
+_SHUTDOWN: Final = "lifespan.shutdown"
+#: Every answer there is, with the phase that it answers.
+_ANSWERS: Final = {
+    f"{phase}.{outcome}": phase
+    for phase in (_STARTUP, _SHUTDOWN)
+    for outcome in ("complete", "failed")
+}
 
 Running = AbstractAsyncContextManager[Any, Any]
 
 
 async def serve_lifespan(gate: Running, receive: Receive, send: Send) -> None:
     """Answer a server's lifespan for the gate alone."""
-    await receive()
-    if await _start(gate, send):
-        await send({"type": "lifespan.startup.complete"})
-        await _wait_for_shutdown(gate, receive, send)
+    await wrap_lifespan(gate, _no_app, {"type": "lifespan"}, receive, send)
 
 
 async def wrap_lifespan(
@@ -40,47 +40,83 @@ async def wrap_lifespan(
     startup = await receive()
     if not await _start(gate, send):
         return
-    relayed = _Relayed(startup, receive, send, end=lambda: gate.__aexit__(None, None, None))
+    relay = _Relay(gate, startup, receive, send)
     try:
-        await app(scope, relayed.receive, relayed.send)
-    except Exception:
-        if relayed.started:
-            await relayed.end_once()
-            raise
-        logger.info("the wrapped app serves no lifespan; the gate goes on without it")
-    if not relayed.ended:
-        if not relayed.started:
-            await send({"type": "lifespan.startup.complete"})
-        await _wait_for_shutdown(gate, receive, send)
+        await _run(app, scope, relay)
+        await relay.finish()
+    finally:
+        await relay.end()
 
 
-class _Relayed:
+async def _no_app(scope: Scope, receive: Receive, send: Send) -> None:
+    """Leave every answer to the relay."""
+
+
+class _Relay:
     """Hand the protocol on to the app: the startup that was read, then what comes."""
 
-    def __init__(
-        self, startup: Message, receive: Receive, send: Send, end: Callable[[], Awaitable[Any]]
-    ) -> None:
+    def __init__(self, gate: Running, startup: Message, receive: Receive, send: Send) -> None:
+        self._gate = gate
         self._pending = [startup]
         self._receive = receive
         self._send = send
-        self._end = end
-        self.started = False
-        self.ended = False
+        self._ended = False
+        self.asked = {_STARTUP}
+        self.answered: set[str] = set()
 
     async def receive(self) -> Message:
-        return self._pending.pop() if self._pending else await self._receive()
+        message = self._pending.pop() if self._pending else await self._receive()
+        self.asked.add(message["type"])
+        return message
 
     async def send(self, message: Message) -> None:
-        if message["type"] in _STARTUP_ANSWERS:
-            self.started = True
-        if message["type"] in _LAST_ANSWERS:
-            await self.end_once()
-        await self._send(message)
+        """Pass on the first answer to a phase; a later one is left out."""
+        phase = _ANSWERS.get(message["type"])
+        if phase in self.answered:
+            return
+        if phase == _SHUTDOWN:
+            await self.send({"type": "lifespan.startup.complete"})
+        if phase is not None:
+            self.answered.add(phase)
+        await self._send(await self._last(message) if _is_last(message) else message)
 
-    async def end_once(self) -> None:
-        if not self.ended:
-            self.ended = True
-            await self._end()
+    async def finish(self) -> None:
+        """Answer what the app left unanswered, each phase in its time."""
+        await self.send({"type": "lifespan.startup.complete"})
+        if _SHUTDOWN in self.answered:
+            return
+        if _SHUTDOWN not in self.asked:
+            await self.receive()
+        await self.send({"type": "lifespan.shutdown.complete"})
+
+    async def end(self) -> bool:
+        """Close the gate, once; tell whether it closed cleanly."""
+        if self._ended:
+            return True
+        self._ended = True
+        return await _close(self._gate)
+
+    async def _last(self, message: Message) -> Message:
+        """End the gate, and return what is to be sent after it."""
+        self.answered.add(_SHUTDOWN)
+        if await self.end() or message["type"] != "lifespan.shutdown.complete":
+            return message
+        return _failed(_SHUTDOWN, "the gate did not close cleanly; its log says why")
+
+
+async def _run(app: ASGIApp, scope: Scope, relay: _Relay) -> None:
+    try:
+        await app(scope, relay.receive, relay.send)
+    except Exception:
+        if _STARTUP in relay.answered:
+            if _SHUTDOWN in relay.asked:
+                await relay.send(_failed(_SHUTDOWN, "the wrapped app raised at its shutdown"))
+            raise
+        logger.warning(
+            "the wrapped app raised before it answered the lifespan's startup, as apps do that "
+            "serve no lifespan; the gate goes on without it",
+            exc_info=True,
+        )
 
 
 async def _start(gate: Running, send: Send) -> bool:
@@ -88,12 +124,28 @@ async def _start(gate: Running, send: Send) -> bool:
         await gate.__aenter__()
     except ConfigurationError as error:
         logger.error("the gate cannot start: %s", error)
-        await send({"type": "lifespan.startup.failed", "message": str(error)})
+        await send(_failed(_STARTUP, str(error)))
+        return False
+    except Exception:
+        logger.exception("the gate cannot start")
+        await _close(gate)
+        await send(_failed(_STARTUP, "the gate cannot start; its log says why"))
         return False
     return True
 
 
-async def _wait_for_shutdown(gate: Running, receive: Receive, send: Send) -> None:
-    await receive()
-    await gate.__aexit__(None, None, None)
-    await send({"type": "lifespan.shutdown.complete"})
+async def _close(gate: Running) -> bool:
+    try:
+        await gate.__aexit__(None, None, None)
+    except Exception:
+        logger.exception("the gate did not close cleanly")
+        return False
+    return True
+
+
+def _is_last(message: Message) -> bool:
+    return message["type"] == "lifespan.startup.failed" or _ANSWERS.get(message["type"]) == _SHUTDOWN
+
+
+def _failed(phase: str, reason: str) -> Message:
+    return {"type": f"{phase}.failed", "message": reason}

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from xuna_middleware.errors import GateError
+from xuna_middleware.errors import GateError, UnavailableError, trace_of
 from xuna_middleware.events import Event, Events
 from xuna_middleware.identity.credentials import Identity
 
@@ -34,7 +34,7 @@ class Refusals:
 
     def note(
         self,
-        error: GateError,
+        error: Exception,
         *,
         identity: Identity | None = None,
         agent: str | None = None,
@@ -43,11 +43,13 @@ class Refusals:
         """Log and emit a refusal; return it with its reference in the headers.
 
         What is returned is a copy: an error that somebody keeps and raises again is a new refusal.
+        What nobody foresaw becomes a 503.
         """
-        if isinstance(error.headers, _Noted):
-            return error
+        refusal = _as_refusal(error)
+        if isinstance(refusal.headers, _Noted):
+            return refusal
         reference = secrets.token_hex(6)
-        self._log(error, reference)
+        self._log(refusal, reference)
         self._events.emit(
             Event(
                 name="refused",
@@ -56,13 +58,13 @@ class Refusals:
                 subject=identity.subject if identity else None,
                 agent=agent,
                 transport=transport,
-                code=error.code,
-                status=error.status_code,
-                cause=error.cause,
+                code=refusal.code,
+                status=refusal.status_code,
+                cause=refusal.cause,
                 reference=reference,
             )
         )
-        return _copy(error, _Noted({**(error.headers or {}), REFERENCE_HEADER: reference}))
+        return _copy(refusal, _Noted({**(refusal.headers or {}), REFERENCE_HEADER: reference}))
 
     def _log(self, error: GateError, reference: str) -> None:
         cause = error.cause.partition(":")[0]
@@ -72,9 +74,13 @@ class Refusals:
             quiet.left_out += 1
             return
         left_out = f" ({quiet.left_out} more since the last)" if quiet and quiet.left_out else ""
-        level = logging.ERROR if cause == _OPERATORS_FAULT else logging.WARNING
-        line = "refused %s %s: %s%s"
-        logger.log(level, line, error.status_code, reference, error.cause, left_out)
+        is_ours_to_mend = error.trace or cause == _OPERATORS_FAULT
+        line = f"refused {error.status_code} {reference}: {error.cause}{left_out}"
+        logger.log(
+            logging.ERROR if is_ours_to_mend else logging.WARNING,
+            "%s",
+            f"{line}\n{error.trace}" if error.trace else line,
+        )
         if len(self._quiet) >= _MOST_CAUSES:
             self._quiet.clear()
         self._quiet[cause] = _Quiet(now)
@@ -94,8 +100,15 @@ class _Noted(dict[str, str]):
     """Mark the headers of an error that was noted already."""
 
 
+def _as_refusal(error: Exception) -> GateError:
+    if isinstance(error, GateError):
+        return error
+    return UnavailableError(cause=f"unexpected: {type(error).__name__}", trace=trace_of(error))
+
+
 def _copy(error: GateError, headers: _Noted) -> GateError:
-    copy = type(error).__new__(type(error), *error.args)
+    # Not through the class of whoever wrote it: that may want arguments.
+    copy = Exception.__new__(type(error))
     copy.__dict__.update(error.__dict__)
     copy.headers = headers
     return copy

@@ -12,6 +12,7 @@ from xuna_middleware.errors import PRIVATE, GateError
 
 #: What a WebSocket is closed with where the server can't send an HTTP denial (RFC 6455, 7.4.1).
 _POLICY_VIOLATION: Final = 1008
+_PHRASES: Final = {status.value: status.phrase for status in http.HTTPStatus}
 _DENIAL_EXTENSION: Final = "websocket.http.response"
 
 
@@ -24,7 +25,7 @@ def problem(error: GateError) -> Response:
     """Return an error as problem+json (RFC 9457): fixed words, nothing of the request."""
     body = {
         "type": "about:blank",
-        "title": http.HTTPStatus(error.status_code).phrase,
+        "title": _PHRASES.get(error.status_code, "Refused"),
         "status": error.status_code,
         "detail": error.detail,
         "code": error.code,

@@ -7,7 +7,6 @@
 | `/readyz` | GET |
 """
 
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Final, NamedTuple, TypeAlias
@@ -19,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from xuna_middleware.access.grants import Transport
 from xuna_middleware.crosssite import Origins
-from xuna_middleware.errors import GateError, InvalidRequestError, UnavailableError
+from xuna_middleware.errors import InvalidRequestError
 from xuna_middleware.identity.authentication import Caller
 from xuna_middleware.identity.credentials import Identity
 from xuna_middleware.pipeline import Order, Pipeline, usable_agents
@@ -27,8 +26,6 @@ from xuna_middleware.platform.credentials import ConversationToken, SignedUrl
 from xuna_middleware.refusals import Refusals
 from xuna_middleware.requests import read_request
 from xuna_middleware.responses import answer, deny
-
-logger = logging.getLogger("xuna_middleware")
 
 #: The routes that hand out passes; these are what a gate without a prefix claims.
 ISSUING: Final[Mapping[str, Transport]] = {
@@ -80,7 +77,7 @@ class Routes:
         except ClientDisconnect:
             return
         except Exception as error:
-            await deny(self._refusals.note(_as_refusal(error)), scope, receive, send)
+            await deny(self._refusals.note(error), scope, receive, send)
         else:
             await response(scope, receive, send)
 
@@ -131,11 +128,3 @@ class Routes:
         if caller.ambient:
             self._origins.check(Headers(scope=scope))
         return caller.identity
-
-
-def _as_refusal(error: Exception) -> GateError:
-    """Return the answer to an error; what nobody foresaw is logged and admits nobody."""
-    if isinstance(error, GateError):
-        return error
-    logger.error("a request failed unexpectedly", exc_info=error)
-    return UnavailableError(cause=f"unexpected: {type(error).__name__}")

@@ -5,7 +5,6 @@ both say something about one name the request is refused: nothing is dropped in 
 an error repeats what a client sent.
 """
 
-import logging
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
@@ -26,8 +25,6 @@ from xuna_middleware.access.plans import Plan, Wanted
 from xuna_middleware.access.sources import MISSING, Call, Claim, time_limit
 from xuna_middleware.errors import AccessDeniedError, InvalidRequestError, UnavailableError
 from xuna_middleware.identity.credentials import Identity
-
-logger = logging.getLogger("xuna_middleware")
 
 _NOTHING: Final = Personalization()
 
@@ -241,8 +238,7 @@ def _variables(mapping: Call, returned: Any) -> Mapping[str, Any]:
 
 
 def _unusable_result(call: Call, problem: str) -> UnavailableError:
-    logger.error("%s: %s, so the answer is 503", call.role, problem)
-    return UnavailableError(cause=f"function: {call.role}: {problem}")
+    return UnavailableError(cause=f"function: {call.role}: {problem}", trace=problem)
 
 
 def _check_conflict(server: Personalization, client: Personalization) -> None:

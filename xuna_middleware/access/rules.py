@@ -5,7 +5,6 @@ logged as the mistake it is: a rule never admits by accident. Rules say no with 
 `AccessDeniedError` (403); one that could not be asked is an `UnavailableError` (503).
 """
 
-import logging
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -16,8 +15,6 @@ from starlette.requests import HTTPConnection
 from xuna_middleware.access.sources import MISSING, claim_path, lookup, prepared
 from xuna_middleware.errors import AccessDeniedError, ConfigurationError, GateError
 from xuna_middleware.identity.credentials import Identity
-
-logger = logging.getLogger("xuna_middleware")
 
 #: What a rule may return.
 Decision: TypeAlias = bool | AccessDeniedError
@@ -225,13 +222,11 @@ def _refusal(decision: Any, name: str) -> GateError | None:
     if isinstance(decision, AccessDeniedError):
         return _afresh(decision, name)
     kind = type(decision).__name__
-    logger.error(
-        "rule %s returned a %s and so refused; it must return True, False or deny(code, detail)%s",
-        name,
-        kind,
-        " (is an await missing?)" if kind == "coroutine" else "",
+    return AccessDeniedError(
+        cause=f"rule: {name} returned a {kind}",
+        trace="a rule must return True, False or deny(code, detail)"
+        + (" (is an await missing?)" if kind == "coroutine" else ""),
     )
-    return AccessDeniedError(cause=f"rule: {name} returned a {kind}")
 
 
 def _afresh(denial: AccessDeniedError, name: str) -> AccessDeniedError:

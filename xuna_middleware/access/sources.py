@@ -9,7 +9,6 @@ a `GateError` that it raises on purpose passes through as it is.
 
 import asyncio
 import inspect
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,10 +16,8 @@ from typing import Any, Final
 
 from starlette.requests import HTTPConnection
 
-from xuna_middleware.errors import ConfigurationError, GateError, UnavailableError
+from xuna_middleware.errors import ConfigurationError, GateError, UnavailableError, trace_of
 from xuna_middleware.identity.credentials import Identity
-
-logger = logging.getLogger("xuna_middleware")
 
 #: Seconds that an async function of the user's may take.
 TIME_LIMIT: Final = 2.0
@@ -121,9 +118,8 @@ class Call:
         except GateError:
             raise
         except Exception as error:
-            logger.exception("%s failed, so the answer is 503", self.role)
             raise UnavailableError(
-                cause=f"function: {self.role} raised {type(error).__name__}"
+                cause=f"function: {self.role} raised {type(error).__name__}", trace=trace_of(error)
             ) from None
 
 

@@ -2,8 +2,7 @@
 
 import asyncio
 import inspect
-import logging
-import traceback
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
@@ -16,13 +15,12 @@ from xuna_middleware.errors import (
     InvalidTokenError,
     NotAuthenticatedError,
     UnavailableError,
+    trace_of,
 )
 from xuna_middleware.identity._jose import JOSEError, read_compact, read_object
 from xuna_middleware.identity.credentials import Credentials, Identity
 from xuna_middleware.identity.extraction import extract
 from xuna_middleware.identity.verifiers import Verifier
-
-logger = logging.getLogger("xuna_middleware")
 
 #: A function of one's own that finds the caller in a session, a cookie or a header.
 Authenticator: TypeAlias = Callable[[HTTPConnection], Awaitable[Identity | None]]
@@ -79,15 +77,16 @@ class Authentication:
         except GateError:
             raise
         except Exception as error:
-            _log_failure("verifier", error, credentials.token)
-            raise UnavailableError(cause="verifier: failed unexpectedly") from None
+            raise UnavailableError(
+                cause="verifier: failed unexpectedly", trace=trace_of(error, credentials.token)
+            ) from None
         return Caller(_checked(identity, "verifier"), False)
 
     async def _ambient(self, scope: Scope) -> Caller:
         if self._authenticator is not None:
             identity = await _ask(self._authenticator, HTTPConnection(scope))
-            if identity is not None:
-                return Caller(_checked(identity, "authenticator"), True)
+            if identity is not None and not _has_ended(_checked(identity, "authenticator")):
+                return Caller(identity, True)
         raise NotAuthenticatedError(cause="no credentials: nothing was presented")
 
 
@@ -132,27 +131,27 @@ def _one_of(verifiers: tuple[Verifier, ...]) -> Verifier | None:
 async def _ask(authenticator: Authenticator, connection: HTTPConnection) -> Identity | None:
     try:
         async with asyncio.timeout(AUTHENTICATOR_SECONDS):
-            identity = await authenticator(connection)
+            return await authenticator(connection)
     except GateError:
         raise
     except Exception as error:
-        _log_failure("authenticator", error)
-        raise UnavailableError(cause="authenticator: failed or took too long") from None
-    return identity
+        raise UnavailableError(
+            cause="authenticator: failed or took too long", trace=trace_of(error)
+        ) from None
 
 
 def _checked(identity: Identity, who: str) -> Identity:
     """Return what user code returned; what it shouldn't is a 503, never an open gate."""
     if not isinstance(identity, Identity):
-        logger.error("the %s returned no Identity", who)
-        raise UnavailableError(cause=f"{who}: returned no Identity")
+        hint = "return None where nobody is signed in" if who == "authenticator" else ""
+        raise UnavailableError(
+            cause=f"{who}: returned no Identity", trace=hint or "raise InvalidTokenError instead"
+        )
     return identity
 
 
-def _log_failure(who: str, error: Exception, token: str | None = None) -> None:
-    """Log a failure of the operator's own code with its traceback, without the token."""
-    text = "".join(traceback.format_exception(error))
-    logger.error("the %s failed: %s", who, text.replace(token, "…") if token else text)
+def _has_ended(identity: Identity) -> bool:
+    return identity.expires_at is not None and time.time() >= identity.expires_at
 
 
 def _unverified_issuer(token: str) -> str:
@@ -164,6 +163,6 @@ def _unverified_issuer(token: str) -> str:
 
 
 def _is_async(function: object) -> bool:
-    """Tell an async function, or an object whose call is one."""
-    call = function if inspect.isroutine(function) else getattr(function, "__call__", None)  # noqa: B004
-    return inspect.iscoroutinefunction(call)
+    """Tell an async function, or an object or partial whose call is one."""
+    call = getattr(function, "__call__", None)  # noqa: B004
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)

@@ -59,6 +59,11 @@ class Identity:
         expires_at: float | None = None,
     ) -> None:
         # Written out: it is on the path of every cold token, and freezes what it is given.
+        if not _is_name(subject) or not _is_name(issuer):
+            raise ConfigurationError(
+                "an Identity's subject and issuer are 1 to 255 printable characters; "
+                "where nobody is signed in, an authenticator returns None"
+            )
         write = object.__setattr__
         write(self, "subject", subject)
         write(self, "issuer", issuer)
@@ -79,6 +84,10 @@ class Identity:
     @property
     def identity(self) -> str:
         return self.subject
+
+
+def _is_name(text: object) -> bool:
+    return isinstance(text, str) and 1 <= len(text) <= 255 and text.isprintable()
 
 
 def _words(words: Iterable[str], option: str) -> frozenset[str]:
