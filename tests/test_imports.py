@@ -20,7 +20,8 @@ FOLDERS = ("identity", "access", "platform", "conversation")
 
 #: The core, lowest first: a part imports only from the layers before its own, or from itself.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "events"),
+    ("errors",),
+    ("events",),
     ("stores", "_http", "_json"),
     FOLDERS,
     ("providers", "crosssite", "lifespan", "paths", "refusals", "requests", "responses"),

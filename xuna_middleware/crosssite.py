@@ -25,7 +25,7 @@ class Origins:
     __slots__ = ("_allowed",)
 
     def __init__(self, cors_origins: Iterable[str], public_url: str | None) -> None:
-        own = () if public_url is None else (origin_of(public_url, "public_url"),)
+        own = () if public_url is None else (_own_origin(public_url),)
         self._allowed = frozenset([*own, *cors_origins])
 
     def check(self, headers: Headers) -> None:
@@ -49,8 +49,8 @@ class Origins:
 
 def checked_origins(origins: Iterable[str]) -> tuple[str, ...]:
     """Return configured origins; anything that is not exactly one is refused with the mend."""
-    if isinstance(origins, str):
-        raise ConfigurationError(f'cors_origins must be a tuple: cors_origins=("{origins}",)')
+    if isinstance(origins, str) or not isinstance(origins, Iterable):
+        raise ConfigurationError(f"cors_origins must be a tuple: {_MEND}")
     origins = tuple(origins)
     for origin in origins:
         if origin != origin_of(origin, "cors_origins"):
@@ -66,6 +66,13 @@ def origin_of(url: str, option: str) -> str:
     origin = _origin(url) if isinstance(url, str) else None
     if origin is None:
         raise ConfigurationError(f'{option}: {url!r} must be like "https://app.example.com"')
+    return origin
+
+
+def _own_origin(public_url: str) -> str:
+    origin = origin_of(public_url, "public_url")
+    if "?" in public_url or "#" in public_url:
+        raise ConfigurationError("public_url is the gate's address, without query and fragment")
     return origin
 
 

@@ -1,9 +1,12 @@
 """What happened, as values: each step that matters tells it to the gate's hooks."""
 
+import inspect
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
+
+from xuna_middleware.errors import ConfigurationError
 
 logger = logging.getLogger("xuna_middleware")
 
@@ -58,7 +61,7 @@ class Events:
     __slots__ = ("_hooks", "heard")
 
     def __init__(self, hooks: Iterable[Hook] = ()) -> None:
-        self._hooks = tuple(hooks)
+        self._hooks = _checked_hooks(hooks)
         #: Whether anybody listens; what is on the hot path asks first.
         self.heard = bool(self._hooks)
 
@@ -68,3 +71,14 @@ class Events:
                 hook(event)
             except Exception:
                 logger.exception("an on_event hook failed on %r", event.name)
+
+
+def _checked_hooks(hooks: Iterable[Hook]) -> tuple[Hook, ...]:
+    checked = tuple(hooks) if isinstance(hooks, Iterable) else (hooks,)
+    for hook in checked:
+        if not callable(hook) or inspect.iscoroutinefunction(hook):
+            raise ConfigurationError(
+                "on_event takes a list of ordinary functions of (event); one that awaits can put "
+                "the event into an asyncio.Queue"
+            )
+    return checked

@@ -87,7 +87,7 @@ class XunaGate:
         self._parts = _Parts(
             authentication=Authentication(verifier, authenticator),
             pipeline=Pipeline(
-                agents=_by_name(agents), platform=platform or XunaPlatform(), events=self._events
+                agents=_by_name(agents), platform=_checked_platform(platform), events=self._events
             ),
         )
         check_personalization(self._parts.pipeline)
@@ -228,11 +228,15 @@ class XunaGate:
             authentication = Authentication(verifier, self._authenticator)
         if platform is not None:
             pipeline = replace(pipeline, platform=platform)
-        self._parts = _Parts(authentication=authentication, pipeline=pipeline)
+        swapped = _Parts(authentication=authentication, pipeline=pipeline)
+        self._parts, self._started_on = swapped, _nowhere
         try:
             yield
         finally:
-            self._parts = before
+            overlaps = self._parts is not swapped
+            self._parts, self._started_on = before, _nowhere
+            if overlaps:
+                raise RuntimeError("gate.overridden() blocks overlap; end them in reverse order")
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._start()
@@ -275,9 +279,17 @@ def _nowhere() -> None:
     """Stand for the event loop of a gate that hasn't started."""
 
 
+def _checked_platform(platform: Platform | None) -> Platform:
+    if platform is None:
+        return XunaPlatform()
+    if not all(hasattr(platform, name) for name in ("issue", "check", "client_carries", "aclose")):
+        raise ConfigurationError("platform must be an XunaPlatform(…), or do what Platform says")
+    return platform
+
+
 def _by_name(agents: Iterable[Agent]) -> Mapping[str, Agent]:
     by_name: dict[str, Agent] = {}
-    for agent in agents:
+    for agent in agents if isinstance(agents, Iterable) else (None,):
         if not isinstance(agent, Agent):
             raise ConfigurationError('agents takes a list: agents=[Agent("support", id="agent_…")]')
         if agent.name in by_name:

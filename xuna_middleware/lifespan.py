@@ -86,7 +86,7 @@ class _Relay:
         if _SHUTDOWN in self.answered:
             return
         if _SHUTDOWN not in self.asked:
-            await self.receive()
+            await self._receive()
         await self.send({"type": "lifespan.shutdown.complete"})
 
     async def end(self) -> bool:
@@ -144,7 +144,9 @@ async def _close(gate: Running) -> bool:
 
 
 def _is_last(message: Message) -> bool:
-    return message["type"] == "lifespan.startup.failed" or _ANSWERS.get(message["type"]) == _SHUTDOWN
+    return (
+        message["type"] == "lifespan.startup.failed" or _ANSWERS.get(message["type"]) == _SHUTDOWN
+    )
 
 
 def _failed(phase: str, reason: str) -> Message:

@@ -7,6 +7,7 @@ from functools import lru_cache, partial
 from typing import Final
 from urllib.parse import urlsplit
 
+from starlette.authentication import AuthCredentials
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from xuna_middleware.errors import ConfigurationError, GateError
@@ -116,7 +117,7 @@ class XunaMiddleware:
         except GateError as error:
             await self.gate.with_cors(partial(deny, error))(scope, receive, send)
             return
-        known = {**scope, "user": identity, "auth": identity, _IDENTITY: identity}
+        known = {**scope, "user": identity, "auth": _granted(identity.scopes), _IDENTITY: identity}
         await self.app(known, receive, send)
 
 
@@ -134,13 +135,23 @@ def _told_root_path(app: ASGIApp) -> str:
     return told if isinstance(told, str) else ""
 
 
+@lru_cache(maxsize=256)
+def _granted(scopes: frozenset[str]) -> AuthCredentials:
+    """Return the scopes as Starlette's `requires()` reads them, "authenticated" among them."""
+    granted = AuthCredentials()
+    granted.scopes = ("authenticated", *sorted(scopes))  # type: ignore[assignment]
+    return granted
+
+
 def _is_preflight(scope: Scope) -> bool:
     names = {name for name, _ in scope["headers"]}
     return b"origin" in names and b"access-control-request-method" in names
 
 
 def _checked_prefix(prefix: str, public_url: str | None) -> str:
-    if prefix and (not prefix.startswith("/") or prefix.endswith("/") or not is_plain(prefix)):
+    if not isinstance(prefix, str) or (
+        prefix and (not prefix.startswith("/") or prefix.endswith("/") or not is_plain(prefix))
+    ):
         raise ConfigurationError(
             f'prefix: {prefix!r} must start with a slash, end without one and be plain: "/xuna"'
         )

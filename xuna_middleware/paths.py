@@ -62,8 +62,8 @@ class ProtectedPaths:
     __slots__ = ("_beneath", "prefixes")
 
     def __init__(self, paths: Iterable[str]) -> None:
-        if isinstance(paths, str):
-            raise ConfigurationError(f'protect must be a list: protect=["{paths}"]')
+        if isinstance(paths, str) or not isinstance(paths, Iterable):
+            raise ConfigurationError('protect must be a list: protect=["/api"]')
         self.prefixes = tuple(_configured(path) for path in paths)
         self._beneath = tuple(prefix + "/" for prefix in self.prefixes)
 

@@ -17,6 +17,7 @@ from xuna_middleware.access.personalization import check_client, personalize
 from xuna_middleware.errors import (
     AccessDeniedError,
     ConfigurationError,
+    GateError,
     InvalidRequestError,
     PlatformError,
     UnavailableError,
@@ -105,12 +106,18 @@ async def issue(pipeline: Pipeline, order: Order) -> SignedUrl | ConversationTok
 async def usable_agents(
     pipeline: Pipeline, identity: Identity, connection: HTTPConnection
 ) -> list[Agent]:
-    """Return the agents whose rule says yes to this caller. Issues nothing."""
+    """Return the agents whose rule says yes to this caller. Issues nothing.
+
+    Raises:
+        UnavailableError: one of the rules can't be asked now.
+    """
     usable = []
     for agent in pipeline.agents.values():
         try:
             await authorize(agent, identity, connection)
-        except AccessDeniedError:
+        except UnavailableError:
+            raise
+        except GateError:
             continue
         usable.append(agent)
     return usable

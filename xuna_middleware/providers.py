@@ -10,11 +10,12 @@ one tenant.
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final, Literal, TypedDict, Unpack
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from xuna_middleware.errors import ConfigurationError
 from xuna_middleware.identity.claims import ClaimPath
 from xuna_middleware.identity.keys import Freshness
+from xuna_middleware.identity.options import checked_audience
 from xuna_middleware.identity.verifiers import OIDCVerifier
 
 if TYPE_CHECKING:
@@ -79,8 +80,8 @@ def auth0(
     Raises:
         ConfigurationError: `domain` is no domain, or the audience is one of Auth0's own.
     """
-    host = _auth0_domain(domain)
-    if {f"https://{host}/userinfo", f"https://{host}/api/v2/"} & _names(audience):
+    host, names = _auth0_domain(domain), checked_audience(audience)
+    if {f"https://{host}/userinfo", f"https://{host}/api/v2/"} & names:
         raise ConfigurationError(
             "auth0: this audience is Auth0's own and stands in tokens for any app of the tenant; "
             "name your API's identifier (Applications ▸ APIs)"
@@ -90,7 +91,7 @@ def auth0(
         "scope_claims": ("scope",),
         "role_claims": ("permissions",),
     }
-    return OIDCVerifier(f"https://{host}/", audience=audience, **(preset | options))
+    return OIDCVerifier(f"https://{host}/", audience=names, **(preset | options))
 
 
 def keycloak(
@@ -124,7 +125,7 @@ def keycloak(
         ConfigurationError: the address, the realm or the audience can't be meant.
     """
     issuer = f"{_keycloak_base(base_url)}/realms/{_keycloak_realm(realm)}"
-    clients = sorted(_names(audience))
+    clients = sorted(checked_audience(audience))
     if "account" in clients:
         raise ConfigurationError(
             'keycloak: "account" is in the tokens of nearly every client of the realm; '
@@ -138,7 +139,7 @@ def keycloak(
             *(("resource_access", client, "roles") for client in clients),
         ),
     }
-    return OIDCVerifier(issuer, audience=audience, **(preset | options))
+    return OIDCVerifier(issuer, audience=clients, **(preset | options))
 
 
 def entra(
@@ -174,8 +175,8 @@ def entra(
     Raises:
         ConfigurationError: the tenant is not one tenant, or the audience can't be in such a token.
     """
-    tenant = _entra_tenant(tenant_id)
-    _check_entra_audience(_names(audience), version)
+    tenant, names = _entra_tenant(tenant_id), checked_audience(audience)
+    _check_entra_audience(names, version)
     preset: VerifierOptions = {
         "token_types": _EITHER_TYPE,
         "scope_claims": ("scp",),
@@ -183,21 +184,19 @@ def entra(
     }
     if version == 2:
         issuer = f"https://{_MICROSOFT}/{tenant}/v2.0"
-        return OIDCVerifier(issuer, audience=audience, **(preset | options))
+        return OIDCVerifier(issuer, audience=names, **(preset | options))
     preset["metadata_url"] = f"https://{_MICROSOFT}/{tenant}/.well-known/openid-configuration"
-    return OIDCVerifier(
-        f"https://sts.windows.net/{tenant}/", audience=audience, **(preset | options)
-    )
+    return OIDCVerifier(f"https://sts.windows.net/{tenant}/", audience=names, **(preset | options))
 
 
-def _names(audience: str | Sequence[str]) -> set[str]:
-    # What is no name at all is refused by the verifier, in the words it has for that.
-    return {audience} if isinstance(audience, str) else {*audience}
+def _text(value: object) -> str:
+    """Return a text; of anything else an empty one, which is refused in the argument's words."""
+    return value.strip() if isinstance(value, str) else ""
 
 
 def _auth0_domain(domain: str) -> str:
     # Copied from the browser it comes as a URL, which is as clear.
-    name = domain.strip().lower().removeprefix("https://").removesuffix("/")
+    name = _text(domain).lower().removeprefix("https://").removesuffix("/")
     if not _DOMAIN.fullmatch(name):
         raise ConfigurationError(
             'auth0: domain must be the tenant\'s whole domain, like "acme.eu.auth0.com", '
@@ -207,12 +206,12 @@ def _auth0_domain(domain: str) -> str:
 
 
 def _keycloak_base(base_url: str) -> str:
-    base = base_url.strip().rstrip("/")
+    base = _text(base_url).rstrip("/")
     if not base.startswith(("https://", "http://")) or {"?", "#"} & {*base}:
         raise ConfigurationError(
             'keycloak: base_url must be an address like "https://sso.acme.com"'
         )
-    if "/realms" in urlsplit(base).path:
+    if "/realms" in base.partition("://")[2]:
         raise ConfigurationError(
             'keycloak: base_url is what stands before "/realms/"; the realm is the second argument'
         )
@@ -220,13 +219,13 @@ def _keycloak_base(base_url: str) -> str:
 
 
 def _keycloak_realm(realm: str) -> str:
-    if not realm or realm != realm.strip() or "/" in realm:
+    if not realm or realm != _text(realm) or "/" in realm or not realm.isprintable():
         raise ConfigurationError('keycloak: realm must be the name of one realm, like "acme"')
     return quote(realm, safe="")
 
 
 def _entra_tenant(tenant_id: str) -> str:
-    tenant = tenant_id.strip().lower()
+    tenant = _text(tenant_id).lower()
     if tenant in ("common", "organizations", "consumers"):
         raise ConfigurationError(
             f'entra: "{tenant}" is every tenant there is; name yours by its directory (tenant) id, '
@@ -240,8 +239,8 @@ def _entra_tenant(tenant_id: str) -> str:
     return tenant
 
 
-def _check_entra_audience(names: set[str], version: int) -> None:
-    if version not in (1, 2):
+def _check_entra_audience(names: frozenset[str], version: int) -> None:
+    if type(version) is not int or version not in (1, 2):
         raise ConfigurationError("entra: version must be 1 or 2, as the API's manifest has it")
     if names & _GRAPH:
         raise ConfigurationError(

@@ -52,8 +52,8 @@ def _agent_in_query(query: bytes) -> str | None:
     except ValueError:
         raise _bad("query: not decodable, or too many fields") from None
     names = [value for name, value in pairs if name == "agent"]
-    if len(names) > 1:
-        raise _bad("agent: repeated in the query")
+    if len(names) > 1 or names == [""]:
+        raise _bad("agent: repeated or empty in the query")
     return names[0] if names else None
 
 

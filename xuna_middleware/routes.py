@@ -18,9 +18,8 @@ from starlette.types import Receive, Scope, Send
 
 from xuna_middleware.access.grants import Transport
 from xuna_middleware.crosssite import Origins
-from xuna_middleware.errors import InvalidRequestError
+from xuna_middleware.errors import GateError, InvalidRequestError
 from xuna_middleware.identity.authentication import Caller
-from xuna_middleware.identity.credentials import Identity
 from xuna_middleware.pipeline import Order, Pipeline, usable_agents
 from xuna_middleware.platform.credentials import ConversationToken, SignedUrl
 from xuna_middleware.refusals import Refusals
@@ -98,8 +97,13 @@ class Routes:
         return route
 
     async def _hand_out(self, transport: Transport, scope: Scope, receive: Receive) -> Response:
-        identity = await self._caller(scope)
-        asked = await read_request(scope, receive)
+        identity, is_ambient = await self._authenticate(scope)
+        try:
+            if is_ambient:
+                self._origins.check(Headers(scope=scope))
+            asked = await read_request(scope, receive)
+        except GateError as error:
+            raise self._refusals.note(error, identity=identity, transport=transport) from None
         order = Order(
             identity=identity,
             agent=asked.agent,
@@ -121,10 +125,3 @@ class Routes:
         missing = self._missing()
         status = 503 if missing else 200
         return answer({"ready": not missing, "missing": missing}, status=status)
-
-    async def _caller(self, scope: Scope) -> Identity:
-        """Return who calls; what browsers send by themselves must not come from elsewhere."""
-        caller = await self._authenticate(scope)
-        if caller.ambient:
-            self._origins.check(Headers(scope=scope))
-        return caller.identity

@@ -222,7 +222,7 @@ async def test_header_names_are_those_of_the_scope() -> None:
     user, identity, scopes = seen[0]
     assert user is identity
     assert identity.subject == "user-1"
-    assert set(scopes) == {"voice:talk", "openid"}
+    assert set(scopes) == {"authenticated", "voice:talk", "openid"}
 
 
 def test_websocket_scope_without_a_query() -> None:

@@ -162,7 +162,7 @@ async def test_a_script_name_that_django_is_told(sandbox: Sandbox) -> None:
 # -- What the app sees ----------------------------------------------------------------------------
 
 
-@requires("voice:talk")
+@requires(["authenticated", "voice:talk"])
 async def me(request: Request) -> JSONResponse:
     identity = get_identity(request.scope)
     return JSONResponse(
@@ -205,7 +205,7 @@ def test_starlettes_own_words_work(sandbox: Sandbox, framework: type[Starlette])
     assert admitted.json() == {
         "user": "ada",
         "authenticated": True,
-        "scopes": ["voice:talk", "x"],
+        "scopes": ["authenticated", "voice:talk", "x"],
         "same": True,
     }
     assert client.get("/api/me", headers=sandbox.sign_in("ada", scopes=["x"])).status_code == 403

@@ -95,10 +95,11 @@ async def test_agent_is_a_configured_name() -> None:
     """A platform id is never taken from a client; what is no name is a 404 without echo."""
     platform = CountedPlatform()
     gate = make_gate(platform, agents=TWO)
-    for name in (b"agent_1", b"agent_2", b"", b"SUPPORT", b"support%20", b"..%2Fx", b"%00"):
+    for name in (b"agent_1", b"agent_2", b"SUPPORT", b"support%20", b"..%2Fx", b"%00"):
         answer = await ask(gate, query=b"agent=" + name, headers=signed_in())
         assert answer.status == 404, name
         assert answer.json()["code"] == "unknown_agent"
+    assert (await ask(gate, query=b"agent=", headers=signed_in())).status == 400
     assert platform.requests == []
     assert (await ask(gate, query=b"agent=sales", headers=signed_in())).json()["agent"] == "sales"
     assert platform.requests[0].url.params["agent_id"] == "agent_2"

@@ -74,10 +74,11 @@ async def personalize(
     if not client:
         return server
     _check_conflict(server, client)
+    variables = {**server.dynamic_variables, **client.dynamic_variables}
+    if too_much(variables):
+        raise _invalid_variable("too many, or too long, with the server's")
     return Personalization(
-        dynamic_variables=MappingProxyType(
-            {**server.dynamic_variables, **client.dynamic_variables}
-        ),
+        dynamic_variables=MappingProxyType(variables),
         overrides=MappingProxyType({**server.overrides, **client.overrides}),
     )
 

@@ -27,7 +27,10 @@ class Identity:
     """Say who is calling, as verified. Deep-frozen: nothing downstream can widen it.
 
     The pair `(issuer, subject)` names a person; neither does alone. It fits Starlette's
-    `request.user` (`is_authenticated`, `display_name`, `identity`) and `request.auth` (`scopes`).
+    `request.user` (`is_authenticated`, `display_name`, `identity`).
+
+    Raises:
+        ConfigurationError: subject or issuer is no name.
 
     Attributes:
         subject: `sub`, unique within the issuer.

@@ -61,8 +61,10 @@ def configured_host(url: str, option: str, insecure_hosts: Iterable[str] = ()) -
 
 def host_names(hosts: Iterable[str], option: str) -> frozenset[str]:
     """Return configured host names in lower case; a URL or a single string is refused."""
-    if isinstance(hosts, str):
-        raise ConfigurationError(f'{option} must be a tuple of names: {option}=("{hosts}",)')
+    if isinstance(hosts, str) or not isinstance(hosts, Iterable):
+        raise ConfigurationError(
+            f'{option} must be a tuple of host names: {option}=("id.example.com",)'
+        )
     names = tuple(hosts)
     if not all(isinstance(name, str) and _NAME.fullmatch(name.lower()) for name in names):
         raise ConfigurationError(f"{option} takes host names without scheme, port or path")

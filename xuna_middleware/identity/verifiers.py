@@ -25,13 +25,9 @@ from xuna_middleware.identity.endpoints import configured_host, host_names
 from xuna_middleware.identity.keys import FetchedKeys, Freshness, GivenKeys, KeySource
 from xuna_middleware.identity.options import (
     checked_algorithms,
-    checked_audience,
-    checked_claim_name,
-    checked_issuer,
-    checked_leeway,
-    checked_paths,
-    checked_seconds,
-    checked_token_types,
+    checked_clock,
+    checked_transport,
+    claim_policy,
     provider_endpoints,
 )
 from xuna_middleware.identity.remembered import (
@@ -80,22 +76,25 @@ class _IssuerTokens:
     A base, not a part: one hop less for each request, and one text of what the two below share.
     """
 
+    _keys: KeySource
+
     def __init__(
         self,
         policy: ClaimPolicy,
         algorithms: frozenset[str],
-        keys: KeySource,
-        remembered: RememberedTokens,
-        outbound: Outbound,
+        freshness: Freshness | None,
+        transport: "httpx.AsyncBaseTransport | None",
         clock: Callable[[], float],
     ) -> None:
+        if not isinstance(freshness, Freshness | None):
+            raise ConfigurationError("freshness must be a Freshness(refresh_after=…), or None")
         self.issuer = policy.issuer
         self._policy = policy
         self._algorithms = algorithms
-        self._keys = keys
-        self._remembered = remembered
-        self._outbound = outbound
-        self._clock = clock
+        self._freshness = freshness
+        self._remembered = RememberedTokens()
+        self._outbound = Outbound(transport=checked_transport(transport))
+        self._clock = checked_clock(clock)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(issuer={self.issuer!r})"
@@ -129,6 +128,9 @@ class _IssuerTokens:
         if len(token) <= MAX_TOKEN_LENGTH:
             self._remember(seen, identity, now)
         return identity
+
+    def _fetched(self, source: Discovery | KeySetAddress) -> FetchedKeys:
+        return FetchedKeys(self.issuer, source.load, self._remembered.clear, self._freshness)
 
     def _read(self, token: str) -> tuple[CompactToken, dict[str, Any]]:
         """Read the parts; what can be refused without a key is refused before any I/O."""
@@ -213,26 +215,24 @@ class JWTVerifier(_IssuerTokens):
     ) -> None:
         if (jwks is None) == (jwks_uri is None):
             raise ConfigurationError('give JWTVerifier either jwks={…} or jwks_uri="https://…"')
-        policy = ClaimPolicy(
-            issuer=checked_issuer(issuer),
-            audience=checked_audience(audience),
-            token_types=checked_token_types(token_types),
-            leeway=checked_leeway(leeway),
-            max_lifetime=checked_seconds(max_lifetime, "max_lifetime"),
-            audience_claim=checked_claim_name(audience_claim, "audience_claim"),
-            scope_claims=checked_paths(scope_claims, "scope_claims"),
-            role_claims=checked_paths(role_claims, "role_claims"),
+        policy = claim_policy(
+            issuer=issuer,
+            audience=audience,
+            token_types=token_types,
+            leeway=leeway,
+            max_lifetime=max_lifetime,
+            audience_claim=audience_claim,
+            scope_claims=scope_claims,
+            role_claims=role_claims,
         )
         accepted = checked_algorithms(algorithms, secrets=jwks is not None)
-        remembered, outbound = RememberedTokens(), Outbound(transport=transport)
-        keys: KeySource
+        insecure = host_names(insecure_hosts, "insecure_hosts")
+        super().__init__(policy, accepted, freshness, transport, clock)
         if jwks_uri is None:
-            keys = GivenKeys(jwks, accepted)
+            self._keys = GivenKeys(jwks, accepted)
         else:
-            configured_host(jwks_uri, "jwks_uri", host_names(insecure_hosts, "insecure_hosts"))
-            source = KeySetAddress(jwks_uri, outbound)
-            keys = FetchedKeys(issuer, source.load, remembered.clear, freshness)
-        super().__init__(policy, accepted, keys, remembered, outbound, clock)
+            configured_host(jwks_uri, "jwks_uri", insecure)
+            self._keys = self._fetched(KeySetAddress(jwks_uri, self._outbound))
 
 
 class OIDCVerifier(_IssuerTokens):
@@ -271,19 +271,17 @@ class OIDCVerifier(_IssuerTokens):
         transport: "httpx.AsyncBaseTransport | None" = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        policy = ClaimPolicy(
-            issuer=checked_issuer(issuer),
-            audience=checked_audience(audience),
-            token_types=checked_token_types(token_types),
-            leeway=checked_leeway(leeway),
-            max_lifetime=checked_seconds(max_lifetime, "max_lifetime"),
-            audience_claim=checked_claim_name(audience_claim, "audience_claim"),
-            scope_claims=checked_paths(scope_claims, "scope_claims"),
-            role_claims=checked_paths(role_claims, "role_claims"),
+        policy = claim_policy(
+            issuer=issuer,
+            audience=audience,
+            token_types=token_types,
+            leeway=leeway,
+            max_lifetime=max_lifetime,
+            audience_claim=audience_claim,
+            scope_claims=scope_claims,
+            role_claims=role_claims,
         )
         accepted = checked_algorithms(algorithms, secrets=False)
-        remembered, outbound = RememberedTokens(), Outbound(transport=transport)
         endpoints = provider_endpoints(issuer, metadata_url, insecure_hosts, endpoint_hosts)
-        source = Discovery(issuer, metadata_url, endpoints, outbound)
-        keys = FetchedKeys(issuer, source.load, remembered.clear, freshness)
-        super().__init__(policy, accepted, keys, remembered, outbound, clock)
+        super().__init__(policy, accepted, freshness, transport, clock)
+        self._keys = self._fetched(Discovery(issuer, metadata_url, endpoints, self._outbound))

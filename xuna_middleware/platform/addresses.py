@@ -64,9 +64,9 @@ def livekit_url(value: object) -> str:
 
 def host_names(values: Iterable[str]) -> frozenset[str]:
     """Check `signed_url_hosts`: names or IP addresses, with no scheme, port or path."""
-    if isinstance(values, str):
+    if isinstance(values, str) or not isinstance(values, Iterable):
         raise ConfigurationError(
-            f'signed_url_hosts: takes several names; write signed_url_hosts=("{values}",)'
+            'signed_url_hosts: takes several names; write signed_url_hosts=("talk.xuna.ai",)'
         )
     return frozenset(_host_name(value) for value in values)
 

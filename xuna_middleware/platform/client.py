@@ -1,6 +1,5 @@
 """XunaPlatform: exchange a grant for a signed URL or a conversation token."""
 
-import math
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -27,6 +26,8 @@ _BASE_URL: Final = "https://api.xuna.ai"
 _CONNECT: Final = 2.0
 _TOTAL: Final = 10.0
 _MAX_BYTES: Final = 64 * 1024
+#: In seconds: `start_by` is a sum of two of these, and stays exact.
+_LONGEST: Final = 2**53
 
 
 class Platform(Protocol):
@@ -116,12 +117,9 @@ class XunaPlatform:
         self._way: Way = _way(personalization)
         self._start_within = _duration(start_within)
         self._token_options = _options(branch_id=branch_id, environment=environment)
-        self._url_options = {
-            **self._token_options,
-            **({"include_conversation_id": "true"} if include_conversation_id else {}),
-        }
-        self._clock = clock
-        self._outbound = Outbound(transport=transport)
+        self._url_options = {**self._token_options, **_flag(include_conversation_id)}
+        self._clock = _function(clock)
+        self._outbound = Outbound(transport=_sender(transport))
         self._found: tuple[ApiKey, addresses.BaseUrl] | None = None
 
     def moved(
@@ -133,7 +131,7 @@ class XunaPlatform:
         del api_key
         key.check("api_key")
         elsewhere._base = addresses.base_url(base_url, "base_url")
-        elsewhere._outbound = Outbound(transport=transport)
+        elsewhere._outbound = Outbound(transport=_sender(transport))
         elsewhere._found = None
         return elsewhere
 
@@ -270,17 +268,40 @@ def _way(value: Way) -> Way:
     return value
 
 
-def _duration(seconds: object) -> float | None:
-    if seconds is None or (isinstance(seconds, int | float) and 0 < seconds < math.inf):
+def _duration(seconds: float | None) -> float | None:
+    # Not `isinstance`: True is an int, and would be one second.
+    if seconds is None or (type(seconds) in (int, float) and 0 < seconds <= _LONGEST):
         return seconds
     raise ConfigurationError("start_within: a positive number of seconds, or None")
+
+
+def _flag(include_conversation_id: bool) -> dict[str, str]:
+    if type(include_conversation_id) is not bool:
+        raise ConfigurationError("include_conversation_id: True or False")
+    return {"include_conversation_id": "true"} if include_conversation_id else {}
+
+
+def _function(clock: Callable[[], float]) -> Callable[[], float]:
+    if not callable(clock):
+        raise ConfigurationError("clock: a function such as time.time")
+    return clock
+
+
+def _sender(transport: "httpx.AsyncBaseTransport | None") -> "httpx.AsyncBaseTransport | None":
+    # Known by its method, since httpx is imported in `_http.py` alone.
+    sends = getattr(transport, "handle_async_request", None)
+    if transport is not None and (isinstance(transport, type) or not callable(sends)):
+        raise ConfigurationError(
+            "transport: an httpx.AsyncBaseTransport, such as httpx.AsyncHTTPTransport(), or None"
+        )
+    return transport
 
 
 def _options(**values: object) -> dict[str, str]:
     options: dict[str, str] = {}
     for name, value in values.items():
-        if isinstance(value, str) and value:
+        if isinstance(value, str) and value and value.isprintable():
             options[name] = value
         elif value is not None:
-            raise ConfigurationError(f"{name}: a text that is not empty, or None")
+            raise ConfigurationError(f"{name}: a printable text that is not empty, or None")
     return options
