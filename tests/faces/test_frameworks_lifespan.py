@@ -1,9 +1,10 @@
 """The gate starts and stops with the server where it can, and by itself where it can't."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 import httpx
 import pytest
@@ -14,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
-from starlette.types import ASGIApp, Message
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from xuna_middleware import (
     Agent,
@@ -251,3 +252,213 @@ def test_a_second_lifespan(gate: XunaGate, watched: Watched) -> None:
             headers = {"Authorization": "Bearer good"}
             assert client.get("/xuna/get-signed-url", headers=headers).status_code == 200
     assert watched.journal == ["started", "ended"] * 2
+
+
+# Every order of events
+
+COMPLETE: Final = [{"type": "lifespan.startup.complete"}, {"type": "lifespan.shutdown.complete"}]
+NO_START: Final = {"type": "lifespan.startup.failed", "message": "no database"}
+NO_STOP: Final = {"type": "lifespan.shutdown.failed", "message": "cannot flush"}
+
+#: What an app does, step by step: "read", "raise", or a message that it sends.
+Step = str | Message
+READ, RAISE = "read", "raise"
+STARTED, STOPPED = COMPLETE
+
+ORDERS: Final[dict[str, tuple[Sequence[Step], list[str], bool]]] = {
+    "as it should be": ((READ, STARTED, READ, STOPPED), ["startup+", "shutdown+"], False),
+    "returns at once": ((), ["startup+", "shutdown+"], False),
+    "returns without an answer": ((READ,), ["startup+", "shutdown+"], False),
+    "reads both, returns": ((READ, READ), ["startup+", "shutdown+"], False),
+    "reads both, raises": ((READ, READ, RAISE), ["startup+", "shutdown+"], False),
+    "answers both late": ((READ, READ, STARTED, STOPPED), ["startup+", "shutdown+"], False),
+    "answers unread": ((STARTED, STOPPED), ["startup+", "shutdown+"], False),
+    "answers the end only": ((READ, READ, STOPPED), ["startup+", "shutdown+"], False),
+    "answers twice": (
+        (READ, STARTED, STARTED, READ, STOPPED, STOPPED, NO_STOP),
+        ["startup+", "shutdown+"],
+        False,
+    ),
+    "returns when started": ((READ, STARTED), ["startup+", "shutdown+"], False),
+    "returns when told to stop": ((READ, STARTED, READ), ["startup+", "shutdown+"], False),
+    "raises at once": ((RAISE,), ["startup+", "shutdown+"], False),
+    "raises before its start": ((READ, RAISE), ["startup+", "shutdown+"], False),
+    "raises when started": ((READ, STARTED, RAISE), ["startup+"], True),
+    "raises when told to stop": ((READ, STARTED, READ, RAISE), ["startup+", "shutdown-"], True),
+    "raises when stopped": ((READ, STARTED, READ, STOPPED, RAISE), ["startup+", "shutdown+"], True),
+    "fails to start": ((READ, NO_START), ["startup-"], False),
+    "fails to start, raises": ((READ, NO_START, RAISE), ["startup-"], True),
+    "fails to start, goes on": ((READ, NO_START, STARTED, STOPPED), ["startup-"], False),
+    "fails to stop": ((READ, STARTED, READ, NO_STOP), ["startup+", "shutdown-"], False),
+    "fails to stop, raises": (
+        (READ, STARTED, READ, NO_STOP, RAISE),
+        ["startup+", "shutdown-"],
+        True,
+    ),
+}
+
+
+def stepping(steps: Sequence[Step]) -> ASGIApp:
+    """Return an app that takes these steps."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        for step in steps:
+            if step == READ:
+                await receive()
+            elif isinstance(step, str):
+                raise RuntimeError("the app itself")
+            else:
+                await send(step)
+
+    return app
+
+
+async def at_once(app: ASGIApp, sent: list[Message]) -> None:
+    """Go through a lifespan whose shutdown is there before the startup is answered."""
+    incoming = [SHUTDOWN, STARTUP]
+
+    async def receive() -> Message:
+        assert incoming, "the app would wait for ever"
+        return incoming.pop()
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await app({"type": "lifespan", "state": {}}, receive, send)
+
+
+def signs(sent: list[Message]) -> list[str]:
+    return [each.replace(".complete", "+").replace(".failed", "-") for each in types(sent)]
+
+
+@pytest.mark.parametrize(("steps", "answers", "raises"), ORDERS.values(), ids=ORDERS.keys())
+async def test_each_phase_is_answered_once(
+    gate: XunaGate,
+    watched: Watched,
+    sent: list[Message],
+    steps: Sequence[Step],
+    answers: list[str],
+    raises: bool,
+) -> None:
+    """Whatever the app does and when; the gate ends once."""
+    running = at_once(XunaMiddleware(stepping(steps), gate), sent)
+    (outcome,) = await asyncio.gather(running, return_exceptions=True)
+    assert signs(sent) == answers
+    assert isinstance(outcome, RuntimeError) is raises
+    assert watched.journal == ["started", "ended"]
+
+
+async def test_an_answer_after_its_app_returned(gate: XunaGate, sent: list[Message]) -> None:
+    """A task that the app left behind answers what was answered for it: nothing comes of it."""
+    left: list[Callable[[Message], Awaitable[None]]] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        left.append(send)
+
+    await at_once(XunaMiddleware(app, gate), sent)
+    for late in COMPLETE:
+        await left[0](late)
+    assert signs(sent) == ["startup+", "shutdown+"]
+
+
+async def test_other_messages_pass(gate: XunaGate, sent: list[Message]) -> None:
+    """What a later ASGI may add is between the app and the server."""
+    news: Message = {"type": "lifespan.news"}
+    await at_once(XunaMiddleware(stepping((READ, news, STARTED, news)), gate), sent)
+    assert types(sent) == ["news", "startup.complete", "news", "shutdown.complete"]
+
+
+WRAPS: Final[dict[str, Callable[[XunaGate], ASGIApp]]] = {
+    "by itself": lambda gate: gate,
+    "around an app that waits": lambda gate: XunaMiddleware(
+        stepping((READ, STARTED, READ, STOPPED)), gate
+    ),
+    "around an app that returned": lambda gate: XunaMiddleware(stepping(()), gate),
+    "around an app that raised": lambda gate: XunaMiddleware(stepping((RAISE,)), gate),
+}
+wraps = pytest.mark.parametrize("wrap", WRAPS.values(), ids=WRAPS.keys())
+
+
+@wraps
+async def test_a_cancelled_lifespan_ends_the_gate(
+    gate: XunaGate, watched: Watched, wrap: Callable[[XunaGate], ASGIApp]
+) -> None:
+    """A server that is torn down doesn't always say so."""
+    sent: asyncio.Queue[Message] = asyncio.Queue()
+    incoming: asyncio.Queue[Message] = asyncio.Queue()
+    incoming.put_nowait(STARTUP)
+    scope: Scope = {"type": "lifespan", "state": {}}
+    running = asyncio.ensure_future(wrap(gate)(scope, incoming.get, sent.put))
+    assert await sent.get() == STARTED
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert watched.journal == ["started", "ended"]
+    assert sent.empty()
+
+
+class Stuck(Watched):
+    """A verifier that can't be closed, or not even started."""
+
+    def __init__(self, *, starts: bool = True) -> None:
+        super().__init__()
+        self.starts = starts
+
+    def start(self) -> None:
+        super().start()
+        if not self.starts:
+            raise OSError("no thread")
+
+    async def aclose(self) -> None:
+        await super().aclose()
+        raise OSError("connection lost")
+
+
+@wraps
+async def test_a_part_that_cannot_be_closed(
+    wrap: Callable[[XunaGate], ASGIApp], sent: list[Message], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The server gets its answer, that it failed, in fixed words; the log has the traceback."""
+    stuck = Stuck()
+    await at_once(wrap(make_gate(verifier=stuck)), sent)
+    assert signs(sent) == ["startup+", "shutdown-"]
+    assert sent[1]["message"] == "the gate did not close cleanly; its log says why"
+    assert stuck.journal == ["started", "ended"]
+    (record,) = [each for each in caplog.records if each.levelno == logging.ERROR]
+    assert record.exc_info is not None
+    assert isinstance(record.exc_info[1], OSError)
+
+
+@pytest.mark.parametrize("failure", [NO_START, NO_STOP], ids=["start", "stop"])
+async def test_an_apps_own_failure_goes_before_the_gates(
+    failure: Message, sent: list[Message]
+) -> None:
+    """Where both fail, the server hears of the app's."""
+    steps = (READ, NO_START) if failure is NO_START else (READ, STARTED, READ, NO_STOP)
+    await at_once(XunaMiddleware(stepping(steps), make_gate(verifier=Stuck())), sent)
+    assert sent[-1] == failure
+
+
+@wraps
+async def test_a_part_that_cannot_be_started(
+    wrap: Callable[[XunaGate], ASGIApp], sent: list[Message], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The server hears that the start failed, in fixed words, and what had begun is ended."""
+    stuck = Stuck(starts=False)
+    await at_once(wrap(make_gate(verifier=stuck)), sent)
+    assert signs(sent) == ["startup-"]
+    assert sent[0]["message"] == "the gate cannot start; its log says why"
+    assert stuck.journal == ["started", "ended"]
+    assert "no thread" in caplog.text
+
+
+@pytest.mark.parametrize("steps", [(RAISE,), (READ, RAISE), (READ, READ, RAISE)], ids=str)
+async def test_an_app_that_raises_before_its_start_is_logged(
+    gate: XunaGate, sent: list[Message], steps: Sequence[Step], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may know no lifespan, or have failed to start: the log tells, with the traceback."""
+    await at_once(XunaMiddleware(stepping(steps), gate), sent)
+    (record,) = [each for each in caplog.records if each.name == "xuna_middleware"]
+    assert record.levelno == logging.WARNING
+    assert record.exc_info is not None
+    assert str(record.exc_info[1]) == "the app itself"

@@ -213,7 +213,8 @@ async def test_the_servers_and_the_clients_variables_have_one_bound() -> None:
     gate = make_gate(agents=[agent])
     who = Identity(subject="ada")
     few, many = {"c0": "x"}, {f"c{n}": "x" * 200 for n in range(40)}
-    assert await gate.issue(who, transport="websocket", dynamic_variables=few)
+    issued = await gate.issue(who, transport="websocket", dynamic_variables=few)
+    assert len((issued.session or {})["dynamicVariables"]) == 41
     with pytest.raises(GateError) as caught:
         await gate.issue(who, transport="websocket", dynamic_variables=many)
     assert (caught.value.status_code, caught.value.code) == (400, "invalid_variable")

@@ -1,17 +1,21 @@
 """Keys that are fetched: how often, who waits, what an outage changes. Hours pass in no time."""
 
 import asyncio
+import gc
 import logging
-from collections.abc import Callable, Coroutine
+import weakref
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
 import pytest
-from doubles import in_fast_time, seconds
+from doubles import FastLoop, in_fast_time, seconds
 from signing import EC, ED, ISSUER, RSA, Signer, jwks, rsa_signer
 
-from xuna_middleware.errors import InvalidTokenError, UnavailableError
+from xuna_middleware.errors import ConfigurationError, InvalidTokenError, UnavailableError
 from xuna_middleware.identity.endpoints import KeySourceError
 from xuna_middleware.identity.keys import FetchedKeys, Freshness
 from xuna_middleware.identity.keysets import read_key_set
@@ -275,6 +279,23 @@ def test_kid_seen_during_a_fetch_that_brings_it() -> None:
     told(story)
 
 
+def test_all_who_saw_a_fetch_that_began_too_early_share_the_next() -> None:
+    """The fetch that follows is for each of them, not only for the one who began it."""
+
+    async def story(its: Story) -> None:
+        await its.find()
+        its.provider.held = asyncio.Event()
+        await asyncio.sleep(301)
+        its.provider.keys = [RSA, OTHER]
+        waiting = [asyncio.create_task(its.find(OTHER)) for _ in range(3)]
+        await asyncio.sleep(1)
+        its.provider.held.set()
+        assert await asyncio.gather(*waiting) == ["second"] * 3
+        assert its.provider.asked == 3
+
+    told(story)
+
+
 def test_set_is_renewed_in_the_background() -> None:
     """Nobody asks for hours, and the keys are no older than five minutes all the same."""
 
@@ -285,6 +306,51 @@ def test_set_is_renewed_in_the_background() -> None:
         assert its.keys.ready
 
     told(story)
+
+
+def test_set_that_is_due_again_when_it_arrives() -> None:
+    """A provider slower than the set's age: one fetch follows another, and it never ends."""
+    provider = Provider(delay=20)
+    freshness = Freshness(refresh_after=10)
+    keys = FetchedKeys(ISSUER, provider.load, lambda: None, freshness, monotonic=seconds)
+
+    async def story() -> None:
+        keys.start()
+        await asyncio.sleep(1000)
+        keys.stop()
+
+    in_fast_time(story())
+    assert provider.asked == 50
+
+
+def test_fetches_live_in_no_requests_context() -> None:
+    """What the first request set, as its trace, is seen by no fetch: not the first, not later."""
+    trace: ContextVar[str] = ContextVar("trace", default="none")
+    seen = []
+
+    async def load() -> Any:
+        seen.append(trace.get())
+        return read_key_set(jwks(RSA))
+
+    async def story() -> None:
+        keys = FetchedKeys(ISSUER, load, lambda: None, FRESHNESS, monotonic=seconds)
+        trace.set("of the first request")
+        await keys.find("rsa", "RS256")
+        await asyncio.gather(keys.find("new", "RS256"), return_exceptions=True)
+        await asyncio.gather(keys.find("new", "RS256"), return_exceptions=True)
+        await asyncio.sleep(400)
+        keys.stop()
+
+    in_fast_time(story())
+    assert seen == ["none"] * 4
+
+
+def test_freshness_that_is_none() -> None:
+    """Said when it is built, not at the first token."""
+    others: list[Any] = [300, 0, {}, Freshness]
+    for freshness in others:
+        with pytest.raises(ConfigurationError, match="Freshness"):
+            FetchedKeys(ISSUER, Provider().load, lambda: None, freshness)
 
 
 def test_withdrawn_key_is_refused_within_the_documented_time() -> None:
@@ -422,28 +488,67 @@ def test_key_that_appears_in_an_outage_is_known_when_it_is_over() -> None:
     told(story)
 
 
-def test_older_answer_never_overwrites_a_newer() -> None:
-    """Two fetches, of two loops say, end in the wrong order: the later-begun one stays."""
+def test_unknown_kids_do_not_shorten_the_backoff() -> None:
+    """The cooldown's end lies within a longer backoff: no fetch begins before that is over."""
 
     async def story(its: Story) -> None:
         await its.find()
-        slow = asyncio.Event()
-        its.provider.held = slow
-        older = asyncio.create_task(its.keys._fetch())
-        await asyncio.sleep(1)
-        its.provider.held = None
-        its.provider.keys = [OTHER]
-        await its.keys._fetch()
-        assert await its.find(OTHER) == "second"
-        slow.set()
-        await older
-        asked = its.provider.asked
-        assert await its.find(OTHER) == "second"
-        assert its.provider.asked == asked, "it is still known, and wasn't fetched anew"
-        assert len(its.changes) == 2
-        assert await its.refused("rsa")
+        await asyncio.sleep(290)
+        its.provider.down = True
+        while seconds() < 500:
+            with pytest.raises(UnavailableError):
+                await its.refused("made-up")
+            await asyncio.sleep(0.7)
+        pauses = [b - a for a, b in pairwise(its.provider.asked_at[1:])]
+        assert pauses == pytest.approx([1.1, 2.1, 4.1, 8.1, 16.1] + [30.1] * 5, abs=0.01)
 
     told(story)
+
+
+def test_nothing_shortens_the_backoff_in_another_loop() -> None:
+    """What one loop has planned for five minutes on gives way to a failure that another met."""
+    provider = Provider(delay=0)
+    keys = FetchedKeys(ISSUER, provider.load, lambda: None, FRESHNESS, monotonic=seconds)
+
+    async def use() -> None:
+        keys.start()
+        await asyncio.gather(keys.find("made-up", "RS256"), return_exceptions=True)
+        await asyncio.sleep(0.3)
+
+    with two_loops() as (one, two):
+        one(keys.find("rsa", "RS256"))
+        one(asyncio.sleep(200))
+        provider.down = True
+        for _ in range(300):
+            one(use())
+            two(use())
+        keys.stop()
+    pauses = [b - a for a, b in pairwise(provider.asked_at[1:])]
+    assert pauses[:6] == pytest.approx([1, 2, 4, 8, 16, 30], abs=0.7)
+    assert min(pauses[6:]) >= 30
+
+
+def test_older_answer_never_overwrites_a_newer() -> None:
+    """Fetches of two loops end in the wrong order: the later-begun one stays."""
+    provider, changes = Provider(), list[float]()
+    keys = FetchedKeys(
+        ISSUER, provider.load, lambda: changes.append(seconds()), FRESHNESS, monotonic=seconds
+    )
+    with two_loops() as (one, two):
+        one(keys.find("rsa", "RS256"))
+        slow = provider.held = asyncio.Event()
+        one(asyncio.sleep(301))
+        provider.held, provider.keys = None, [OTHER]
+        assert two(keys.find("second", "RS256")).kid == "second"
+        assert provider.asked == 3
+        slow.set()
+        one(asyncio.sleep(1))
+        assert two(keys.find("second", "RS256")).kid == "second"
+        assert provider.asked == 3, "it is still known, and wasn't fetched anew"
+        assert len(changes) == 2
+        with pytest.raises(InvalidTokenError):
+            two(keys.find("rsa", "RS256"))
+        keys.stop()
 
 
 def test_caller_who_leaves_takes_nobody_along() -> None:
@@ -474,6 +579,65 @@ def test_callers_who_wait_when_it_stops_are_answered() -> None:
             await waiting
 
     told(story)
+
+
+def test_unknown_kids_that_wait_when_it_stops_are_answered() -> None:
+    """No fetch was completed, so nobody knows: 503, not 401. And nothing is planned after it."""
+
+    async def story(its: Story) -> None:
+        await its.find()
+        its.provider.held = asyncio.Event()
+        waiting = [asyncio.create_task(its.refused(f"made-up-{n}")) for n in range(3)]
+        await asyncio.sleep(1)
+        its.keys.stop()
+        outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [UnavailableError] * 3
+        await asyncio.sleep(10_000)
+        assert its.provider.asked == 2
+
+    told(story)
+
+
+def test_fetch_that_somebody_else_cancelled() -> None:
+    """A loop that ends its tasks completes no fetch either: 503 for an unknown kid."""
+
+    async def story(its: Story) -> None:
+        await its.find()
+        its.provider.held = asyncio.Event()
+        before = asyncio.all_tasks()
+        waiting = asyncio.create_task(its.refused("made-up"))
+        await asyncio.sleep(1)
+        for task in asyncio.all_tasks() - before - {waiting}:
+            task.cancel()
+        with pytest.raises(UnavailableError):
+            await waiting
+
+    told(story)
+
+
+def test_load_that_makes_a_fault_of_its_cancellation() -> None:
+    """However a cancelled load ends: once stopped, it isn't tried again."""
+    asked = 0
+
+    async def load() -> Any:
+        nonlocal asked
+        asked += 1
+        try:
+            await asyncio.sleep(1000)
+        except asyncio.CancelledError:
+            raise KeySourceError("fetch: protocol") from None
+
+    async def story() -> None:
+        keys = FetchedKeys(ISSUER, load, lambda: None, FRESHNESS, monotonic=seconds)
+        waiting = asyncio.create_task(keys.find("rsa", "RS256"))
+        await asyncio.sleep(1)
+        keys.stop()
+        with pytest.raises(UnavailableError):
+            await waiting
+        await asyncio.sleep(10_000)
+        assert asked == 1
+
+    in_fast_time(story())
 
 
 def test_it_goes_on_after_a_stop() -> None:
@@ -564,6 +728,116 @@ def test_second_event_loop_after_a_fetch_was_cut_off() -> None:
     in_fast_time(first())
     in_fast_time(second())
     keys.stop()
+
+
+@contextmanager
+def two_loops() -> Iterator[tuple[Callable[..., Any], Callable[..., Any]]]:
+    """Yield what runs a step in one loop, and in another. Time goes on from step to step."""
+    now = 0.0
+
+    def run_in(runner: asyncio.Runner, step: Coroutine[Any, Any, Any]) -> Any:
+        nonlocal now
+        loop = runner.get_loop()
+        assert isinstance(loop, FastLoop)
+        loop.elapsed = now
+        try:
+            return runner.run(step)
+        finally:
+            now = loop.elapsed
+
+    with asyncio.Runner(loop_factory=FastLoop) as one, asyncio.Runner(loop_factory=FastLoop) as two:
+        yield lambda step: run_in(one, step), lambda step: run_in(two, step)
+
+
+def test_two_loops_in_turn_fetch_no_more_than_one_does() -> None:
+    """However long they take turns, a set is renewed when it is due, and then once."""
+    provider = Provider(delay=0)
+    keys = FetchedKeys(ISSUER, provider.load, lambda: None, FRESHNESS, monotonic=seconds)
+
+    async def start() -> None:
+        keys.start()
+
+    async def use() -> None:
+        assert (await keys.find("rsa", "RS256")).kid == "rsa"
+        await asyncio.sleep(170)
+
+    with two_loops() as (one, two):
+        one(use())
+        two(start())
+        for _ in range(50):
+            two(use())
+            one(use())
+        assert {b - a for a, b in pairwise(provider.asked_at)} == {300}
+        asked = provider.asked
+        keys.stop()
+        for loop in (one, two, one, two):
+            loop(asyncio.sleep(5000))
+    assert provider.asked == asked > 50
+
+
+def test_stop_answers_who_waits_in_another_loop() -> None:
+    """It ends the fetch of each loop, and the timers, wherever it is called."""
+    provider = Provider(held=asyncio.Event())
+    keys = FetchedKeys(ISSUER, provider.load, lambda: None, FRESHNESS, monotonic=seconds)
+
+    async def begin() -> "asyncio.Task[Any]":
+        waiting = asyncio.create_task(keys.find("rsa", "RS256"))
+        await asyncio.sleep(1)
+        return waiting
+
+    async def outcome(waiting: "asyncio.Task[Any]") -> None:
+        with pytest.raises(UnavailableError):
+            await waiting
+
+    async def stop() -> None:
+        keys.stop()
+
+    with two_loops() as (one, two):
+        waiting = one(begin())
+        two(stop())
+        one(outcome(waiting))
+        one(asyncio.sleep(10_000))
+    assert provider.asked == 1
+
+
+def test_fetch_of_one_loop_is_not_lost_to_another() -> None:
+    """A task that only its own future holds would be collected in the middle of its fetch."""
+    awaited: list[weakref.ref[Any]] = []
+
+    async def load() -> Any:
+        answer = asyncio.get_running_loop().create_future()
+        awaited.append(weakref.ref(answer))
+        await answer
+
+    async def start() -> None:
+        keys.start()
+        await asyncio.sleep(1)
+
+    keys = FetchedKeys(ISSUER, load, lambda: None, FRESHNESS, monotonic=seconds)
+    with two_loops() as (one, two):
+        one(start())
+        two(start())
+        gc.collect()
+        assert [answer() is not None for answer in awaited] == [True, True]
+        keys.stop()
+
+
+def test_closed_loops_are_forgotten() -> None:
+    """A gate used in a thousand loops, as by tests, holds on to the last ones only."""
+    provider = Provider()
+    keys = FetchedKeys(ISSUER, provider.load, lambda: None, FRESHNESS, monotonic=lambda: 0.0)
+
+    async def use() -> "weakref.ref[Any]":
+        keys.start()
+        await keys.find("rsa", "RS256")
+        return weakref.ref(asyncio.get_running_loop())
+
+    loops = [in_fast_time(use()) for _ in range(5)]
+    gc.collect()
+    assert sum(loop() is not None for loop in loops) <= 1
+    keys.stop()
+    gc.collect()
+    assert not any(loop() for loop in loops)
 
 
 def test_no_kid_causes_no_fetch() -> None:

@@ -120,6 +120,36 @@ def test_freshness_refuses_what_is_no_duration(name: str, value: Any) -> None:
         Freshness(**{name: value})
 
 
+@pytest.mark.parametrize(
+    ("options", "mend"),
+    [
+        ({"refresh_after": 0}, "10 seconds or more"),
+        ({"refresh_after": 9.9}, "10 seconds or more"),
+        ({"max_stale": 0, "refresh_after": 10}, "10 seconds or more"),
+        ({"cooldown": 0}, "1 seconds or more"),
+        ({"refresh_after": 601, "max_stale": 600}, "max_stale=…\\) must be refresh_after or more"),
+        ({"max_stale": 299}, "max_stale=…\\) must be refresh_after or more"),
+    ],
+    ids=str,
+)
+def test_freshness_out_of_bounds(options: dict[str, Any], mend: str) -> None:
+    """No fetching without pause, and no set that is too old before it is renewed."""
+    with pytest.raises(ConfigurationError, match=mend):
+        Freshness(**options)
+
+
+def test_freshness_at_its_bounds() -> None:
+    """The least of each is accepted."""
+    assert Freshness(refresh_after=10, max_stale=10, cooldown=1).max_stale == 10
+
+
+@pytest.mark.parametrize("freshness", [300, 0, {"refresh_after": 300}])
+def test_freshness_of_another_type(freshness: Any) -> None:
+    """A number isn't taken for one, nor is what is false taken for none."""
+    with pytest.raises(ConfigurationError, match="Freshness"):
+        OIDCVerifier(ISSUER, audience=AUDIENCE, freshness=freshness)
+
+
 def test_verifiers_show_their_issuer_only() -> None:
     """In logs they are told apart by it."""
     assert repr(make_verifier()) == f"JWTVerifier(issuer='{ISSUER}')"

@@ -5,7 +5,7 @@ in `endpoint_hosts`. https everywhere; http only on loopback and for `insecure_h
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
@@ -61,7 +61,7 @@ def configured_host(url: str, option: str, insecure_hosts: Iterable[str] = ()) -
 
 def host_names(hosts: Iterable[str], option: str) -> frozenset[str]:
     """Return configured host names in lower case; a URL or a single string is refused."""
-    if isinstance(hosts, str) or not isinstance(hosts, Iterable):
+    if isinstance(hosts, str | Mapping) or not isinstance(hosts, Iterable):
         raise ConfigurationError(
             f'{option} must be a tuple of host names: {option}=("id.example.com",)'
         )

@@ -1,20 +1,25 @@
 """Where verification keys come from, and how they stay fresh without anybody waiting.
 
 - Nobody whose key is known ever waits: a set is renewed in the background.
-- One fetch at a time; whoever needs its result shares it.
+- One fetch at a time in an event loop; whoever needs its result shares it.
 - An unknown kid gets one fetch, and starts a cooldown. While it lasts, unknown kids are refused
-  and one fetch is scheduled for its end: a key that appears in the middle of a flood of made-up
+  and one fetch is planned for its end: a key that appears in the middle of a flood of made-up
   kids may be refused for at most one cooldown.
-- A failed fetch is tried again after 1, 2, 4 … 30 seconds; the last good set serves until it is
-  `max_stale` old. With nothing usable left the answer is 503, and costs no I/O until the next try.
+- A failed fetch is tried again after 1, 2, 4 … 30 seconds, and no fetch begins before that, for
+  whatever reason; the last good set serves until it is `max_stale` old. With nothing usable left
+  the answer is 503, and costs no I/O until the next try.
+- When the next fetch is due is one number for all loops. Each that is in use wakes for it, and
+  goes back to sleep if another has fetched meanwhile.
 """
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from contextvars import Context
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Protocol
 
 from xuna_middleware.errors import ConfigurationError, InvalidTokenError, UnavailableError
@@ -26,6 +31,7 @@ from xuna_middleware.identity.options import checked_seconds
 logger = logging.getLogger("xuna_middleware")
 
 _LONGEST_BACKOFF: Final = 30.0
+_LEAST_SECONDS: Final = {"refresh_after": 10, "max_stale": 10, "cooldown": 1}
 
 
 class KeySource(Protocol):
@@ -33,6 +39,8 @@ class KeySource(Protocol):
 
     def known(self, kid: str | None, algorithm: str) -> VerificationKey | None:
         """Return the key if it is here; None where one would have to wait for it.
+
+        Does no I/O; a fetch that is due begins in the background.
 
         Raises:
             InvalidTokenError: there is no such key.
@@ -78,6 +86,7 @@ class GivenKeys:
         return _find(self._keys, kid, algorithm)
 
     async def find(self, kid: str | None, algorithm: str) -> VerificationKey:
+        """Refuse. Only asked when `known` found nothing, and no more keys will come."""
         raise InvalidTokenError(cause="unknown key: no given key has the token's kid")
 
     def start(self) -> None:
@@ -92,10 +101,14 @@ class Freshness:
     """Bound how old keys may be, in seconds.
 
     Attributes:
-        refresh_after: the age at which a set is fetched anew. A withdrawn key is refused within
-            this and the time of one fetch, as long as the provider answers.
-        max_stale: the age up to which the last good set serves while the provider doesn't answer.
-        cooldown: the least time between two fetches for unknown kids.
+        refresh_after: the age at which a set is fetched anew, at least 10. A withdrawn key is
+            refused within this and the time of one fetch, as long as the provider answers.
+        max_stale: the age up to which the last good set serves while the provider doesn't answer,
+            at least `refresh_after`.
+        cooldown: the least time between two fetches for unknown kids, at least 1.
+
+    Raises:
+        ConfigurationError: a value is out of its bounds.
     """
 
     refresh_after: float = 300
@@ -103,8 +116,50 @@ class Freshness:
     cooldown: float = 10
 
     def __post_init__(self) -> None:
-        for option in ("refresh_after", "max_stale", "cooldown"):
-            checked_seconds(getattr(self, option), f"Freshness({option}=…)")
+        for name, least in _LEAST_SECONDS.items():
+            option = f"Freshness({name}=…)"
+            if checked_seconds(getattr(self, name), option) < least:
+                raise ConfigurationError(f"{option} must be {least} seconds or more")
+        if self.refresh_after > self.max_stale:
+            raise ConfigurationError(
+                "Freshness(max_stale=…) must be refresh_after or more: a set can't be too old to "
+                "serve before it is old enough to be fetched anew"
+            )
+
+
+@dataclass(slots=True, eq=False)
+class _Background:
+    """Hold what runs in one event loop: at most one fetch and one timer."""
+
+    loop: asyncio.AbstractEventLoop
+    task: asyncio.Task[None] | None = None
+    timer: asyncio.TimerHandle | None = None
+    stopped: bool = False
+
+    @property
+    def is_fetching(self) -> bool:
+        return self.task is not None and not self.task.done()
+
+    def wake(self, delay: float, callback: Callable[[], None]) -> None:
+        """Set the timer, in no request's context. None is set once stopped."""
+        if self.timer is not None:
+            self.timer.cancel()
+        if not self.stopped:
+            self.timer = self.loop.call_later(delay, callback, context=Context())
+
+    def stop(self) -> None:
+        """End both, from whichever loop or thread; in a closed loop nothing is left to end."""
+        self.stopped = True
+        if self.loop is _running_loop():
+            self._cancel()
+            return
+        with suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(self._cancel)
+
+    def _cancel(self) -> None:
+        for running in (self.task, self.timer):
+            if running is not None:
+                running.cancel()
 
 
 class FetchedKeys:
@@ -119,60 +174,51 @@ class FetchedKeys:
         *,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        if not isinstance(freshness, Freshness | None):
+            raise ConfigurationError("freshness must be a Freshness(…), or be left out")
         self._issuer = issuer
         self._load = load
         self._on_change = on_change
         self._freshness = freshness or Freshness()
         self._now = monotonic
         self._keys: KeySet | None = None
-        self._fetched_at = float("-inf")
-        self._failures = 0
-        self._retry_at = float("-inf")
-        self._cooldown_until = float("-inf")
-        self._begun = self._applied = 0
-        self._task: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_loop: asyncio.AbstractEventLoop | None = None
+        self._failures = self._begun = self._applied = 0
+        #: When the next fetch is due, until when the set serves, before when no fetch may begin,
+        #: and the same for fetches for an unknown kid.
+        self._due_at = self._stale_at = self._retry_at = self._cooldown_until = float("-inf")
+        #: Task and timer hold their loop, so weak keys would never go: `_here` drops closed loops.
+        self._loops: dict[asyncio.AbstractEventLoop, _Background] = {}
 
     @property
     def ready(self) -> bool:
-        return self._usable() is not None
+        return self._usable(self._now()) is not None
 
     def start(self) -> None:
-        if self._usable() is None and self._now() >= self._retry_at:
-            self._refresh()
+        self._wake(self._here())
 
     def stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._task is not None and not self._task.get_loop().is_closed():
-            self._task.cancel()
-        self._timer = self._task = None
+        while self._loops:
+            self._loops.popitem()[1].stop()
 
     def known(self, kid: str | None, algorithm: str) -> VerificationKey | None:
-        if self._is_due():
-            self._refresh()
-        return _find(self._usable(), kid, algorithm)
+        now = self._now()
+        if now >= self._due_at:
+            self._refresh(self._here())
+        return _find(self._usable(now), kid, algorithm)
 
     async def find(self, kid: str | None, algorithm: str) -> VerificationKey:
         if key := self.known(kid, algorithm):
             return key
-        keys = self._usable() or await self._first()
+        keys = self._usable(self._now()) or await self._first()
         return _find(keys, kid, algorithm) or await self._find_unknown(kid, algorithm)
 
-    def _usable(self) -> KeySet | None:
-        too_old = self._now() - self._fetched_at > self._freshness.max_stale
-        return None if too_old else self._keys
-
-    def _is_due(self) -> bool:
-        now = self._now()
-        age = now - self._fetched_at
-        return self._freshness.refresh_after < age < math.inf and now >= self._retry_at
+    def _usable(self, now: float) -> KeySet | None:
+        return self._keys if now <= self._stale_at else None
 
     async def _first(self) -> KeySet:
-        if self._now() >= self._retry_at or self._is_fetching():
-            await asyncio.wait({self._refresh()})
-        keys = self._usable()
+        if self._now() >= self._retry_at or self._here().is_fetching:
+            await self._fetched()
+        keys = self._usable(self._now())
         if keys is None:
             raise self._unavailable()
         return keys
@@ -183,22 +229,37 @@ class FetchedKeys:
         A fetch that was under way before this kid was seen may have been answered before the key
         was published, so one that doesn't bring it is followed by another.
         """
-        if self._is_fetching():
-            await asyncio.wait({self._refresh()})
+        if self._here().is_fetching:
+            await self._fetched()
             if key := _find(self._keys, kid, algorithm):
                 return key
-        now = self._now()
-        if now >= self._cooldown_until:
-            self._cooldown_until = now + self._freshness.cooldown
-            if now >= self._retry_at:
-                await asyncio.wait({self._refresh()})
-        else:
-            self._schedule(self._cooldown_until - now)
+        await self._fetch_for_unknown()
         if key := _find(self._keys, kid, algorithm):
             return key
         if self._failures:
             raise self._unavailable()
         raise InvalidTokenError(cause="unknown key: the provider publishes no key with this kid")
+
+    async def _fetch_for_unknown(self) -> None:
+        """Fetch, or share what another began for an unknown kid, or plan a fetch and don't wait."""
+        here, now = self._here(), self._now()
+        allowed_at = max(self._cooldown_until, self._retry_at)
+        if now >= allowed_at:
+            self._cooldown_until = now + self._freshness.cooldown
+            await self._fetched()
+        elif here.is_fetching:
+            await self._fetched()
+        elif allowed_at < self._due_at:
+            self._due_at = allowed_at
+            self._wake(here)
+
+    async def _fetched(self) -> None:
+        """Wait for the fetch under way in this loop, or for one that begins now."""
+        here = self._here()
+        task = self._refresh(here)
+        await asyncio.wait({task})
+        if here.stopped or task.cancelled():
+            raise self._unavailable()
 
     def _unavailable(self) -> UnavailableError:
         return UnavailableError(
@@ -206,17 +267,33 @@ class FetchedKeys:
             retry_after=max(1.0, self._retry_at - self._now()),
         )
 
-    def _is_fetching(self) -> bool:
-        task = self._task
-        return task is not None and not task.done() and task.get_loop() is _loop()
+    def _here(self) -> _Background:
+        """Return what runs in this event loop; forget loops that were closed."""
+        loop = asyncio.get_running_loop()
+        if loop not in self._loops:
+            for other in list(self._loops):
+                if other.is_closed():
+                    self._loops.pop(other, None)
+        return self._loops.setdefault(loop, _Background(loop))
 
-    def _refresh(self) -> asyncio.Task[None]:
-        """Return the fetch under way in this loop, or begin one."""
-        if self._task is None or not self._is_fetching():
-            self._task = _loop().create_task(self._fetch())
-        return self._task
+    def _refresh(self, here: _Background) -> asyncio.Task[None]:
+        """Return the fetch under way in this loop, or begin one, in no request's context."""
+        if here.task is None or here.task.done():
+            here.task = here.loop.create_task(self._fetch(here), context=Context())
+        return here.task
 
-    async def _fetch(self) -> None:
+    def _wake(self, here: _Background) -> None:
+        """Set this loop's timer to when the next fetch is due."""
+        delay = max(0.0, self._due_at - self._now())
+        here.wake(delay, partial(self._on_timer, here, self._due_at))
+
+    def _on_timer(self, here: _Background, due_at: float) -> None:
+        if self._due_at <= due_at:
+            self._refresh(here)
+        else:
+            self._wake(here)
+
+    async def _fetch(self, here: _Background) -> None:
         self._begun = number = self._begun + 1
         begun_at = self._now()
         try:
@@ -227,12 +304,12 @@ class FetchedKeys:
             self._failed(f"unexpected {type(error).__name__}")
         else:
             self._succeeded(number, keys, begun_at)
+        self._wake(here)
 
     def _failed(self, reason: str) -> None:
         backoff = min(_LONGEST_BACKOFF, 2.0**self._failures)
         self._failures = min(self._failures + 1, 16)
-        self._retry_at = self._now() + backoff
-        self._schedule(backoff)
+        self._due_at = self._retry_at = self._now() + backoff
         logger.warning(
             "keys of %s could not be fetched, next try in %.0f s: %s", self._issuer, backoff, reason
         )
@@ -240,26 +317,14 @@ class FetchedKeys:
     def _succeeded(self, number: int, keys: KeySet, begun_at: float) -> None:
         """Put a fetched set in place, unless one that was begun later already is."""
         self._failures, self._retry_at = 0, float("-inf")
-        self._schedule(self._freshness.refresh_after)
         if number < self._applied:
             return
         changed = self._keys is None or keys.keys != self._keys.keys
-        self._keys, self._fetched_at, self._applied = keys, begun_at, number
+        self._keys, self._applied = keys, number
+        self._due_at = begun_at + self._freshness.refresh_after
+        self._stale_at = begun_at + self._freshness.max_stale
         if changed:
             self._on_change()
-
-    def _schedule(self, delay: float) -> None:
-        """Fetch after `delay` seconds, or sooner where that is already planned in this loop."""
-        loop = _loop()
-        if self._timer is not None and self._timer_loop is loop:
-            if self._timer.when() <= loop.time() + delay:
-                return
-            self._timer.cancel()
-        self._timer, self._timer_loop = loop.call_later(delay, self._on_timer), loop
-
-    def _on_timer(self) -> None:
-        self._timer = None
-        self._refresh()
 
 
 def _find(keys: KeySet | None, kid: str | None, algorithm: str) -> VerificationKey | None:
@@ -269,5 +334,8 @@ def _find(keys: KeySet | None, kid: str | None, algorithm: str) -> VerificationK
         raise InvalidTokenError(cause=f"key: {error}") from None
 
 
-def _loop() -> asyncio.AbstractEventLoop:
-    return asyncio.get_running_loop()
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

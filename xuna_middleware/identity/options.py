@@ -52,7 +52,7 @@ def claim_policy(
 
 def checked_issuer(issuer: str) -> str:
     """Return a configured `iss`."""
-    if not isinstance(issuer, str) or not issuer or not issuer.isprintable():
+    if not _is_text(issuer):
         raise ConfigurationError('issuer must be the token\'s "iss", to the letter')
     return issuer
 
@@ -60,7 +60,7 @@ def checked_issuer(issuer: str) -> str:
 def checked_audience(audience: str | Iterable[str]) -> frozenset[str]:
     """Return configured audiences as a set. There is no way to accept any."""
     names = (audience,) if isinstance(audience, str) else _listed(audience)
-    if not names or not all(isinstance(name, str) and name for name in names):
+    if not names or not all(_is_text(name) for name in names):
         raise ConfigurationError(
             'audience is required: the name of your API at the provider, like "https://api.acme.com"'
         )
@@ -102,7 +102,7 @@ def checked_seconds(value: float, option: str, *, most: float = _LONGEST) -> flo
 
 def checked_claim_name(name: str, option: str) -> str:
     """Return a configured claim name."""
-    if not isinstance(name, str) or not name:
+    if not _is_text(name):
         raise ConfigurationError(f'{option} must be the name of a claim, such as "aud"')
     return name
 
@@ -166,8 +166,8 @@ def _listed(values: Any) -> tuple[Any, ...] | None:
 
 def _is_path(path: Any) -> bool:
     names = (path,) if isinstance(path, str) else path
-    return (
-        isinstance(names, tuple)
-        and bool(names)
-        and all(isinstance(name, str) and name for name in names)
-    )
+    return isinstance(names, tuple) and names != () and all(_is_text(name) for name in names)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and value != "" and value.isprintable()

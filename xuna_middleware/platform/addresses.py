@@ -5,7 +5,7 @@ about backslashes, tabs and missing slashes, and whatever they disagree about is
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -64,7 +64,7 @@ def livekit_url(value: object) -> str:
 
 def host_names(values: Iterable[str]) -> frozenset[str]:
     """Check `signed_url_hosts`: names or IP addresses, with no scheme, port or path."""
-    if isinstance(values, str) or not isinstance(values, Iterable):
+    if isinstance(values, str | Mapping) or not isinstance(values, Iterable):
         raise ConfigurationError(
             'signed_url_hosts: takes several names; write signed_url_hosts=("talk.xuna.ai",)'
         )
