@@ -136,9 +136,15 @@ class XunaGate:
     async def aclose(self) -> None:
         """End what runs in the background and close connections. It can start again after that."""
         self._started_on = _nowhere
-        for service in self._services():
-            await service.aclose()
-        await self._parts.pipeline.platform.aclose()
+        failures: list[Exception] = []
+        parts: tuple[Service | Platform, ...] = (*self._services(), self.platform)
+        for part in parts:
+            try:
+                await part.aclose()
+            except Exception as error:
+                failures.append(error)
+        if failures:
+            raise ExceptionGroup("parts of the gate did not close cleanly", failures)
 
     async def identity(self, connection: HTTPConnection) -> Identity:
         """Verify who sent a request or opens a WebSocket; fits FastAPI's `Depends`.

@@ -107,11 +107,14 @@ class _Relay:
 async def _run(app: ASGIApp, scope: Scope, relay: _Relay) -> None:
     try:
         await app(scope, relay.receive, relay.send)
-    except Exception:
+    except Exception as error:
         if _STARTUP in relay.answered:
             if _SHUTDOWN in relay.asked:
                 await relay.send(_failed(_SHUTDOWN, "the wrapped app raised at its shutdown"))
             raise
+        if "lifespan" in str(error):  # as Django says that it serves none
+            logger.info("the wrapped app serves no lifespan; the gate goes on without it")
+            return
         logger.warning(
             "the wrapped app raised before it answered the lifespan's startup, as apps do that "
             "serve no lifespan; the gate goes on without it",

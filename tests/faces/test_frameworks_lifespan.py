@@ -400,9 +400,10 @@ async def test_a_cancelled_lifespan_ends_the_gate(
 class Stuck(Watched):
     """A verifier that can't be closed, or not even started."""
 
-    def __init__(self, *, starts: bool = True) -> None:
+    def __init__(self, *, starts: bool = True, issuer: str = "") -> None:
         super().__init__()
         self.starts = starts
+        self.issuer = issuer
 
     def start(self) -> None:
         super().start()
@@ -426,7 +427,18 @@ async def test_a_part_that_cannot_be_closed(
     assert stuck.journal == ["started", "ended"]
     (record,) = [each for each in caplog.records if each.levelno == logging.ERROR]
     assert record.exc_info is not None
-    assert isinstance(record.exc_info[1], OSError)
+    assert isinstance(record.exc_info[1], ExceptionGroup)
+    assert [type(each) for each in record.exc_info[1].exceptions] == [OSError]
+
+
+async def test_one_part_that_cannot_be_closed_keeps_none_open() -> None:
+    """The others are closed all the same."""
+    first, second = Stuck(issuer="https://a.example"), Stuck(issuer="https://b.example")
+    with pytest.raises(ExceptionGroup) as caught:
+        async with make_gate(verifier=[first, second]):
+            pass
+    assert len(caught.value.exceptions) == 2
+    assert [each.journal[-1] for each in (first, second)] == ["ended", "ended"]
 
 
 @pytest.mark.parametrize("failure", [NO_START, NO_STOP], ids=["start", "stop"])

@@ -5,7 +5,7 @@ import gc
 import logging
 import weakref
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -345,6 +345,63 @@ def test_fetches_live_in_no_requests_context() -> None:
     assert seen == ["none"] * 4
 
 
+def test_timer_holds_no_requests_context() -> None:
+    """What a request had in its context goes with it, though it planned a fetch."""
+    trace: ContextVar[Any] = ContextVar("trace")
+
+    async def request(its: Story) -> "weakref.ref[Any]":
+        held = Provider()
+        trace.set(held)
+        assert await its.refused("made-up")
+        assert await its.refused("made-up again")
+        return weakref.ref(held)
+
+    async def story(its: Story) -> None:
+        await its.find()
+        held = await asyncio.create_task(request(its))
+        gc.collect()
+        assert held() is None
+
+    told(story)
+
+
+class WatchedLoop(FastLoop):
+    """A fast loop that tells how many timers are set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._set: list[asyncio.TimerHandle] = []
+
+    def call_at(self, *args: Any, **options: Any) -> asyncio.TimerHandle:
+        self._set.append(super().call_at(*args, **options))
+        return self._set[-1]
+
+    @property
+    def timers(self) -> int:
+        return sum(not timer.cancelled() and timer.when() > self.time() for timer in self._set)
+
+
+def test_one_timer_whatever_is_planned() -> None:
+    """A plan takes the place of the one before; renewals, strangers and starts add none."""
+    provider = Provider()
+    keys = FetchedKeys(ISSUER, provider.load, lambda: None, FRESHNESS, monotonic=seconds)
+
+    async def story() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, WatchedLoop)
+        for _ in range(30):
+            keys.start()
+            for _ in range(3):
+                await asyncio.gather(keys.find("made-up", "RS256"), return_exceptions=True)
+            assert loop.timers == 1
+            await asyncio.sleep(70)
+        keys.stop()
+        assert loop.timers == 0
+
+    with asyncio.Runner(loop_factory=WatchedLoop) as runner:
+        runner.run(story())
+
+
 def test_freshness_that_is_none() -> None:
     """Said when it is built, not at the first token."""
     others: list[Any] = [300, 0, {}, Freshness]
@@ -636,6 +693,32 @@ def test_load_that_makes_a_fault_of_its_cancellation() -> None:
             await waiting
         await asyncio.sleep(10_000)
         assert asked == 1
+
+    in_fast_time(story())
+
+
+def test_load_that_ends_well_in_spite_of_its_cancellation() -> None:
+    """Who waited for it begins no further fetch after the stop, but is told 503."""
+    asked = 0
+
+    async def load() -> Any:
+        nonlocal asked
+        asked += 1
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(5)
+        return read_key_set(jwks(RSA))
+
+    async def story() -> None:
+        keys = FetchedKeys(ISSUER, load, lambda: None, FRESHNESS, monotonic=seconds)
+        await keys.find("rsa", "RS256")
+        await asyncio.sleep(296)
+        waiting = asyncio.create_task(keys.find("made-up", "RS256"))
+        await asyncio.sleep(1)
+        keys.stop()
+        with pytest.raises(UnavailableError):
+            await waiting
+        await asyncio.sleep(10_000)
+        assert asked == 2
 
     in_fast_time(story())
 
