@@ -6,10 +6,10 @@ import logging
 import weakref
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVarTuple
 
 import pytest
 from doubles import FastLoop, in_fast_time, seconds
@@ -19,6 +19,8 @@ from xuna_middleware.errors import ConfigurationError, InvalidTokenError, Unavai
 from xuna_middleware.identity.endpoints import KeySourceError
 from xuna_middleware.identity.keys import FetchedKeys, Freshness
 from xuna_middleware.identity.keysets import read_key_set
+
+Given = TypeVarTuple("Given")
 
 OTHER = rsa_signer("second")
 FRESHNESS = Freshness(refresh_after=300, max_stale=3600, cooldown=10)
@@ -359,6 +361,7 @@ def test_timer_holds_no_requests_context() -> None:
     async def story(its: Story) -> None:
         await its.find()
         held = await asyncio.create_task(request(its))
+        await asyncio.sleep(0)  # the loop lets go of the request's task
         gc.collect()
         assert held() is None
 
@@ -372,8 +375,14 @@ class WatchedLoop(FastLoop):
         super().__init__()
         self._set: list[asyncio.TimerHandle] = []
 
-    def call_at(self, *args: Any, **options: Any) -> asyncio.TimerHandle:
-        self._set.append(super().call_at(*args, **options))
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[*Given], object],
+        *args: *Given,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        self._set.append(super().call_at(when, callback, *args, context=context))
         return self._set[-1]
 
     @property

@@ -80,14 +80,21 @@ class Authentication:
             raise UnavailableError(
                 cause="verifier: failed unexpectedly", trace=trace_of(error, credentials.token)
             ) from None
-        return Caller(_checked(identity, "verifier"), False)
+        if not isinstance(identity, Identity):
+            raise _no_identity("verifier", "raise InvalidTokenError instead")
+        return Caller(identity, False)
 
     async def _ambient(self, scope: Scope) -> Caller:
+        identity = None
         if self._authenticator is not None:
             identity = await _ask(self._authenticator, HTTPConnection(scope))
-            if identity is not None and not _has_ended(_checked(identity, "authenticator")):
-                return Caller(identity, True)
-        raise NotAuthenticatedError(cause="no credentials: nothing was presented")
+        if identity is None:
+            raise NotAuthenticatedError(cause="no credentials: nothing was presented")
+        if not isinstance(identity, Identity):
+            raise _no_identity("authenticator", "return None where nobody is signed in")
+        if _has_ended(identity):
+            raise NotAuthenticatedError(cause="no credentials: the session's identity has expired")
+        return Caller(identity, True)
 
 
 class IssuerChoice:
@@ -140,14 +147,9 @@ async def _ask(authenticator: Authenticator, connection: HTTPConnection) -> Iden
         ) from None
 
 
-def _checked(identity: Identity, who: str) -> Identity:
-    """Return what user code returned; what it shouldn't is a 503, never an open gate."""
-    if not isinstance(identity, Identity):
-        hint = "return None where nobody is signed in" if who == "authenticator" else ""
-        raise UnavailableError(
-            cause=f"{who}: returned no Identity", trace=hint or "raise InvalidTokenError instead"
-        )
-    return identity
+def _no_identity(who: str, mend: str) -> UnavailableError:
+    """Return what user code that returns something else ends in: a 503, never an open gate."""
+    return UnavailableError(cause=f"{who}: returned no Identity", trace=mend)
 
 
 def _has_ended(identity: Identity) -> bool:
