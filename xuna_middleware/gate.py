@@ -273,7 +273,7 @@ class XunaGate:
 
     def _missing(self) -> list[str]:
         """Name what keeps the gate from being ready; for strangers' eyes, so names only."""
-        missing = ["identity"] if any(each.problem() for each in self._services()) else []
+        missing = [] if all(each.ready for each in self._services()) else ["identity"]
         try:
             self._parts.pipeline.platform.check()
         except ConfigurationError:

@@ -44,8 +44,9 @@ class Watched:
     def start(self) -> None:
         self.journal.append("started")
 
-    def problem(self) -> str | None:
-        return None
+    @property
+    def ready(self) -> bool:
+        return True
 
     async def aclose(self) -> None:
         self.journal.append("ended")

@@ -462,11 +462,11 @@ async def test_given_address_of_keys() -> None:
         clock=lambda: NOW,
     )
     verifier.start()
-    assert verifier.problem() is not None
+    assert not verifier.ready
     await asyncio.sleep(0)
     assert await verified(verifier, RSA.token(good_claims(iss="any text")))
     assert provider.urls == [f"{ISSUER}/keys"]
-    assert verifier.problem() is None
+    assert verifier.ready
 
 
 @pytest.mark.parametrize(

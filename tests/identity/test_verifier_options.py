@@ -159,14 +159,14 @@ def test_verifiers_show_their_issuer_only() -> None:
 async def test_given_keys_are_ready_at_once() -> None:
     """Nothing to fetch, nothing to wait for, nothing to stop."""
     verifier = make_verifier()
-    assert verifier.problem() is None
+    assert verifier.ready
     verifier.start()
     await verifier.aclose()
-    assert verifier.problem() is None
+    assert verifier.ready
 
 
 async def test_fetched_keys_are_a_problem_until_they_are_here() -> None:
     """Readiness says so; nothing is fetched just by being built or asked."""
     verifier = OIDCVerifier(ISSUER, audience=AUDIENCE)
-    assert verifier.problem() is not None
+    assert not verifier.ready
     await verifier.aclose()

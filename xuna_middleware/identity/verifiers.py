@@ -57,14 +57,15 @@ class Verifier(Protocol):
 class Service(Protocol):
     """Do what a part of the gate does beside requests: begin early, say whether it is ready, end.
 
-    A verifier of one's own may have these three methods; the gate calls them if it does.
+    A verifier of one's own may have these three members; the gate uses them if it does.
     """
 
     def start(self) -> None:
         """Begin in the background, without waiting. Called in the event loop, maybe repeatedly."""
 
-    def problem(self) -> str | None:
-        """Say in a few words what keeps it from being ready; None where nothing does."""
+    @property
+    def ready(self) -> bool:
+        """Tell whether it can do its work without waiting."""
 
     async def aclose(self) -> None:
         """End whatever runs and close what is open."""
@@ -103,9 +104,10 @@ class _IssuerTokens:
         """Fetch the keys in the background."""
         self._keys.start()
 
-    def problem(self) -> str | None:
-        """Say whether keys are missing."""
-        return None if self._keys.ready else "no keys of the identity provider yet"
+    @property
+    def ready(self) -> bool:
+        """Tell whether keys are there that may be used."""
+        return self._keys.ready
 
     async def aclose(self) -> None:
         """End the background fetches and close the connections."""
