@@ -44,8 +44,9 @@ class OneToken:
     def start(self) -> None:
         note("started")
 
-    def problem(self) -> str | None:
-        return None
+    @property
+    def ready(self) -> bool:
+        return True
 
     async def aclose(self) -> None:
         note("ended")
