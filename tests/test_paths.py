@@ -115,6 +115,14 @@ def test_protecting_everything() -> None:
         assert everything.match(path, ""), path
 
 
+def test_a_long_odd_path_counts_as_protected() -> None:
+    """Nobody reads it to the end: plain ones stay open at any length, and so do short odd ones."""
+    paths = ProtectedPaths(["/api"])
+    assert paths.match("/x%20" + "y" * 5_000, "")
+    assert not paths.match("/x%20" + "y" * 3_000, "")
+    assert not paths.match("/x" + "y" * 5_000, "")
+
+
 def test_protecting_nothing() -> None:
     """Without `protect` all passes."""
     assert not ProtectedPaths([]).match("/api", "")

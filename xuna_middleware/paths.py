@@ -7,7 +7,8 @@ path starts with it, and nothing is ever read from `Host` or a rebuilt URL.
 For a protected path, a reading too many costs a 401 where a 404 would have come; a reading too few
 is a hole. So every reading counts: as it stands, decoded again, without scheme and host, query and
 `;…`, with `\`, `//`, `.` and `..` resolved, in any letter case, and what follows `root_path`
-wherever that stands (Litestar cuts there, Quart without looking for a slash).
+wherever that stands (Litestar cuts there, Quart without looking for a slash). An odd path of more
+than 4,096 characters is not read at all: it counts as protected.
 """
 
 import posixpath
@@ -59,13 +60,12 @@ def is_plain(path: str) -> bool:
 class ProtectedPaths:
     """Tell which requests lie at or beneath the protected paths."""
 
-    __slots__ = ("_beneath", "prefixes")
+    __slots__ = ("_beneath",)
 
     def __init__(self, paths: Iterable[str]) -> None:
         if isinstance(paths, str) or not isinstance(paths, Iterable):
             raise ConfigurationError('protect must be a list: protect=["/api"]')
-        self.prefixes = tuple(_configured(path) for path in paths)
-        self._beneath = tuple(prefix + "/" for prefix in self.prefixes)
+        self._beneath = tuple(_configured(path) + "/" for path in paths)
 
     def match(self, path: str, root_path: str) -> bool:
         """Tell whether any reading of the path is protected."""
