@@ -13,7 +13,7 @@ for the operator's log, with the mend, and reach no caller.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, NoReturn, TypeAlias
@@ -23,13 +23,52 @@ from xuna_middleware.identity.credentials import Identity
 
 #: One claim's name, or the names on the way to a nested one.
 ClaimPath: TypeAlias = str | tuple[str, ...]
+#: A claim that tells tokens apart by being there, or by having one value.
+Mark: TypeAlias = str | tuple[str, str]
 
 _RFC_9068_TYPE: Final = "at+jwt"
-_ID_TOKEN_MARKS: Final = ("nonce", "at_hash", "c_hash")
-_ACCESS_TOKEN_MARKS: Final = ("scope", "scp", "client_id")
 _NONE: Final = frozenset[str]()
 _LARGEST: Final = 2**53
 _SHOWN: Final = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenKind:
+    """Tell, by its claims, the kind of token that is wanted from other kinds of one issuer.
+
+    Attributes:
+        refused: marks of another kind; one of them is too many. A mark is a claim's name, or a
+            name and the value that it has.
+        required: marks of this kind, of which one must be there; none at all asks for nothing.
+        check: what else must hold, a pure function of the verified claims that returns why not,
+            `"<cause>: <mend>"`, or None.
+        always: whether a header that says `at+jwt` is looked at like any other.
+    """
+
+    refused: tuple[Mark, ...]
+    required: tuple[Mark, ...]
+    check: Callable[[Mapping[str, Any]], str | None] | None = None
+    always: bool = False
+
+    def judge(self, claims: Mapping[str, Any]) -> None:
+        """Refuse claims that are another kind's.
+
+        Raises:
+            InvalidTokenError: its `cause` says which rule and, where there is one, the mend.
+        """
+        if any(_is_marked(claims, mark) for mark in self.refused):
+            _refuse("ID token", "an ID token was sent as an access token; send the access token")
+        if self.required and not any(_is_marked(claims, mark) for mark in self.required):
+            _refuse("ID token", "nothing marks this as an access token (scope, scp, client_id)")
+        if self.check is not None and (why := self.check(claims)) is not None:
+            raise InvalidTokenError(cause=why)
+
+
+#: An OAuth access token as most providers write it.
+ACCESS_TOKEN: Final = TokenKind(
+    refused=("nonce", "at_hash", "c_hash", ("token_use", "id"), ("typ", "ID")),
+    required=("scope", "scp", "client_id", ("token_use", "access"), ("typ", "Bearer")),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +83,7 @@ class ClaimPolicy:
     audience_claim: str
     scope_claims: Sequence[ClaimPath]
     role_claims: Sequence[ClaimPath]
+    kind: TokenKind = ACCESS_TOKEN
 
     def check(self, typ: str, claims: Mapping[str, Any], now: float) -> Identity:
         """Return whom the claims name.
@@ -77,8 +117,8 @@ class ClaimPolicy:
                 'if this is an access token: token_types=("at+jwt", "JWT"), '
                 "or Auth0 ▸ APIs ▸ Access Token Profile ▸ RFC 9068",
             )
-        if named != _RFC_9068_TYPE:
-            _check_is_access_token(claims)
+        if named != _RFC_9068_TYPE or self.kind.always:
+            self.kind.judge(claims)
 
     def _check_audience(self, claims: Mapping[str, Any]) -> None:
         named = claims.get(self.audience_claim)
@@ -135,20 +175,11 @@ def find_claim(claims: Mapping[str, Any], path: ClaimPath) -> Any:
     return value
 
 
-def _check_is_access_token(claims: Mapping[str, Any]) -> None:
-    """Tell an access token from an ID token where the header's type doesn't."""
-    if (
-        any(mark in claims for mark in _ID_TOKEN_MARKS)
-        or claims.get("token_use") == "id"
-        or claims.get("typ") == "ID"
-    ):
-        _refuse("ID token", "an ID token was sent as an access token; send the access token")
-    if not (
-        any(mark in claims for mark in _ACCESS_TOKEN_MARKS)
-        or claims.get("token_use") == "access"
-        or claims.get("typ") == "Bearer"
-    ):
-        _refuse("ID token", "nothing marks this as an access token (scope, scp, client_id)")
+def _is_marked(claims: Mapping[str, Any], mark: Mark) -> bool:
+    if isinstance(mark, str):
+        return mark in claims
+    name, value = mark
+    return bool(claims.get(name) == value)
 
 
 def _subject(claims: Mapping[str, Any]) -> str:

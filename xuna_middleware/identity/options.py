@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from xuna_middleware.errors import ConfigurationError
 from xuna_middleware.identity._jose import ASYMMETRIC, SYMMETRIC
-from xuna_middleware.identity.claims import ClaimPath, ClaimPolicy, normalized_type
+from xuna_middleware.identity.claims import ClaimPath, ClaimPolicy, TokenKind, normalized_type
 from xuna_middleware.identity.endpoints import EndpointPolicy, configured_host, host_names
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def claim_policy(
     audience_claim: str,
     scope_claims: Sequence[ClaimPath],
     role_claims: Sequence[ClaimPath],
+    kind: TokenKind,
 ) -> ClaimPolicy:
     """Return what claims are checked against, from the options that every verifier of JWTs has."""
     return ClaimPolicy(
@@ -47,6 +48,7 @@ def claim_policy(
         audience_claim=checked_claim_name(audience_claim, "audience_claim"),
         scope_claims=checked_paths(scope_claims, "scope_claims"),
         role_claims=checked_paths(role_claims, "role_claims"),
+        kind=checked_kind(kind),
     )
 
 
@@ -116,6 +118,13 @@ def checked_paths(paths: Sequence[ClaimPath], option: str) -> tuple[ClaimPath, .
             f'{option}=("roles", ("realm_access", "roles"))'
         )
     return listed
+
+
+def checked_kind(kind: TokenKind) -> TokenKind:
+    """Return how the wanted kind of token is told from others."""
+    if not isinstance(kind, TokenKind):
+        raise ConfigurationError("kind must be a TokenKind(…); the presets of providers set it")
+    return kind
 
 
 def checked_clock(clock: Callable[[], float]) -> Callable[[], float]:

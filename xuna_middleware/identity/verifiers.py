@@ -18,7 +18,7 @@ from xuna_middleware.identity._jose import (
     read_compact,
     read_object,
 )
-from xuna_middleware.identity.claims import ClaimPath, ClaimPolicy
+from xuna_middleware.identity.claims import ACCESS_TOKEN, ClaimPath, ClaimPolicy, TokenKind
 from xuna_middleware.identity.credentials import Credentials, Identity
 from xuna_middleware.identity.discovery import Discovery, KeySetAddress
 from xuna_middleware.identity.endpoints import configured_host, host_names
@@ -184,6 +184,7 @@ class JWTVerifier(_IssuerTokens):
         audience_claim: the claim that names the audience, for providers that have no `aud`.
         scope_claims, role_claims: where scopes and roles are found: claim names or paths to nested
             ones; a space-separated string or a list of strings; all that are there count.
+        kind: how a type that says nothing tells access tokens from others; presets set it.
         insecure_hosts: names of hosts that may be asked over plain http; loopback always may.
         freshness: how old fetched keys may be.
         transport: an httpx transport of your own, for proxies and tests.
@@ -210,6 +211,7 @@ class JWTVerifier(_IssuerTokens):
         audience_claim: str = "aud",
         scope_claims: Sequence[ClaimPath] = ("scope", "scp"),
         role_claims: Sequence[ClaimPath] = ("roles",),
+        kind: TokenKind = ACCESS_TOKEN,
         insecure_hosts: Iterable[str] = (),
         freshness: Freshness | None = None,
         transport: "httpx.AsyncBaseTransport | None" = None,
@@ -226,6 +228,7 @@ class JWTVerifier(_IssuerTokens):
             audience_claim=audience_claim,
             scope_claims=scope_claims,
             role_claims=role_claims,
+            kind=kind,
         )
         accepted = checked_algorithms(algorithms, secrets=jwks is not None)
         insecure = host_names(insecure_hosts, "insecure_hosts")
@@ -245,7 +248,7 @@ class OIDCVerifier(_IssuerTokens):
         metadata_url: where its metadata is, if not at `{issuer}/.well-known/openid-configuration`.
         endpoint_hosts: names of further hosts that its `jwks_uri` may lie on.
         audience, algorithms, token_types, leeway, max_lifetime, audience_claim, scope_claims,
-        role_claims, insecure_hosts, freshness, transport, clock: as for `JWTVerifier`.
+        role_claims, kind, insecure_hosts, freshness, transport, clock: as for `JWTVerifier`.
 
     Checks: as `JWTVerifier`; that the metadata is the issuer's own; where keys may come from.
     Does not check: revocation; a token is good until its `exp`.
@@ -266,6 +269,7 @@ class OIDCVerifier(_IssuerTokens):
         audience_claim: str = "aud",
         scope_claims: Sequence[ClaimPath] = ("scope", "scp"),
         role_claims: Sequence[ClaimPath] = ("roles",),
+        kind: TokenKind = ACCESS_TOKEN,
         metadata_url: str | None = None,
         insecure_hosts: Iterable[str] = (),
         endpoint_hosts: Iterable[str] = (),
@@ -282,6 +286,7 @@ class OIDCVerifier(_IssuerTokens):
             audience_claim=audience_claim,
             scope_claims=scope_claims,
             role_claims=role_claims,
+            kind=kind,
         )
         accepted = checked_algorithms(algorithms, secrets=False)
         endpoints = provider_endpoints(issuer, metadata_url, insecure_hosts, endpoint_hosts)
