@@ -83,6 +83,28 @@ def compact(header: Any, payload: Any, sign: Sign) -> str:
     return f"{signing_input}.{b64(sign(signing_input.encode('ascii')))}"
 
 
+def proof(
+    signer: Signer, token: str, url: str, *, header: Mapping[str, Any] = {}, **changes: Any
+) -> bytes:
+    """Return a DPoP proof for a GET of an address with a token, changed (RFC 9449 section 4.2)."""
+    good_header = {"typ": "dpop+jwt", "alg": signer.algorithm, "jwk": bare(signer.jwk)}
+    ath = b64(hashlib.sha256(token.encode()).digest())
+    good = {"jti": "proof-1", "htm": "GET", "htu": url, "iat": NOW, "ath": ath}
+    return compact(changed(good_header, header), changed(good, changes), signer.sign).encode()
+
+
+def thumbprint(jwk: Mapping[str, Any]) -> str:
+    """Return a public key's SHA-256 thumbprint (RFC 7638)."""
+    members = {"RSA": ("e", "kty", "n"), "EC": ("crv", "kty", "x", "y"), "OKP": ("crv", "kty", "x")}
+    needed = {name: jwk[name] for name in members[jwk["kty"]]}
+    return b64(hashlib.sha256(json.dumps(needed, separators=(",", ":")).encode()).digest())
+
+
+def bare(jwk: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a key without what a set says of it."""
+    return {name: value for name, value in jwk.items() if name not in ("kid", "use", "alg")}
+
+
 def segments(header: str, payload: str, sign: Sign) -> str:
     """Join ready-made segments, however odd, and sign them as they stand."""
     signing_input = f"{header}.{payload}"

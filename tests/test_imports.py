@@ -22,9 +22,13 @@ FOLDERS = ("identity", "access", "platform", "conversation")
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("events",),
-    ("stores", "_http", "_json"),
+    ("stores", "_http", "_json", "paths"),
     FOLDERS,
-    ("providers", "crosssite", "lifespan", "paths", "refusals", "requests", "responses"),
+    (
+        *("providers", "crosssite", "lifespan", "requests"),
+        *("challenges", "resource_metadata", "responses"),
+    ),
+    ("refusals",),
     ("pipeline",),
     ("routes",),
     ("gate",),

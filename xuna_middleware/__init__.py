@@ -14,6 +14,7 @@ from xuna_middleware.access.sources import claim
 from xuna_middleware.errors import (
     AccessDeniedError,
     ConfigurationError,
+    DPoPNonceRequiredError,
     GateError,
     InvalidRequestError,
     InvalidTokenError,
@@ -24,12 +25,16 @@ from xuna_middleware.errors import (
 from xuna_middleware.events import Event
 from xuna_middleware.gate import XunaGate
 from xuna_middleware.identity.credentials import Credentials, Identity
+from xuna_middleware.identity.dpop import DPoP
 from xuna_middleware.identity.keys import Freshness
 from xuna_middleware.identity.verifiers import JWTVerifier, OIDCVerifier, Verifier
 from xuna_middleware.middleware import XunaMiddleware, get_identity
 from xuna_middleware.platform.client import Platform, XunaPlatform
 from xuna_middleware.platform.credentials import ConversationToken, SignedUrl
 from xuna_middleware.providers import auth0, entra, keycloak
+from xuna_middleware.stores.memory import MemoryStore
+from xuna_middleware.stores.protocol import Store, StoreError
+from xuna_middleware.stores.redis import RedisStore
 
 __version__ = "0.1.0"
 
@@ -39,6 +44,8 @@ __all__ = [
     "ConfigurationError",
     "ConversationToken",
     "Credentials",
+    "DPoP",
+    "DPoPNonceRequiredError",
     "Event",
     "Freshness",
     "GateError",
@@ -47,12 +54,16 @@ __all__ = [
     "InvalidRequestError",
     "InvalidTokenError",
     "JWTVerifier",
+    "MemoryStore",
     "NotAuthenticatedError",
     "OIDCVerifier",
     "Personalization",
     "Platform",
     "PlatformError",
+    "RedisStore",
     "SignedUrl",
+    "Store",
+    "StoreError",
     "UnavailableError",
     "Verifier",
     "XunaGate",

@@ -38,6 +38,20 @@ class Origins:
                 f"public_url's or listed; {_MEND}",
             )
 
+    def check_ticket(self, headers: Headers, made_at: str | None) -> None:
+        """Refuse a WebSocket whose page is neither the one that asked for the ticket nor ours.
+
+        A client that sends no Origin is no browser, so no other page made it come.
+        """
+        origins = headers.getlist("origin")
+        if origins and (len(origins) > 1 or origins[0] not in {*self._allowed, made_at}):
+            raise AccessDeniedError(
+                "This ticket belongs to another page.",
+                code="cross_site",
+                cause="cross-site: the WebSocket's Origin is not that of the ticket's request, "
+                f"public_url's or listed; {_MEND}",
+            )
+
     def _is_allowed(self, headers: Headers) -> bool:
         site, origin = headers.getlist("sec-fetch-site"), headers.getlist("origin")
         if headers.get("sec-fetch-mode") == "navigate" or _is_prefetch(headers):

@@ -9,6 +9,7 @@ What an operator needs to know rides in `cause`, which no answer, `str()` or `re
 import re
 import traceback
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
 from starlette.exceptions import HTTPException
@@ -35,6 +36,8 @@ class GateError(HTTPException):
         headers: what the answer carries beside the body (`WWW-Authenticate`, `Retry-After`, …).
         cause: what the operator may read in the log, `"<cause>: <explanation>"`; never public.
         trace: the traceback of the operator's own code that failed, for the log; never public.
+        challenge: the parameters of `WWW-Authenticate` (RFC 9110 section 11.6.1) beside the scheme,
+            which the gate knows best; None where the answer challenges nobody.
 
     Raises:
         ConfigurationError: one of these could not be sent as it is.
@@ -53,12 +56,18 @@ class GateError(HTTPException):
         status_code: int | None = None,
         headers: Mapping[str, str] | None = None,
         trace: str = "",
+        challenge: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(
-            self.default_status if status_code is None else status_code,
-            self.default_detail if detail is None else detail,
-            {**PRIVATE, **(headers or {})},
-        )
+        # Written out: a flood of refusals is made of these.
+        self.status_code = self.default_status if status_code is None else status_code
+        self.detail = self.default_detail if detail is None else detail
+        self.headers = dict(PRIVATE)
+        if challenge is not None:
+            self.headers["WWW-Authenticate"] = challenged("Bearer", challenge)
+        if headers is not None:
+            self.headers.update(headers)
+            _check_headers(headers)
+        self.challenge = challenge
         self.code = self.default_code if code is None else code
         self.cause = cause or self.code
         self.trace = trace
@@ -81,7 +90,7 @@ class NotAuthenticatedError(GateError):
     default_detail = "Credentials are required."
 
     def __init__(self, detail: str | None = None, *, cause: str = "") -> None:
-        super().__init__(detail, cause=cause, headers={"WWW-Authenticate": "Bearer"})
+        super().__init__(detail, cause=cause, challenge={})
 
 
 class InvalidTokenError(GateError):
@@ -92,7 +101,20 @@ class InvalidTokenError(GateError):
     default_detail = "The access token is not accepted."
 
     def __init__(self, *, cause: str = "") -> None:
-        super().__init__(cause=cause, headers={"WWW-Authenticate": 'Bearer error="invalid_token"'})
+        super().__init__(cause=cause, challenge={"error": "invalid_token"})
+
+
+class DPoPNonceRequiredError(GateError):
+    """401 use_dpop_nonce: the proof is good but for its nonce; `nonce` is one (RFC 9449, 9)."""
+
+    default_status = 401
+    default_code = "use_dpop_nonce"
+    default_detail = "The DPoP proof must carry the nonce of this answer."
+
+    def __init__(self, nonce: str, *, cause: str = "") -> None:
+        challenge = {"error": "use_dpop_nonce"}
+        headers = {"DPoP-Nonce": nonce, "WWW-Authenticate": challenged("DPoP", challenge)}
+        super().__init__(cause=cause, headers=headers, challenge=challenge)
 
 
 class AccessDeniedError(GateError):
@@ -133,6 +155,17 @@ class PlatformError(GateError):
     default_detail = "The voice platform did not answer as expected."
 
 
+def challenged(scheme: str, parameters: Mapping[str, str]) -> str:
+    """Return one challenge: the scheme and its quoted parameters (RFC 9110 section 11.3)."""
+    return _challenge(scheme, tuple(parameters.items()))
+
+
+@lru_cache(maxsize=256)
+def _challenge(scheme: str, parameters: tuple[tuple[str, str], ...]) -> str:
+    listed = ", ".join([f'{name}="{value}"' for name, value in parameters])
+    return f"{scheme} {listed}".rstrip()
+
+
 def trace_of(error: BaseException, secret: str = "") -> str:
     """Return a failure's traceback for the log, a token and its segments blotted out."""
     text = "".join(traceback.format_exception(error))
@@ -149,7 +182,10 @@ def _check_sendable(error: GateError) -> None:
         raise ConfigurationError("a GateError's code must be a snake_case word, at most 64 long")
     if not isinstance(error.detail, str) or not error.detail.isprintable():
         raise ConfigurationError("a GateError's detail must be one printable line")
-    for name, value in (error.headers or {}).items():
+
+
+def _check_headers(headers: Mapping[str, str]) -> None:
+    for name, value in headers.items():
         if not _is_header_text(name) or not _is_header_text(value):
             raise ConfigurationError("a GateError's headers must be printable ASCII strings")
 

@@ -11,7 +11,12 @@ from xuna_middleware.errors import ConfigurationError
 logger = logging.getLogger("xuna_middleware")
 
 EventName: TypeAlias = Literal[
-    "verified", "authorized", "issued", "refused", "personalization_unsupported"
+    "verified",
+    "authorized",
+    "issued",
+    "ticket_issued",
+    "refused",
+    "personalization_unsupported",
 ]
 
 
@@ -21,8 +26,9 @@ class Event:
 
     Attributes:
         name: `verified` (the caller is known), `authorized` (a rule said yes), `issued` (a
-            credential left), `refused`, or `personalization_unsupported` (the platform does not
-            take variables at token creation: see `XunaPlatform(personalization=…)`).
+            credential left), `ticket_issued` (a one-time ticket did), `refused`, or
+            `personalization_unsupported` (the platform does not take variables at token creation:
+            see `XunaPlatform(personalization=…)`).
         time: seconds since the epoch.
         issuer, subject: who, as verified; None while nobody is.
         agent: the configured name; None where the request named none that exists.

@@ -5,20 +5,24 @@ A `XunaGate` is an ASGI app that can be mounted, a thing to ask in a route of on
 """
 
 import asyncio
+import re
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self, TypeGuard
 
+from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from xuna_middleware.access.agents import Agent
 from xuna_middleware.access.grants import Transport
-from xuna_middleware.crosssite import Origins, checked_origins
+from xuna_middleware.challenges import Challenges, challenges_of
+from xuna_middleware.crosssite import Origins, checked_origins, origin_of
 from xuna_middleware.errors import PRIVATE, ConfigurationError, GateError
 from xuna_middleware.events import Events, Hook
 from xuna_middleware.identity.authentication import (
@@ -27,16 +31,29 @@ from xuna_middleware.identity.authentication import (
     Caller,
 )
 from xuna_middleware.identity.credentials import Identity
+from xuna_middleware.identity.networks import Networks
+from xuna_middleware.identity.presented import Surroundings
+from xuna_middleware.identity.tickets import Ticket
 from xuna_middleware.identity.verifiers import Service, Verifier
 from xuna_middleware.lifespan import serve_lifespan
 from xuna_middleware.paths import route_path
-from xuna_middleware.pipeline import Order, Pipeline, check_personalization, issue, named_agent
+from xuna_middleware.pipeline import (
+    Order,
+    Pipeline,
+    admitted_agent,
+    check_personalization,
+    issue,
+    named_agent,
+)
 from xuna_middleware.platform.client import Platform, XunaPlatform
 from xuna_middleware.platform.credentials import ConversationToken, SignedUrl
 from xuna_middleware.refusals import REFERENCE_HEADER, Refusals
 from xuna_middleware.routes import ISSUING, Routes
+from xuna_middleware.stores.memory import MemoryStore
+from xuna_middleware.stores.protocol import Store
 
-_EXPOSED_HEADERS: Final = (REFERENCE_HEADER, "Retry-After", "WWW-Authenticate")
+_EXPOSED_HEADERS: Final = (REFERENCE_HEADER, "Retry-After", "WWW-Authenticate", "DPoP-Nonce")
+_HEADER_NAME: Final = re.compile(r"[a-z0-9-]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +62,10 @@ class _Parts:
 
     authentication: Authentication
     pipeline: Pipeline
+
+
+class _Closing(Protocol):
+    async def aclose(self) -> None: ...
 
 
 class XunaGate:
@@ -59,6 +80,11 @@ class XunaGate:
         platform: `XunaPlatform(…)`; by default its key comes from XUNA_AI_API_KEY.
         cors_origins: exact origins of pages that may use the gate from elsewhere.
         public_url: where clients reach the gate, prefix included, like "https://acme.com/xuna".
+        store: what the processes of a gate share: used proofs and one-time tickets; by default a
+            `MemoryStore`, which is one process's own.
+        trusted_proxies: networks ("10.0.0.0/8") whose headers are believed.
+        client_cert_header: in which such a proxy hands on the client's certificate (RFC 9440's
+            "Client-Cert", or a percent-encoded PEM).
         on_event: functions called on the event loop with every `Event`; they must not block.
 
     An async context manager: entering checks the configuration and begins to fetch keys, leaving
@@ -76,28 +102,39 @@ class XunaGate:
         authenticator: Authenticator | None = None,
         agents: Iterable[Agent],
         platform: Platform | None = None,
+        store: Store | None = None,
         cors_origins: Iterable[str] = (),
         public_url: str | None = None,
+        trusted_proxies: Iterable[str] = (),
+        client_cert_header: str | None = None,
         on_event: Iterable[Hook] = (),
     ) -> None:
         self._events = Events(on_event)
-        self._refusals = Refusals(self._events)
         self._authenticator = authenticator
         self._cors_origins = checked_origins(cors_origins)
+        self._origins = Origins(self._cors_origins, public_url)
+        self.public_url = None if public_url is None else public_url.rstrip("/")
+        self._surroundings = Surroundings(
+            origin=None if public_url is None else origin_of(public_url, "public_url"),
+            store=_checked_store(store),
+            trusted_proxies=Networks(trusted_proxies),
+            certificate_header=_checked_header(client_cert_header, trusted_proxies),
+        )
         self._parts = _Parts(
-            authentication=Authentication(verifier, authenticator),
+            authentication=Authentication(verifier, authenticator, self._surroundings),
             pipeline=Pipeline(
                 agents=_by_name(agents), platform=_checked_platform(platform), events=self._events
             ),
         )
         check_personalization(self._parts.pipeline)
-        self.public_url = public_url
+        self._refusals = Refusals(self._events, self._challenges())
         self._routes = Routes(
-            authenticate=self.authenticate,
+            authenticate=partial(self.authenticate, base=self.public_url),
             issue=self._issue,
+            issue_ticket=self._issue_ticket,
             pipeline=lambda: self._parts.pipeline,
             missing=self._missing,
-            origins=Origins(self._cors_origins, public_url),
+            origins=self._origins,
             refusals=self._refusals,
         )
         self._app = self.with_cors(self._serve)
@@ -137,7 +174,7 @@ class XunaGate:
         """End what runs in the background and close connections. It can start again after that."""
         self._started_on = _nowhere
         failures: list[Exception] = []
-        parts: tuple[Service | Platform, ...] = (*self._services(), self.platform)
+        parts: tuple[_Closing, ...] = (*self._services(), self.platform, self._surroundings.store)
         for part in parts:
             try:
                 await part.aclose()
@@ -196,12 +233,17 @@ class XunaGate:
             )
         )
 
-    async def authenticate(self, scope: Scope) -> Caller:
-        """Return the caller of a scope and how they proved it, or note the refusal and raise it."""
+    async def authenticate(self, scope: Scope, *, base: str | None = None) -> Caller:
+        """Return the caller of a scope and how they proved it, or note the refusal and raise it.
+
+        `base` is the public address of whatever serves the scope: see `Presented`.
+        """
         if self._started_on() is not asyncio.get_running_loop():
             self._start()
         try:
-            caller = await self._parts.authentication.authenticate(scope)
+            caller = await self._parts.authentication.authenticate(scope, base)
+            if caller.ticket is not None:
+                self._origins.check_ticket(Headers(scope=scope), caller.ticket.origin)
         except Exception as error:
             raise self._refusals.note(error) from None
         if self._events.heard:
@@ -216,7 +258,7 @@ class XunaGate:
             app,
             allow_origins=self._cors_origins,
             allow_methods=("GET", "POST"),
-            allow_headers=("Authorization", "Content-Type"),
+            allow_headers=("Authorization", "Content-Type", "DPoP"),
             allow_credentials=self._authenticator is not None,
             expose_headers=_EXPOSED_HEADERS,
         )
@@ -231,7 +273,7 @@ class XunaGate:
         before = self._parts
         authentication, pipeline = before.authentication, before.pipeline
         if verifier is not None:
-            authentication = Authentication(verifier, self._authenticator)
+            authentication = Authentication(verifier, self._authenticator, self._surroundings)
         if platform is not None:
             pipeline = replace(pipeline, platform=platform)
         swapped = _Parts(authentication=authentication, pipeline=pipeline)
@@ -260,6 +302,31 @@ class XunaGate:
                 transport=order.transport,
             ) from None
 
+    async def _issue_ticket(self, order: Order, origin: str | None) -> tuple[str, float]:
+        pipeline, authentication = self._parts.pipeline, self._parts.authentication
+        try:
+            agent = await admitted_agent(pipeline, order)
+            ticket = Ticket(identity=order.identity, agent=agent.name, origin=origin)
+            return await authentication.tickets.make(ticket)
+        except GateError as error:
+            raise self._refusals.note(
+                error, identity=order.identity, agent=named_agent(pipeline, order)
+            ) from None
+
+    def _challenges(self) -> Challenges:
+        """Return what refusals challenge with.
+
+        Raises:
+            ConfigurationError: proofs name the address of a request, which nobody said.
+        """
+        challenges = challenges_of(self._parts.authentication.verifiers, None)
+        if challenges.dpop_algorithms and self.public_url is None:
+            raise ConfigurationError(
+                "dpop= needs public_url: a proof names the address that the client asked for, "
+                'which no header may tell; public_url="https://acme.com/xuna"'
+            )
+        return challenges
+
     def _start(self) -> None:
         """Begin what runs beside requests, once on each event loop that comes along."""
         loop = asyncio.get_running_loop()
@@ -269,7 +336,8 @@ class XunaGate:
                 service.start()
 
     def _services(self) -> Iterator[Service]:
-        return (each for each in self._parts.authentication.verifiers if isinstance(each, Service))
+        known = (*self._parts.authentication.verifiers, self._authenticator)
+        return filter(_is_service, known)
 
     def _missing(self) -> list[str]:
         """Name what keeps the gate from being ready; for strangers' eyes, so names only."""
@@ -291,6 +359,33 @@ def _checked_platform(platform: Platform | None) -> Platform:
     if not all(hasattr(platform, name) for name in ("issue", "check", "client_carries", "aclose")):
         raise ConfigurationError("platform must be an XunaPlatform(…), or do what Platform says")
     return platform
+
+
+def _is_service(part: object) -> TypeGuard[Service]:
+    return isinstance(part, Service)
+
+
+def _checked_store(store: Store | None) -> Store:
+    if store is None:
+        return MemoryStore()
+    if not all(callable(getattr(store, name, None)) for name in ("put", "take", "aclose")):
+        raise ConfigurationError(
+            "store must be a MemoryStore(…), a RedisStore(…) or do what Store says"
+        )
+    return store
+
+
+def _checked_header(name: str | None, trusted_proxies: Iterable[str]) -> bytes | None:
+    if name is None:
+        return None
+    if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name.lower()):
+        raise ConfigurationError('client_cert_header must be a header\'s name, like "Client-Cert"')
+    if not trusted_proxies:
+        raise ConfigurationError(
+            "client_cert_header is believed of trusted_proxies only, and there are none: "
+            'trusted_proxies=("10.0.0.0/8",)'
+        )
+    return name.lower().encode()
 
 
 def _by_name(agents: Iterable[Agent]) -> Mapping[str, Agent]:

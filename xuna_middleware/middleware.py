@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from xuna_middleware.errors import ConfigurationError, GateError
 from xuna_middleware.gate import XunaGate
 from xuna_middleware.identity.credentials import Identity
+from xuna_middleware.identity.extraction import without_tokens
 from xuna_middleware.lifespan import wrap_lifespan
 from xuna_middleware.paths import ProtectedPaths, is_plain, route_path
 from xuna_middleware.responses import deny
@@ -60,6 +61,7 @@ class XunaMiddleware:
         self.app = app
         self.gate = gate
         self._prefix = _checked_prefix(prefix, gate.public_url)
+        self._public_base = (gate.public_url or "").removesuffix(prefix) or None
         self._exactly = frozenset({prefix}) if prefix else frozenset(ISSUING)
         self._beneath = (prefix + "/",) if prefix else ()
         self._protected = ProtectedPaths(protect)
@@ -113,11 +115,13 @@ class XunaMiddleware:
             await self.app(scope, receive, send)
             return
         try:
-            identity = (await self.gate.authenticate(scope)).identity
+            identity = (await self.gate.authenticate(scope, base=self._public_base)).identity
         except GateError as error:
             await self.gate.with_cors(partial(deny, error))(scope, receive, send)
             return
         known = {**scope, "user": identity, "auth": _granted(identity.scopes), _IDENTITY: identity}
+        if "subprotocols" in known:
+            known["subprotocols"] = without_tokens(known["subprotocols"])
         await self.app(known, receive, send)
 
 

@@ -103,6 +103,20 @@ async def issue(pipeline: Pipeline, order: Order) -> SignedUrl | ConversationTok
     return issued
 
 
+async def admitted_agent(pipeline: Pipeline, order: Order) -> Agent:
+    """Decide as far as a ticket needs it: the agent is there, and its rule says yes.
+
+    Raises:
+        GateError: one of the documented answers.
+    """
+    if order.dynamic_variables is not None or order.overrides is not None:
+        raise InvalidRequestError(cause="body: a ticket carries no variables and no overrides")
+    agent = _chosen(pipeline.agents, order.agent)
+    rule = await authorize(agent, order.identity, order.connection)
+    pipeline.emit("ticket_issued", order.identity, agent=agent.name, rule=rule)
+    return agent
+
+
 async def usable_agents(
     pipeline: Pipeline, identity: Identity, connection: HTTPConnection
 ) -> list[Agent]:

@@ -8,9 +8,10 @@ line says how many were left out.
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
+from xuna_middleware.challenges import Challenges
 from xuna_middleware.errors import GateError, UnavailableError, trace_of
 from xuna_middleware.events import Event, Events
 from xuna_middleware.identity.credentials import Identity
@@ -27,8 +28,15 @@ _OPERATORS_FAULT: Final = "configuration"
 class Refusals:
     """Note refusals. Each error is noted once, however many hands it goes through."""
 
-    def __init__(self, events: Events, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        events: Events,
+        challenges: Challenges | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._events = events
+        self.challenges = challenges or Challenges()
         self._clock = clock
         self._quiet: dict[str, _Quiet] = {}
 
@@ -50,21 +58,28 @@ class Refusals:
             return refusal
         reference = secrets.token_hex(6)
         self._log(refusal, reference)
-        self._events.emit(
-            Event(
-                name="refused",
-                time=self._clock(),
-                issuer=identity.issuer if identity else None,
-                subject=identity.subject if identity else None,
-                agent=agent,
-                transport=transport,
-                code=refusal.code,
-                status=refusal.status_code,
-                cause=refusal.cause,
-                reference=reference,
+        if self._events.heard:
+            self._events.emit(
+                Event(
+                    name="refused",
+                    time=self._clock(),
+                    issuer=identity.issuer if identity else None,
+                    subject=identity.subject if identity else None,
+                    agent=agent,
+                    transport=transport,
+                    code=refusal.code,
+                    status=refusal.status_code,
+                    cause=refusal.cause,
+                    reference=reference,
+                )
             )
-        )
-        return _copy(refusal, _Noted({**(refusal.headers or {}), REFERENCE_HEADER: reference}))
+        return _copy(refusal, _Noted({**self._headers(refusal), REFERENCE_HEADER: reference}))
+
+    def _headers(self, error: GateError) -> Mapping[str, str]:
+        headers = error.headers or {}
+        if error.challenge is None:
+            return headers
+        return {**headers, "WWW-Authenticate": self.challenges.header(error.challenge)}
 
     def _log(self, error: GateError, reference: str) -> None:
         cause = error.cause.partition(":")[0]

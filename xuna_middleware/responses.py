@@ -3,6 +3,7 @@
 import http
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from starlette.responses import Response
@@ -14,6 +15,7 @@ from xuna_middleware.errors import PRIVATE, GateError
 _POLICY_VIOLATION: Final = 1008
 _PHRASES: Final = {status.value: status.phrase for status in http.HTTPStatus}
 _DENIAL_EXTENSION: Final = "websocket.http.response"
+_PROBLEM_TYPE: Final = (b"content-type", b"application/problem+json")
 
 
 def answer(value: Mapping[str, Any], *, status: int = 200) -> Response:
@@ -21,29 +23,43 @@ def answer(value: Mapping[str, Any], *, status: int = 200) -> Response:
     return Response(_json(value), status, PRIVATE, "application/json")
 
 
-def problem(error: GateError) -> Response:
+@lru_cache(maxsize=256)
+def _problem(status: int, detail: str, code: str) -> bytes:
     """Return an error as problem+json (RFC 9457): fixed words, nothing of the request."""
-    body = {
-        "type": "about:blank",
-        "title": _PHRASES.get(error.status_code, "Refused"),
-        "status": error.status_code,
-        "detail": error.detail,
-        "code": error.code,
-    }
-    return Response(_json(body), error.status_code, error.headers, "application/problem+json")
+    return _json(
+        {
+            "type": "about:blank",
+            "title": _PHRASES.get(status, "Refused"),
+            "status": status,
+            "detail": detail,
+            "code": code,
+        }
+    )
 
 
 async def deny(error: GateError, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer an HTTP request, or refuse a WebSocket before it is accepted."""
     if scope["type"] == "http":
-        await problem(error)(scope, receive, send)
+        await _refuse(error, "http.response", send)
         return
     if (await receive())["type"] != "websocket.connect":
         return
     if _DENIAL_EXTENSION in (scope.get("extensions") or {}):
-        await problem(error)(scope, receive, send)
+        await _refuse(error, _DENIAL_EXTENSION, send)
     else:
         await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
+
+
+async def _refuse(error: GateError, kind: str, send: Send) -> None:
+    """Send the two messages themselves: a flood of refusals is what must cost least."""
+    body = _problem(error.status_code, error.detail, error.code)
+    headers = [
+        (name.lower().encode("ascii"), value.encode("ascii"))
+        for name, value in (error.headers or {}).items()
+    ]
+    headers += ((b"content-length", b"%d" % len(body)), _PROBLEM_TYPE)
+    await send({"type": f"{kind}.start", "status": error.status_code, "headers": headers})
+    await send({"type": f"{kind}.body", "body": body})
 
 
 def _json(value: Mapping[str, Any]) -> bytes:

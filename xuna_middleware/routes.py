@@ -3,6 +3,7 @@
 | route | methods |
 |---|---|
 | `/get-signed-url`, `/conversation-token` | GET, POST |
+| `/ticket` | POST |
 | `/agents` | GET |
 | `/readyz` | GET |
 """
@@ -34,6 +35,8 @@ ISSUING: Final[Mapping[str, Transport]] = {
 
 Authenticate: TypeAlias = Callable[[Scope], Awaitable[Caller]]
 Issue: TypeAlias = Callable[[Order], Awaitable[SignedUrl | ConversationToken]]
+#: Takes an order and the page's origin, returns the ticket and its seconds.
+IssueTicket: TypeAlias = Callable[[Order, str | None], Awaitable[tuple[str, float]]]
 
 
 class _Route(NamedTuple):
@@ -49,6 +52,7 @@ class Routes:
         *,
         authenticate: Authenticate,
         issue: Issue,
+        issue_ticket: IssueTicket,
         pipeline: Callable[[], Pipeline],
         missing: Callable[[], list[str]],
         origins: Origins,
@@ -56,6 +60,7 @@ class Routes:
     ) -> None:
         self._authenticate = authenticate
         self._issue = issue
+        self._issue_ticket = issue_ticket
         self._pipeline = pipeline
         self._missing = missing
         self._origins = origins
@@ -65,6 +70,7 @@ class Routes:
                 path: _Route(("GET", "POST"), partial(self._hand_out, transport))
                 for path, transport in ISSUING.items()
             },
+            "/ticket": _Route(("POST",), self._ticket),
             "/agents": _Route(("GET",), self._agents),
             "/readyz": _Route(("GET",), self._readyz),
         }
@@ -97,22 +103,34 @@ class Routes:
         return route
 
     async def _hand_out(self, transport: Transport, scope: Scope, receive: Receive) -> Response:
-        identity, is_ambient = await self._authenticate(scope)
+        order = await self._order(transport, scope, receive)
+        return answer((await self._issue(order)).to_dict())
+
+    async def _ticket(self, scope: Scope, receive: Receive) -> Response:
+        order = await self._order("websocket", scope, receive)
+        origin = Headers(scope=scope).get("origin")
+        ticket, seconds = await self._issue_ticket(order, origin)
+        return answer({"ticket": ticket, "expires_in": int(seconds)})
+
+    async def _order(self, transport: Transport, scope: Scope, receive: Receive) -> Order:
+        """Read who asks for what, from where it may be asked."""
+        caller = await self._authenticate(scope)
         try:
-            if is_ambient:
+            if caller.ambient:
                 self._origins.check(Headers(scope=scope))
             asked = await read_request(scope, receive)
         except GateError as error:
-            raise self._refusals.note(error, identity=identity, transport=transport) from None
-        order = Order(
-            identity=identity,
+            raise self._refusals.note(
+                error, identity=caller.identity, transport=transport
+            ) from None
+        return Order(
+            identity=caller.identity,
             agent=asked.agent,
             transport=transport,
             dynamic_variables=asked.dynamic_variables,
             overrides=asked.overrides,
             connection=HTTPConnection(scope),
         )
-        return answer((await self._issue(order)).to_dict())
 
     async def _agents(self, scope: Scope, receive: Receive) -> Response:
         identity = (await self._authenticate(scope)).identity

@@ -20,9 +20,20 @@ from xuna_middleware import (
     Verifier,
 )
 from xuna_middleware.identity.authentication import Authentication
+from xuna_middleware.identity.networks import Networks
+from xuna_middleware.identity.presented import Surroundings
+from xuna_middleware.stores.memory import MemoryStore
 
+SURROUNDINGS: Final = Surroundings(
+    origin=None, store=MemoryStore(), trusted_proxies=Networks(()), certificate_header=None
+)
 ANNA: Final = Identity(subject="anna")
 SAME_ORIGIN: Final = [(b"sec-fetch-site", b"same-origin")]
+
+
+def authentication_of(verifier: Any, authenticator: Any) -> Authentication:
+    """Return what decides, of a gate that stands nowhere in particular."""
+    return Authentication(verifier, authenticator, SURROUNDINGS)
 
 
 async def anna(connection: HTTPConnection) -> Identity | None:
@@ -81,33 +92,36 @@ def sync_authenticator(connection: HTTPConnection) -> Identity | None:
 def test_who_calls_must_be_knowable(verifier: Any, authenticator: Any) -> None:
     """Neither, something sync, or two for one issuer: a ConfigurationError with the mend."""
     with pytest.raises(ConfigurationError):
-        Authentication(verifier, authenticator)
+        authentication_of(verifier, authenticator)
 
 
 @pytest.mark.parametrize("authenticator", [anna, CallableObject(), CallableObject().__call__])
 async def test_authenticator_of_any_async_kind(authenticator: Any) -> None:
     """A function, an object, a method; what it finds is ambient."""
-    caller = await Authentication(None, authenticator).authenticate(http_scope())
-    assert caller == (ANNA, True)
+    caller = await authentication_of(None, authenticator).authenticate(http_scope())
+    assert caller == (ANNA, True, None)
 
 
 async def test_bearer_is_not_ambient() -> None:
     """No browser adds it by itself."""
-    authentication = Authentication(OwnVerifier(), anna)
-    assert (await authentication.authenticate(http_scope(headers=bearer("x")))) == (ANNA, False)
-    assert (await authentication.authenticate(http_scope())) == (ANNA, True)
+    authentication = authentication_of(OwnVerifier(), anna)
+    assert (await authentication.authenticate(http_scope(headers=bearer("x")))) == (ANNA, False, None)
+    assert (await authentication.authenticate(http_scope())) == (ANNA, True, None)
 
 
 async def test_authenticator_alone_reads_the_header_itself() -> None:
     """Without a verifier an Authorization header is the authenticator's affair."""
-    authentication = Authentication(None, anna)
+    authentication = authentication_of(None, anna)
     caller = await authentication.authenticate(http_scope(headers=[(b"authorization", b"?")]))
     assert caller.ambient
 
 
 async def test_nobody_is_found() -> None:
     """Nothing presented, nobody found: the bare challenge."""
-    for authentication in (Authentication(OwnVerifier(), nobody), Authentication(None, nobody)):
+    for authentication in (
+        authentication_of(OwnVerifier(), nobody),
+        authentication_of(None, nobody),
+    ):
         with pytest.raises(NotAuthenticatedError):
             await authentication.authenticate(http_scope())
 
@@ -191,7 +205,7 @@ OTHER: Final = "https://other.example.com"
 async def test_issuer_picks_the_verifier() -> None:
     """Exactly, and before any of them is asked."""
     verifier: list[Verifier] = [make_verifier(), make_verifier(issuer=OTHER), OwnVerifier()]
-    authentication = Authentication(verifier, None)
+    authentication = authentication_of(verifier, None)
     for issuer in (ISSUER, OTHER):
         token = RSA.token(good_claims(iss=issuer))
         caller = await authentication.authenticate(http_scope(headers=bearer(token)))
@@ -211,7 +225,7 @@ async def test_issuer_of_none(issuer: Any) -> None:
             asked.append(credentials)
             return ANNA
 
-    authentication = Authentication([Asked(OTHER), Asked("second")], None)
+    authentication = authentication_of([Asked(OTHER), Asked("second")], None)
     token = RSA.token(good_claims(iss=issuer))
     with pytest.raises(InvalidTokenError):
         await authentication.authenticate(http_scope(headers=bearer(token)))
@@ -220,14 +234,14 @@ async def test_issuer_of_none(issuer: Any) -> None:
 
 async def test_opaque_token_among_several_issuers() -> None:
     """What is no JWT names no issuer."""
-    authentication = Authentication([OwnVerifier("a"), OwnVerifier("b")], None)
+    authentication = authentication_of([OwnVerifier("a"), OwnVerifier("b")], None)
     with pytest.raises(InvalidTokenError):
         await authentication.authenticate(http_scope(headers=bearer("opaque")))
 
 
 async def test_list_of_one_verifier() -> None:
     """A list of one is that one, and takes opaque tokens if it does."""
-    authentication = Authentication([OwnVerifier(None)], None)
+    authentication = authentication_of([OwnVerifier(None)], None)
     assert await authentication.authenticate(http_scope(headers=bearer("opaque")))
 
 

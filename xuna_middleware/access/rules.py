@@ -86,9 +86,7 @@ def require_scopes(*scopes: str) -> Rule:
         ConfigurationError: none are given, or one is no scope-token (RFC 6749 section 3.3).
     """
     wanted = _distinct("require_scopes", scopes, _SCOPE.fullmatch, '"voice:talk", "agents:read"')
-    challenge = {
-        "WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{" ".join(wanted)}"'
-    }
+    challenge = {"error": "insufficient_scope", "scope": " ".join(wanted)}
 
     def check(identity: Identity) -> GateError | None:
         if identity.scopes.issuperset(wanted):
@@ -96,7 +94,7 @@ def require_scopes(*scopes: str) -> Rule:
         return AccessDeniedError(
             "The access token lacks a scope that this agent requires.",
             code="insufficient_scope",
-            headers=challenge,
+            challenge=challenge,
             cause=_lacking("scope", wanted, identity.scopes),
         )
 

@@ -30,6 +30,7 @@ ASYMMETRIC: Final = (
 SYMMETRIC: Final = {"HS256": 32, "HS384": 48, "HS512": 64}
 
 MAX_TOKEN_LENGTH: Final = 16 * 1024
+MAX_PROOF_LENGTH: Final = 8 * 1024
 
 _RSA_BITS: Final = range(2048, 8192 + 1)
 _RSA_ALGORITHMS: Final = frozenset(name for name in ASYMMETRIC if name[:2] in ("RS", "PS"))
@@ -128,6 +129,24 @@ def read_compact(token: str) -> CompactToken:
     )
 
 
+def read_proof(value: bytes) -> tuple[CompactToken, VerificationKey]:
+    """Split a DPoP proof (RFC 9449) and import the public key that its header brings.
+
+    Doesn't verify anything: whose key it is, the caller knows by its thumbprint.
+
+    Raises:
+        JOSEError: where the proof is not exactly what the top of this file describes, or its `jwk`
+            is no asymmetric public key.
+    """
+    if len(value) > MAX_PROOF_LENGTH or value.translate(None, _ALPHABET) != b"..":
+        raise JOSEError("too long, or not a compact JWS")
+    segment, payload, signature = value.split(b".")
+    header, key = _read_proof_header(segment)
+    signing_input = value[: len(segment) + 1 + len(payload)]
+    read = decode_base64url(payload), signing_input, decode_base64url(signature)
+    return CompactToken(header, *read), key
+
+
 def read_object(raw: bytes) -> dict[str, Any]:
     """Parse a header or payload as one strict JSON object, or raise JOSEError."""
     try:
@@ -146,8 +165,22 @@ def decode_base64url(segment: bytes) -> bytes:
 @lru_cache(maxsize=64)
 def _read_header(segment: bytes) -> Header:
     """Read a header. All tokens of a key share one, so the last few are kept."""
+    return _checked_header(read_object(decode_base64url(segment)), _FORBIDDEN_HEADERS)
+
+
+@lru_cache(maxsize=256)
+def _read_proof_header(segment: bytes) -> tuple[Header, VerificationKey]:
+    """Read a proof's header. All proofs of a client share one, so the last few are kept."""
     header = read_object(decode_base64url(segment))
-    if not _FORBIDDEN_HEADERS.isdisjoint(header):
+    checked = _checked_header(header, _FORBIDDEN_HEADERS - {"jwk"})
+    jwk = header.get("jwk")
+    if is_secret(jwk):
+        raise JOSEError("a secret as jwk")
+    return checked, import_key(jwk)
+
+
+def _checked_header(header: dict[str, Any], forbidden: frozenset[str]) -> Header:
+    if not forbidden.isdisjoint(header):
         raise JOSEError("forbidden header parameter")
     if not all(isinstance(header.get(name, ""), str) for name in _TEXT_HEADERS):
         raise JOSEError("malformed header parameter")

@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Final, NamedTuple, TypeAlias
 
 from starlette.requests import HTTPConnection
@@ -20,7 +21,9 @@ from xuna_middleware.errors import (
 from xuna_middleware.identity._jose import JOSEError, read_compact, read_object
 from xuna_middleware.identity.credentials import Credentials, Identity
 from xuna_middleware.identity.extraction import extract
-from xuna_middleware.identity.verifiers import Verifier
+from xuna_middleware.identity.presented import Presented, Surroundings
+from xuna_middleware.identity.tickets import Ticket, Tickets, ticket_in
+from xuna_middleware.identity.verifiers import Verifier, check_takes_dpop
 
 #: A function of one's own that finds the caller in a session, a cookie or a header.
 Authenticator: TypeAlias = Callable[[HTTPConnection], Awaitable[Identity | None]]
@@ -32,11 +35,12 @@ class Caller(NamedTuple):
     """Say who calls, and whether a browser could have been made to send the proof by another site.
 
     `ambient` is True for whatever an authenticator found: cookies and the like come along by
-    themselves, a Bearer header doesn't.
+    themselves, a Bearer header doesn't. `ticket` is what was presented instead, on a WebSocket.
     """
 
     identity: Identity
     ambient: bool
+    ticket: Ticket | None = None
 
 
 class Authentication:
@@ -49,6 +53,7 @@ class Authentication:
         self,
         verifier: Verifier | Sequence[Verifier] | None,
         authenticator: Authenticator | None,
+        surroundings: Surroundings,
     ) -> None:
         if verifier is None and authenticator is None:
             raise ConfigurationError(
@@ -59,10 +64,13 @@ class Authentication:
             raise ConfigurationError("authenticator must be an async function of (connection)")
         self.verifiers = () if verifier is None else _checked_verifiers(verifier)
         self._verifier = _one_of(self.verifiers)
+        self._shows = any(getattr(each, "wants_presented", False) for each in self.verifiers)
         self._authenticator = authenticator
+        self._surroundings = surroundings
+        self.tickets = Tickets(surroundings.store)
 
-    async def authenticate(self, scope: Scope) -> Caller:
-        """Return the caller of an HTTP or WebSocket scope.
+    async def authenticate(self, scope: Scope, base: str | None = None) -> Caller:
+        """Return the caller of an HTTP or WebSocket scope; for `base` see `Presented`.
 
         Raises:
             NotAuthenticatedError: nothing was presented. InvalidRequestError: malformed.
@@ -71,8 +79,13 @@ class Authentication:
         verifier = self._verifier
         credentials = None if verifier is None else extract(scope)
         if verifier is None or credentials is None:
-            return await self._ambient(scope)
+            ticket = ticket_in(scope)
+            return await (self._ambient(scope) if ticket is None else self._taken(ticket))
+        if self._shows:
+            credentials = self._shown(credentials, scope, base)
         try:
+            if credentials.scheme != "bearer":
+                check_takes_dpop(verifier)
             identity = await verifier.verify(credentials)
         except GateError:
             raise
@@ -83,6 +96,14 @@ class Authentication:
         if not isinstance(identity, Identity):
             raise _no_identity("verifier", "raise InvalidTokenError instead")
         return Caller(identity, False)
+
+    def _shown(self, credentials: Credentials, scope: Scope, base: str | None) -> Credentials:
+        presented = Presented(scope=scope, surroundings=self._surroundings, base=base)
+        return replace(credentials, presented=presented)
+
+    async def _taken(self, text: str) -> Caller:
+        ticket = await self.tickets.take(text)
+        return Caller(ticket.identity, False, ticket)
 
     async def _ambient(self, scope: Scope) -> Caller:
         identity = None

@@ -9,7 +9,7 @@ for the operator's log, with the mend, and reach no caller.
   begins in the future; no token lives longer than `max_lifetime`.
 - The type is one that was asked for. Where that admits plain `JWT` or none at all, what marks an ID
   token is refused, and something that marks an access token is required.
-- A sender-constrained token (`cnf`, RFC 7800) is refused as a bearer token.
+- A sender-constrained token (`cnf`, RFC 7800) is refused, unless the verifier wants its proof.
 """
 
 import json
@@ -84,6 +84,7 @@ class ClaimPolicy:
     scope_claims: Sequence[ClaimPath]
     role_claims: Sequence[ClaimPath]
     kind: TokenKind = ACCESS_TOKEN
+    takes_bound: bool = False
 
     def check(self, typ: str, claims: Mapping[str, Any], now: float) -> Identity:
         """Return whom the claims name.
@@ -98,8 +99,8 @@ class ClaimPolicy:
         self._check_type(typ, claims)
         self._check_audience(claims)
         expires_at = self._check_times(claims, now)
-        if "cnf" in claims:
-            _refuse("cnf", "the token is bound to a key and came as a plain Bearer token")
+        if not self.takes_bound and "cnf" in claims:
+            _refuse("cnf", "the token is bound to a key; see dpop= and mtls= of the verifier")
         return self._identity(claims, _subject(claims), expires_at)
 
     def _check_issuer(self, claims: Mapping[str, Any]) -> None:

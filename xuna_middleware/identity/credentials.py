@@ -3,11 +3,14 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType, NoneType
-from typing import Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from xuna_middleware.errors import ConfigurationError
 
-Scheme: TypeAlias = Literal["bearer"]
+if TYPE_CHECKING:
+    from xuna_middleware.identity.presented import Presented
+
+Scheme: TypeAlias = Literal["bearer", "dpop"]
 
 _NONE: Final = frozenset[str]()
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
@@ -16,10 +19,17 @@ _SCALARS: Final = frozenset({str, int, float, bool, NoneType})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """Hold what a request presented, unverified. The token is in no rendering of it."""
+    """Hold what a request presented, unverified. The token is in no rendering of it.
+
+    Attributes:
+        scheme: of the Authorization header, in lower case.
+        token: as sent.
+        presented: the request itself, for a verifier that wants a proof of possession.
+    """
 
     scheme: Scheme
     token: str = field(repr=False)
+    presented: "Presented | None" = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, init=False)

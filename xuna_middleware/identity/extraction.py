@@ -1,11 +1,13 @@
-"""Find the credentials that a request presents (RFC 6750 section 2.1, RFC 9110 section 11). Pure.
+"""Find the credentials that a request presents (RFC 6750 section 2.1, RFC 9449 section 7.1). Pure.
 
 One Authorization header, one scheme, one space, one token; nothing is guessed from anything else.
 A token in the query is ignored, unless it stands beside a header: then the request has two
-readings and gets none.
+readings and gets none. A browser can't set a header on a WebSocket, so there a token may come as
+the sub-protocol `bearer.<token>`, offered beside the one that the page really speaks.
 """
 
 import string
+from collections.abc import Iterable
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -16,17 +18,20 @@ from xuna_middleware.identity.credentials import Credentials
 
 MAX_HEADER: Final = 16 * 1024
 
+#: What a sub-protocol begins with that is a token.
+SUBPROTOCOL: Final = "bearer."
+
 #: What a token is made of (b64token, RFC 6750 section 2.1), less the padding it may end in.
 _ALPHABET: Final = (string.ascii_letters + string.digits + "-._~+/").encode()
 
 
 def extract(scope: Scope) -> Credentials | None:
-    """Return the bearer token of an HTTP or WebSocket scope; None where nothing is presented.
+    """Return the token of an HTTP or WebSocket scope; None where nothing is presented.
 
     Raises:
         InvalidRequestError: two headers, a list, a malformed or oversized one, or a second token
-            in the query.
-        NotAuthenticatedError: a scheme that isn't Bearer.
+            in the query or the sub-protocols.
+        NotAuthenticatedError: a scheme that is neither Bearer nor DPoP.
     """
     value: bytes | None = None
     for name, candidate in scope["headers"]:
@@ -34,29 +39,47 @@ def extract(scope: Scope) -> Credentials | None:
             if value is not None:
                 raise InvalidRequestError(cause="authorization: more than one header")
             value = candidate
+    if scope["type"] == "websocket":
+        value = _offered(scope, value)
     if value is None:
         return None
-    return Credentials(scheme="bearer", token=_bearer_token(value, scope.get("query_string", b"")))
-
-
-def _bearer_token(value: bytes, query: bytes) -> str:
-    token = value[7:]
-    unpadded = token.rstrip(b"=") if token[-1:] == b"=" else token
-    if (
-        value[:7].lower() != b"bearer "
-        or len(value) > MAX_HEADER
-        or not unpadded
-        or unpadded.translate(None, _ALPHABET)
-    ):
-        raise _refusal(value)
+    query = scope.get("query_string", b"")
     if query and _has_access_token(query):
         raise InvalidRequestError(cause="authorization: a token in the query beside the header")
+    if value[:7].lower() == b"bearer ":
+        return Credentials(scheme="bearer", token=_token(value, 7))
+    if value[:5].lower() == b"dpop ":
+        return Credentials(scheme="dpop", token=_token(value, 5))
+    raise _refusal(value)
+
+
+def without_tokens(subprotocols: Iterable[str]) -> list[str]:
+    """Return what a WebSocket offers beside a token: the app must neither choose nor log that."""
+    return [name for name in subprotocols if not name.lower().startswith(SUBPROTOCOL)]
+
+
+def _token(value: bytes, start: int) -> str:
+    token = value[start:]
+    unpadded = token.rstrip(b"=") if token[-1:] == b"=" else token
+    if len(value) > MAX_HEADER or not unpadded or unpadded.translate(None, _ALPHABET):
+        raise InvalidRequestError(cause="authorization: malformed header")
     return token.decode("ascii")
+
+
+def _offered(scope: Scope, value: bytes | None) -> bytes | None:
+    """Return the header of a WebSocket, or what its sub-protocols say instead of one."""
+    offered: Iterable[str] = scope.get("subprotocols", ())
+    tokens = [name for name in offered if name[:7].lower() == SUBPROTOCOL]
+    if not tokens:
+        return value
+    if value is not None or len(tokens) > 1:
+        raise InvalidRequestError(cause="authorization: more than one token")
+    return b"Bearer " + tokens[0][len(SUBPROTOCOL) :].encode("utf-8", "surrogatepass")
 
 
 def _refusal(value: bytes) -> InvalidRequestError | NotAuthenticatedError:
     scheme = value[:32].split(b" ", 1)[0].lower()
-    if scheme == b"bearer" or not scheme.isalpha():
+    if scheme in (b"bearer", b"dpop") or not scheme.isalpha():
         return InvalidRequestError(cause="authorization: malformed header")
     return NotAuthenticatedError(cause="authorization: a scheme that is not Bearer")
 

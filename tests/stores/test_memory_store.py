@@ -1,0 +1,124 @@
+"""The store in memory: the contract, its clock and its bound."""
+
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from xuna_middleware import ConfigurationError, MemoryStore, StoreError
+
+from .contract import StoreContract
+
+
+class TestMemoryStore(StoreContract):
+    """In memory."""
+
+    @pytest.fixture
+    def store(self) -> MemoryStore:
+        return MemoryStore()
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def test_value_ends_in_time() -> None:
+    """It is there until its last second, and not in it."""
+    clock = Clock()
+    store = MemoryStore(monotonic=clock)
+    await store.put("a", b"a", 10)
+    await store.put("b", b"b", 10)
+    clock.now += 9.99
+    assert await store.put("a", b"", 10) is False
+    assert await store.take("a") == b"a"
+    clock.now += 0.01
+    assert await store.take("b") is None
+    assert await store.put("b", b"anew", 10) is True
+
+
+async def test_full_store_refuses_and_forgets_nothing() -> None:
+    """A used proof that was forgotten could be used again; room comes with time only."""
+    clock = Clock()
+    store = MemoryStore(2, monotonic=clock)
+    await store.put("a", b"", 10)
+    await store.put("b", b"", 20)
+    with pytest.raises(StoreError, match="full"):
+        await store.put("c", b"", 10)
+    assert await store.put("a", b"", 10) is False
+    clock.now += 10
+    assert await store.put("c", b"", 10) is True
+    assert await store.put("b", b"", 10) is False
+
+
+async def test_taken_keys_don_t_make_it_grow() -> None:
+    """Putting and taking without end stays within the bound as well."""
+    store = MemoryStore(10, monotonic=Clock())
+    for _ in range(10):
+        await store.put("a", b"", 10)
+        await store.take("a")
+    with pytest.raises(StoreError):
+        await store.put("a", b"", 10)
+
+
+async def test_closing_forgets_nothing() -> None:
+    """A gate that starts again must not accept a proof again."""
+    store = MemoryStore()
+    await store.put("a", b"", 60)
+    await store.aclose()
+    assert await store.put("a", b"", 60) is False
+
+
+@pytest.mark.parametrize("most", [0, -1, 1.5, True, "many"])
+def test_bound_that_is_none(most: Any) -> None:
+    """An option that makes no sense is refused with the mend."""
+    with pytest.raises(ConfigurationError, match="most"):
+        MemoryStore(most)
+
+
+class AgainstADictionary(RuleBasedStateMachine):
+    """Any order of puts, takes and passing time, beside the simplest thing that could work."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = Clock()
+        self.store = MemoryStore(monotonic=self.clock)
+        self.model: dict[str, tuple[float, bytes]] = {}
+
+    keys = st.sampled_from("abc")
+
+    @rule(key=keys, value=st.binary(max_size=2), seconds=st.sampled_from([0.5, 1, 5]))
+    def put(self, key: str, value: bytes, seconds: float) -> None:
+        kept = key not in self.model
+        if kept:
+            self.model[key] = (self.clock.now + seconds, value)
+        assert run(self.store.put(key, value, seconds)) is kept
+
+    @rule(key=keys)
+    def take(self, key: str) -> None:
+        assert run(self.store.take(key)) == self.model.pop(key, (0, None))[1]
+
+    @rule(seconds=st.sampled_from([0.25, 0.5, 1, 4]))
+    def wait(self, seconds: float) -> None:
+        self.clock.now += seconds
+        self.model = {k: kept for k, kept in self.model.items() if kept[0] > self.clock.now}
+
+    @invariant()
+    def holds_what_the_model_holds(self) -> None:
+        assert set(self.model) <= set(self.store._kept)
+
+
+def run(story: Any) -> Any:
+    """Run a coroutine that never waits."""
+    with pytest.raises(StopIteration) as stopped:
+        story.send(None)
+    return stopped.value.value
+
+
+TestAgainstADictionary = AgainstADictionary.TestCase
+TestAgainstADictionary.settings = settings(max_examples=60, stateful_step_count=30)

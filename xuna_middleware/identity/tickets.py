@@ -1,0 +1,148 @@
+"""One-time tickets, for clients that can't set a header: who asked, kept until the WebSocket comes.
+
+An address lands in logs, so what stands in one must be worthless by then: a ticket is 256 random
+bits, kept by its hash, for at most a minute, and taken once. It is bound to the identity and the
+agent that it was made for, and to the page (`Origin`) that asked.
+"""
+
+import hashlib
+import json
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+from starlette.types import Scope
+
+from xuna_middleware.errors import (
+    InvalidRequestError,
+    InvalidTokenError,
+    UnavailableError,
+    trace_of,
+)
+from xuna_middleware.identity.credentials import Identity
+from xuna_middleware.stores.protocol import Store, StoreError
+
+SECONDS: Final = 60.0
+PREFIX: Final = "xgt_"
+
+_OCTETS: Final = 32
+_LENGTH: Final = len(PREFIX) + 43
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ticket:
+    """Say whom a ticket stood for. `origin` is that of the request it was made in, or None."""
+
+    identity: Identity
+    agent: str
+    origin: str | None
+
+
+class Tickets:
+    """Make tickets, and take each once, in whatever process that happens."""
+
+    def __init__(self, store: Store, *, clock: Callable[[], float] = time.time) -> None:
+        self._store = store
+        self._clock = clock
+
+    async def make(self, ticket: Ticket) -> tuple[str, float]:
+        """Return the text to hand out, and for how many seconds it is good.
+
+        Raises:
+            InvalidTokenError: the identity has ended. UnavailableError: it can't be kept now.
+        """
+        seconds = self._seconds(ticket.identity)
+        text = PREFIX + secrets.token_urlsafe(_OCTETS)
+        try:
+            await self._store.put(_key(text), _written(ticket), seconds)
+        except StoreError:
+            raise UnavailableError(cause="store: a ticket could not be kept") from None
+        return text, seconds
+
+    async def take(self, text: str) -> Ticket:
+        """Return what a ticket stands for; nobody can take it again.
+
+        Raises:
+            InvalidTokenError: there is no such ticket any more.
+            UnavailableError: it can't be known.
+        """
+        if len(text) != _LENGTH:
+            raise InvalidTokenError(cause="ticket: malformed")
+        try:
+            kept = await self._store.take(_key(text))
+        except StoreError:
+            raise UnavailableError(cause="store: a ticket could not be looked up") from None
+        if kept is None:
+            raise InvalidTokenError(cause="ticket: unknown, used or too old")
+        ticket = _read(kept)
+        self._seconds(ticket.identity)
+        return ticket
+
+    def _seconds(self, identity: Identity) -> float:
+        if identity.expires_at is None:
+            return SECONDS
+        left = identity.expires_at - self._clock()
+        if left <= 0:
+            raise InvalidTokenError(cause="expired: the identity ended before its ticket")
+        return min(SECONDS, left)
+
+
+def ticket_in(scope: Scope) -> str | None:
+    """Return the ticket in a WebSocket's query; what isn't one of ours is the app's own affair.
+
+    Raises:
+        InvalidRequestError: there are two.
+    """
+    query = scope.get("query_string", b"")
+    if scope["type"] != "websocket" or b"ticket" not in query:
+        return None
+    pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+    found = [value for name, value in pairs if name == "ticket" and value.startswith(PREFIX)]
+    if len(found) > 1:
+        raise InvalidRequestError(cause="ticket: more than one")
+    return found[0] if found else None
+
+
+def _key(text: str) -> str:
+    return "ticket:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _written(ticket: Ticket) -> bytes:
+    identity = ticket.identity
+    members = {
+        "subject": identity.subject,
+        "issuer": identity.issuer,
+        "scopes": sorted(identity.scopes),
+        "roles": sorted(identity.roles),
+        "claims": identity.claims,
+        "client_id": identity.client_id,
+        "expires_at": identity.expires_at,
+    }
+    try:
+        text = json.dumps(
+            {"identity": members, "agent": ticket.agent, "origin": ticket.origin},
+            default=_plain,
+            allow_nan=False,
+        )
+    except (TypeError, ValueError) as error:
+        raise UnavailableError(
+            cause="ticket: the authenticator's claims are not plain JSON values",
+            trace=trace_of(error),
+        ) from None
+    return text.encode()
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"a claim is a {type(value).__name__}")
+
+
+def _read(kept: bytes) -> Ticket:
+    members = json.loads(kept)
+    return Ticket(
+        identity=Identity(**members["identity"]), agent=members["agent"], origin=members["origin"]
+    )
