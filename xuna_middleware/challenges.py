@@ -30,7 +30,8 @@ class Challenges:
         common = dict(parameters)
         if self.resource_metadata is not None:
             common["resource_metadata"] = self.resource_metadata
-        schemes = [challenged("Bearer", common)] if self.bearer else []
+        is_about_proofs = common.get("error") == "use_dpop_nonce"
+        schemes = [challenged("Bearer", common)] if self.bearer and not is_about_proofs else []
         if self.dpop_algorithms:
             algorithms = " ".join(self.dpop_algorithms)
             schemes.append(challenged("DPoP", {**common, "algs": algorithms}))

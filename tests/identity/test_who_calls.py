@@ -105,7 +105,11 @@ async def test_authenticator_of_any_async_kind(authenticator: Any) -> None:
 async def test_bearer_is_not_ambient() -> None:
     """No browser adds it by itself."""
     authentication = authentication_of(OwnVerifier(), anna)
-    assert (await authentication.authenticate(http_scope(headers=bearer("x")))) == (ANNA, False, None)
+    assert (await authentication.authenticate(http_scope(headers=bearer("x")))) == (
+        ANNA,
+        False,
+        None,
+    )
     assert (await authentication.authenticate(http_scope())) == (ANNA, True, None)
 
 
