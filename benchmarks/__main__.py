@@ -7,6 +7,7 @@ import time
 
 from benchmarks import report
 from benchmarks.harness import Contender, Rounds, measure, status
+from benchmarks.identity import longest_wait, strangers_and_proofs
 from benchmarks.imports import imports
 from benchmarks.memory import growth
 from benchmarks.ours import ours
@@ -17,6 +18,7 @@ ROUNDS = 60
 FRESH = 100
 BEFORE = 4500
 IMPORT_ROUNDS = 15
+CALLERS = 1000
 
 
 def main() -> None:
@@ -30,6 +32,8 @@ def main() -> None:
     _tell(f"CPU: {ROUNDS} rounds …")
     contenders, rounds = asyncio.run(side_by_side(Mint()))
     print(report.cpu(contenders, rounds), end="\n\n")
+    _tell(f"a provider that hangs: {CALLERS:,} callers …")
+    print(report.waiting(*asyncio.run(longest_wait(Mint(), callers=CALLERS)), CALLERS), end="\n\n")
     print(f"Medians of {ROUNDS} rounds ({IMPORT_ROUNDS} for imports), all contenders in each;")
     print("“adds” is the row less the no-op wrapper's, or less the row it names, round by round.")
     print(f"The whole run took {time.monotonic() - started:.0f} s.")
@@ -37,7 +41,7 @@ def main() -> None:
 
 async def side_by_side(mint: Mint) -> tuple[list[Contender], Rounds]:
     """Show that each contender decides, then measure all of them."""
-    contenders = [*peers(mint), *ours(mint)]
+    contenders = [*peers(mint), *ours(mint), *strangers_and_proofs(mint)]
     for contender in contenders:
         await _decides(contender, mint.token(-1))
     counter = iter(range(1, sys.maxsize))

@@ -99,9 +99,14 @@ async def _run_in(contenders: Sequence[Contender], tokens: list[str]) -> None:
 
 def each_token(app: ASGIApp, path: str) -> Batch:
     """Measure one call for each fresh token; the first is sent before the clock starts."""
+    return each_request(app, lambda token: scope(path, token))
+
+
+def each_request(app: ASGIApp, request: Callable[[str], Scope]) -> Batch:
+    """Measure one call for each fresh token, in a request made of it while the clock stands."""
 
     async def batch(tokens: Sequence[str]) -> float:
-        return await _timed(app, path, tokens)
+        return await _timed(app, request, tokens)
 
     return batch
 
@@ -110,7 +115,7 @@ def same_token(app: ASGIApp, path: str, token: str) -> Batch:
     """Measure many calls with one token that the app has seen before."""
 
     async def batch(_: Sequence[str]) -> float:
-        return await _timed(app, path, [token] * (REPEATS + 1))
+        return await _timed(app, lambda each: scope(path, each), [token] * (REPEATS + 1))
 
     return batch
 
@@ -132,11 +137,11 @@ def plain(call: Callable[[Any], Any], prepare: Callable[[str], Any]) -> Batch:
     return batch
 
 
-async def _timed(app: ASGIApp, path: str, tokens: Sequence[str]) -> float:
-    await app(scope(path, tokens[0]), receive, send)
+async def _timed(app: ASGIApp, request: Callable[[str], Scope], tokens: Sequence[str]) -> float:
+    await app(request(tokens[0]), receive, send)
     spent = 0
     for chunk in _chunks(tokens[1:]):
-        scopes = [scope(path, token) for token in chunk]
+        scopes = [request(token) for token in chunk]
         started = time.process_time_ns()
         for each in scopes:
             await app(each, receive, send)
