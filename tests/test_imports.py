@@ -26,8 +26,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     FOLDERS,
     (
         *("providers", "crosssite", "lifespan", "requests"),
-        *("challenges", "resource_metadata", "responses"),
+        *("challenges", "responses"),
     ),
+    ("resource_metadata",),
     ("refusals",),
     ("pipeline",),
     ("routes",),

@@ -6,6 +6,8 @@ from xuna_middleware.access.rules import (
     all_of,
     any_of,
     deny,
+    require_acr,
+    require_auth_age,
     require_claims,
     require_roles,
     require_scopes,
@@ -20,6 +22,7 @@ from xuna_middleware.errors import (
     InvalidTokenError,
     NotAuthenticatedError,
     PlatformError,
+    StepUpRequiredError,
     UnavailableError,
 )
 from xuna_middleware.events import Event
@@ -62,6 +65,7 @@ __all__ = [
     "PlatformError",
     "RedisStore",
     "SignedUrl",
+    "StepUpRequiredError",
     "Store",
     "StoreError",
     "UnavailableError",
@@ -77,6 +81,8 @@ __all__ = [
     "entra",
     "get_identity",
     "keycloak",
+    "require_acr",
+    "require_auth_age",
     "require_claims",
     "require_roles",
     "require_scopes",

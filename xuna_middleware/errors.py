@@ -8,13 +8,15 @@ What an operator needs to know rides in `cause`, which no answer, `str()` or `re
 
 import re
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
 from starlette.exceptions import HTTPException
 
 _CODE: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
+#: What a quoted parameter may hold without an escape (RFC 9110 section 5.6.4).
+_QUOTABLE: Final = re.compile(r"[\x20\x21\x23-\x5b\x5d-\x7e]*")
 #: In characters; what is shorter would blot out ordinary words.
 _SHORTEST_SECRET: Final = 8
 
@@ -117,6 +119,29 @@ class DPoPNonceRequiredError(GateError):
         super().__init__(cause=cause, headers=headers, challenge=challenge)
 
 
+class StepUpRequiredError(GateError):
+    """401 insufficient_user_authentication: sign in again, more strongly or anew (RFC 9470).
+
+    `acr_values` are the ways of signing in that would do, `max_age` is how many seconds ago at
+    most; the challenge tells both, so that a client can ask its provider for just that.
+    """
+
+    default_status = 401
+    default_code = "insufficient_user_authentication"
+    default_detail = "A stronger or more recent sign-in is required."
+
+    def __init__(
+        self, *, acr_values: Sequence[str] = (), max_age: int | None = None, cause: str = ""
+    ) -> None:
+        self.acr_values, self.max_age = tuple(acr_values), max_age
+        challenge = {"error": "insufficient_user_authentication"}
+        if self.acr_values:
+            challenge["acr_values"] = " ".join(self.acr_values)
+        if max_age is not None:
+            challenge["max_age"] = str(max_age)
+        super().__init__(cause=cause, challenge=challenge)
+
+
 class AccessDeniedError(GateError):
     """403: the caller is known, or needn't be, and may not do this."""
 
@@ -162,6 +187,10 @@ def challenged(scheme: str, parameters: Mapping[str, str]) -> str:
 
 @lru_cache(maxsize=256)
 def _challenge(scheme: str, parameters: tuple[tuple[str, str], ...]) -> str:
+    if not all(_QUOTABLE.fullmatch(value) for _, value in parameters):
+        raise ConfigurationError(
+            "a challenge's parameters are visible ASCII and spaces, without quotes and backslashes"
+        )
     listed = ", ".join([f'{name}="{value}"' for name, value in parameters])
     return f"{scheme} {listed}".rstrip()
 

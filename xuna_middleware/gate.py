@@ -48,6 +48,11 @@ from xuna_middleware.pipeline import (
 from xuna_middleware.platform.client import Platform, XunaPlatform
 from xuna_middleware.platform.credentials import ConversationToken, SignedUrl
 from xuna_middleware.refusals import REFERENCE_HEADER, Refusals
+from xuna_middleware.resource_metadata import (
+    ResourceMetadata,
+    metadata_document,
+    metadata_url,
+)
 from xuna_middleware.routes import ISSUING, Routes
 from xuna_middleware.stores.memory import MemoryStore
 from xuna_middleware.stores.protocol import Store
@@ -137,6 +142,10 @@ class XunaGate:
             origins=self._origins,
             refusals=self._refusals,
         )
+        #: An ASGI app for `/.well-known/oauth-protected-resource` at the host's root (RFC 9728),
+        #: where the gate is mounted; a middleware serves it by itself. None without `public_url`
+        #: or without a verifier.
+        self.resource_metadata = self._metadata()
         self._app = self.with_cors(self._serve)
         self._started_on: Callable[[], asyncio.AbstractEventLoop | None] = _nowhere
 
@@ -319,13 +328,24 @@ class XunaGate:
         Raises:
             ConfigurationError: proofs name the address of a request, which nobody said.
         """
-        challenges = challenges_of(self._parts.authentication.verifiers, None)
+        verifiers = self._parts.authentication.verifiers
+        is_described = self.public_url is not None and bool(verifiers)
+        described = metadata_url(str(self.public_url)) if is_described else None
+        challenges = challenges_of(verifiers, described)
         if challenges.dpop_algorithms and self.public_url is None:
             raise ConfigurationError(
                 "dpop= needs public_url: a proof names the address that the client asked for, "
                 'which no header may tell; public_url="https://acme.com/xuna"'
             )
         return challenges
+
+    def _metadata(self) -> ResourceMetadata | None:
+        verifiers = self._parts.authentication.verifiers
+        if self.public_url is None or not verifiers:
+            return None
+        algorithms = self._refusals.challenges.dpop_algorithms
+        document = metadata_document(self.public_url, verifiers, algorithms)
+        return ResourceMetadata(self.public_url, document)
 
     def _start(self) -> None:
         """Begin what runs beside requests, once on each event loop that comes along."""

@@ -16,6 +16,7 @@ from xuna_middleware.identity.credentials import Identity
 from xuna_middleware.identity.extraction import without_tokens
 from xuna_middleware.lifespan import wrap_lifespan
 from xuna_middleware.paths import ProtectedPaths, is_plain, route_path
+from xuna_middleware.resource_metadata import metadata_path
 from xuna_middleware.responses import deny
 from xuna_middleware.routes import ISSUING
 
@@ -30,6 +31,7 @@ class _Place(Enum):
     ELSEWHERE = auto()
     GATE = auto()
     PROTECTED = auto()
+    METADATA = auto()
 
 
 class XunaMiddleware:
@@ -42,7 +44,8 @@ class XunaMiddleware:
             only the issuing routes are, and the rest stays the app's.
         protect: path prefixes of the app that only verified callers reach; there `request.user` is
             the `Identity` and `request.auth.scopes` its scopes, so that Starlette's `requires()`
-            works. Whatever else passes untouched.
+            works. Whatever else passes untouched, but for the gate's metadata (RFC 9728), which is
+            served at the host's root where `public_url` is told.
 
     An app that is told a root path of its own serves each path under a second name. FastAPI's
     `root_path` and Django's FORCE_SCRIPT_NAME are seen where that app is wrapped directly; of any
@@ -64,6 +67,7 @@ class XunaMiddleware:
         self._public_base = (gate.public_url or "").removesuffix(prefix) or None
         self._exactly = frozenset({prefix}) if prefix else frozenset(ISSUING)
         self._beneath = (prefix + "/",) if prefix else ()
+        self._metadata_path = gate.resource_metadata and metadata_path(str(gate.public_url))
         self._protected = ProtectedPaths(protect)
         self._told_root_path = _told_root_path(app)
         self._place = lru_cache(maxsize=1024)(self._look)
@@ -82,6 +86,8 @@ class XunaMiddleware:
             await self.app(scope, receive, send)
         elif place is _Place.PROTECTED:
             await self._guard(scope, receive, send)
+        elif place is _Place.METADATA and self.gate.resource_metadata is not None:
+            await self.gate.resource_metadata(scope, receive, send)
         else:
             await self._serve(scope, receive, send)
 
@@ -96,6 +102,8 @@ class XunaMiddleware:
         relative = route_path(path, root_path, app_root_path)
         if relative.startswith(self._beneath) or relative in self._exactly:
             return _Place.GATE
+        if relative == self._metadata_path:
+            return _Place.METADATA
         told = self._told_root_path
         is_protected = self._protected.match(path, root_path) or (
             bool(told) and self._protected.match(path, told)

@@ -2,20 +2,38 @@
 
 import http
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from xuna_middleware.errors import PRIVATE, GateError
+from xuna_middleware.errors import PRIVATE, GateError, InvalidRequestError
 
 #: What a WebSocket is closed with where the server can't send an HTTP denial (RFC 6455, 7.4.1).
 _POLICY_VIOLATION: Final = 1008
 _PHRASES: Final = {status.value: status.phrase for status in http.HTTPStatus}
 _DENIAL_EXTENSION: Final = "websocket.http.response"
 _PROBLEM_TYPE: Final = (b"content-type", b"application/problem+json")
+
+
+def not_found() -> InvalidRequestError:
+    """Return the 404 of an address that there isn't."""
+    return InvalidRequestError(
+        "There is nothing here.", status_code=404, code="not_found", cause="path: no route"
+    )
+
+
+def method_not_allowed(allowed: Iterable[str]) -> InvalidRequestError:
+    """Return the 405 of an address that takes other methods."""
+    return InvalidRequestError(
+        "This method is not served here.",
+        status_code=405,
+        code="method_not_allowed",
+        cause="method: not served",
+        headers={"Allow": ", ".join(allowed)},
+    )
 
 
 def answer(value: Mapping[str, Any], *, status: int = 200) -> Response:

@@ -19,13 +19,13 @@ from starlette.types import Receive, Scope, Send
 
 from xuna_middleware.access.grants import Transport
 from xuna_middleware.crosssite import Origins
-from xuna_middleware.errors import GateError, InvalidRequestError
+from xuna_middleware.errors import GateError
 from xuna_middleware.identity.authentication import Caller
 from xuna_middleware.pipeline import Order, Pipeline, usable_agents
 from xuna_middleware.platform.credentials import ConversationToken, SignedUrl
 from xuna_middleware.refusals import Refusals
 from xuna_middleware.requests import read_request
-from xuna_middleware.responses import answer, deny
+from xuna_middleware.responses import answer, deny, method_not_allowed, not_found
 
 #: The routes that hand out passes; these are what a gate without a prefix claims.
 ISSUING: Final[Mapping[str, Transport]] = {
@@ -89,17 +89,9 @@ class Routes:
     def _find(self, path: str, scope: Scope) -> _Route:
         route = self._routes.get(path.removesuffix("/"))
         if route is None or scope["type"] == "websocket":
-            raise InvalidRequestError(
-                "There is nothing here.", status_code=404, code="not_found", cause="path: no route"
-            )
+            raise not_found()
         if scope["method"] not in route.methods:
-            raise InvalidRequestError(
-                "This method is not served here.",
-                status_code=405,
-                code="method_not_allowed",
-                cause="method: not served",
-                headers={"Allow": ", ".join(route.methods)},
-            )
+            raise method_not_allowed(route.methods)
         return route
 
     async def _hand_out(self, transport: Transport, scope: Scope, receive: Receive) -> Response:

@@ -41,6 +41,9 @@ from xuna_middleware import (
 )
 
 PUBLIC: Final = "https://voice.acme.com/front/xuna"
+DESCRIBED: Final = (
+    'resource_metadata="https://voice.acme.com/.well-known/oauth-protected-resource/front/xuna"'
+)
 SIGNED_URL: Final = f"{PUBLIC}/get-signed-url"
 BOUND: Final = RSA.token(good_claims(cnf={"jkt": thumbprint(EC.jwk)}))
 FREE: Final = RSA.token()
@@ -189,7 +192,7 @@ async def test_nonce_is_asked_for_and_taken() -> None:
     answer = await asked(gate, dpop(BOUND, good_proof()))
     assert (answer.status, answer.json()["code"]) == (401, "use_dpop_nonce")
     challenge = answer.header("www-authenticate") or ""
-    assert challenge.startswith('DPoP error="use_dpop_nonce", algs="RS256 ')
+    assert challenge.startswith(f'DPoP error="use_dpop_nonce", {DESCRIBED}, algs="RS256 ')
     assert platform.requests == []
     nonce = answer.header("dpop-nonce")
     assert (await asked(gate, dpop(BOUND, good_proof(nonce=nonce)))).status == 200
@@ -201,7 +204,8 @@ async def test_required_refuses_all_others() -> None:
     assert_refused(answer)
     assert "Bearer" not in (answer.header("www-authenticate") or "")
     nobody = await asked(gate_of(dpop="required"), [])
-    assert (nobody.header("www-authenticate") or "").startswith('DPoP algs="RS256')
+    challenge = nobody.header("www-authenticate") or ""
+    assert challenge.startswith(f'DPoP {DESCRIBED}, algs="RS256 ')
 
 
 async def test_accepted_takes_free_tokens_too() -> None:
@@ -213,9 +217,9 @@ async def test_off_knows_no_dpop() -> None:
     """The scheme is a foreign one then; a bound token is refused in either."""
     gate = gate_of(dpop="off")
     foreign = await asked(gate, dpop(BOUND, good_proof()))
-    assert (foreign.status, foreign.header("www-authenticate")) == (401, "Bearer")
+    assert (foreign.status, foreign.header("www-authenticate")) == (401, f"Bearer {DESCRIBED}")
     refused = await asked(gate, bearer(BOUND))
-    assert refused.header("www-authenticate") == 'Bearer error="invalid_token"'
+    assert refused.header("www-authenticate") == f'Bearer error="invalid_token", {DESCRIBED}'
 
 
 async def test_a_verifier_of_ones_own_is_not_given_dpop_tokens() -> None:

@@ -6,14 +6,22 @@ logged as the mistake it is: a rule never admits by accident. Rules say no with 
 """
 
 import re
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 from starlette.requests import HTTPConnection
 
 from xuna_middleware.access.sources import MISSING, claim_path, lookup, prepared
-from xuna_middleware.errors import AccessDeniedError, ConfigurationError, GateError
+from xuna_middleware.access.stepup import acr_refusal, auth_age_refusal, together
+from xuna_middleware.errors import (
+    AccessDeniedError,
+    ConfigurationError,
+    GateError,
+    StepUpRequiredError,
+)
 from xuna_middleware.identity.credentials import Identity
 
 #: What a rule may return.
@@ -26,6 +34,9 @@ RuleFunction: TypeAlias = (
 _CODE: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 #: RFC 6749 section 3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E )
 _SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
+#: What may stand between the quotes of a challenge, separated by spaces (RFC 9470 section 3).
+_ACR: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
+_LARGEST_LEEWAY: Final = 300
 _DETAIL_LENGTH: Final = 300
 _SHOWN_LENGTH: Final = 200
 
@@ -151,8 +162,46 @@ def require_claims(
     return _requirement(_named("require_claims", [".".join(path) for path in wanted]), check)
 
 
+def require_acr(*acr_values: str) -> Rule:
+    """Admit callers who signed in in one of these ways, as the claim `acr` names it (RFC 9470).
+
+    Others get the 401 `insufficient_user_authentication`, whose challenge names the values to ask
+    the provider for; a token without `acr` as well.
+
+    Raises:
+        ConfigurationError: none are given, or one could not stand in the challenge.
+    """
+    example = '"urn:acme:mfa", "phr"'
+    wanted = _distinct("require_acr", acr_values, _ACR.fullmatch, example)
+    return _requirement(_named("require_acr", wanted), partial(acr_refusal, wanted))
+
+
+def require_auth_age(
+    seconds: int, *, leeway: float = 30, clock: Callable[[], float] = time.time
+) -> Rule:
+    """Admit callers who signed in at most so many whole seconds ago (claim `auth_time`, RFC 9470).
+
+    Others get the 401 `insufficient_user_authentication`, whose challenge names the age; a token
+    without `auth_time` as well, or with one that lies further in the future than the leeway.
+
+    Raises:
+        ConfigurationError: a number is none, is negative, or the leeway is over 300 seconds.
+    """
+    if type(seconds) is not int or seconds < 0:
+        raise ConfigurationError("require_auth_age takes whole seconds: require_auth_age(300)")
+    if type(leeway) not in (int, float) or not 0 <= leeway <= _LARGEST_LEEWAY:
+        raise ConfigurationError(
+            f"require_auth_age: leeway must be from 0 to {_LARGEST_LEEWAY} seconds"
+        )
+    check = partial(auth_age_refusal, seconds, leeway, clock)
+    return _requirement(f"require_auth_age({seconds})", check)
+
+
 def all_of(*rules: RuleLike) -> Rule:
     """Admit callers whom every rule admits. Asks in order; the first no is the answer.
+
+    A step-up is asked for last, when nothing else stands in the way, and once for all the rules
+    that want one: nobody should sign in again in vain, or twice.
 
     Raises:
         ConfigurationError: none are given, or one is no rule.
@@ -160,11 +209,14 @@ def all_of(*rules: RuleLike) -> Rule:
     every = _several("all_of", rules)
 
     async def refusal(identity: Identity, connection: HTTPConnection | None) -> GateError | None:
+        step_ups: list[StepUpRequiredError] = []
         for rule in every:
             refused = await rule.refusal(identity, connection)
-            if refused is not None:
+            if isinstance(refused, StepUpRequiredError):
+                step_ups.append(refused)
+            elif refused is not None:
                 return refused
-        return None
+        return together(step_ups)
 
     return _combined("all_of", every, refusal)
 

@@ -42,7 +42,8 @@ class Possession:
         self._takes = {_KEY} if dpop is not None else set()
         if mtls != "off":
             self._takes.add(_CERTIFICATE)
-        #: Whether a token may come with the scheme Bearer; the algorithms of proofs.
+        #: What metadata and challenges tell of this.
+        self.takes_certificates = mtls != "off"
         self.bearer = not self._needs_key
         self.dpop_algorithms = () if dpop is None else tuple(dpop.algorithms)
 

@@ -117,6 +117,7 @@ class _IssuerTokens:
         self.wants_presented = possession is not None
         self.bearer = possession is None or possession.bearer
         self.dpop_algorithms = () if possession is None else possession.dpop_algorithms
+        self.takes_certificates = possession is not None and possession.takes_certificates
         self._freshness = freshness
         self._remembered = RememberedTokens()
         self._outbound = Outbound(transport=checked_transport(transport))
