@@ -30,6 +30,7 @@ from xuna_middleware.gate import XunaGate
 from xuna_middleware.identity.credentials import Credentials, Identity
 from xuna_middleware.identity.dpop import DPoP
 from xuna_middleware.identity.keys import Freshness
+from xuna_middleware.identity.tenants import TenantVerifiers
 from xuna_middleware.identity.verifiers import JWTVerifier, OIDCVerifier, Verifier
 from xuna_middleware.middleware import XunaMiddleware, get_identity
 from xuna_middleware.platform.client import Platform, XunaPlatform
@@ -68,6 +69,7 @@ __all__ = [
     "StepUpRequiredError",
     "Store",
     "StoreError",
+    "TenantVerifiers",
     "UnavailableError",
     "Verifier",
     "XunaGate",

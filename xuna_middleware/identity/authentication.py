@@ -13,14 +13,13 @@ from starlette.types import Scope
 from xuna_middleware.errors import (
     ConfigurationError,
     GateError,
-    InvalidTokenError,
     NotAuthenticatedError,
     UnavailableError,
     trace_of,
 )
-from xuna_middleware.identity._jose import JOSEError, read_compact, read_object
 from xuna_middleware.identity.credentials import Credentials, Identity
 from xuna_middleware.identity.extraction import extract
+from xuna_middleware.identity.issuers import IssuerChoice
 from xuna_middleware.identity.presented import Presented, Surroundings
 from xuna_middleware.identity.tickets import Ticket, Tickets, ticket_in
 from xuna_middleware.identity.verifiers import Verifier, check_takes_dpop
@@ -118,30 +117,6 @@ class Authentication:
         return Caller(identity, True)
 
 
-class IssuerChoice:
-    """Pick the verifier by the token's unverified `iss`, before any I/O; exactly, or none.
-
-    The picked verifier checks `iss` again, behind the signature.
-    """
-
-    def __init__(self, verifiers: Sequence[Verifier]) -> None:
-        self._by_issuer: dict[str, Verifier] = {}
-        for verifier in verifiers:
-            issuer = getattr(verifier, "issuer", None)
-            if not isinstance(issuer, str):
-                raise ConfigurationError("each of several verifiers needs an `issuer` attribute")
-            if issuer in self._by_issuer:
-                raise ConfigurationError(f"two verifiers for one issuer: {issuer}")
-            self._by_issuer[issuer] = verifier
-
-    async def verify(self, credentials: Credentials) -> Identity:
-        """Return whom the credentials prove to the verifier that their issuer names."""
-        verifier = self._by_issuer.get(_unverified_issuer(credentials.token))
-        if verifier is None:
-            raise InvalidTokenError(cause="issuer: none of the configured ones")
-        return await verifier.verify(credentials)
-
-
 def _checked_verifiers(verifier: Verifier | Sequence[Verifier]) -> tuple[Verifier, ...]:
     verifiers = tuple(verifier) if isinstance(verifier, list | tuple) else (verifier,)
     if not verifiers:
@@ -175,14 +150,6 @@ def _no_identity(who: str, mend: str) -> UnavailableError:
 
 def _has_ended(identity: Identity) -> bool:
     return identity.expires_at is not None and time.time() >= identity.expires_at
-
-
-def _unverified_issuer(token: str) -> str:
-    try:
-        issuer = read_object(read_compact(token).payload).get("iss")
-    except JOSEError as error:
-        raise InvalidTokenError(cause=f"malformed: {error}") from None
-    return issuer if isinstance(issuer, str) else ""
 
 
 def _is_async(function: object) -> bool:

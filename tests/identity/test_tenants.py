@@ -1,0 +1,323 @@
+"""Issuers that a function of the operator's knows: exactly, boundedly, and never open."""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Final
+
+import pytest
+from doubles import ask, bearer, echo_app, in_fast_time, make_gate, make_verifier, seconds
+from signing import CANARY, EC, RSA, good_claims, jwks, proof, thumbprint
+
+from xuna_middleware import (
+    ConfigurationError,
+    Credentials,
+    Identity,
+    JWTVerifier,
+    TenantVerifiers,
+    XunaGate,
+    XunaMiddleware,
+)
+
+TENANT: Final = "https://one.example.com"
+PUBLIC: Final = "https://acme.com/xuna"
+
+
+def of(issuer: Any, **changes: Any) -> str:
+    return RSA.token(good_claims(iss=issuer, **changes))
+
+
+async def status(gate: XunaGate, token: str) -> int:
+    return (await ask(gate, headers=bearer(token))).status
+
+
+class Table:
+    """A table of tenants, counted; what is asked of it may fail, hang or be wrong."""
+
+    def __init__(self, *issuers: str) -> None:
+        self.asked: Counter[str] = Counter()
+        self.verifiers: dict[str, Any] = {one: make_verifier(issuer=one) for one in issuers}
+        self.before: Callable[[], Any] | None = None
+
+    async def __call__(self, issuer: str) -> Any:
+        self.asked[issuer] += 1
+        if self.before is not None:
+            await self.before()
+        return self.verifiers.get(issuer)
+
+
+async def test_a_tenant_is_found_and_kept() -> None:
+    """Asked once, then known; a token of another tenant's issuer is not this one's."""
+    table = Table(TENANT)
+    gate = make_gate(verifier=TenantVerifiers(table))
+    for number in range(3):
+        assert await status(gate, of(TENANT, jti=str(number))) == 200
+    assert await status(gate, of("https://two.example.com")) == 401
+    assert table.asked == {TENANT: 1, "https://two.example.com": 1}
+    assert repr(gate._parts.authentication.verifiers[0]) == "TenantVerifiers(1 of at most 1000)"
+
+
+async def test_plain_function_and_fixed_issuers_beside_it() -> None:
+    """The fixed ones come first; the function is asked for the rest, sync or async."""
+    asked: list[str] = []
+
+    def resolve(issuer: str) -> JWTVerifier:
+        asked.append(issuer)
+        return make_verifier(issuer=issuer)
+
+    gate = make_gate(verifier=[TenantVerifiers(resolve), make_verifier()])
+    assert await status(gate, RSA.token()) == 200
+    assert asked == []
+    assert await status(gate, of(TENANT)) == 200
+    assert asked == [TENANT]
+
+
+@pytest.mark.parametrize(
+    "issuer",
+    [
+        None,
+        "",
+        1,
+        ["https://one.example.com"],
+        "one",
+        "ftp://one.example.com",
+        "http://one.example.com",
+        "https://one.example.com/" + "x" * 255,
+        "https://a b.example.com",
+        "https://one.example.com#x",
+        "https://user@one.example.com",
+        "https://é.example.com",
+        "javascript:alert(1)",
+    ],
+)
+async def test_what_could_not_be_an_issuer_is_not_asked_for(issuer: Any) -> None:
+    """A stranger's word reaches the function only where it could be an address of a provider."""
+    table = Table(TENANT)
+    assert await status(make_gate(verifier=TenantVerifiers(table)), of(issuer)) == 401
+    assert table.asked == {}
+
+
+async def test_opaque_token_is_nobodys() -> None:
+    """No JWT, no issuer, no question."""
+    table = Table(TENANT)
+    assert await status(make_gate(verifier=TenantVerifiers(table)), "opaque") == 401
+    assert table.asked == {}
+
+
+@pytest.mark.parametrize("issuer", [TENANT + "/", "https://ONE.example.com", None])
+async def test_verifier_of_another_issuer_is_a_mistake(
+    issuer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By slash, by case or by none: 503 for the operator to mend, never open."""
+
+    class Wrong:
+        def __init__(self) -> None:
+            self.issuer = issuer
+
+        async def verify(self, credentials: Credentials) -> Identity:
+            return Identity(subject="anybody")
+
+    gate = make_gate(verifier=TenantVerifiers(lambda _: Wrong()))
+    assert await status(gate, of(TENANT)) == 503
+    assert "configuration: the function that finds verifiers" in caplog.text
+
+
+async def test_function_that_fails(caplog: pytest.LogCaptureFixture) -> None:
+    """503 with its traceback in the log; asked again a second later, not at once."""
+    now = [0.0]
+
+    def resolve(issuer: str) -> Any:
+        raise LookupError("the table is away")
+
+    table = TenantVerifiers(resolve, monotonic=lambda: now[0])
+    gate = make_gate(verifier=table)
+    answer = await ask(gate, headers=bearer(of(TENANT)))
+    assert (answer.status, answer.json()["code"]) == (503, "unavailable")
+    assert "the table is away" in caplog.text
+    assert CANARY not in caplog.text
+    caplog.clear()
+    assert await status(gate, of(TENANT)) == 503
+    assert "the table is away" not in caplog.text
+    now[0] += 1.0
+    logging.getLogger("xuna_middleware").debug("later")
+    table._resolve = lambda issuer: make_verifier(issuer=issuer)
+    assert await status(gate, of(TENANT)) == 200
+
+
+def test_function_that_hangs() -> None:
+    """Two seconds, then 503; the known tenants don't wait for it."""
+
+    async def story() -> None:
+        table = Table(TENANT, "https://two.example.com")
+        gate = make_gate(verifier=TenantVerifiers(table))
+        assert await status(gate, of(TENANT)) == 200
+        table.before = asyncio.Event().wait
+        slow = asyncio.create_task(status(gate, of("https://two.example.com")))
+        await asyncio.sleep(0.1)
+        began = seconds()
+        assert await status(gate, of(TENANT)) == 200
+        assert seconds() == began
+        assert await slow == 503
+        assert seconds() - began < 2
+
+    in_fast_time(story())
+
+
+async def test_many_at_once_share_one_question() -> None:
+    """A hundred callers of a new tenant; one of them hanging up changes nothing for the rest."""
+    table = Table(TENANT)
+    go = asyncio.Event()
+    table.before = go.wait
+    gate = make_gate(verifier=TenantVerifiers(table))
+    callers = [asyncio.create_task(status(gate, of(TENANT, jti=str(n)))) for n in range(100)]
+    await asyncio.sleep(0)
+    callers[0].cancel()
+    go.set()
+    answers = await asyncio.gather(*callers, return_exceptions=True)
+    assert answers[1:] == [200] * 99
+    assert table.asked == {TENANT: 1}
+
+
+async def test_questions_at_once_are_bounded() -> None:
+    """A crowd of made-up issuers: so many questions at once, 503 without one beyond."""
+    table = Table()
+    go = asyncio.Event()
+    table.before = go.wait
+    gate = make_gate(verifier=TenantVerifiers(table, in_flight=3))
+    made_up = [f"https://{number}.example.com" for number in range(50)]
+    callers = [asyncio.create_task(status(gate, of(issuer))) for issuer in made_up]
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert len(table.asked) == 3
+    go.set()
+    answers = Counter(await asyncio.gather(*callers))
+    assert answers == {401: 3, 503: 47}
+
+
+async def test_unknown_is_remembered_boundedly() -> None:
+    """The same made-up issuer asks once in ten seconds; ten thousand of them take no room."""
+    now, table = [0.0], Table()
+    tenants = TenantVerifiers(table, monotonic=lambda: now[0])
+    gate = make_gate(verifier=tenants)
+    assert [await status(gate, of(TENANT)) for _ in range(5)] == [401] * 5
+    assert table.asked == {TENANT: 1}
+    now[0] += 10
+    table.verifiers[TENANT] = make_verifier(issuer=TENANT)
+    assert await status(gate, of(TENANT)) == 200
+    for number in range(4200):
+        tenants._unknown.put(f"https://{number}.example.com", 0.0)
+    assert len(tenants._unknown._until) == 4096
+
+
+class Closing(JWTVerifier):
+    """A verifier that says when it is closed, and can hold a request up."""
+
+    closed = 0
+    hold: asyncio.Event | None = None
+
+    async def verify(self, credentials: Credentials) -> Identity:
+        if self.hold is not None:
+            await self.hold.wait()
+        assert self.closed == 0, "closed while somebody was with it"
+        return await super().verify(credentials)
+
+    async def aclose(self) -> None:
+        self.closed += 1
+        await super().aclose()
+
+
+def closing(issuer: str = TENANT) -> Closing:
+    from signing import NOW
+
+    return Closing(issuer=issuer, audience="voice", jwks=jwks(RSA), clock=lambda: NOW)
+
+
+async def settled() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_asked_again_after_a_while() -> None:
+    """The same verifier goes on; another replaces it, and none ends it: each closed when unused."""
+    now, table = [0.0], Table()
+    gate = make_gate(verifier=TenantVerifiers(table, keep=60, monotonic=lambda: now[0]))
+    first, second = closing(), closing()
+    table.verifiers[TENANT] = first
+    assert await status(gate, of(TENANT)) == 200
+    now[0] += 60
+    assert await status(gate, of(TENANT)) == 200
+    assert (table.asked[TENANT], first.closed) == (2, 0)
+    first.hold = asyncio.Event()
+    held = asyncio.create_task(status(gate, of(TENANT, jti="held")))
+    await settled()
+    table.verifiers[TENANT] = second
+    now[0] += 60
+    assert await status(gate, of(TENANT)) == 200
+    await settled()
+    assert first.closed == 0
+    first.hold.set()
+    assert await held == 200
+    assert first.closed == 1
+    del table.verifiers[TENANT]
+    now[0] += 60
+    assert await status(gate, of(TENANT)) == 401
+    await settled()
+    assert second.closed == 1
+
+
+async def test_the_least_used_goes_first() -> None:
+    """No more than `most` are kept; what goes is closed, and found again when it comes."""
+    issuers = [f"https://{name}.example.com" for name in "abc"]
+    table = Table()
+    table.verifiers = {issuer: closing(issuer) for issuer in issuers}
+    gate = make_gate(verifier=TenantVerifiers(table, most=2))
+    for issuer in (issuers[0], issuers[1], issuers[0], issuers[2]):
+        assert await status(gate, of(issuer)) == 200
+    await settled()
+    assert [table.verifiers[issuer].closed for issuer in issuers] == [0, 1, 0]
+    await gate.aclose()
+    assert [table.verifiers[issuer].closed for issuer in issuers] == [1, 1, 1]
+
+
+async def test_bound_tokens_of_a_tenant() -> None:
+    """A tenant's own `dpop=` holds; one without it is given none."""
+    table = Table(TENANT)
+    table.verifiers["https://two.example.com"] = make_verifier(
+        issuer="https://two.example.com", dpop="required"
+    )
+    gate = make_gate(verifier=TenantVerifiers(table), public_url=PUBLIC)
+    for issuer, expected in (("https://two.example.com", 200), (TENANT, 401)):
+        token = of(issuer, cnf={"jkt": thumbprint(EC.jwk)})
+        made = proof(EC, token, f"{PUBLIC}/get-signed-url", jti=issuer)
+        headers = [(b"authorization", b"DPoP " + token.encode()), (b"dpop", made)]
+        assert (await ask(gate, headers=headers)).status == expected
+
+
+async def test_ready_from_the_start() -> None:
+    """Nobody is known yet, and that keeps nobody from being served."""
+    app = XunaMiddleware(echo_app, make_gate(verifier=TenantVerifiers(Table())))
+    assert (await ask(app, "/xuna/readyz")).json()["ready"] is True
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"resolve": None},
+        {"most": 0},
+        {"most": True},
+        {"in_flight": 0},
+        {"keep": 0.5},
+        {"keep": float("nan")},
+    ],
+)
+def test_options_that_make_no_sense(options: dict[str, Any]) -> None:
+    """Refused when it is built."""
+    with pytest.raises(ConfigurationError):
+        TenantVerifiers(**{"resolve": Table(), **options})
+
+
+def test_two_of_them() -> None:
+    """Nobody could say which is asked."""
+    with pytest.raises(ConfigurationError, match="TenantVerifiers"):
+        make_gate(verifier=[TenantVerifiers(Table()), TenantVerifiers(Table())])

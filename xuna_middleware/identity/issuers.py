@@ -1,0 +1,120 @@
+"""Several verifiers in one gate: which of them a token is for, before any I/O.
+
+A verifier that can tell its tokens by their looks (`recognizes`: API keys, opaque tokens) is asked
+first, in order. A JWT goes to the verifier whose `issuer` its unverified `iss` is, to the letter;
+that one reads `iss` again, behind the signature. What is left goes to the `TenantVerifiers`, where
+there are some, or is refused.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Final, Protocol, TypeGuard
+
+from xuna_middleware.errors import ConfigurationError, InvalidTokenError
+from xuna_middleware.identity._jose import JOSEError, read_compact, read_object
+from xuna_middleware.identity.credentials import Credentials, Identity
+from xuna_middleware.identity.remembered import fingerprint
+from xuna_middleware.identity.verifiers import Verifier, check_takes_dpop
+
+_MOST_CHOICES: Final = 4096
+
+
+class Recognizing(Protocol):
+    """Tell one's own tokens by their looks. A verifier of one's own may do this, too."""
+
+    def recognizes(self, token: str) -> bool:
+        """Tell whether a token looks like one of this verifier's. Pure: no I/O, no exception."""
+
+
+class IssuerChoice:
+    """Hand each token to the one verifier that it is for; exactly, or none."""
+
+    def __init__(self, verifiers: Sequence[Verifier]) -> None:
+        self._recognizing = [each for each in verifiers if _recognizes(each)]
+        others = [each for each in verifiers if not _recognizes(each)]
+        self._by_issuer = _by_issuer([each for each in others if not _takes_any(each)])
+        self._any = _only([each for each in others if _takes_any(each)])
+        self.wants_presented = True
+        #: Verified tokens' choices, so that a remembered token isn't read for it again.
+        self._choices: OrderedDict[bytes, Verifier] = OrderedDict()
+
+    async def verify(self, credentials: Credentials) -> Identity:
+        """Return whom the credentials prove to the verifier that they are for.
+
+        Raises:
+            InvalidTokenError: they are for none, or prove nobody to it.
+            UnavailableError: it can't be known now.
+        """
+        token = credentials.token
+        if not token.isascii():
+            raise InvalidTokenError(cause="malformed: not ASCII")
+        seen = fingerprint(token)
+        verifier = self._choices.get(seen) or self._choose(token)
+        if credentials.scheme != "bearer":
+            check_takes_dpop(verifier)
+        identity = await verifier.verify(credentials)
+        self._keep(seen, verifier)
+        return identity
+
+    def _choose(self, token: str) -> Verifier:
+        for each in self._recognizing:
+            if each.recognizes(token):
+                return each
+        verifier = self._by_issuer.get(unverified_issuer(token), self._any)
+        if verifier is None:
+            raise InvalidTokenError(cause="issuer: none of the configured ones")
+        return verifier
+
+    def _keep(self, seen: bytes, verifier: Verifier) -> None:
+        """Keep the choice of a good token; strangers' never get here."""
+        if seen in self._choices:
+            return
+        if len(self._choices) >= _MOST_CHOICES:
+            self._choices.popitem(last=False)
+        self._choices[seen] = verifier
+
+
+def unverified_issuer(token: str) -> str:
+    """Return what a JWT says of its issuer, before anything of it is believed; "" for no text.
+
+    Raises:
+        InvalidTokenError: it is no JWT.
+    """
+    try:
+        issuer = read_object(read_compact(token).payload).get("iss")
+    except JOSEError as error:
+        raise InvalidTokenError(cause=f"malformed: {error}") from None
+    return issuer if isinstance(issuer, str) else ""
+
+
+class _RecognizingVerifier(Verifier, Recognizing, Protocol):
+    """A verifier that recognizes."""
+
+
+def _recognizes(verifier: object) -> TypeGuard[_RecognizingVerifier]:
+    return callable(getattr(verifier, "recognizes", None))
+
+
+def _takes_any(verifier: object) -> bool:
+    """Tell a verifier that finds the issuer's own verifier by itself."""
+    return getattr(verifier, "resolves_issuers", False) is True
+
+
+def _by_issuer(verifiers: Sequence[Verifier]) -> dict[str, Verifier]:
+    by_issuer: dict[str, Verifier] = {}
+    for verifier in verifiers:
+        issuer = getattr(verifier, "issuer", None)
+        if not isinstance(issuer, str):
+            raise ConfigurationError(
+                "each of several verifiers needs an `issuer` attribute, or `recognizes(token)`"
+            )
+        if issuer in by_issuer:
+            raise ConfigurationError(f"two verifiers for one issuer: {issuer}")
+        by_issuer[issuer] = verifier
+    return by_issuer
+
+
+def _only(verifiers: Sequence[Verifier]) -> Verifier | None:
+    if len(verifiers) > 1:
+        raise ConfigurationError("one TenantVerifiers finds all issuers; merge these into one")
+    return next(iter(verifiers), None)

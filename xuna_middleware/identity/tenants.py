@@ -1,0 +1,258 @@
+"""Issuers that are known only when somebody comes: a function of the operator's finds the verifier.
+
+The unverified `iss` is a stranger's word, so it is a key to look up and nothing else: the function
+must answer from what the operator wrote down (a table of tenants), never build an address of it.
+
+- It is asked only for an `iss` that could be an issuer: an https URL of at most 255 characters.
+- A verifier that it returns must be that issuer's, to the letter. It serves for `keep` seconds,
+  then the function is asked again: a tenant that left is refused within that time.
+- None is remembered for 10 seconds, a failure for one; at most `in_flight` issuers are looked up at
+  once, all who wait for one share it, and whoever comes beyond that gets a 503.
+"""
+
+import asyncio
+import inspect
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from contextvars import Context
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, TypeAlias
+
+from xuna_middleware.errors import (
+    ConfigurationError,
+    InvalidTokenError,
+    UnavailableError,
+    trace_of,
+)
+from xuna_middleware.identity.credentials import Credentials, Identity
+from xuna_middleware.identity.endpoints import configured_host
+from xuna_middleware.identity.issuers import unverified_issuer
+from xuna_middleware.identity.options import checked_seconds
+from xuna_middleware.identity.verifiers import Service, Verifier, check_takes_dpop
+
+RESOLVE_SECONDS: Final = 2.0
+
+_LONGEST_ISSUER: Final = 255
+_MOST_REFUSED: Final = 4096
+_UNKNOWN_SECONDS: Final = 10.0
+_FAILED_SECONDS: Final = 1.0
+
+#: Returns the verifier of exactly this issuer, or None; it may be async.
+Resolve: TypeAlias = Callable[[str], Verifier | Awaitable[Verifier | None] | None]
+
+
+class TenantVerifiers:
+    """Verify tokens of issuers that a function knows.
+
+    Args:
+        resolve: `(issuer) -> Verifier | None`, sync or async; an async one has 2 seconds.
+        most: how many tenants are kept at once; the one unused for longest goes first.
+        keep: for how many seconds, at least 1.
+        in_flight: how many issuers are looked up at once.
+        monotonic: the clock, in seconds.
+
+    Checks: that the verifier is the issuer's own. All else the verifier checks.
+
+    Raises:
+        ConfigurationError: an option makes no sense.
+    """
+
+    #: What the gate and a list of verifiers read.
+    wants_presented = True
+    resolves_issuers = True
+
+    def __init__(
+        self,
+        resolve: Resolve,
+        *,
+        most: int = 1000,
+        keep: float = 300,
+        in_flight: int = 8,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if not callable(resolve):
+            raise ConfigurationError("TenantVerifiers takes a function (issuer) -> Verifier | None")
+        if checked_seconds(keep, "keep") < 1:
+            raise ConfigurationError("keep must be 1 second or more")
+        for name, number in (("most", most), ("in_flight", in_flight)):
+            if type(number) is not int or number < 1:
+                raise ConfigurationError(f"{name} must be a whole number, 1 or more")
+        self._resolve = resolve
+        self._most = most
+        self._keep = keep
+        self._in_flight = in_flight
+        self._now = monotonic
+        self._tenants: OrderedDict[str, _Tenant] = OrderedDict()
+        self._unknown = _Recent(_UNKNOWN_SECONDS)
+        self._failed = _Recent(_FAILED_SECONDS)
+        #: Look-ups under way, each in the event loop of who asked first there.
+        self._asking: dict[tuple[asyncio.AbstractEventLoop, str], asyncio.Task[_Tenant | None]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def __repr__(self) -> str:
+        return f"TenantVerifiers({len(self._tenants)} of at most {self._most})"
+
+    def start(self) -> None:
+        """Do nothing: nobody is known yet."""
+
+    @property
+    def ready(self) -> bool:
+        """Be ready: whoever comes is looked up then."""
+        return True
+
+    async def aclose(self) -> None:
+        """Close every verifier that was found."""
+        tenants = list(self._tenants.values())
+        self._tenants.clear()
+        for tenant in tenants:
+            await tenant.leave()
+        await asyncio.gather(*self._closing)
+
+    async def verify(self, credentials: Credentials) -> Identity:
+        """Return whom the token proves to its issuer's verifier; see `Verifier.verify`."""
+        issuer = unverified_issuer(credentials.token)
+        tenant = await self._tenant(issuer)
+        if credentials.scheme != "bearer":
+            check_takes_dpop(tenant.verifier)
+        tenant.users += 1
+        try:
+            return await tenant.verifier.verify(credentials)
+        finally:
+            tenant.users -= 1
+            if tenant.has_left:
+                await tenant.leave()
+
+    async def _tenant(self, issuer: str) -> "_Tenant":
+        now = self._now()
+        known = self._tenants.get(issuer)
+        if known is not None and now < known.until:
+            self._tenants.move_to_end(issuer)
+            return known
+        if not _could_be_an_issuer(issuer) or self._unknown.has(issuer, now):
+            raise _nobodys()
+        if self._failed.has(issuer, now):
+            raise UnavailableError(cause="tenant: the look-up failed a moment ago", retry_after=1)
+        found = await self._found(issuer)
+        if found is None:
+            raise _nobodys()
+        return found
+
+    async def _found(self, issuer: str) -> "_Tenant | None":
+        """Wait for the look-up of an issuer, sharing one that is under way in this event loop."""
+        loop = asyncio.get_running_loop()
+        task = self._asking.get((loop, issuer))
+        if task is None:
+            if len(self._asking) >= self._in_flight:
+                raise UnavailableError(cause="tenant: too many look-ups at once", retry_after=1)
+            task = loop.create_task(self._look_up(issuer), context=Context())
+            self._asking[loop, issuer] = task
+            task.add_done_callback(partial(self._asked, issuer))
+        await asyncio.wait({task})
+        if task.cancelled():
+            raise UnavailableError(cause="tenant: the look-up was cancelled", retry_after=1)
+        return task.result()
+
+    def _asked(self, issuer: str, task: asyncio.Task["_Tenant | None"]) -> None:
+        self._asking.pop((task.get_loop(), issuer), None)
+        if not task.cancelled():
+            task.exception()  # whoever waited may be gone by now
+
+    async def _look_up(self, issuer: str) -> "_Tenant | None":
+        try:
+            verifier = await self._ask(issuer)
+        except UnavailableError:
+            self._failed.put(issuer, self._now())
+            raise
+        if verifier is None:
+            self._unknown.put(issuer, self._now())
+        self._replace(issuer, verifier)
+        return self._tenants.get(issuer)
+
+    async def _ask(self, issuer: str) -> Verifier | None:
+        try:
+            async with asyncio.timeout(RESOLVE_SECONDS):
+                answer = self._resolve(issuer)
+                verifier = await answer if inspect.isawaitable(answer) else answer
+        except Exception as error:
+            raise UnavailableError(
+                cause="tenant: the function that finds verifiers failed or took too long",
+                trace=trace_of(error),
+            ) from None
+        if verifier is not None and getattr(verifier, "issuer", None) != issuer:
+            raise UnavailableError(
+                cause="configuration: the function that finds verifiers returned one of another "
+                "issuer; its `issuer` must be the one it was asked for, to the letter"
+            )
+        return verifier
+
+    def _replace(self, issuer: str, verifier: Verifier | None) -> None:
+        """Put what was found in place; what it replaces ends when its last request has."""
+        until = self._now() + self._keep
+        before = self._tenants.pop(issuer, None)
+        if before is not None and before.verifier is verifier:
+            before.until = until
+            self._tenants[issuer] = before
+            return
+        if before is not None:
+            self._let_go(before)
+        if verifier is None:
+            return
+        if isinstance(verifier, Service):
+            verifier.start()
+        self._tenants[issuer] = _Tenant(verifier, until)
+        while len(self._tenants) > self._most:
+            self._let_go(self._tenants.popitem(last=False)[1])
+
+    def _let_go(self, tenant: "_Tenant") -> None:
+        closing = asyncio.get_running_loop().create_task(tenant.leave(), context=Context())
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+
+
+@dataclass(slots=True, eq=False)
+class _Tenant:
+    """Hold one issuer's verifier, and how many requests are with it."""
+
+    verifier: Verifier
+    until: float
+    users: int = 0
+    has_left: bool = False
+
+    async def leave(self) -> None:
+        """Close the verifier, now or by whoever is the last with it."""
+        self.has_left = True
+        if self.users == 0 and isinstance(self.verifier, Service):
+            await self.verifier.aclose()
+
+
+class _Recent:
+    """Remember keys for some seconds; of too many the oldest go first."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._until: OrderedDict[str, float] = OrderedDict()
+
+    def has(self, key: str, now: float) -> bool:
+        return self._until.get(key, now) > now
+
+    def put(self, key: str, now: float) -> None:
+        self._until[key] = now + self._seconds
+        self._until.move_to_end(key)
+        if len(self._until) > _MOST_REFUSED:
+            self._until.popitem(last=False)
+
+
+def _could_be_an_issuer(issuer: str) -> bool:
+    if len(issuer) > _LONGEST_ISSUER:
+        return False
+    try:
+        configured_host(issuer, "iss")
+    except ConfigurationError:
+        return False
+    return True
+
+
+def _nobodys() -> InvalidTokenError:
+    return InvalidTokenError(cause="issuer: no tenant's")
