@@ -27,6 +27,13 @@ from xuna_middleware.errors import (
 )
 from xuna_middleware.events import Event
 from xuna_middleware.gate import XunaGate
+from xuna_middleware.identity.api_keys import (
+    APIKey,
+    APIKeyVerifier,
+    NewAPIKey,
+    hash_api_key,
+    new_api_key,
+)
 from xuna_middleware.identity.credentials import Credentials, Identity
 from xuna_middleware.identity.dpop import DPoP
 from xuna_middleware.identity.keys import Freshness
@@ -43,6 +50,8 @@ from xuna_middleware.stores.redis import RedisStore
 __version__ = "0.1.0"
 
 __all__ = [
+    "APIKey",
+    "APIKeyVerifier",
     "AccessDeniedError",
     "Agent",
     "ConfigurationError",
@@ -59,6 +68,7 @@ __all__ = [
     "InvalidTokenError",
     "JWTVerifier",
     "MemoryStore",
+    "NewAPIKey",
     "NotAuthenticatedError",
     "OIDCVerifier",
     "Personalization",
@@ -82,7 +92,9 @@ __all__ = [
     "deny",
     "entra",
     "get_identity",
+    "hash_api_key",
     "keycloak",
+    "new_api_key",
     "require_acr",
     "require_auth_age",
     "require_claims",

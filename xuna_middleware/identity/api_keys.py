@@ -1,0 +1,170 @@
+"""API keys for callers that have no provider: a kiosk, a job, a device of one's own.
+
+A key is `xgk_`, 256 random bits and a checksum, sent as a Bearer token. Kept is its SHA-256 only,
+which for so many random bits needs no salt and no slow hash. The checksum (CRC-32, as others write
+it, too) tells a mistyped key without a look-up and lets a scanner of secrets be sure; it proves
+nothing.
+"""
+
+import hashlib
+import hmac
+import re
+import secrets
+import time
+import zlib
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from xuna_middleware.errors import ConfigurationError, InvalidTokenError, NotAuthenticatedError
+from xuna_middleware.identity.credentials import Credentials, Identity
+
+PREFIX: Final = "xgk_"
+
+_OCTETS: Final = 32
+_LOOKS: Final = re.compile(rf"{PREFIX}[A-Za-z0-9_-]{{43}}[A-Za-z0-9_-]{{6}}")
+_HASH: Final = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+class NewAPIKey(NamedTuple):
+    """Hold a new key, to be shown to its owner once, and the hash to write down."""
+
+    key: str
+    hash: str
+
+    def __repr__(self) -> str:
+        return f"NewAPIKey(hash={self.hash!r})"
+
+
+def new_api_key() -> NewAPIKey:
+    """Make a random key. Nobody can tell it from its hash, so whoever loses it needs a new one."""
+    secret = secrets.token_urlsafe(_OCTETS)
+    key = f"{PREFIX}{secret}{_checksum(secret)}"
+    return NewAPIKey(key, hash_api_key(key))
+
+
+def hash_api_key(key: str) -> str:
+    """Return what is written down of a key.
+
+    Raises:
+        ConfigurationError: it is no key of ours, or mistyped. The text holds nothing of it.
+    """
+    if not isinstance(key, str) or not _is_whole(key):
+        raise ConfigurationError("this is no API key: one begins with xgk_ and has 53 characters")
+    return f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class APIKey:
+    """Say whom a key is for. Several may be one subject's, so that a new one can replace an old.
+
+    Attributes:
+        hash: `sha256:…`, as `new_api_key` and the command `xuna-gate api-key new` tell it.
+        subject, scopes, roles, claims: as in the `Identity` that the key proves.
+        expires_at: seconds since the epoch; None for a key without an end.
+
+    Raises:
+        ConfigurationError: the hash is none, or the rest makes no identity.
+    """
+
+    hash: str
+    subject: str
+    scopes: Iterable[str] = ()
+    roles: Iterable[str] = ()
+    claims: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    expires_at: float | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.hash, str) or not _HASH.fullmatch(self.hash):
+            raise ConfigurationError(
+                "APIKey(hash=…) takes the key's hash, sha256: and 64 hexadecimal digits, never the "
+                "key itself; `xuna-gate api-key hash` tells it"
+            )
+        if self.expires_at is not None and type(self.expires_at) not in (int, float):
+            raise ConfigurationError("APIKey(expires_at=…) is in seconds since the epoch, or None")
+
+
+class APIKeyVerifier:
+    """Verify API keys that are sent as Bearer tokens, so that no page elsewhere can send one.
+
+    Args:
+        keys: all that are good, in any order. To rotate: list the new one beside the old, and
+            take the old one out when nobody sends it any more.
+        issuer: what identities are issued by; limits and logs tell `(issuer, subject)` apart.
+        clock: seconds since the epoch.
+
+    Checks: the key, in constant time; its end.
+    Does not check: how often it is used, from where, or by whom.
+
+    Raises:
+        ConfigurationError: there are none, one is there twice, or one makes no identity.
+    """
+
+    def __init__(
+        self,
+        keys: Iterable[APIKey],
+        *,
+        issuer: str = "api-key",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        listed = tuple(keys) if isinstance(keys, Iterable) else ()
+        if not listed or not all(isinstance(key, APIKey) for key in listed):
+            raise ConfigurationError(
+                'APIKeyVerifier takes a list: [APIKey(hash="sha256:…", subject="kiosk-7")]'
+            )
+        digests = [bytes.fromhex(key.hash[7:]) for key in listed]
+        self._known = {
+            digest: (digest, _identity(key, issuer))
+            for digest, key in zip(digests, listed, strict=True)
+        }
+        if len(self._known) < len(listed):
+            raise ConfigurationError("one API key is listed twice; a key stands for one subject")
+        self._clock = clock
+        self.issuer = issuer
+
+    def __repr__(self) -> str:
+        return f"APIKeyVerifier({len(self._known)} keys)"
+
+    def recognizes(self, token: str) -> bool:
+        """Tell whether a token looks like one of these keys."""
+        return token.startswith(PREFIX)
+
+    async def verify(self, credentials: Credentials) -> Identity:
+        """Return whom a key stands for; see `Verifier.verify`."""
+        if credentials.scheme != "bearer":
+            raise NotAuthenticatedError(cause="authorization: an API key goes with Bearer")
+        if not _is_whole(credentials.token):
+            raise InvalidTokenError(cause="api key: malformed, or mistyped")
+        identity = self._find(hashlib.sha256(credentials.token.encode()).digest())
+        if identity is None:
+            raise InvalidTokenError(cause="api key: not one of the listed ones")
+        if identity.expires_at is not None and self._clock() >= identity.expires_at:
+            raise InvalidTokenError(cause=f"expired: the API key of {identity.subject!r}")
+        return identity
+
+    def _find(self, digest: bytes) -> Identity | None:
+        """Look a key up by its hash, of which nobody can choose a part, and compare all of it."""
+        known = self._known.get(digest)
+        return known[1] if known is not None and hmac.compare_digest(known[0], digest) else None
+
+
+def _identity(key: APIKey, issuer: str) -> Identity:
+    return Identity(
+        subject=key.subject,
+        issuer=issuer,
+        scopes=key.scopes,
+        roles=key.roles,
+        claims=key.claims,
+        expires_at=key.expires_at,
+    )
+
+
+def _is_whole(key: str) -> bool:
+    looks = _LOOKS.fullmatch(key) is not None
+    return looks and hmac.compare_digest(_checksum(key[len(PREFIX) : -6]), key[-6:])
+
+
+def _checksum(secret: str) -> str:
+    crc = zlib.crc32(secret.encode()).to_bytes(4, "big")
+    return urlsafe_b64encode(crc).rstrip(b"=").decode("ascii")
