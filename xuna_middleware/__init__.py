@@ -36,6 +36,7 @@ from xuna_middleware.identity.api_keys import (
 )
 from xuna_middleware.identity.credentials import Credentials, Identity
 from xuna_middleware.identity.dpop import DPoP
+from xuna_middleware.identity.introspection import IntrospectionVerifier
 from xuna_middleware.identity.keys import Freshness
 from xuna_middleware.identity.tenants import TenantVerifiers
 from xuna_middleware.identity.verifiers import JWTVerifier, OIDCVerifier, Verifier
@@ -64,6 +65,7 @@ __all__ = [
     "GateError",
     "Grant",
     "Identity",
+    "IntrospectionVerifier",
     "InvalidRequestError",
     "InvalidTokenError",
     "JWTVerifier",

@@ -45,6 +45,8 @@ CONNECTIONS: Final = 8
 KEEP_ALIVE: Final = 4.0
 
 _USER_AGENT: Final = "xuna-middleware"
+_JSON: Final = "application/json"
+_FORM: Final = "application/x-www-form-urlencoded"
 _NO_HEADERS: Final[Mapping[str, str]] = {}
 
 
@@ -107,6 +109,7 @@ class Outbound:
         *,
         headers: Mapping[str, str | Concealed] = _NO_HEADERS,
         json: Any = None,
+        form: str | None = None,
         params: Mapping[str, str] | None = None,
         max_bytes: int,
         timeout: float,  # noqa: ASYNC109  (it bounds the body too, and tells whose end it is)
@@ -116,7 +119,8 @@ class Outbound:
 
         Args:
             url: absolute, http or https. params: are encoded and added to its query.
-            json: is sent as an `application/json` body; None sends no body.
+            json: is sent as an `application/json` body; form: an encoded one, as
+                `application/x-www-form-urlencoded`; None sends no body.
             max_bytes: of the answer's body. timeout, connect_timeout: in seconds.
 
         Raises:
@@ -126,7 +130,8 @@ class Outbound:
             method=method,
             url=_address(url, params),
             headers=headers,
-            content=None if json is None else _encoded(json),
+            content=_content(json, form),
+            content_type=_JSON if form is None else _FORM,
             connect_timeout=min(connect_timeout, timeout),
         )
         outcome = await self._outcome(message, max_bytes, timeout)
@@ -197,13 +202,14 @@ class _Message:
     url: httpx.URL = field(repr=False)
     headers: Mapping[str, str | Concealed] = field(repr=False)
     content: bytes | None = field(repr=False)
+    content_type: str
     connect_timeout: float
 
     def sealed(self) -> httpx.Request:
         """Return what goes to the wire, concealed values revealed in it."""
         headers = {"Accept-Encoding": "identity", "User-Agent": _USER_AGENT}
         if self.content is not None:
-            headers["Content-Type"] = "application/json"
+            headers["Content-Type"] = self.content_type
         for name, value in self.headers.items():
             headers[name] = value if isinstance(value, str) else value.reveal()
         timeouts = {"connect": self.connect_timeout}
@@ -260,6 +266,12 @@ def _address(url: str, params: Mapping[str, str] | None) -> httpx.URL:
         return address.copy_merge_params(params) if params else address
     except httpx.InvalidURL:
         raise OutboundError("protocol", "the address is not a URL, or is too long") from None
+
+
+def _content(json: Any, form: str | None) -> bytes | None:
+    if form is not None:
+        return form.encode("ascii")
+    return None if json is None else _encoded(json)
 
 
 def _encoded(json: Any) -> bytes:

@@ -207,7 +207,7 @@ async def test_unknown_is_remembered_boundedly() -> None:
     assert await status(gate, of(TENANT)) == 200
     for number in range(4200):
         tenants._unknown.put(f"https://{number}.example.com", 0.0)
-    assert len(tenants._unknown._until) == 4096
+    assert len(tenants._unknown) == 4096
 
 
 class Closing(JWTVerifier):

@@ -11,6 +11,7 @@ around them is ours, since every lenient reading is a second opinion that an att
 
 import string
 from binascii import a2b_base64
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
@@ -291,6 +292,25 @@ def _narrowed(fitting: frozenset[str], jwk: dict[str, Any]) -> frozenset[str]:
     if not isinstance(named, str) or named not in fitting:
         raise JOSEError("alg does not fit the key")
     return _EDWARDS if named in _EDWARDS else frozenset({named})
+
+
+def import_signing_key(material: Any, algorithm: str) -> Key:
+    """Import a private key of the operator's own, PEM or JWK, for signing with an algorithm.
+
+    Raises:
+        JOSEError: it is none, or is no key for this algorithm.
+    """
+    kinds: dict[str, type[Key]] = {"RS": RSAKey, "PS": RSAKey, "ES": ECKey, "Ed": OKPKey}
+    kind = kinds.get(algorithm[:2]) if algorithm in ASYMMETRIC else None
+    if kind is None:
+        raise JOSEError("unknown algorithm")
+    try:
+        key = kind.import_key(dict(material) if isinstance(material, Mapping) else material)
+    except Exception:
+        raise JOSEError("not a usable key") from None
+    if not key.is_private or algorithm not in import_key(key.as_dict(private=False)).algorithms:
+        raise JOSEError("not a private key for this algorithm")
+    return key
 
 
 def is_secret(jwk: Any) -> bool:

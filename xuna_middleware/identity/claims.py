@@ -57,9 +57,9 @@ class TokenKind:
             InvalidTokenError: its `cause` says which rule and, where there is one, the mend.
         """
         if any(_is_marked(claims, mark) for mark in self.refused):
-            _refuse("ID token", "an ID token was sent as an access token; send the access token")
+            refuse("ID token", "an ID token was sent as an access token; send the access token")
         if self.required and not any(_is_marked(claims, mark) for mark in self.required):
-            _refuse("ID token", "nothing marks this as an access token (scope, scp, client_id)")
+            refuse("ID token", "nothing marks this as an access token (scope, scp, client_id)")
         if self.check is not None and (why := self.check(claims)) is not None:
             raise InvalidTokenError(cause=why)
 
@@ -100,21 +100,19 @@ class ClaimPolicy:
         self._check_audience(claims)
         expires_at = self._check_times(claims, now)
         if not self.takes_bound and "cnf" in claims:
-            _refuse("cnf", "the token is bound to a key; see dpop= and mtls= of the verifier")
+            refuse("cnf", "the token is bound to a key; see dpop= and mtls= of the verifier")
         return self._identity(claims, _subject(claims), expires_at)
 
     def _check_issuer(self, claims: Mapping[str, Any]) -> None:
         if claims.get("iss") != self.issuer:
-            _refuse(
-                "issuer", f'token is from {_shown(claims.get("iss"))}, accepted "{self.issuer}"'
-            )
+            refuse("issuer", f'token is from {shown(claims.get("iss"))}, accepted "{self.issuer}"')
 
     def _check_type(self, typ: str, claims: Mapping[str, Any]) -> None:
         named = typ if typ in self.token_types else normalized_type(typ)
         if named not in self.token_types:
-            _refuse(
+            refuse(
                 "token type",
-                f"says {_shown(typ)}, accepted {_listed(self.token_types)}; "
+                f"says {shown(typ)}, accepted {listed(self.token_types)}; "
                 'if this is an access token: token_types=("at+jwt", "JWT"), '
                 "or Auth0 ▸ APIs ▸ Access Token Profile ▸ RFC 9068",
             )
@@ -127,25 +125,25 @@ class ClaimPolicy:
         if not all(isinstance(member, str) for member in members) or (
             self.audience.isdisjoint(members)
         ):
-            _refuse(
+            refuse(
                 "audience",
-                f"token is for {_shown(named)}, accepted {_listed(self.audience)}; "
+                f"token is for {shown(named)}, accepted {listed(self.audience)}; "
                 "Keycloak: add an Audience mapper; Auth0: ask for the API's identifier as audience",
             )
 
     def _check_times(self, claims: Mapping[str, Any], now: float) -> float:
-        expires_at, issued_at = _time(claims, "exp"), _time(claims, "iat")
+        expires_at, issued_at = time_of(claims, "exp"), time_of(claims, "iat")
         if now >= expires_at + self.leeway:
-            _refuse("expired", f"{now - expires_at:.0f} s ago")
+            refuse("expired", f"{now - expires_at:.0f} s ago")
         if issued_at > now + self.leeway:
-            _refuse("iat", f"issued {issued_at - now:.0f} s in the future; compare the clocks")
-        if "nbf" in claims and _time(claims, "nbf") > now + self.leeway:
-            _refuse("nbf", "not valid yet; compare the clocks")
+            refuse("iat", f"issued {issued_at - now:.0f} s in the future; compare the clocks")
+        if "nbf" in claims and time_of(claims, "nbf") > now + self.leeway:
+            refuse("nbf", "not valid yet; compare the clocks")
         if (
             expires_at - issued_at > self.max_lifetime
             or expires_at - now > self.max_lifetime + self.leeway
         ):
-            _refuse("lifetime", f"lives {expires_at - issued_at:.0f} s, see max_lifetime")
+            refuse("lifetime", f"lives {expires_at - issued_at:.0f} s, see max_lifetime")
         return expires_at
 
     def _identity(self, claims: Mapping[str, Any], subject: str, expires_at: float) -> Identity:
@@ -153,8 +151,8 @@ class ClaimPolicy:
         return Identity(
             issuer=self.issuer,
             subject=subject,
-            scopes=_words(claims, self.scope_claims),
-            roles=_words(claims, self.role_claims),
+            scopes=words_in(claims, self.scope_claims),
+            roles=words_in(claims, self.role_claims),
             claims=claims,
             client_id=client_id if isinstance(client_id, str) else None,
             expires_at=expires_at,
@@ -186,18 +184,20 @@ def _is_marked(claims: Mapping[str, Any], mark: Mark) -> bool:
 def _subject(claims: Mapping[str, Any]) -> str:
     subject = claims.get("sub")
     if not isinstance(subject, str) or not 1 <= len(subject) <= 255 or not subject.isprintable():
-        _refuse("subject", "sub is missing, or is not 1 to 255 printable characters")
+        refuse("subject", "sub is missing, or is not 1 to 255 printable characters")
     return subject
 
 
-def _time(claims: Mapping[str, Any], name: str) -> float:
+def time_of(claims: Mapping[str, Any], name: str) -> float:
+    """Return a claim that is a time in seconds since the epoch, or refuse."""
     value: Any = claims.get(name)
     if type(value) not in (int, float) or not -_LARGEST < value < _LARGEST:
-        _refuse(name, f"{name} is missing or not a number of seconds")
+        refuse(name, f"{name} is missing or not a number of seconds")
     return float(value)
 
 
-def _words(claims: Mapping[str, Any], paths: Sequence[ClaimPath]) -> frozenset[str]:
+def words_in(claims: Mapping[str, Any], paths: Sequence[ClaimPath]) -> frozenset[str]:
+    """Return the scopes or roles of all these claims: texts with spaces, or lists of texts."""
     words = _NONE
     for path in paths:
         value = claims.get(path) if type(path) is str else find_claim(claims, path)
@@ -216,14 +216,16 @@ def _split(words: str | tuple[str, ...]) -> frozenset[str]:
     return frozenset(words.split(" ") if isinstance(words, str) else words) - {""}
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """Render a verified value for the operator: one line, bounded."""
     return json.dumps(value)[:_SHOWN]
 
 
-def _listed(accepted: Iterable[str]) -> str:
+def listed(accepted: Iterable[str]) -> str:
+    """Render what an option accepts."""
     return ", ".join(f'"{each}"' for each in sorted(accepted))
 
 
-def _refuse(cause: str, explanation: str) -> NoReturn:
+def refuse(cause: str, explanation: str) -> NoReturn:
+    """Refuse a token for a cause."""
     raise InvalidTokenError(cause=f"{cause}: {explanation}")

@@ -87,6 +87,22 @@ def checked_jwks_uri(metadata: Mapping[str, Any], issuer: str, policy: EndpointP
     return policy.check(metadata.get("jwks_uri"))
 
 
+def checked_endpoint(
+    metadata: Mapping[str, Any], name: str, issuer: str, policy: EndpointPolicy
+) -> str:
+    """Return an endpoint of the issuer's own metadata, on a host that is trusted. Pure.
+
+    Raises:
+        KeySourceError: naming the mend where the issuer differs.
+    """
+    named = metadata.get("issuer")
+    if named != issuer:
+        raise KeySourceError(_issuer_mend(named, issuer))
+    if name not in metadata:
+        raise KeySourceError(f"endpoint: the metadata names no {name}; give it as an option")
+    return policy.check(metadata[name])
+
+
 def _issuer_mend(named: Any, issuer: str) -> str:
     if not isinstance(named, str):
         return "issuer: the document names none"

@@ -26,6 +26,7 @@ from xuna_middleware.errors import (
     UnavailableError,
     trace_of,
 )
+from xuna_middleware.identity.asking import Questions, Recent
 from xuna_middleware.identity.credentials import Credentials, Identity
 from xuna_middleware.identity.endpoints import configured_host
 from xuna_middleware.identity.issuers import unverified_issuer
@@ -35,7 +36,6 @@ from xuna_middleware.identity.verifiers import Service, Verifier, check_takes_dp
 RESOLVE_SECONDS: Final = 2.0
 
 _LONGEST_ISSUER: Final = 255
-_MOST_REFUSED: Final = 4096
 _UNKNOWN_SECONDS: Final = 10.0
 _FAILED_SECONDS: Final = 1.0
 
@@ -82,13 +82,11 @@ class TenantVerifiers:
         self._resolve = resolve
         self._most = most
         self._keep = keep
-        self._in_flight = in_flight
         self._now = monotonic
         self._tenants: OrderedDict[str, _Tenant] = OrderedDict()
-        self._unknown = _Recent(_UNKNOWN_SECONDS)
-        self._failed = _Recent(_FAILED_SECONDS)
-        #: Look-ups under way, each in the event loop of who asked first there.
-        self._asking: dict[tuple[asyncio.AbstractEventLoop, str], asyncio.Task[_Tenant | None]] = {}
+        self._unknown = Recent[str](_UNKNOWN_SECONDS)
+        self._failed = Recent[str](_FAILED_SECONDS)
+        self._look_ups = Questions[str, _Tenant | None]("tenant look-ups", in_flight=in_flight)
         self._closing: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
@@ -134,30 +132,10 @@ class TenantVerifiers:
             raise _nobodys()
         if self._failed.has(issuer, now):
             raise UnavailableError(cause="tenant: the look-up failed a moment ago", retry_after=1)
-        found = await self._found(issuer)
+        found = await self._look_ups.ask(issuer, partial(self._look_up, issuer))
         if found is None:
             raise _nobodys()
         return found
-
-    async def _found(self, issuer: str) -> "_Tenant | None":
-        """Wait for the look-up of an issuer, sharing one that is under way in this event loop."""
-        loop = asyncio.get_running_loop()
-        task = self._asking.get((loop, issuer))
-        if task is None:
-            if len(self._asking) >= self._in_flight:
-                raise UnavailableError(cause="tenant: too many look-ups at once", retry_after=1)
-            task = loop.create_task(self._look_up(issuer), context=Context())
-            self._asking[loop, issuer] = task
-            task.add_done_callback(partial(self._asked, issuer))
-        await asyncio.wait({task})
-        if task.cancelled():
-            raise UnavailableError(cause="tenant: the look-up was cancelled", retry_after=1)
-        return task.result()
-
-    def _asked(self, issuer: str, task: asyncio.Task["_Tenant | None"]) -> None:
-        self._asking.pop((task.get_loop(), issuer), None)
-        if not task.cancelled():
-            task.exception()  # whoever waited may be gone by now
 
     async def _look_up(self, issuer: str) -> "_Tenant | None":
         try:
@@ -225,23 +203,6 @@ class _Tenant:
         self.has_left = True
         if self.users == 0 and isinstance(self.verifier, Service):
             await self.verifier.aclose()
-
-
-class _Recent:
-    """Remember keys for some seconds; of too many the oldest go first."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._until: OrderedDict[str, float] = OrderedDict()
-
-    def has(self, key: str, now: float) -> bool:
-        return self._until.get(key, now) > now
-
-    def put(self, key: str, now: float) -> None:
-        self._until[key] = now + self._seconds
-        self._until.move_to_end(key)
-        if len(self._until) > _MOST_REFUSED:
-            self._until.popitem(last=False)
 
 
 def _could_be_an_issuer(issuer: str) -> bool:

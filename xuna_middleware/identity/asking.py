@@ -1,0 +1,104 @@
+"""Ask somebody else on behalf of many, within bounds: shared, counted, and not again at once.
+
+Strangers decide how often there is something to ask, so nothing here grows with them.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine, Hashable
+from contextvars import Context
+from functools import partial
+from typing import Any, Final, Generic, TypeVar
+
+from xuna_middleware.errors import UnavailableError
+
+_MOST_REMEMBERED: Final = 4096
+
+K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
+
+
+class Questions(Generic[K, T]):
+    """Run one task for all who ask the same at the same time, in each event loop.
+
+    At most `in_flight` run at once and `waiting` more may wait for their turn; what comes beyond
+    is a 503 without any I/O. Who hangs up takes nobody else along.
+    """
+
+    def __init__(self, what: str, *, in_flight: int, waiting: int = 0) -> None:
+        self._what = what
+        self._in_flight = in_flight
+        self._most = in_flight + waiting
+        self._tasks: dict[tuple[asyncio.AbstractEventLoop, K], asyncio.Task[T]] = {}
+        self._turns: dict[asyncio.AbstractEventLoop, asyncio.Semaphore] = {}
+
+    async def ask(self, key: K, question: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Return the answer to a question, which is asked once however many want it.
+
+        Raises:
+            UnavailableError: too much is asked already, or the question was cancelled.
+        """
+        loop = asyncio.get_running_loop()
+        task = self._tasks.get((loop, key))
+        if task is None:
+            if len(self._tasks) >= self._most:
+                raise UnavailableError(cause=f"{self._what}: too many at once", retry_after=1)
+            story = self._in_turn(self._turn(loop), question)
+            task = self._tasks[loop, key] = loop.create_task(story, context=Context())
+            task.add_done_callback(partial(self._answered, key))
+        await asyncio.wait({task})
+        if task.cancelled():
+            raise UnavailableError(cause=f"{self._what}: cancelled", retry_after=1)
+        return task.result()
+
+    def stop(self) -> None:
+        """Cancel what is under way in this event loop."""
+        loop = asyncio.get_running_loop()
+        for (where, _), task in list(self._tasks.items()):
+            if where is loop:
+                task.cancel()
+
+    def _turn(self, loop: asyncio.AbstractEventLoop) -> asyncio.Semaphore:
+        if loop not in self._turns:
+            self._forget_closed_loops()
+            self._turns[loop] = asyncio.Semaphore(self._in_flight)
+        return self._turns[loop]
+
+    def _forget_closed_loops(self) -> None:
+        for loop in [each for each in self._turns if each.is_closed()]:
+            del self._turns[loop]
+        for place in [each for each in self._tasks if each[0].is_closed()]:
+            del self._tasks[place]
+
+    async def _in_turn(
+        self, turn: asyncio.Semaphore, question: Callable[[], Coroutine[Any, Any, T]]
+    ) -> T:
+        async with turn:
+            return await question()
+
+    def _answered(self, key: K, task: asyncio.Task[T]) -> None:
+        self._tasks.pop((task.get_loop(), key), None)
+        if not task.cancelled():
+            task.exception()  # whoever waited may be gone by now
+
+
+class Recent(Generic[K]):
+    """Remember keys for some seconds; of more than 4,096 the oldest go first."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._until: OrderedDict[K, float] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._until)
+
+    def has(self, key: K, now: float) -> bool:
+        """Tell whether a key was put less than the seconds ago."""
+        return self._until.get(key, now) > now
+
+    def put(self, key: K, now: float) -> None:
+        """Remember a key from now on."""
+        self._until[key] = now + self._seconds
+        self._until.move_to_end(key)
+        if len(self._until) > _MOST_REMEMBERED:
+            self._until.popitem(last=False)

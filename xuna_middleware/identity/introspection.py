@@ -1,0 +1,248 @@
+"""Opaque tokens: what they mean only their provider knows (RFC 7662), so it is asked. In bounds:
+
+- A token's looks come first: what doesn't match `token_pattern` is refused without asking.
+- A good answer serves for `keep` seconds and never past `exp`, so a revoked token is refused
+  within that time. A no serves for 5 seconds.
+- All who send one token at the same time share one question; at most `in_flight` questions run and
+  `waiting` wait. What comes beyond is a 503, so made-up tokens can't flood the provider, though
+  while they come, a token that isn't remembered may have to come again.
+- A provider that fails is left alone for 1 to 30 seconds; remembered tokens go on meanwhile.
+"""
+
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from authlib.oidc.discovery import get_well_known_url
+
+from xuna_middleware._http import Outbound
+from xuna_middleware.errors import ConfigurationError, InvalidTokenError
+from xuna_middleware.identity.asking import Questions, Recent
+from xuna_middleware.identity.claims import ClaimPath
+from xuna_middleware.identity.credentials import Credentials, Identity
+from xuna_middleware.identity.dpop import DPoP
+from xuna_middleware.identity.endpoints import configured_host, host_names
+from xuna_middleware.identity.introspected import AnswerPolicy
+from xuna_middleware.identity.introspecting import AuthMethod, Client, IntrospectionEndpoint
+from xuna_middleware.identity.options import (
+    checked_audience,
+    checked_claim_name,
+    checked_clock,
+    checked_issuer,
+    checked_paths,
+    checked_seconds,
+    checked_transport,
+    provider_endpoints,
+)
+from xuna_middleware.identity.possession import Mode, checked_possession
+from xuna_middleware.identity.remembered import RememberedTokens, fingerprint
+from xuna_middleware.identity.verifiers import check_takes_dpop
+
+if TYPE_CHECKING:
+    import httpx
+
+#: A b64token of 16 to 512 characters that doesn't look like a JWT.
+OPAQUE: Final = r"(?![^.]*\.[^.]*\.[^.]*\Z)[A-Za-z0-9._~+/-]{16,512}=*"
+
+_REFUSED_SECONDS: Final = 5.0
+_LONGEST_KEEP: Final = 60
+_LARGEST_LEEWAY: Final = 300
+
+
+class IntrospectionVerifier:
+    """Verify access tokens by asking their provider.
+
+    Args:
+        issuer: the provider's issuer URL; what identities are issued by.
+        client_id, client_secret, private_key, auth_method: who asks: the name of this service at
+            the provider, and its secret (Basic or in the body) or private key (PEM or JWK).
+        private_key_algorithm: of the assertion that the key signs.
+        audience: one or several; the answer's `aud` must name one of them.
+        client_ids: clients whose tokens are taken, for providers that name no `aud`. Give either
+            or both: a token for another API is no token for this one.
+        introspection_endpoint: its address, if not as the issuer's metadata says.
+        subject_claims: where the subject is found; the first that is there counts.
+        token_pattern: what tokens look like, a regular expression for the whole of one.
+        keep: for how many seconds a good answer serves, at most 60; 0 asks each time.
+        in_flight, waiting: how many questions run at once, and how many wait.
+        leeway: tolerance for clocks in seconds, at most 300. Given to `iat` and `nbf`, not `exp`.
+        max_lifetime, scope_claims, role_claims, dpop, mtls, metadata_url, insecure_hosts,
+        endpoint_hosts, transport, clock: as for `OIDCVerifier`.
+
+    Checks: what `identity/introspected.py` lists; revocation, within `keep`.
+    Does not check: what the provider doesn't say.
+
+    Raises:
+        ConfigurationError: an option makes no sense; the text names the mend.
+    """
+
+    def __init__(
+        self,
+        issuer: str,
+        *,
+        client_id: str,
+        client_secret: str | None = None,
+        private_key: str | Mapping[str, Any] | None = None,
+        auth_method: AuthMethod | None = None,
+        private_key_algorithm: str = "RS256",
+        audience: str | Iterable[str] | None = None,
+        client_ids: Iterable[str] = (),
+        introspection_endpoint: str | None = None,
+        subject_claims: Sequence[str] = ("sub",),
+        scope_claims: Sequence[ClaimPath] = ("scope",),
+        role_claims: Sequence[ClaimPath] = ("roles",),
+        token_pattern: str = OPAQUE,
+        keep: float = 10,
+        in_flight: int = 8,
+        waiting: int = 64,
+        leeway: float = 30,
+        max_lifetime: float = 86400,
+        dpop: Mode | DPoP = "off",
+        mtls: Mode = "off",
+        metadata_url: str | None = None,
+        insecure_hosts: Iterable[str] = (),
+        endpoint_hosts: Iterable[str] = (),
+        transport: "httpx.AsyncBaseTransport | None" = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.issuer = checked_issuer(issuer)
+        self._pattern = _checked_pattern(token_pattern)
+        self._keep = checked_seconds(keep, "keep", most=_LONGEST_KEEP)
+        self._clock = checked_clock(clock)
+        self._possession = checked_possession(dpop, mtls, clock)
+        #: What the gate reads.
+        self.wants_presented = self._possession is not None
+        self.bearer = self._possession is None or self._possession.bearer
+        self.dpop_algorithms = self._possession.dpop_algorithms if self._possession else ()
+        self.takes_certificates = bool(self._possession and self._possession.takes_certificates)
+        self._policy = AnswerPolicy(
+            issuer=self.issuer,
+            audience=frozenset() if audience is None else checked_audience(audience),
+            client_ids=_checked_clients(client_ids, audience),
+            subject_claims=_checked_names(subject_claims),
+            scope_claims=checked_paths(scope_claims, "scope_claims"),
+            role_claims=checked_paths(role_claims, "role_claims"),
+            leeway=checked_seconds(leeway, "leeway", most=_LARGEST_LEEWAY),
+            max_lifetime=checked_seconds(max_lifetime, "max_lifetime"),
+            takes_bound=self._possession is not None,
+        )
+        endpoints = provider_endpoints(issuer, metadata_url, insecure_hosts, endpoint_hosts)
+        if introspection_endpoint is not None:
+            insecure = host_names(insecure_hosts, "insecure_hosts")
+            configured_host(introspection_endpoint, "introspection_endpoint", insecure)
+        self._outbound = Outbound(transport=checked_transport(transport))
+        self._endpoint = IntrospectionEndpoint(
+            Client(
+                client_id,
+                method=auth_method or _usual_method(private_key),
+                client_secret=client_secret,
+                private_key=private_key,
+                algorithm=private_key_algorithm,
+                audience=self.issuer,
+            ),
+            issuer=self.issuer,
+            url=introspection_endpoint,
+            metadata_url=metadata_url or get_well_known_url(issuer, external=True),
+            policy=endpoints,
+            outbound=self._outbound,
+        )
+        self._remembered = RememberedTokens()
+        self._refused = Recent[bytes](_REFUSED_SECONDS)
+        self._questions = Questions[bytes, Identity](
+            "introspection",
+            in_flight=_checked_count(in_flight, "in_flight", least=1),
+            waiting=_checked_count(waiting, "waiting", least=0),
+        )
+
+    def __repr__(self) -> str:
+        return f"IntrospectionVerifier(issuer={self.issuer!r})"
+
+    def recognizes(self, token: str) -> bool:
+        """Tell whether a token looks like one of these."""
+        return self._pattern.fullmatch(token) is not None
+
+    def start(self) -> None:
+        """Do nothing: there is nothing to ask before somebody comes."""
+
+    @property
+    def ready(self) -> bool:
+        """Tell whether the provider answered when it was last asked."""
+        return self._endpoint.ready
+
+    async def aclose(self) -> None:
+        """End the questions under way and close the connections."""
+        self._questions.stop()
+        await self._outbound.aclose()
+
+    async def verify(self, credentials: Credentials) -> Identity:
+        """Return whom the provider names; see `Verifier.verify`."""
+        if credentials.scheme != "bearer":
+            check_takes_dpop(self)
+        token = credentials.token
+        if not self.recognizes(token):
+            raise InvalidTokenError(cause="malformed: not what token_pattern describes")
+        seen, now = fingerprint(token), self._clock()
+        identity = self._remembered.get(seen, now)
+        if identity is None:
+            identity = await self._introspected(token, seen, now)
+        if self._possession is not None:
+            await self._possession.prove(credentials, identity.claims)
+        return identity
+
+    async def _introspected(self, token: str, seen: bytes, now: float) -> Identity:
+        if self._refused.has(seen, now):
+            raise InvalidTokenError(cause="inactive: the provider said so a moment ago")
+        self._endpoint.check_open()
+        return await self._questions.ask(seen, partial(self._ask, token, seen))
+
+    async def _ask(self, token: str, seen: bytes) -> Identity:
+        answer = await self._endpoint.ask(token)
+        now = self._clock()
+        try:
+            identity = self._policy.check(answer, now)
+        except InvalidTokenError:
+            self._refused.put(seen, now)
+            raise
+        until = now + self._keep
+        if identity.expires_at is not None:
+            until = min(until, identity.expires_at)
+        self._remembered.put(seen, identity, now, until)
+        return identity
+
+
+def _usual_method(private_key: object) -> AuthMethod:
+    return "client_secret_basic" if private_key is None else "private_key_jwt"
+
+
+def _checked_pattern(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern, re.ASCII)
+    except (re.error, TypeError):
+        raise ConfigurationError("token_pattern must be a regular expression, as a text") from None
+
+
+def _checked_clients(client_ids: Iterable[str], audience: object) -> frozenset[str]:
+    names = frozenset() if isinstance(client_ids, str) else frozenset(client_ids)
+    if isinstance(client_ids, str) or not all(isinstance(name, str) and name for name in names):
+        raise ConfigurationError('client_ids must be a tuple of names: client_ids=("web",)')
+    if not names and audience is None:
+        raise ConfigurationError(
+            "an IntrospectionVerifier needs audience=, the name of your API at the provider, or, "
+            "where its answers have no aud, client_ids=, the clients whose tokens are for you"
+        )
+    return names
+
+
+def _checked_names(names: Sequence[str]) -> tuple[str, ...]:
+    listed = () if isinstance(names, str) else tuple(names)
+    if not listed:
+        raise ConfigurationError('subject_claims must be a tuple: subject_claims=("sub",)')
+    return tuple(checked_claim_name(name, "subject_claims") for name in listed)
+
+
+def _checked_count(number: int, option: str, *, least: int) -> int:
+    if type(number) is not int or number < least:
+        raise ConfigurationError(f"{option} must be a whole number, {least} or more")
+    return number
