@@ -1,0 +1,386 @@
+"""Deliberately broken variants of the package, and the tests that must notice each.
+
+A variant is one mistake that somebody could make. `edits` are files, exact texts of them, and what
+stands there instead; a text that is not there any more fails the table, so it can't go stale. Where
+two places check the same, both are broken: one alone is no mistake that anybody could use.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """Describe one broken package: in which file what instead of what, and who must notice."""
+
+    edits: tuple[tuple[str, str, str], ...]
+    noticed_by: str
+
+
+def broken(file: str, old: str, new: str, noticed_by: str) -> Variant:
+    return Variant(edits=((file, old, new),), noticed_by=noticed_by)
+
+
+CLAIMS: Final = "identity/claims.py"
+JOSE: Final = "identity/_jose.py"
+KEYS: Final = "identity/keys.py"
+SETS: Final = "identity/keysets.py"
+DPOP: Final = "identity/dpop.py"
+VERIFIERS: Final = "identity/verifiers.py"
+
+BAD_TOKENS: Final = "tests/faces/test_bad_tokens.py"
+RULES: Final = "tests/identity/test_claim_rules.py"
+FETCHED: Final = "tests/identity/test_fetched_keys.py"
+KEY_SETS: Final = "tests/identity/test_key_sets.py"
+FACE_KEYS: Final = "tests/faces/test_key_sets_and_algorithms.py"
+BOUND: Final = "tests/faces/test_bound_tokens.py"
+TICKETS: Final = "tests/faces/test_tickets.py"
+OPAQUE: Final = "tests/faces/test_opaque_tokens.py"
+
+VARIANTS: Final[dict[str, Variant]] = {
+    # Tokens
+    "signature not checked": broken(
+        VERIFIERS, "if not key.verify(parts):", "if False:", BAD_TOKENS
+    ),
+    "algorithm not one of the accepted": broken(
+        VERIFIERS,
+        "if parts.header.algorithm not in self._algorithms:",
+        "if False:",
+        FACE_KEYS,
+    ),
+    "issuer by prefix": Variant(
+        edits=(
+            (
+                CLAIMS,
+                'if claims.get("iss") != self.issuer:',
+                'if not str(claims.get("iss")).startswith(self.issuer):',
+            ),
+            (
+                VERIFIERS,
+                'if claims.get("iss") != self.issuer:',
+                'if not str(claims.get("iss")).startswith(self.issuer):',
+            ),
+        ),
+        noticed_by=BAD_TOKENS,
+    ),
+    "audience not checked": broken(CLAIMS, "self.audience.isdisjoint(members)", "False", RULES),
+    "audience by part": broken(
+        CLAIMS,
+        "self.audience.isdisjoint(members)",
+        "not any(str(m) in a for m in members for a in self.audience)",
+        BAD_TOKENS,
+    ),
+    "end not checked": broken(CLAIMS, "if now >= expires_at + self.leeway:", "if False:", RULES),
+    "end a moment late": broken(
+        CLAIMS, "if now >= expires_at + self.leeway:", "if now > expires_at + self.leeway:", RULES
+    ),
+    "begin not checked": broken(CLAIMS, '"nbf" in claims and', "False and", RULES),
+    "issued in the future": broken(CLAIMS, "if issued_at > now + self.leeway:", "if False:", RULES),
+    "any lifetime": broken(CLAIMS, "expires_at - issued_at > self.max_lifetime", "False", RULES),
+    "true is a time": broken(
+        CLAIMS,
+        "if type(value) not in (int, float) or",
+        "if not isinstance(value, int | float) or",
+        BAD_TOKENS,
+    ),
+    "type not checked": broken(CLAIMS, "if named not in self.token_types:", "if False:", RULES),
+    "ID token as access token": broken(
+        CLAIMS,
+        'refused=("nonce", "at_hash", "c_hash", ("token_use", "id"), ("typ", "ID")),',
+        "refused=(),",
+        BAD_TOKENS,
+    ),
+    "nothing marks an access token": broken(
+        CLAIMS,
+        'required=("scope", "scp", "client_id", ("token_use", "access"), ("typ", "Bearer")),',
+        "required=(),",
+        BAD_TOKENS,
+    ),
+    "bound token as plain Bearer": broken(
+        CLAIMS, 'if not self.takes_bound and "cnf" in claims:', "if False:", BAD_TOKENS
+    ),
+    "subject of any kind": broken(CLAIMS, "or not subject.isprintable()", "", RULES),
+    "keys in the header": broken(
+        JOSE, '{"jwk", "jku", "x5u", "x5c", "crit",', '{"crit",', BAD_TOKENS
+    ),
+    "crit ignored": broken(JOSE, '"x5c", "crit", "b64"', '"x5c", "b64"', BAD_TOKENS),
+    "unused bits": broken(
+        JOSE, "if segment and segment[-1] not in _LAST[len(segment) % 4]:", "if False:", BAD_TOKENS
+    ),
+    "duplicate members": broken(
+        "_json.py", "if len(members) != len(pairs):", "if False:", BAD_TOKENS
+    ),
+    "not a number": broken(
+        "_json.py",
+        'raise ValueError("not a JSON number")',
+        "return 0",
+        "tests/identity/test_strict_reading.py tests/faces/test_bad_tokens.py",
+    ),
+    # What is remembered
+    "remembered by the header": broken(
+        "identity/remembered.py",
+        'sha256(token.encode("ascii"))',
+        'sha256(token.split(".")[0].encode("ascii"))',
+        BAD_TOKENS,
+    ),
+    "remembered by twenty letters": broken(
+        "identity/remembered.py",
+        'sha256(token.encode("ascii"))',
+        'sha256(token[:20].encode("ascii"))',
+        BAD_TOKENS,
+    ),
+    "remembered for ever": broken(
+        "identity/remembered.py",
+        "identity if not_before <= now < until else None",
+        "identity",
+        "tests/identity/test_remembered_tokens.py",
+    ),
+    "remembered beyond the keys": broken(
+        KEYS, "            self._on_change()", "            pass", "tests/identity"
+    ),
+    # Keys
+    "first key of any issuer": broken(
+        "identity/issuers.py",
+        "self._by_issuer.get(unverified_issuer(token), self._any)",
+        "next(iter(self._by_issuer.values()), self._any)",
+        "tests/identity/test_several_issuers.py",
+    ),
+    "set that mixes secrets": broken(
+        SETS, "    if any(is_secret(member) for member in members):\n", "    if False:\n", KEY_SETS
+    ),
+    "set with private keys": broken(
+        SETS, "if any(has_private_members(member) for member in members):", "if False:", FACE_KEYS
+    ),
+    "one kid, two keys": broken(
+        SETS,
+        "if key is not None and (kid is None or len(same) == 1)",
+        "if key is not None",
+        KEY_SETS,
+    ),
+    "small RSA key": broken(JOSE, "range(2048, 8192 + 1)", "range(512, 8192 + 1)", KEY_SETS),
+    "ROCA key": broken(JOSE, "if has_roca_fingerprint(numbers.n):", "if False:", KEY_SETS),
+    "short secret": broken(JOSE, '"HS256": 32', '"HS256": 1', "tests/identity"),
+    "key for encryption": broken(JOSE, 'if jwk.get("use", "sig") != "sig":', "if False:", KEY_SETS),
+    "key_ops ignored": broken(
+        JOSE,
+        'if not isinstance(operations, list) or "verify" not in operations:',
+        "if False:",
+        KEY_SETS,
+    ),
+    "no cooldown": broken(
+        KEYS,
+        "self._cooldown_until = now + self._freshness.cooldown",
+        "self._cooldown_until = now",
+        FETCHED,
+    ),
+    "older answer wins": broken(KEYS, "if number < self._applied:", "if False:", FETCHED),
+    "stale for ever": broken(
+        KEYS, "return self._keys if now <= self._stale_at else None", "return self._keys", FETCHED
+    ),
+    "401 while the provider is away": broken(
+        KEYS,
+        'return UnavailableError(\n            cause="key source',
+        'return InvalidTokenError(cause="") or UnavailableError(\n            cause="key source',
+        "tests/faces tests/identity/test_fetched_keys.py",
+    ),
+    "metadata of another issuer": broken(
+        "identity/discovery.py",
+        '    named = metadata.get("issuer")\n    if named != issuer:\n'
+        "        raise KeySourceError(_issuer_mend(named, issuer))\n    try:\n",
+        "    try:\n",
+        "tests/identity/test_discovery_documents.py",
+    ),
+    "keys on any host": broken(
+        "identity/endpoints.py",
+        "if host not in self.hosts:",
+        "if False:",
+        "tests/identity/test_discovery_documents.py",
+    ),
+    "keys over http": broken(
+        "identity/endpoints.py",
+        'return url.startswith("https:") or',
+        "return True or",
+        "tests/identity/test_discovery_documents.py",
+    ),
+    # The request
+    "first header wins": broken(
+        "identity/extraction.py",
+        'raise InvalidRequestError(cause="authorization: more than one header")',
+        "continue",
+        "tests/faces/test_authorization_header.py",
+    ),
+    "token in the query beside the header": broken(
+        "identity/extraction.py",
+        "if query and _has_access_token(query):",
+        "if False:",
+        "tests/faces/test_authorization_header.py",
+    ),
+    "failed header falls through": broken(
+        "identity/authentication.py",
+        "        except GateError:\n            raise\n        except Exception as error:\n"
+        '            raise UnavailableError(\n                cause="verifier',
+        "        except GateError:\n            return await self._ambient(scope)\n"
+        "        except Exception as error:\n"
+        '            raise UnavailableError(\n                cause="verifier',
+        "tests/identity/test_who_calls.py",
+    ),
+    "prefix by letters": broken(
+        "middleware.py",
+        '(prefix + "/",) if prefix',
+        "(prefix,) if prefix",
+        "tests/faces tests/test_paths.py",
+    ),
+    "protected path by letters": broken(
+        "paths.py",
+        'tuple(_configured(path) + "/" for',
+        "tuple(_configured(path) for",
+        "tests/test_paths.py",
+    ),
+    "protected in one reading": broken(
+        "paths.py",
+        "return len(path) > _LONGEST_ODD or self._any_beneath(path, root)",
+        'return (path + "/").startswith(self._beneath)',
+        "tests/test_paths.py",
+    ),
+    "accepted before it is checked": broken(
+        "middleware.py",
+        "        try:\n            identity = (await",
+        '        try:\n            if scope["type"] == "websocket":\n'
+        '                await send({"type": "websocket.accept"})\n            identity = (await',
+        "tests/faces/test_websockets_and_lifespan.py tests/faces/test_subprotocol_tokens.py",
+    ),
+    "the app sees the sub-protocol token": broken(
+        "middleware.py",
+        'known["subprotocols"] = without_tokens(known["subprotocols"])',
+        "pass",
+        "tests/faces/test_subprotocol_tokens.py",
+    ),
+    "cross-site not checked": broken(
+        "routes.py",
+        "if caller.ambient:",
+        "if False:",
+        "tests/faces/test_cross_site_and_cors.py",
+    ),
+    "HEAD issues": broken(
+        "routes.py",
+        '_Route(("GET", "POST"), partial',
+        '_Route(("GET", "POST", "HEAD"), partial',
+        "tests/faces/test_requests_and_bodies.py",
+    ),
+    # What is shown
+    "token in a repr": broken(
+        "identity/credentials.py",
+        "    token: str = field(repr=False)\n",
+        "    token: str\n",
+        "tests/faces/test_no_secret_shows.py tests/identity",
+    ),
+    "cause in the answer": broken(
+        "errors.py",
+        'super().__init__(cause=cause, challenge={"error": "invalid_token"})',
+        'super().__init__(cause or None, cause=cause, challenge={"error": "invalid_token"})',
+        BAD_TOKENS,
+    ),
+    "answers that caches keep": broken(
+        "errors.py", '{"Cache-Control": "no-store", ', "{", BAD_TOKENS
+    ),
+    "key in a repr": broken(
+        "platform/secrets.py",
+        "        return _MASK\n\n    __str__",
+        "        return self._reveal()\n\n    __str__",
+        "tests/faces/test_no_secret_shows.py tests/platform",
+    ),
+    # Bound tokens
+    "proof of another key": broken(DPOP, "if key.thumbprint != thumbprint:", "if False:", BOUND),
+    "proof unsigned": broken(DPOP, "if not key.verify(proof):", "if False:", BOUND),
+    "proof for another method": broken(
+        DPOP, 'if claims.get("htm") != presented.method:', "if False:", BOUND
+    ),
+    "proof for another address": broken(
+        DPOP,
+        "if not isinstance(named, str) or wanted is None or _normalized(named) != wanted:",
+        "if False:",
+        BOUND,
+    ),
+    "proof for another token": broken(
+        DPOP, 'if claims.get("ath") != _digest(token.encode()):', "if False:", BOUND
+    ),
+    "old proof": broken(
+        DPOP, "if not oldest <= iat <= now + self._option.leeway:", "if False:", BOUND
+    ),
+    "proof used twice": broken(DPOP, "        if not fresh:", "        if False:", BOUND),
+    "open when the store is away": broken(
+        DPOP,
+        'raise UnavailableError(cause="dpop: the store can\'t say if a proof was used") from None',
+        "fresh = True",
+        BOUND,
+    ),
+    "free token where bound ones are required": broken(
+        "identity/possession.py", "if self._needs_key and _KEY not in bound:", "if False:", BOUND
+    ),
+    "unknown confirmation": broken(
+        "identity/possession.py", "if not self._takes.issuperset(bound):", "if False:", BOUND
+    ),
+    "any certificate": broken("identity/possession.py", "if shown != wanted:", "if False:", BOUND),
+    "certificate in anybody's words": broken(
+        "identity/presented.py",
+        'if name is None or not near.trusted_proxies.contains(self.scope.get("client")):',
+        "if name is None:",
+        BOUND,
+    ),
+    "DPoP for a verifier that knows none": broken(
+        VERIFIERS, 'if not getattr(verifier, "wants_presented", False):', "if False:", BOUND
+    ),
+    # Tickets, opaque tokens, API keys, step-up, tenants
+    "ticket used twice": broken(
+        "stores/memory.py", "self._kept.pop(key, ", "self._kept.get(key, ", TICKETS
+    ),
+    "ticket kept in the clear": broken(
+        "identity/tickets.py",
+        'return "ticket:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()',
+        'return "ticket:" + text',
+        TICKETS,
+    ),
+    "ticket for any page": broken("gate.py", "if caller.ticket is not None:", "if False:", TICKETS),
+    "full store forgets": broken(
+        "stores/memory.py",
+        'raise StoreError("the store in memory is full")',
+        "self._kept.clear()",
+        "tests/stores/test_memory_store.py",
+    ),
+    "active in any spelling": broken(
+        "identity/introspected.py",
+        'if answer.get("active") is not True:',
+        'if not answer.get("active"):',
+        OPAQUE,
+    ),
+    "opaque token kept past its end": broken(
+        "identity/introspection.py", "until = min(until, identity.expires_at)", "pass", OPAQUE
+    ),
+    "questions without end": broken(
+        "identity/asking.py", "if len(self._tasks) >= self._most:", "if False:", OPAQUE
+    ),
+    "API key past its end": broken(
+        "identity/api_keys.py",
+        "self._clock() >= identity.expires_at",
+        "False",
+        "tests/faces/test_api_keys.py",
+    ),
+    "acr by part": broken(
+        "access/stepup.py",
+        "if isinstance(acr, str) and acr in wanted:",
+        'if isinstance(acr, str) and acr in " ".join(wanted):',
+        "tests/access/test_stepup.py",
+    ),
+    "old sign-in": broken(
+        "access/stepup.py",
+        "-leeway <= clock() - auth_time <= seconds + leeway",
+        "True",
+        "tests/access/test_stepup.py",
+    ),
+    "tenant's verifier of another issuer": broken(
+        "identity/tenants.py",
+        'if verifier is not None and getattr(verifier, "issuer", None) != issuer:',
+        "if False:",
+        "tests/identity/test_tenants.py",
+    ),
+}
