@@ -14,8 +14,10 @@ from urllib.parse import quote
 
 from xuna_middleware.errors import ConfigurationError
 from xuna_middleware.identity.claims import ClaimPath
+from xuna_middleware.identity.dpop import DPoP
 from xuna_middleware.identity.keys import Freshness
 from xuna_middleware.identity.options import checked_audience
+from xuna_middleware.identity.possession import Mode
 from xuna_middleware.identity.verifiers import OIDCVerifier
 
 if TYPE_CHECKING:
@@ -45,6 +47,8 @@ class VerifierOptions(TypedDict, total=False):
     audience_claim: str
     scope_claims: Sequence[ClaimPath]
     role_claims: Sequence[ClaimPath]
+    dpop: Mode | DPoP
+    mtls: Mode
     metadata_url: str | None
     insecure_hosts: Iterable[str]
     endpoint_hosts: Iterable[str]
