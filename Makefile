@@ -1,12 +1,13 @@
 # Each target sets up its own .venv from nothing: Python 3.11 or newer and make are enough.
 #   make demo [ARGS=--check]    make test [ARGS="-k keys"]    make check    make bench    make clean
+#   make fuzz [SECONDS=60] [ARGS="header path"]
 
 PYTHON ?= python3
 VENV := .venv
 IN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench fuzz clean
 .DEFAULT_GOAL := demo
 .NOTPARALLEL:
 
@@ -23,6 +24,10 @@ check: $(READY)-dev
 
 bench: $(READY)-dev
 	@$(IN) -m benchmarks $(ARGS)
+
+SECONDS ?= 60
+fuzz: $(READY)-fuzz
+	@$(IN) -m fuzz $(ARGS) --seconds $(SECONDS)
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage htmlcov

@@ -410,6 +410,8 @@ CLAIMS: Final[Mapping[str, Make]] = {
     "cnf of DPoP": with_claims(cnf={"jkt": "x"}),
     "cnf of mTLS": with_claims(cnf={"x5t#S256": "x"}),
     "cnf empty": with_claims(cnf={}),
+    "jti a number": with_claims(jti=1),
+    "jti null": with_claims(jti=None),
     "cnf null": with_claims(cnf=None),
 }
 

@@ -7,6 +7,7 @@ for the operator's log, with the mend, and reach no caller.
   characters.
 - `exp` and `iat` are there; `exp`, `nbf` and `iat` are finite numbers; now < exp + leeway; nothing
   begins in the future; no token lives longer than `max_lifetime`.
+- `jti`, where it is there, is a text (RFC 7519 section 4.1.7).
 - The type is one that was asked for. Where that admits plain `JWT` or none at all, what marks an ID
   token is refused, and something that marks an access token is required.
 - A sender-constrained token (`cnf`, RFC 7800) is refused, unless the verifier wants its proof.
@@ -101,6 +102,8 @@ class ClaimPolicy:
         expires_at = self._check_times(claims, now)
         if not self.takes_bound and "cnf" in claims:
             refuse("cnf", "the token is bound to a key; see dpop= and mtls= of the verifier")
+        if not isinstance(claims.get("jti", ""), str):
+            refuse("jti", "is not a text")
         return self._identity(claims, _subject(claims), expires_at)
 
     def _check_issuer(self, claims: Mapping[str, Any]) -> None:

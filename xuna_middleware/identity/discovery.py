@@ -81,7 +81,7 @@ def checked_jwks_uri(metadata: Mapping[str, Any], issuer: str, policy: EndpointP
         raise KeySourceError(_issuer_mend(named, issuer))
     try:
         OpenIDProviderMetadata(metadata).validate_jwks_uri()
-    except ValueError:
+    except (ValueError, TypeError, AttributeError):  # the latter two where it is no text
         if not policy.insecure_hosts:
             raise KeySourceError("endpoint: jwks_uri is missing or not https") from None
     return policy.check(metadata.get("jwks_uri"))

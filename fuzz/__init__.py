@@ -1,0 +1,1 @@
+"""Coverage-guided fuzzing of everything that reads strangers' octets: `make fuzz SECONDS=60`."""
