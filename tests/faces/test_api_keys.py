@@ -131,6 +131,7 @@ def test_keys_are_random_and_shown_by_nothing() -> None:
         lambda: verifier(APIKey(hash=MADE.hash, subject="x", scopes="one")),
         lambda: verifier(KIOSK, APIKey(hash=MADE.hash, subject="another")),
         lambda: APIKeyVerifier([]),
+        lambda: APIKeyVerifier(None),  # type: ignore[arg-type]
         lambda: APIKeyVerifier(KIOSK),  # type: ignore[arg-type]
         lambda: APIKeyVerifier([MADE.key]),  # type: ignore[list-item]
         lambda: hash_api_key(mistyped(MADE.key)),

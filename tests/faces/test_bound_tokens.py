@@ -29,17 +29,22 @@ from doubles import (
 from signing import EC, ED, ISSUER, LEFT_OUT, NOW, RSA, Signer, b64, good_claims, proof, thumbprint
 
 from xuna_middleware import (
+    APIKey,
+    APIKeyVerifier,
     ConfigurationError,
     Credentials,
     DPoP,
     Identity,
     InvalidTokenError,
     MemoryStore,
+    NotAuthenticatedError,
     StoreError,
+    Verifier,
     XunaGate,
     XunaMiddleware,
 )
 
+SOME_KEY: Final[dict[str, Any]] = {"hash": f"sha256:{0:064x}", "subject": "kiosk"}
 PUBLIC: Final = "https://voice.acme.com/front/xuna"
 DESCRIBED: Final = (
     'resource_metadata="https://voice.acme.com/.well-known/oauth-protected-resource/front/xuna"'
@@ -323,6 +328,13 @@ async def test_verifier_without_a_request() -> None:
         with pytest.raises(InvalidTokenError):
             await verifier.verify(Credentials(scheme=scheme, token=token))  # type: ignore[arg-type]
     assert (await verifier.verify(Credentials(scheme="bearer", token=FREE))).issuer == ISSUER
+
+
+@pytest.mark.parametrize("own", [make_verifier(), APIKeyVerifier([APIKey(**SOME_KEY)])])
+async def test_verifier_that_takes_bearer_only(own: Verifier) -> None:
+    """Asked directly it says so, too."""
+    with pytest.raises(NotAuthenticatedError):
+        await own.verify(Credentials(scheme="dpop", token=FREE))
 
 
 @cache

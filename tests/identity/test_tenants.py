@@ -294,6 +294,20 @@ async def test_bound_tokens_of_a_tenant() -> None:
         assert (await ask(gate, headers=headers)).status == expected
 
 
+async def test_verifier_that_has_nothing_to_start() -> None:
+    """One method is enough for a tenant's verifier as for any."""
+
+    class Own:
+        issuer = TENANT
+
+        async def verify(self, credentials: Credentials) -> Identity:
+            return Identity(subject="anna", issuer=TENANT)
+
+    gate = make_gate(verifier=TenantVerifiers(lambda _: Own()))
+    assert await status(gate, of(TENANT)) == 200
+    await gate.aclose()
+
+
 async def test_ready_from_the_start() -> None:
     """Nobody is known yet, and that keeps nobody from being served."""
     app = XunaMiddleware(echo_app, make_gate(verifier=TenantVerifiers(Table())))

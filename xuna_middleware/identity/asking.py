@@ -39,11 +39,12 @@ class Questions(Generic[K, T]):
             UnavailableError: too much is asked already, or the question was cancelled.
         """
         loop = asyncio.get_running_loop()
+        turn = self._turn(loop)
         task = self._tasks.get((loop, key))
         if task is None:
             if len(self._tasks) >= self._most:
                 raise UnavailableError(cause=f"{self._what}: too many at once", retry_after=1)
-            story = self._in_turn(self._turn(loop), question)
+            story = self._in_turn(turn, question)
             task = self._tasks[loop, key] = loop.create_task(story, context=Context())
             task.add_done_callback(partial(self._answered, key))
         await asyncio.wait({task})
