@@ -1,6 +1,7 @@
 """Each example, run as it stands with its framework's own test client."""
 
 import hashlib
+import importlib
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.types import ASGIApp
 
 from examples import (
+    api_keys,
     bare_asgi,
     django_app,
     fastapi_app,
@@ -24,8 +26,9 @@ from examples import (
     own_provider,
     quart_app,
     starlette_app,
+    starlette_backend,
 )
-from xuna_middleware import Identity, XunaPlatform
+from xuna_middleware import Identity, XunaPlatform, new_api_key
 from xuna_middleware.sandbox import SandboxAgent, SandboxPlatform
 from xuna_middleware.testing import Sandbox, sandboxed
 
@@ -88,6 +91,34 @@ def test_starlette() -> None:
         assert client.get("/api/me", headers=ada).json() == {"user": "user-1"}
         assert client.get("/api/me", headers=sandbox.sign_in("user-1")).status_code == 403
         assert client.get("/api/me").status_code == 401
+
+
+def test_starlette_backend() -> None:
+    """A backend's user may talk, by a fetch of the page itself and within what it grants."""
+    with started(starlette_backend) as (client, _):
+        page = {"sec-fetch-site": "same-origin"}
+        anna, ben = ({**page, "cookie": f"session={name}"} for name in ("s-anna", "s-ben"))
+        assert client.get("/xuna/get-signed-url", headers=anna).status_code == 200
+        assert client.get("/xuna/get-signed-url", headers=ben).status_code == 403
+        assert client.get("/xuna/get-signed-url", headers=page).status_code == 401
+        elsewhere = {**anna, "sec-fetch-site": "cross-site"}
+        assert client.get("/xuna/get-signed-url", headers=elsewhere).status_code == 403
+
+
+async def test_api_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kiosk's key opens at the gate as it stands; a made-up one doesn't."""
+    made = new_api_key()
+    monkeypatch.setenv("KIOSK_HASH", made.hash)
+    example = importlib.reload(api_keys)
+    platform = SandboxPlatform()
+    client = XunaPlatform("sandbox-key", transport=httpx.ASGITransport(platform))
+    with example.gate.overridden(platform=client):
+        async with calling(example.app) as http:
+            kiosk = {"authorization": f"Bearer {made.key}"}
+            agents = await http.get("/agents", headers=kiosk)
+            assert [each["name"] for each in agents.json()["agents"]] == ["reception"]
+            other = {"authorization": f"Bearer {new_api_key().key}"}
+            assert (await http.get("/agents", headers=other)).status_code == 401
 
 
 def test_testing_routes() -> None:
