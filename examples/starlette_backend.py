@@ -11,7 +11,6 @@ from starlette.requests import HTTPConnection
 
 from xuna_middleware import Agent, Identity, XunaGate, XunaMiddleware, require_scopes
 
-
 SESSIONS = {"s-anna": ("anna", ["authenticated", "voice"]), "s-ben": ("ben", ["authenticated"])}
 
 
