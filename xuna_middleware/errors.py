@@ -48,6 +48,7 @@ class GateError(HTTPException):
     default_status: int = 500
     default_code: str = "gate_error"
     default_detail: str = "The request could not be served."
+    challenge: Mapping[str, str] | None = None
 
     def __init__(
         self,

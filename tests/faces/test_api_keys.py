@@ -13,6 +13,7 @@ from xuna_middleware import (
     APIKey,
     APIKeyVerifier,
     ConfigurationError,
+    Credentials,
     Event,
     NewAPIKey,
     hash_api_key,
@@ -37,6 +38,17 @@ async def test_key_opens() -> None:
     headers = [*bearer(MADE.key), (b"sec-fetch-site", b"cross-site")]
     assert (await ask(gate, headers=headers)).status == 200
     assert (heard[0].issuer, heard[0].subject) == ("api-key", "kiosk-7")
+
+
+async def test_identity_of_a_key() -> None:
+    """Everything that is written beside the hash is what the key proves."""
+    made = new_api_key()
+    key = APIKey(hash=made.hash, subject="x", scopes=["s"], roles=["r"], claims={"c": [1]})
+    own = APIKeyVerifier([key], issuer="devices")
+    identity = await own.verify(Credentials(scheme="bearer", token=made.key))
+    assert (own.issuer, identity.issuer, identity.subject) == ("devices", "devices", "x")
+    assert (identity.scopes, identity.roles) == (frozenset("s"), frozenset("r"))
+    assert identity.claims == {"c": (1,)}
 
 
 def mistyped(key: str) -> str:
