@@ -103,7 +103,7 @@ async def test_the_keys_of_a_run_are_in_no_line() -> None:
     """What this very run used as secrets, compared with what it told."""
     lines: list[str] = []
     async with raise_stage() as stage:
-        assert await run(stage, lines.append)
+        assert await run(stage, lines.append), lines
         assert stage.platform.api_key not in "\n".join(lines)
         assert stage.platform.api_key not in repr(stage)
 
