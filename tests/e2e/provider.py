@@ -1,27 +1,24 @@
 """The real OpenID provider, as a value: where it is, and how to get a token from it.
 
-The provider is npm's `oidc-provider`, run by `oidc_provider/provider.mjs` in a process of its own.
+The provider is npm's `oidc-provider`; `provider_process.py` runs it.
 """
 
 import base64
 import hashlib
 import html
-import json
 import re
 import secrets
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
+from proofs import make_proof
+from signing import Signer
 
-from .node import find_node, install
+from .authority import Authority
 
-PACKAGE: Final = Path(__file__).parent / "oidc_provider"
 #: How many steps a sign-in may take: authorize, login, resume, consent, resume, with redirects.
 STEPS: Final = 12
 
@@ -36,10 +33,11 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provider:
-    """Know a running provider and the two clients that are registered there.
+    """Know a running provider and the clients that are registered there.
 
-    An `algorithm` is `RS256`, `PS256`, `ES256`, `EdDSA` or `Ed25519`, or `opaque` for an access
-    token that is no JWT. An `audience` is plain text. Scopes are `voice:talk` and `voice:listen`.
+    An `algorithm` is `RS256`, `PS256`, `ES256`, `EdDSA` or `Ed25519`, or for an access token that
+    is no JWT `opaque`, or `brief` for one that lives a second. An `audience` is plain text. Scopes
+    are `voice:talk` and `voice:listen`. `tls` is where it takes client certificates.
     """
 
     issuer: str
@@ -47,19 +45,45 @@ class Provider:
     service_secret: str = field(repr=False)
     app_id: str
     callback: str
+    tls: str | None
+    secrets: Mapping[str, str] = field(repr=False)
+    signer_key: Mapping[str, str] = field(repr=False)
 
     def client_credentials(
         self, algorithm: str, audience: str, *, scope: str = "voice:talk"
     ) -> str:
         """Return an access token of the service itself; nobody signs in."""
-        form = {
-            "grant_type": "client_credentials",
-            "resource": _indicator(algorithm, audience),
-            "scope": scope,
-        }
+        form = _asking(algorithm, audience, scope)
         with httpx.Client() as client:
             answer = self._token(client, form, (self.service_id, self.service_secret))
         return str(answer["access_token"])
+
+    def bound_to_key(self, algorithm: str, audience: str, key: Signer) -> str:
+        """Return a token of `prover` that is bound to a DPoP key (RFC 9449 section 5).
+
+        The provider asks for a nonce first, as section 8 has it, and gets it.
+        """
+        refused = self._proving(algorithm, audience, key)
+        assert (refused.status_code, refused.json()["error"]) == (400, "use_dpop_nonce")
+        answer = _json(self._proving(algorithm, audience, key, refused.headers["dpop-nonce"]))
+        assert answer["token_type"] == "DPoP"
+        return str(answer["access_token"])
+
+    def bound_to_certificate(self, algorithm: str, audience: str, authority: Authority) -> str:
+        """Return a token of `holder`, known by and bound to its certificate (RFC 8705)."""
+        form = {**_asking(algorithm, audience, "voice:talk"), "client_id": "holder"}
+        with httpx.Client(verify=authority.client("holder"), trust_env=False) as client:
+            answer = _json(client.post(f"{self.tls}/token", data=form))
+        return str(answer["access_token"])
+
+    def revoke(self, token: str) -> None:
+        """Revoke a token of the service (RFC 7009)."""
+        reply = self._asked_as_service("revocation_endpoint", token)
+        assert reply.status_code == 200
+
+    def knows(self, token: str) -> bool:
+        """Tell whether the provider itself calls a token active (RFC 7662)."""
+        return bool(_json(self._asked_as_service("introspection_endpoint", token))["active"])
 
     def code_pkce(
         self, algorithm: str, audience: str, *, user: str = "ada", scope: str = "voice:talk"
@@ -97,6 +121,22 @@ class Provider:
         """Return the discovery document (OpenID Connect Discovery section 4)."""
         return _json(httpx.get(f"{self.issuer}/.well-known/openid-configuration"))
 
+    def _proving(
+        self, algorithm: str, audience: str, key: Signer, nonce: str | None = None
+    ) -> httpx.Response:
+        address = self.metadata()["token_endpoint"]
+        return httpx.post(
+            address,
+            data=_asking(algorithm, audience, "voice:talk"),
+            auth=("prover", self.secrets["prover"]),
+            headers={"DPoP": make_proof(key, "POST", address, nonce=nonce)},
+            trust_env=False,
+        )
+
+    def _asked_as_service(self, endpoint: str, token: str) -> httpx.Response:
+        auth = (self.service_id, self.service_secret)
+        return httpx.post(self.metadata()[endpoint], data={"token": token}, auth=auth)
+
     def _code(self, client: httpx.Client, ask: dict[str, str], user: str) -> str:
         reply = client.get(self.metadata()["authorization_endpoint"], params=ask)
         for _ in range(STEPS):
@@ -119,45 +159,12 @@ class Provider:
         )
 
 
-@contextmanager
-def running_provider() -> Iterator[Provider]:
-    """Run the provider on a free loopback port, and end its process afterwards.
-
-    Raises:
-        NodeUnavailableError: there is no Node, or its packages can't be had.
-    """
-    install(PACKAGE)
-    command = [*find_node().node, "provider.mjs"]
-    with subprocess.Popen(
-        command, cwd=PACKAGE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            yield _listening(process)
-        finally:
-            _end(process)
-
-
-def _listening(process: subprocess.Popen[str]) -> Provider:
-    line = process.stdout.readline() if process.stdout else ""
-    if not line:
-        raise RuntimeError(f"the provider ended at once, with status {process.wait(10)}")
-    said = json.loads(line)
-    return Provider(
-        issuer=said["issuer"],
-        service_id=said["service"]["client_id"],
-        service_secret=said["service"]["client_secret"],
-        app_id=said["app"]["client_id"],
-        callback=said["app"]["redirect_uris"][0],
-    )
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    if process.stdin:
-        process.stdin.close()
-    try:
-        process.wait(5)
-    except subprocess.TimeoutExpired:
-        process.kill()
+def _asking(algorithm: str, audience: str, scope: str) -> dict[str, str]:
+    return {
+        "grant_type": "client_credentials",
+        "resource": _indicator(algorithm, audience),
+        "scope": scope,
+    }
 
 
 def _indicator(algorithm: str, audience: str) -> str:

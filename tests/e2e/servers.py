@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 HERE: Final = Path(__file__).parent
 ROOT: Final = HERE.parents[1]
@@ -28,11 +28,16 @@ class ServerDiedError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """Say how an app of `served.py` is served."""
+    """Say how an app of `served.py`, or of another module here, is served.
+
+    `environment` is what the module reads beside what `served.py` says.
+    """
 
     app: str = "app"
     root_path: str = ""
     lifespan: bool = True
+    module: str = "served"
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +86,15 @@ def uvicorn(ws: str) -> Callable[[int, Options], list[str]]:
     def command(port: int, options: Options) -> list[str]:
         lifespan = "on" if options.lifespan else "off"
         address = ["--host", "127.0.0.1", "--port", f"{port}", "--root-path", options.root_path]
-        return ["uvicorn", f"served:{options.app}", *address, "--ws", ws, "--lifespan", lifespan]
+        return [
+            "uvicorn",
+            f"{options.module}:{options.app}",
+            *address,
+            "--ws",
+            ws,
+            "--lifespan",
+            lifespan,
+        ]
 
     return command
 
@@ -89,14 +102,14 @@ def uvicorn(ws: str) -> Callable[[int, Options], list[str]]:
 def hypercorn(port: int, options: Options) -> list[str]:
     """Return its command; it always tries the lifespan."""
     address = ["--bind", f"127.0.0.1:{port}", "--root-path", options.root_path]
-    return ["hypercorn", f"served:{options.app}", *address, "--access-logfile", "-"]
+    return ["hypercorn", f"{options.module}:{options.app}", *address, "--access-logfile", "-"]
 
 
 def granian(port: int, options: Options) -> list[str]:
     prefix = ["--url-path-prefix", options.root_path] if options.root_path else []
     interface = "asgi" if options.lifespan else "asginl"
     address = ["--host", "127.0.0.1", "--port", f"{port}", *prefix, "--interface", interface]
-    return ["granian", f"served:{options.app}", *address, "--access-log"]
+    return ["granian", f"{options.module}:{options.app}", *address, "--access-log"]
 
 
 SERVERS: Final[Mapping[str, Callable[[int, Options], list[str]]]] = {
@@ -109,11 +122,11 @@ SERVERS: Final[Mapping[str, Callable[[int, Options], list[str]]]] = {
 
 
 @contextmanager
-def running(server: str, directory: Path, **options: str | bool) -> Iterator[Running]:
+def running(server: str, directory: Path, **options: Any) -> Iterator[Running]:
     """Run a server until the block ends, then ask it to stop and wait for it."""
-    started = _start(SERVERS[server], directory, Options(**options))  # type: ignore[arg-type]
+    started = _start(SERVERS[server], directory, Options(**options))
     try:
-        _wait_until_it_listens(started)
+        wait_until_it_listens(started.port, started.process, started.log)
         yield started
     finally:
         _stop(started)
@@ -122,12 +135,14 @@ def running(server: str, directory: Path, **options: str | bool) -> Iterator[Run
 def _start(
     command: Callable[[int, Options], list[str]], directory: Path, options: Options
 ) -> Running:
-    port, log, journal = _free_port(), directory / "log", directory / "journal"
+    port, log, journal = free_port(), directory / "log", directory / "journal"
     environment = {
         **os.environ,
         "PYTHONPATH": f"{HERE}{os.pathsep}{ROOT}",
         "SERVED_JOURNAL": str(journal),
         "SERVED_TOKEN": TOKEN,
+        "SERVED_PORT": f"{port}",
+        **options.environment,
     }
     environment.pop("XUNA_AI_API_KEY", None)
     with log.open("wb") as output:
@@ -143,24 +158,29 @@ def _start(
     return Running(port=port, log=log, journal=journal, process=process)
 
 
-def _wait_until_it_listens(server: Running) -> None:
+def wait_until_it_listens(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    """Return once a server takes connections.
+
+    Raises:
+        ServerDiedError: it ended, or took too long.
+    """
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         try:
-            socket.create_connection(("127.0.0.1", server.port), timeout=1).close()
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
         except OSError:
-            _pause_while_it_lives(server)
+            _pause_while_it_lives(process, log)
         else:
             return
-    raise ServerDiedError(f"does not listen after {PATIENCE} s: {server.log.read_text()}")
+    raise ServerDiedError(f"does not listen after {PATIENCE} s: {log.read_text()}")
 
 
-def _pause_while_it_lives(server: Running) -> None:
+def _pause_while_it_lives(process: "subprocess.Popen[bytes]", log: Path) -> None:
     try:
-        server.process.wait(0.02)
+        process.wait(0.02)
     except subprocess.TimeoutExpired:
         return
-    raise ServerDiedError(server.log.read_text(encoding="utf-8"))
+    raise ServerDiedError(log.read_text(encoding="utf-8"))
 
 
 def _stop(server: Running) -> None:
@@ -175,7 +195,8 @@ def _stop(server: Running) -> None:
         raise
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a loopback port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
