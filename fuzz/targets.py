@@ -9,7 +9,6 @@ import asyncio
 import base64
 import contextlib
 import json
-import logging
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -47,9 +46,6 @@ from xuna_middleware.requests import read_request
 ISSUER: Final = "https://id.example.com"
 CANARY: Final = "cAnArY"
 SECONDS: Final = 0.5  # a process that is instrumented and shares a machine is slow
-
-logging.getLogger("xuna_middleware").addHandler(logging.NullHandler())
-logging.getLogger("xuna_middleware").propagate = False
 
 
 def _b64(octets: bytes) -> str:
