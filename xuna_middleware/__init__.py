@@ -38,6 +38,12 @@ from xuna_middleware.identity.credentials import Credentials, Identity
 from xuna_middleware.identity.dpop import DPoP
 from xuna_middleware.identity.introspection import IntrospectionVerifier
 from xuna_middleware.identity.keys import Freshness
+from xuna_middleware.identity.proxied import (
+    ProxyAuthenticator,
+    aws_alb,
+    cloudflare_access,
+    google_iap,
+)
 from xuna_middleware.identity.tenants import TenantVerifiers
 from xuna_middleware.identity.verifiers import JWTVerifier, OIDCVerifier, Verifier
 from xuna_middleware.middleware import XunaMiddleware, get_identity
@@ -76,6 +82,7 @@ __all__ = [
     "Personalization",
     "Platform",
     "PlatformError",
+    "ProxyAuthenticator",
     "RedisStore",
     "SignedUrl",
     "StepUpRequiredError",
@@ -90,10 +97,13 @@ __all__ = [
     "all_of",
     "any_of",
     "auth0",
+    "aws_alb",
     "claim",
+    "cloudflare_access",
     "deny",
     "entra",
     "get_identity",
+    "google_iap",
     "hash_api_key",
     "keycloak",
     "new_api_key",

@@ -64,7 +64,12 @@ def test_an_example_is_short(path: Path) -> None:
 
 def test_every_example_is_run() -> None:
     """A new example is run here, or by the tests that are named here."""
-    elsewhere = {"browser": "tests/e2e/test_browser_example.py"}
+    sign_in = "tests/examples/test_sign_in_examples.py"
+    elsewhere = {
+        "browser": "tests/e2e/test_browser_example.py",
+        **dict.fromkeys(("cloudflare", "session_cookie"), sign_in),
+        **dict.fromkeys(("fastapi_users_accounts", "fastapi_users_app"), sign_in),
+    }
     here = Path(__file__).read_text(encoding="utf-8")
     for name in (path.stem for path in EXAMPLES):
         text = (ROOT / elsewhere[name]).read_text(encoding="utf-8") if name in elsewhere else here
