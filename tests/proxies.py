@@ -12,7 +12,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from signing import EC, RSA, Signer, b64, changed, ec_signer, jwks, unb64
 
-NOW: Final = time.time()
 TEAM: Final = "https://acme.cloudflareaccess.com"
 AUD: Final = "32eafc7626e974616deaf0dc3ce63d7bcbed58a2731e84d06bc3cdf1b53c4228"
 IAP_KEYS: Final = "https://www.gstatic.com/iap/verify/public_key-jwk"
@@ -23,6 +22,11 @@ IDP: Final = f"https://cognito-idp.{REGION}.amazonaws.com/{REGION}_AbCdEf"
 CLIENT: Final = "4fmvhv22tjrgd7d3k3tghttct7"
 KID: Final = "c2f80c8b-c05c-4068-af14-17299f7896b1"
 ALB_SIGNER: Final = ec_signer(KID)
+
+
+def now() -> int:
+    """Return the time, in seconds: tokens are made when a test comes to them, not before."""
+    return int(time.time())
 
 
 @dataclass
@@ -53,9 +57,9 @@ def cloudflare_claims(**changes: Any) -> dict[str, Any]:
     good = {
         "aud": [AUD],
         "email": "ada@acme.com",
-        "exp": int(NOW) + 3600,
-        "iat": int(NOW) - 60,
-        "nbf": int(NOW) - 60,
+        "exp": now() + 3600,
+        "iat": now() - 60,
+        "nbf": now() - 60,
         "iss": TEAM,
         "type": "app",
         "identity_nonce": "6ei69kawdKzMIAPF",
@@ -77,8 +81,8 @@ def iap_claims(**changes: Any) -> dict[str, Any]:
         "sub": "accounts.google.com:118133858486581853996",
         "email": "ada@acme.com",
         "aud": IAP_AUDIENCE,
-        "exp": int(NOW) + 540,
-        "iat": int(NOW) - 60,
+        "exp": now() + 540,
+        "iat": now() - 60,
         "hd": "acme.com",
         "google": {"access_levels": ["accessPolicies/1/accessLevels/office"]},
     }
@@ -99,7 +103,7 @@ def alb_header(**changes: Any) -> dict[str, Any]:
         "iss": IDP,
         "client": CLIENT,
         "signer": ALB,
-        "exp": int(NOW) + 120,
+        "exp": now() + 120,
     }
     return changed(good, changes)
 
