@@ -49,7 +49,19 @@ from xuna_middleware.identity.verifiers import JWTVerifier, OIDCVerifier, Verifi
 from xuna_middleware.middleware import XunaMiddleware, get_identity
 from xuna_middleware.platform.client import Platform, XunaPlatform
 from xuna_middleware.platform.credentials import ConversationToken, SignedUrl
-from xuna_middleware.providers import auth0, entra, keycloak
+from xuna_middleware.providers import (
+    auth0,
+    clerk,
+    cognito,
+    entra,
+    entra_multitenant,
+    firebase,
+    google,
+    keycloak,
+    okta,
+    supabase,
+    zitadel,
+)
 from xuna_middleware.stores.memory import MemoryStore
 from xuna_middleware.stores.protocol import Store, StoreError
 from xuna_middleware.stores.redis import RedisStore
@@ -99,17 +111,25 @@ __all__ = [
     "auth0",
     "aws_alb",
     "claim",
+    "clerk",
     "cloudflare_access",
+    "cognito",
     "deny",
     "entra",
+    "entra_multitenant",
+    "firebase",
     "get_identity",
+    "google",
     "google_iap",
     "hash_api_key",
     "keycloak",
     "new_api_key",
+    "okta",
     "require_acr",
     "require_auth_age",
     "require_claims",
     "require_roles",
     "require_scopes",
+    "supabase",
+    "zitadel",
 ]

@@ -44,12 +44,14 @@ class TokenKind:
         check: what else must hold, a pure function of the verified claims that returns why not,
             `"<cause>: <mend>"`, or None.
         always: whether a header that says `at+jwt` is looked at like any other.
+        clients: the claims that may name the client that asked for the token; the first counts.
     """
 
     refused: tuple[Mark, ...]
     required: tuple[Mark, ...]
     check: Callable[[Mapping[str, Any]], str | None] | None = None
     always: bool = False
+    clients: tuple[str, ...] = ("client_id", "azp")
 
     def judge(self, claims: Mapping[str, Any]) -> None:
         """Refuse claims that are another kind's.
@@ -60,9 +62,15 @@ class TokenKind:
         if any(_is_marked(claims, mark) for mark in self.refused):
             refuse("ID token", "an ID token was sent as an access token; send the access token")
         if self.required and not any(_is_marked(claims, mark) for mark in self.required):
-            refuse("ID token", "nothing marks this as an access token (scope, scp, client_id)")
+            marks = ", ".join(m if isinstance(m, str) else ": ".join(m) for m in self.required)
+            refuse("ID token", f"nothing marks this as an access token ({marks})")
         if self.check is not None and (why := self.check(claims)) is not None:
             raise InvalidTokenError(cause=why)
+
+    def client_of(self, claims: Mapping[str, Any]) -> str | None:
+        """Return the client that the claims name, None where they name none."""
+        named = next((claims[name] for name in self.clients if name in claims), None)
+        return named if isinstance(named, str) else None
 
 
 #: An OAuth access token as most providers write it.
@@ -150,14 +158,13 @@ class ClaimPolicy:
         return expires_at
 
     def _identity(self, claims: Mapping[str, Any], subject: str, expires_at: float) -> Identity:
-        client_id = claims.get("client_id", claims.get("azp"))
         return Identity(
             issuer=self.issuer,
             subject=subject,
             scopes=words_in(claims, self.scope_claims),
             roles=words_in(claims, self.role_claims),
             claims=claims,
-            client_id=client_id if isinstance(client_id, str) else None,
+            client_id=self.kind.client_of(claims),
             expires_at=expires_at,
         )
 
@@ -200,7 +207,11 @@ def time_of(claims: Mapping[str, Any], name: str) -> float:
 
 
 def words_in(claims: Mapping[str, Any], paths: Sequence[ClaimPath]) -> frozenset[str]:
-    """Return the scopes or roles of all these claims: texts with spaces, or lists of texts."""
+    """Return the scopes or roles of all these claims.
+
+    Texts with spaces, lists of texts, or objects whose members name them and hold objects that are
+    not empty (ZITADEL: who granted a role).
+    """
     words = _NONE
     for path in paths:
         value = claims.get(path) if type(path) is str else find_claim(claims, path)
@@ -208,6 +219,8 @@ def words_in(claims: Mapping[str, Any], paths: Sequence[ClaimPath]) -> frozenset
             continue
         if type(value) is list:
             value = tuple([member for member in value if isinstance(member, str)])
+        elif type(value) is dict:
+            value = tuple([name for name, held in value.items() if held and type(held) is dict])
         if type(value) is tuple or type(value) is str:
             words = words | _split(value) if words else _split(value)
     return words

@@ -1,0 +1,85 @@
+"""What the presets share: the options that they pass on, and how they read what people paste."""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Final, TypedDict
+
+from xuna_middleware.errors import ConfigurationError
+from xuna_middleware.identity.claims import ClaimPath
+from xuna_middleware.identity.dpop import DPoP
+from xuna_middleware.identity.endpoints import configured_host
+from xuna_middleware.identity.keys import Freshness
+from xuna_middleware.identity.possession import Mode
+
+if TYPE_CHECKING:
+    import httpx
+
+#: These providers send plain `JWT` unless told to follow RFC 9068; what marks an ID token is then
+#: refused, and something that marks an access token is required.
+EITHER_TYPE: Final = ("at+jwt", "JWT")
+#: And these leave the type out, as some of them always do.
+ANY_TYPE: Final = (*EITHER_TYPE, "")
+#: What an ID token says and an access token has no use for (OpenID Connect Core section 2).
+ID_TOKEN_MARKS: Final = ("nonce", "at_hash", "c_hash")
+
+_DOMAIN: Final = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+")
+
+
+class VerifierOptions(TypedDict, total=False):
+    """Name the keyword options that a preset passes on; `OIDCVerifier` describes them."""
+
+    algorithms: Sequence[str]
+    token_types: Sequence[str]
+    leeway: float
+    max_lifetime: float
+    audience_claim: str
+    scope_claims: Sequence[ClaimPath]
+    role_claims: Sequence[ClaimPath]
+    dpop: Mode | DPoP
+    mtls: Mode
+    metadata_url: str | None
+    insecure_hosts: Iterable[str]
+    endpoint_hosts: Iterable[str]
+    freshness: Freshness | None
+    transport: "httpx.AsyncBaseTransport | None"
+    clock: Callable[[], float]
+
+
+def text(value: object) -> str:
+    """Return a text; of anything else an empty one, which is refused in the argument's words."""
+    return value.strip() if isinstance(value, str) else ""
+
+
+def domain_name(value: object) -> str | None:
+    """Return a domain name in lower case, or None. Copied from a browser it is a URL, as clear."""
+    name = text(value).lower().removeprefix("https://").removesuffix("/")
+    return name if _DOMAIN.fullmatch(name) else None
+
+
+def address(value: object, option: str, mend: str) -> str:
+    """Return an address without a path: https, or http on loopback; a bare domain name is one.
+
+    Raises:
+        ConfigurationError: it is none, with the option's name, or with `mend`.
+    """
+    given = text(value).lower().removesuffix("/")
+    found = given if "://" in given else f"https://{given}"
+    configured_host(found, option)
+    if found.count("/") != 2 or "?" in found:
+        raise ConfigurationError(mend)
+    return found
+
+
+def text_list(value: str | Iterable[str], complaint: str) -> tuple[str, ...]:
+    """Return one text or several as a tuple, without duplicates, in order.
+
+    Raises:
+        ConfigurationError: with `complaint`, where there is none, or something else.
+    """
+    values = (value,) if isinstance(value, str) else value
+    if not isinstance(values, Iterable):
+        raise ConfigurationError(complaint)
+    texts = tuple(text(each) for each in values)
+    if not texts or not all(texts):
+        raise ConfigurationError(complaint)
+    return tuple(dict.fromkeys(texts))
