@@ -16,6 +16,7 @@ import of_supabase
 import of_zitadel
 import pytest
 from documented import AT_JWT, KEY, OTHER_KEY, Accepted, Provider, Token, verified
+from doubles import CHALLENGE, CountedPlatform, ask, bearer, make_gate
 from signing import rsa_signer
 
 from xuna_middleware import ConfigurationError, InvalidTokenError
@@ -105,6 +106,35 @@ async def test_a_wider_choice_of_types_opens_nothing_else(token: Token, why: str
     with pytest.raises(InvalidTokenError) as refused:
         await verified(token, token_types=("at+jwt", "JWT"))
     assert refused.value.cause.startswith(why)
+
+
+ID_TOKENS: Final = {
+    "auth0": (of_auth0.ID_TOKEN.but(aud=of_auth0.API), 401),
+    "clerk": (of_clerk.SESSION.but(nonce="12345"), 401),
+    "cognito": (of_cognito.ID_TOKEN, 401),
+    "entra": (of_entra.ID_TOKEN.but(aud=of_entra.API), 401),
+    "firebase": (of_firebase.ID_TOKEN, 200),
+    "google": (of_google.ID_TOKEN, 200),
+    "keycloak": (of_keycloak.ID_TOKEN.but(aud="voice"), 401),
+    "okta": (of_okta.ID_TOKEN.but(aud=of_okta.API), 401),
+    "supabase": (of_supabase.ACCESS.but(nonce="12345"), 401),
+    "zitadel": (of_zitadel.ID_TOKEN, 401),
+}
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+async def test_an_id_token_is_a_credential_only_where_there_is_no_other(name: str) -> None:
+    """Google's access tokens are for Google alone, and Firebase has none; all others have one."""
+    token, status = ID_TOKENS[name]
+    platform = CountedPlatform()
+    gate = make_gate(platform, verifier=token.preset())
+    answer = await ask(gate, headers=bearer(token.signed()))
+    assert answer.status == status
+    assert len(platform.requests) == (status == 200)
+    if status == 401:
+        assert answer.header("www-authenticate") == CHALLENGE
+        assert answer.json()["code"] == "invalid_token"
+    await gate.aclose()
 
 
 async def test_a_key_for_encryption_verifies_nothing() -> None:
