@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 
+import httpx
 import pytest
 from doubles import ask, bearer, echo_app, in_fast_time, make_gate, make_verifier, seconds
+from proxies import Published
 from signing import CANARY, EC, RSA, good_claims, jwks, proof, thumbprint
 
 from xuna_middleware import (
@@ -258,6 +260,7 @@ async def test_asked_again_after_a_while() -> None:
     assert first.closed == 0
     first.hold.set()
     assert await held == 200
+    await settled()
     assert first.closed == 1
     del table.verifiers[TENANT]
     now[0] += 60
@@ -278,6 +281,117 @@ async def test_the_least_used_goes_first() -> None:
     assert [table.verifiers[issuer].closed for issuer in issuers] == [0, 1, 0]
     await gate.aclose()
     assert [table.verifiers[issuer].closed for issuer in issuers] == [1, 1, 1]
+
+
+async def test_what_was_let_go_begins_again() -> None:
+    """A table that returns the same verifier again gets it working again, keys fetched anew."""
+    issuers = [f"https://{name}.example.com" for name in "ab"]
+    keys = Published({f"{issuer}/keys": httpx.Response(200, json=jwks(RSA)) for issuer in issuers})
+    table = Table()
+    table.verifiers = {
+        issuer: make_verifier(issuer=issuer, jwks_uri=f"{issuer}/keys", transport=keys.transport)
+        for issuer in issuers
+    }
+    gate = make_gate(verifier=TenantVerifiers(table, most=1))
+    for issuer in (*issuers, *issuers):
+        assert await status(gate, of(issuer)) == 200
+        await settled()
+    await gate.aclose()
+    assert await status(gate, of(issuers[0], jti="after the end")) == 200
+    await gate.aclose()
+    assert not [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+
+
+async def test_too_few_at_once() -> None:
+    """Let go before its first caller had it: 503, and no verifier that is closed is used."""
+    table = Table()
+    table.verifiers = {issuer: closing(issuer) for issuer in (TENANT, "https://two.example.com")}
+    gate = make_gate(verifier=TenantVerifiers(table, most=1))
+    answers = await asyncio.gather(*[status(gate, of(issuer)) for issuer in table.verifiers])
+    assert sorted(answers) == [200, 503]
+    await settled()
+    await gate.aclose()
+    assert [each.closed for each in table.verifiers.values()] == [1, 1]
+
+
+async def test_the_end_while_somebody_is_looked_up() -> None:
+    """The look-up ends too: 503 for who waits, and nothing begins afterwards."""
+    table = Table()
+    table.verifiers[TENANT] = verifier = closing()
+    table.before = asyncio.Event().wait
+    gate = make_gate(verifier=TenantVerifiers(table))
+    caller = asyncio.create_task(status(gate, of(TENANT)))
+    await settled()
+    await gate.aclose()
+    assert await caller == 503
+    assert repr(gate._parts.authentication.verifiers[0]) == "TenantVerifiers(0 of at most 1000)"
+    assert verifier.closed == 0
+
+
+class Broken:
+    """A verifier of somebody's own, some member of which raises."""
+
+    issuer = TENANT
+    ready = True
+
+    def __init__(self, member: str) -> None:
+        self.member = member
+
+    def _pass(self, member: str) -> None:
+        if member == self.member:
+            raise RuntimeError(f"{member} is broken")
+
+    def start(self) -> None:
+        self._pass("start")
+
+    async def verify(self, credentials: Credentials) -> Identity:
+        return Identity(subject="anna", issuer=TENANT)
+
+    async def aclose(self) -> None:
+        self._pass("aclose")
+
+
+async def test_tenant_that_cannot_begin(caplog: pytest.LogCaptureFixture) -> None:
+    """As a function that fails: 503, said in the log, asked again after a second."""
+    gate = make_gate(verifier=TenantVerifiers(lambda _: Broken("start")))
+    assert await status(gate, of(TENANT)) == 503
+    assert "start is broken" in caplog.text
+
+
+async def test_tenant_that_cannot_end(caplog: pytest.LogCaptureFixture) -> None:
+    """No caller hears of it; the operator does, and the others are closed all the same."""
+    other = closing("https://two.example.com")
+    table = Table()
+    table.verifiers = {TENANT: Broken("aclose"), other.issuer: other}
+    gate = make_gate(verifier=TenantVerifiers(table))
+    for issuer in table.verifiers:
+        assert await status(gate, of(issuer)) == 200
+    await gate.aclose()
+    assert "aclose is broken" in caplog.text
+    assert other.closed == 1
+
+
+@pytest.mark.parametrize("found", ["a text", 7, type("Deaf", (), {"issuer": TENANT})()])
+async def test_something_that_is_no_verifier(found: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """A mistake of the operator's is a 503 with the mend in the log."""
+    gate = make_gate(verifier=TenantVerifiers(lambda _: found))
+    assert await status(gate, of(TENANT)) == 503
+    assert "configuration: the function that finds verifiers returned" in caplog.text
+
+
+def test_two_event_loops_one_after_the_other() -> None:
+    """Found on one loop, served and closed on another, as tests and reloading servers do."""
+    verifier = closing()
+    gate = make_gate(verifier=TenantVerifiers(lambda _: verifier))
+    assert asyncio.run(status(gate, of(TENANT))) == 200
+
+    async def again() -> int:
+        answer = await status(gate, of(TENANT, jti="second loop"))
+        await gate.aclose()
+        return answer
+
+    assert asyncio.run(again()) == 200
+    assert verifier.closed == 1
 
 
 async def test_bound_tokens_of_a_tenant() -> None:

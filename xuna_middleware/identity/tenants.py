@@ -6,12 +6,15 @@ must answer from what the operator wrote down (a table of tenants), never build 
 - It is asked only for an `iss` that could be an issuer: an https URL of at most 255 characters.
 - A verifier that it returns must be that issuer's, to the letter. It serves for `keep` seconds,
   then the function is asked again: a tenant that left is refused within that time.
+- What is replaced, or goes because there are too many, is closed when nobody is with it any more.
+  So return a new verifier then, or one that can begin again (those of this package can).
 - None is remembered for 10 seconds, a failure for one; at most `in_flight` issuers are looked up at
   once, all who wait for one share it, and whoever comes beyond that gets a 503.
 """
 
 import asyncio
 import inspect
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -32,6 +35,8 @@ from xuna_middleware.identity.endpoints import configured_host
 from xuna_middleware.identity.issuers import unverified_issuer
 from xuna_middleware.identity.options import checked_seconds
 from xuna_middleware.identity.verifiers import Service, Verifier, check_takes_dpop
+
+logger = logging.getLogger("xuna_middleware")
 
 RESOLVE_SECONDS: Final = 2.0
 
@@ -101,17 +106,21 @@ class TenantVerifiers:
         return True
 
     async def aclose(self) -> None:
-        """Close every verifier that was found."""
+        """Close every verifier that was found, and end the look-ups of this event loop."""
+        self._look_ups.stop()
         tenants = list(self._tenants.values())
         self._tenants.clear()
         for tenant in tenants:
-            await tenant.leave()
-        await asyncio.gather(*self._closing)
+            self._let_go(tenant)
+        loop = asyncio.get_running_loop()
+        await asyncio.gather(*[task for task in self._closing if task.get_loop() is loop])
 
     async def verify(self, credentials: Credentials) -> Identity:
         """Return whom the token proves to its issuer's verifier; see `Verifier.verify`."""
         issuer = unverified_issuer(credentials.token)
         tenant = await self._tenant(issuer)
+        if tenant.has_left:
+            raise UnavailableError(cause="tenant: let go at once; see most=", retry_after=1)
         if credentials.scheme != "bearer":
             check_takes_dpop(tenant.verifier)
         tenant.users += 1
@@ -120,7 +129,7 @@ class TenantVerifiers:
         finally:
             tenant.users -= 1
             if tenant.has_left:
-                await tenant.leave()
+                self._let_go(tenant)
 
     async def _tenant(self, issuer: str) -> "_Tenant":
         now = self._now()
@@ -153,17 +162,14 @@ class TenantVerifiers:
             async with asyncio.timeout(RESOLVE_SECONDS):
                 answer = self._resolve(issuer)
                 verifier = await answer if inspect.isawaitable(answer) else answer
+            return None if verifier is None else _begun(verifier, issuer)
+        except UnavailableError:
+            raise
         except Exception as error:
             raise UnavailableError(
                 cause="tenant: the function that finds verifiers failed or took too long",
                 trace=trace_of(error),
             ) from None
-        if verifier is not None and getattr(verifier, "issuer", None) != issuer:
-            raise UnavailableError(
-                cause="configuration: the function that finds verifiers returned one of another "
-                "issuer; its `issuer` must be the one it was asked for, to the letter"
-            )
-        return verifier
 
     def _replace(self, issuer: str, verifier: Verifier | None) -> None:
         """Put what was found in place; what it replaces ends when its last request has."""
@@ -177,14 +183,17 @@ class TenantVerifiers:
             self._let_go(before)
         if verifier is None:
             return
-        if isinstance(verifier, Service):
-            verifier.start()
         self._tenants[issuer] = _Tenant(verifier, until)
         while len(self._tenants) > self._most:
             self._let_go(self._tenants.popitem(last=False)[1])
 
     def _let_go(self, tenant: "_Tenant") -> None:
-        closing = asyncio.get_running_loop().create_task(tenant.leave(), context=Context())
+        tenant.has_left = True
+        if tenant.users or not isinstance(tenant.verifier, Service):
+            return
+        closing = asyncio.get_running_loop().create_task(
+            _closed(tenant.verifier), context=Context()
+        )
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
 
@@ -198,11 +207,30 @@ class _Tenant:
     users: int = 0
     has_left: bool = False
 
-    async def leave(self) -> None:
-        """Close the verifier, now or by whoever is the last with it."""
-        self.has_left = True
-        if self.users == 0 and isinstance(self.verifier, Service):
-            await self.verifier.aclose()
+
+def _begun(verifier: Verifier, issuer: str) -> Verifier:
+    """Return a verifier that was found, if it is one and the issuer's own, and let it begin."""
+    if getattr(verifier, "issuer", None) != issuer:
+        raise UnavailableError(
+            cause="configuration: the function that finds verifiers returned one of another "
+            "issuer; its `issuer` must be the one it was asked for, to the letter"
+        )
+    if not inspect.iscoroutinefunction(getattr(verifier, "verify", None)):
+        raise UnavailableError(
+            cause="configuration: the function that finds verifiers returned something without "
+            "`async def verify(self, credentials)`"
+        )
+    if isinstance(verifier, Service):
+        verifier.start()
+    return verifier
+
+
+async def _closed(verifier: Service) -> None:
+    """Close a verifier. Nobody waits for it, so what goes wrong is for the log."""
+    try:
+        await verifier.aclose()
+    except Exception as error:
+        logger.error("tenant: a verifier could not be closed\n%s", trace_of(error))
 
 
 def _could_be_an_issuer(issuer: str) -> bool:
