@@ -38,10 +38,19 @@ class Origins:
                 f"public_url's or listed; {_MEND}",
             )
 
+    def check_websocket(self, headers: Headers) -> None:
+        """Refuse a WebSocket that another site's page opened, cookies and all.
+
+        Browsers ask nobody before they open one, and always send its Origin; a client that sends
+        none is no browser, so no other page made it come.
+        """
+        if "origin" in headers:
+            self.check(headers)
+
     def check_ticket(self, headers: Headers, made_at: str | None) -> None:
         """Refuse a WebSocket whose page is neither the one that asked for the ticket nor ours.
 
-        A client that sends no Origin is no browser, so no other page made it come.
+        As in `check_websocket`, one without Origin is no page's.
         """
         origins = headers.getlist("origin")
         if origins and (len(origins) > 1 or origins[0] not in {*self._allowed, made_at}):

@@ -251,6 +251,8 @@ class XunaGate:
             self._start()
         try:
             caller = await self._parts.authentication.authenticate(scope, base)
+            if caller.ambient and scope["type"] == "websocket":
+                self._origins.check_websocket(Headers(scope=scope))
             if caller.ticket is not None:
                 self._origins.check_ticket(Headers(scope=scope), caller.ticket.origin)
         except Exception as error:

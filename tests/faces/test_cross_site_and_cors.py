@@ -5,12 +5,15 @@ from typing import Any, Final
 import pytest
 from doubles import (
     API_KEY,
+    DENIAL,
     CountedPlatform,
     ask,
     bearer,
     echo_app,
+    knock,
     make_gate,
     make_verifier,
+    one_response,
 )
 from signing import RSA
 from starlette.requests import HTTPConnection
@@ -128,6 +131,46 @@ async def test_protected_paths_are_the_apps_own_affair() -> None:
     wrapped = XunaMiddleware(echo_app, ambient(CountedPlatform()), protect=["/api"])
     assert (await ask(wrapped, "/api", headers=sent(sec_fetch_site="cross-site"))).status == 200
     assert (await ask(wrapped, "/api")).status == 401
+
+
+async def _opens(gate: XunaGate, headers: Pairs) -> bool:
+    """Tell whether a WebSocket reaches the app behind a protected path."""
+    wrapped = XunaMiddleware(echo_app, gate, protect=["/api"])
+    sent = await knock(wrapped, "/api", headers=headers, extensions=DENIAL)
+    if sent[0]["type"] == "websocket.accept":
+        return True
+    refusal = one_response(sent, "websocket.http.response")
+    assert (refusal.status, refusal.json()["code"]) == (403, "cross_site")
+    return False
+
+
+@pytest.mark.parametrize("headers", ADMITTED.values(), ids=ADMITTED.keys())
+async def test_websocket_with_a_cookie_from_where_it_may_come(headers: Pairs) -> None:
+    """The page itself, or one that is listed, opens the app's own WebSocket."""
+    assert await _opens(ambient(CountedPlatform()), headers)
+
+
+@pytest.mark.parametrize(
+    "why", [why for why, headers in REFUSED.items() if b"origin" in dict(headers)]
+)
+async def test_websocket_with_a_cookie_that_another_page_opened(why: str) -> None:
+    """No browser asks before it opens one, so the gate looks where it comes from."""
+    assert not await _opens(ambient(CountedPlatform()), REFUSED[why])
+
+
+async def test_websocket_with_a_cookie_of_no_browser() -> None:
+    """Without an Origin no page made it come; without a cookie nobody is known."""
+    assert await _opens(ambient(CountedPlatform()), sent())
+    gate = make_gate(authenticator=by_cookie)
+    assert await _opens(gate, sent())
+    assert not await _opens(gate, sent(origin="https://testserver", host="testserver"))
+
+
+async def test_websocket_with_a_bearer_token_from_anywhere() -> None:
+    """A token that the page itself held needs none of this."""
+    gate = ambient(CountedPlatform(), verifier=make_verifier())
+    headers = [*bearer(RSA.token()), (b"origin", b"https://evil.example")]
+    assert await _opens(gate, headers)
 
 
 @pytest.mark.parametrize(

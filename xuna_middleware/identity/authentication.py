@@ -1,7 +1,6 @@
 """Find and verify in one step: who sent this request, and how they proved it."""
 
 import asyncio
-import inspect
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -22,7 +21,7 @@ from xuna_middleware.identity.extraction import extract
 from xuna_middleware.identity.issuers import IssuerChoice
 from xuna_middleware.identity.presented import Presented, Surroundings
 from xuna_middleware.identity.tickets import Ticket, Tickets, ticket_in
-from xuna_middleware.identity.verifiers import Verifier, check_takes_dpop
+from xuna_middleware.identity.verifiers import Verifier, check_takes_dpop, is_async
 
 #: A function of one's own that finds the caller in a session, a cookie or a header.
 Authenticator: TypeAlias = Callable[[HTTPConnection], Awaitable[Identity | None]]
@@ -59,7 +58,7 @@ class Authentication:
                 "the gate needs to know who calls: verifier=OIDCVerifier(…), or "
                 "authenticator=an async function (connection) -> Identity | None"
             )
-        if authenticator is not None and not _is_async(authenticator):
+        if authenticator is not None and not is_async(authenticator):
             raise ConfigurationError("authenticator must be an async function of (connection)")
         self.verifiers = () if verifier is None else _checked_verifiers(verifier)
         self._verifier = _one_of(self.verifiers)
@@ -122,7 +121,7 @@ def _checked_verifiers(verifier: Verifier | Sequence[Verifier]) -> tuple[Verifie
     if not verifiers:
         raise ConfigurationError("verifier=[] would verify nobody; name one at least")
     for each in verifiers:
-        if not _is_async(getattr(each, "verify", None)):
+        if not is_async(getattr(each, "verify", None)):
             raise ConfigurationError("a verifier needs `async def verify(self, credentials)`")
     return verifiers
 
@@ -150,9 +149,3 @@ def _no_identity(who: str, mend: str) -> UnavailableError:
 
 def _has_ended(identity: Identity) -> bool:
     return identity.expires_at is not None and time.time() >= identity.expires_at
-
-
-def _is_async(function: object) -> bool:
-    """Tell an async function, or an object or partial whose call is one."""
-    call = getattr(function, "__call__", None)  # noqa: B004
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)

@@ -34,7 +34,7 @@ from xuna_middleware.identity.credentials import Credentials, Identity
 from xuna_middleware.identity.endpoints import configured_host
 from xuna_middleware.identity.issuers import unverified_issuer
 from xuna_middleware.identity.options import checked_seconds
-from xuna_middleware.identity.verifiers import Service, Verifier, check_takes_dpop
+from xuna_middleware.identity.verifiers import Service, Verifier, check_takes_dpop, is_async
 
 logger = logging.getLogger("xuna_middleware")
 
@@ -215,7 +215,7 @@ def _begun(verifier: Verifier, issuer: str) -> Verifier:
             cause="configuration: the function that finds verifiers returned one of another "
             "issuer; its `issuer` must be the one it was asked for, to the letter"
         )
-    if not inspect.iscoroutinefunction(getattr(verifier, "verify", None)):
+    if not is_async(getattr(verifier, "verify", None)):
         raise UnavailableError(
             cause="configuration: the function that finds verifiers returned something without "
             "`async def verify(self, credentials)`"
