@@ -26,6 +26,7 @@ from xuna_middleware.identity.claims import (
     normalized_type,
     refuse,
     shown,
+    subject_of,
     time_of,
     words_in,
 )
@@ -131,7 +132,7 @@ class LoadBalancerVerifier:
     def _identity(self, header: Mapping[str, Any], claims: Mapping[str, Any]) -> Identity:
         dated = (header, claims) if "exp" in claims else (header,)
         return Identity(
-            subject=_subject(claims),
+            subject=subject_of(claims),
             issuer=self._checked_issuer(claims),
             roles=words_in(claims, self._role_claims),
             claims=claims,
@@ -189,13 +190,6 @@ def _unpadded(segment: str) -> str:
     if len(segment) not in (len(bare), len(bare) + -len(bare) % 4):
         raise JOSEError("padding")
     return bare
-
-
-def _subject(claims: Mapping[str, Any]) -> str:
-    subject = claims.get("sub")
-    if not isinstance(subject, str) or not 1 <= len(subject) <= 255 or not subject.isprintable():
-        refuse("subject", "sub is missing, or is not 1 to 255 printable characters")
-    return subject
 
 
 def _checked_client(client_id: str) -> str:

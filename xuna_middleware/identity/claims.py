@@ -112,7 +112,7 @@ class ClaimPolicy:
             refuse("cnf", "the token is bound to a key; see dpop= and mtls= of the verifier")
         if not isinstance(claims.get("jti", ""), str):
             refuse("jti", "is not a text")
-        return self._identity(claims, _subject(claims), expires_at)
+        return self._identity(claims, subject_of(claims), expires_at)
 
     def _check_issuer(self, claims: Mapping[str, Any]) -> None:
         if claims.get("iss") != self.issuer:
@@ -191,7 +191,8 @@ def _is_marked(claims: Mapping[str, Any], mark: Mark) -> bool:
     return bool(claims.get(name) == value)
 
 
-def _subject(claims: Mapping[str, Any]) -> str:
+def subject_of(claims: Mapping[str, Any]) -> str:
+    """Return the subject, or refuse what can't be one."""
     subject = claims.get("sub")
     if not isinstance(subject, str) or not 1 <= len(subject) <= 255 or not subject.isprintable():
         refuse("subject", "sub is missing, or is not 1 to 255 printable characters")
