@@ -8,6 +8,7 @@ import base64
 import hashlib
 import hmac
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -141,7 +142,10 @@ def rsa_key(bits: int = 2048, number: int = 0, exponent: int = 65537) -> rsa.RSA
 @cache
 def rsa_signer(kid: str = "rsa", algorithm: str = "RS256", bits: int = 2048) -> Signer:
     """Return a signer with a key of its own for each kid but the usual, which all share."""
-    key = rsa_key(bits, 0 if kid == "rsa" else hash(kid))
+    return _rsa_signer(rsa_key(bits, 0 if kid == "rsa" else hash(kid)), kid, algorithm)
+
+
+def _rsa_signer(key: rsa.RSAPrivateKey, kid: str, algorithm: str) -> Signer:
     digest = _HASHES[algorithm[2:]]
     scheme: padding.AsymmetricPadding = (
         padding.PSS(padding.MGF1(digest), digest.digest_size)
@@ -154,6 +158,26 @@ def rsa_signer(kid: str = "rsa", algorithm: str = "RS256", bits: int = 2048) -> 
         jwk={"kid": kid, "use": "sig", **rsa_jwk(key.public_key())},
         sign=lambda message: key.sign(message, scheme, digest),
     )
+
+
+#: The primes up to 167, by which ROCA keys are told, multiplied.
+PRIMORIAL: Final = math.prod(n for n in range(3, 168) if all(n % d for d in range(2, n)))
+
+
+@cache
+def roca_signer() -> Signer:
+    """Return a signer with a working key of the flawed generator's form (CVE-2017-15361)."""
+    top = (3 << 1022) // PRIMORIAL
+    p, q = (
+        pow(65537, power, PRIMORIAL) + (top + more) * PRIMORIAL
+        for power, more in ((3, 360), (2, 362))
+    )
+    d = pow(65537, -1, (p - 1) * (q - 1))
+    numbers = rsa.RSAPrivateNumbers(
+        *(p, q, d, d % (p - 1), d % (q - 1), pow(q, -1, p)),
+        rsa.RSAPublicNumbers(65537, p * q),
+    )
+    return _rsa_signer(numbers.private_key(), "roca", "RS256")
 
 
 def rsa_jwk(key: rsa.RSAPublicKey) -> dict[str, Any]:

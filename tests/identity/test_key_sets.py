@@ -1,12 +1,24 @@
 """Keys and sets of keys, as values: what is imported, for which algorithms, and what is found."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
 import pytest
-from signing import CANARY, EC, ED, RSA, b64, ec_signer, jwks, octets, rsa_jwk, rsa_key, rsa_signer
+from signing import (
+    CANARY,
+    EC,
+    ED,
+    PRIMORIAL,
+    RSA,
+    b64,
+    ec_signer,
+    jwks,
+    roca_signer,
+    rsa_jwk,
+    rsa_key,
+    rsa_signer,
+)
 
 from xuna_middleware.identity._jose import JOSEError, import_key, read_compact
 from xuna_middleware.identity._roca import has_roca_fingerprint
@@ -114,10 +126,6 @@ def test_rsa_too_large(octets: bytes) -> None:
         import_key({**RSA.jwk, "n": b64(octets)})
 
 
-#: The primes that the fingerprint is read by, multiplied.
-PRIMORIAL: Final = math.prod(n for n in range(3, 168) if all(n % d for d in range(2, n)))
-
-
 def test_roca_fingerprint() -> None:
     """A number of the flawed generator's form has it (CVE-2017-15361); a real key has not."""
     flawed = pow(65537, 12345, PRIMORIAL) + PRIMORIAL * 10**500
@@ -126,13 +134,10 @@ def test_roca_fingerprint() -> None:
     assert not has_roca_fingerprint(flawed + 2)
 
 
-def test_roca_modulus_is_refused() -> None:
-    """It is of a proper size and odd, and all the same a key whose primes can be found."""
-    flawed = pow(65537, 12345, PRIMORIAL) + PRIMORIAL * ((1 << 2047) // PRIMORIAL + 1)
-    flawed += 0 if flawed % 2 else PRIMORIAL
-    assert flawed.bit_length() == 2048
+def test_roca_key_is_refused() -> None:
+    """A working key of 2048 bits, and all the same one whose primes can be found."""
     with pytest.raises(JOSEError, match="ROCA"):
-        import_key({"kty": "RSA", "e": "AQAB", "n": b64(octets(flawed))})
+        import_key(roca_signer().jwk)
 
 
 def test_key_shows_no_material() -> None:
