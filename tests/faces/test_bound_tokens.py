@@ -203,6 +203,40 @@ async def test_nonce_is_asked_for_and_taken() -> None:
     assert (await asked(gate, dpop(BOUND, good_proof(nonce=nonce)))).status == 200
 
 
+async def test_nonce_of_the_time_before() -> None:
+    """A nonce is good for its 150 seconds and the 150 after; then a new one is asked for."""
+    later = [0.0]
+    gate = gate_of(dpop=DPoP(mode="accepted", nonce=True), clock=lambda: NOW + later[0])
+    nonce = (await asked(gate, dpop(BOUND, good_proof()))).header("dpop-nonce")
+    for seconds, status in ((0, 200), (150, 200), (300, 401)):
+        later[0] = seconds
+        made = good_proof(nonce=nonce, iat=NOW + seconds, jti=f"after {seconds}")
+        assert (await asked(gate, dpop(BOUND, made))).status == status
+
+
+WITH_CERTIFICATE: Final = RSA.token(good_claims(cnf={"x5t#S256": b64(bytes(32))}))
+
+
+@pytest.mark.parametrize(
+    ("options", "headers"),
+    [
+        ({"dpop": "off", "mtls": "accepted"}, dpop(BOUND)),
+        ({"dpop": "off", "mtls": "accepted"}, dpop(BOUND, good_proof())),
+        ({"dpop": "off", "mtls": "accepted"}, bearer(BOUND)),
+        ({"dpop": "accepted", "mtls": "off"}, bearer(WITH_CERTIFICATE)),
+        ({"dpop": "accepted", "mtls": "off"}, dpop(WITH_CERTIFICATE, good_proof())),
+    ],
+)
+async def test_one_kind_of_proof_does_not_stand_in_for_the_other(
+    options: Any, headers: Any
+) -> None:
+    """Where one is looked for and the other is off, a token bound the other way is refused."""
+    platform = CountedPlatform()
+    answer = await asked(gate_of(platform, **options), headers)
+    assert (answer.status, answer.json()["code"]) == (401, "invalid_token")
+    assert platform.requests == []
+
+
 async def test_required_refuses_all_others() -> None:
     """A free token is no good there, and only one scheme is challenged with."""
     answer = await asked(gate_of(dpop="required"), bearer(FREE))

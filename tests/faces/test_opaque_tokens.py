@@ -22,8 +22,10 @@ from doubles import (
     ask,
     bearer,
     echo_app,
+    in_fast_time,
     make_gate,
     make_verifier,
+    seconds,
 )
 from signing import CANARY, EC, ISSUER, NOW, RSA, proof, rsa_key, thumbprint
 
@@ -401,6 +403,68 @@ async def test_provider_that_fails(reply: Any, caplog: pytest.LogCaptureFixture)
     assert (await sent(gate)).status == 200
     assert len(platform.requests) == 2
     assert CANARY not in caplog.text
+
+
+def test_a_provider_that_goes_on_failing() -> None:
+    """Asked again after 1, 2, 4 … and at most 30 seconds; one good answer starts over."""
+
+    async def story() -> None:
+        provider = Provider(reply=lambda: httpx.Response(500))
+        verifier = provider.verifier()
+        verifier._endpoint._now = seconds
+        gate = make_gate(verifier=verifier)
+        waited = []
+        for number in range(7):
+            answer = await sent(gate, f"failing-token-number-{number}")
+            waited.append(int(answer.header("retry-after") or 0))
+            await asyncio.sleep(waited[-1])
+        assert waited == [1, 2, 4, 8, 16, 30, 30]
+        provider.reply = None
+        assert (await sent(gate)).status == 200
+        provider.reply = lambda: httpx.Response(500)
+        assert (await sent(gate, "failing-token-number-7")).header("retry-after") == "1"
+        await gate.aclose()
+
+    in_fast_time(story())
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_provider_that_refuses_this_service(
+    status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A mistake of the operator's is said as one, with what to look at."""
+    provider = Provider(reply=lambda: httpx.Response(status))
+    assert (await sent(provider.front())).status == 503
+    assert f"refuses this service as an introspection client ({status})" in caplog.text
+
+
+async def test_inside_the_cluster() -> None:
+    """Metadata or endpoint over plain http, on hosts that the operator named."""
+    inside = "http://provider:8080"
+
+    async def at_home(request: httpx.Request) -> httpx.Response:
+        assert str(request.url).startswith(inside)
+        request.url = request.url.copy_with(scheme="https", host="id.example.com", port=None)
+        return await provider.handle(request)
+
+    places: list[dict[str, Any]] = [
+        {"metadata_url": f"{inside}/.well-known/openid-configuration"},
+        {"introspection_endpoint": f"{inside}/introspect"},
+    ]
+    for options in places:
+        metadata = {"issuer": ISSUER, "introspection_endpoint": f"{inside}/introspect"}
+        provider = Provider(metadata=metadata)
+        options |= {"insecure_hosts": ["provider"], "transport": httpx.MockTransport(at_home)}
+        assert (await sent(provider.front(**options))).status == 200
+        assert provider.asked[GOOD] == 1
+
+
+async def test_client_that_is_no_text() -> None:
+    """It names nobody, and is in no list of clients."""
+    provider = Provider()
+    provider.tokens[GOOD]["client_id"] = ["app"]
+    identity = await provider.verifier().verify(Credentials(scheme="bearer", token=GOOD))
+    assert identity.client_id is None
 
 
 async def test_a_token_that_the_provider_finds_malformed() -> None:

@@ -26,8 +26,16 @@ from proxies import (
     published,
 )
 from signing import CANARY, EC, LEFT_OUT, RSA, ec_signer, rsa_signer
+from starlette.requests import HTTPConnection
 
-from xuna_middleware import Agent, Event, XunaGate, require_roles
+from xuna_middleware import (
+    Agent,
+    Event,
+    InvalidTokenError,
+    XunaGate,
+    require_roles,
+    require_scopes,
+)
 from xuna_middleware.identity.proxied import (
     ProxyAuthenticator,
     aws_alb,
@@ -260,6 +268,59 @@ async def test_both_spellings_of_amazon(padded: bool) -> None:
     token = alb_token(padded=padded, exp=now() + 60, iss=IDP)
     assert ("=" in token) is padded
     assert (await through(gate, (AMAZON, token))).status == 200
+    await gate.aclose()
+
+
+async def test_padding_of_amazon_is_all_or_none() -> None:
+    """Three signs where one belongs are refused, in each segment."""
+    gate = make_gate(authenticator=amazon(published()))
+    odd = 0
+    for name in ("a", "ab", "abc"):
+        segments = alb_token(name=name).split(".")
+        for number, segment in enumerate(segments):
+            bare = segment.rstrip("=")
+            if len(segment) - len(bare) == 1:
+                wrong = [*segments[:number], bare + "===", *segments[number + 1 :]]
+                assert (await through(gate, (AMAZON, ".".join(wrong)))).status == 401
+                odd += 1
+    assert odd
+    await gate.aclose()
+
+
+@pytest.mark.parametrize(
+    ("header", "leeway", "status"),
+    [
+        ({"exp": -10}, 30, 200),
+        ({"exp": -10}, 0, 401),
+        ({"exp": 86410}, 30, 200),
+        ({"exp": 86410}, 0, 401),
+    ],
+)
+async def test_leeway_of_amazon(header: dict[str, int], leeway: float, status: int) -> None:
+    """Clocks may differ by so much, at both ends of the day that a token may live."""
+    caller = amazon(published(), leeway=leeway)
+    token = alb_token({"exp": now() + header["exp"]})
+    connection = HTTPConnection({"type": "http", "headers": [(AMAZON, token.encode())]})
+    try:
+        identity = await caller(connection)
+    except InvalidTokenError:
+        assert status == 401
+    else:
+        assert identity is not None
+        assert status == 200
+        assert identity.client_id == CLIENT
+        assert identity.claims["email"] == "ada@acme.com"
+    await caller.aclose()
+
+
+@pytest.mark.parametrize("name", ["cloudflare", "google"])
+async def test_proxies_grant_no_scopes(name: str) -> None:
+    """Whatever a custom claim of that name says."""
+    make, header, signed = PROXIES[name]
+    agents = [Agent("support", id="agent_1", allow=require_scopes("voice:talk"))]
+    gate = make_gate(authenticator=make(published()), agents=agents)
+    token = signed(scope="voice:talk", scp=["voice:talk"])
+    assert (await through(gate, (header, token))).status == 403
     await gate.aclose()
 
 

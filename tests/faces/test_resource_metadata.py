@@ -8,7 +8,7 @@ from signing import ISSUER
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from xuna_middleware import Identity, XunaGate, XunaMiddleware
+from xuna_middleware import Identity, IntrospectionVerifier, XunaGate, XunaMiddleware
 
 PUBLIC: Final = "https://voice.acme.com/front/xuna"
 PATH: Final = "/.well-known/oauth-protected-resource/front/xuna"
@@ -84,6 +84,23 @@ async def test_what_verifiers_say_of_themselves() -> None:
     assert said["dpop_signing_alg_values_supported"][:2] == ["RS256", "RS384"]
     assert said["dpop_bound_access_tokens_required"] is True
     assert said["tls_client_certificate_bound_access_tokens"] is True
+
+
+async def test_what_verifiers_say_that_take_one_proof_or_none() -> None:
+    """What is off is not announced, of JWTs and of opaque tokens."""
+
+    def opaque(**options: Any) -> IntrospectionVerifier:
+        return IntrospectionVerifier(
+            ISSUER, client_id="gate", client_secret="s", audience="voice", **options
+        )
+
+    for make in (make_verifier, opaque):
+        dpop = await ask(XunaMiddleware(echo_app, gate_of(verifier=make(dpop="accepted"))), PATH)
+        assert "RS256" in dpop.json()["dpop_signing_alg_values_supported"]
+        assert "tls_client_certificate_bound_access_tokens" not in dpop.json()
+        mtls = await ask(XunaMiddleware(echo_app, gate_of(verifier=make(mtls="required"))), PATH)
+        assert mtls.json()["tls_client_certificate_bound_access_tokens"] is True
+        assert "dpop_signing_alg_values_supported" not in mtls.json()
 
 
 async def test_nothing_without_public_url_or_verifier() -> None:

@@ -129,7 +129,10 @@ async def test_function_that_fails(caplog: pytest.LogCaptureFixture) -> None:
     """503 with its traceback in the log; asked again a second later, not at once."""
     now = [0.0]
 
+    asked: list[str] = []
+
     def resolve(issuer: str) -> Any:
+        asked.append(issuer)
         raise LookupError("the table is away")
 
     table = TenantVerifiers(resolve, monotonic=lambda: now[0])
@@ -141,6 +144,7 @@ async def test_function_that_fails(caplog: pytest.LogCaptureFixture) -> None:
     caplog.clear()
     assert await status(gate, of(TENANT)) == 503
     assert "the table is away" not in caplog.text
+    assert asked == [TENANT]
     now[0] += 1.0
     logging.getLogger("xuna_middleware").debug("later")
     table._resolve = lambda issuer: make_verifier(issuer=issuer)
