@@ -9,7 +9,7 @@ from xuna_middleware.identity.claims import TokenKind, find_claim
 from xuna_middleware.identity.verifiers import OIDCVerifier
 from xuna_middleware.providers._preset import VerifierOptions, text
 
-_PROJECT: Final = re.compile(r"[a-z][a-z0-9-]{4,28}[a-z0-9]")
+_PROJECT: Final = re.compile(r"[a-z][a-z0-9-]{2,28}[a-z0-9]")
 
 
 def firebase(
@@ -35,7 +35,7 @@ def firebase(
     - Tenants of one project share issuer and audience. A tenant's token is refused unless that
       tenant is named, and then all others are.
     - `email` is what somebody typed unless `email_verified` says otherwise.
-    - Custom claims stand at the top level, so read your own: `role_claims=("roles",)` is preset.
+    - Custom claims stand at the top level. `roles` is read; for another name: `role_claims=(…)`.
     - Session cookies, custom tokens and App Check tokens have other issuers and are refused.
     - A token lives an hour. A disabled account's stays good until then.
     - The emulator's tokens are unsigned, and refused: use the sandbox's provider in development.
