@@ -133,6 +133,7 @@ GOOD: Mapping[str, tuple[dict[str, Any], Make]] = {
     "iat at the leeway": ({}, lambda: RSA.token(good_claims(iat=NOW + 30))),
     "nbf at the leeway": ({}, lambda: RSA.token(good_claims(nbf=NOW + 30))),
     "24 h to the second": ({}, lambda: RSA.token(good_claims(iat=NOW, exp=NOW + 86_400))),
+    "sub of one": ({}, lambda: RSA.token(good_claims(sub="x"))),
     "sub of 255": ({}, lambda: RSA.token(good_claims(sub="x" * 255))),
     "sub not ASCII": ({}, lambda: RSA.token(good_claims(sub="Zoë 🎻"))),
     "31 levels deep": (
