@@ -97,6 +97,8 @@ PROVIDER: Final = Provider(
         (lambda: firebase("123456789012"), "its number"),
         (lambda: firebase(ISSUER), "URL"),
         (lambda: firebase("acme-voice", tenant=""), "tenant"),
+        (lambda: firebase("acme-voice", tenant="a/b"), "tenant"),
+        (lambda: firebase("acme-voice", anonymous=1), "True or False"),  # type: ignore[arg-type]
         (lambda: firebase("acme-voice", tenant=7), "tenant"),  # type: ignore[arg-type]
     ),
 )

@@ -88,6 +88,11 @@ PROVIDER: Final = Provider(
     mended=(
         (lambda: supabase(""), "project"),
         (lambda: supabase("http://api.acme.com"), "https"),
+        (lambda: supabase("https://"), "reference id"),
+        (lambda: supabase("https://api..acme.com"), "reference id"),
+        (lambda: supabase("https://a:b@api.acme.com"), "reference id"),
+        (lambda: supabase("https://api.acme.com:99999"), "absolute URL"),
+        (lambda: supabase(REF, anonymous="no"), "True or False"),  # type: ignore[arg-type]
         (lambda: supabase(f"https://{REF}.supabase.co/rest/v1"), "reference id"),
         (lambda: supabase(REF, oauth_clients=[""]), "oauth_clients"),
         (lambda: supabase(REF, oauth_clients=7), "oauth_clients"),  # type: ignore[arg-type]

@@ -99,6 +99,9 @@ PROVIDER: Final = Provider(
     ),
     mended=(
         (lambda: zitadel("", audience=PROJECT), "domain"),
+        (lambda: zitadel("acme.zitadel.cloud.", audience=PROJECT), "domain"),
+        (lambda: zitadel("acme.zitadel.cloud?a", audience=PROJECT), "domain"),
+        (lambda: zitadel("a." * 200 + "cloud", audience=PROJECT), "domain"),
         (lambda: zitadel(f"{ISSUER}/oauth/v2", audience=PROJECT), "without a path"),
         (lambda: zitadel("http://id.acme.com", audience=PROJECT), "https"),
         (lambda: zitadel("acme.zitadel.cloud", audience=""), "audience"),

@@ -22,7 +22,10 @@ ANY_TYPE: Final = (*EITHER_TYPE, "")
 #: What an ID token says and an access token has no use for (OpenID Connect Core section 2).
 ID_TOKEN_MARKS: Final = ("nonce", "at_hash", "c_hash")
 
-_DOMAIN: Final = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+")
+_LABEL: Final = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_DOMAIN: Final = re.compile(rf"{_LABEL}(\.{_LABEL})+")
+_ADDRESS: Final = re.compile(rf"https?://({_LABEL}(\.{_LABEL})*|\[[0-9a-f:]+\])(:[0-9]{{1,5}})?")
+_LONGEST_NAME: Final = 253
 
 
 class VerifierOptions(TypedDict, total=False):
@@ -53,7 +56,7 @@ def text(value: object) -> str:
 def domain_name(value: object) -> str | None:
     """Return a domain name in lower case, or None. Copied from a browser it is a URL, as clear."""
     name = text(value).lower().removeprefix("https://").removesuffix("/")
-    return name if _DOMAIN.fullmatch(name) else None
+    return name if _DOMAIN.fullmatch(name) and len(name) <= _LONGEST_NAME else None
 
 
 def address(value: object, option: str, mend: str) -> str:
@@ -64,10 +67,21 @@ def address(value: object, option: str, mend: str) -> str:
     """
     given = text(value).lower().removesuffix("/")
     found = given if "://" in given else f"https://{given}"
-    configured_host(found, option)
-    if found.count("/") != 2 or "?" in found:
+    if not _ADDRESS.fullmatch(found) or len(found) > _LONGEST_NAME:
         raise ConfigurationError(mend)
+    configured_host(found, option)
     return found
+
+
+def checked_switch(value: object, option: str) -> bool:
+    """Return a switch.
+
+    Raises:
+        ConfigurationError: it is neither True nor False, so nobody can tell what was meant.
+    """
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{option} must be True or False")
+    return value
 
 
 def text_list(value: str | Iterable[str], complaint: str) -> tuple[str, ...]:

@@ -7,9 +7,10 @@ from typing import Any, Final, Unpack
 from xuna_middleware.errors import ConfigurationError
 from xuna_middleware.identity.claims import TokenKind, find_claim
 from xuna_middleware.identity.verifiers import OIDCVerifier
-from xuna_middleware.providers._preset import VerifierOptions, text
+from xuna_middleware.providers._preset import VerifierOptions, checked_switch, text
 
 _PROJECT: Final = re.compile(r"[a-z][a-z0-9-]{2,28}[a-z0-9]")
+_TENANT: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
 def firebase(
@@ -49,12 +50,12 @@ def firebase(
             'firebase: project_id must be the project\'s id, like "acme-voice" (Project settings ▸ '
             "General); not its name, its number or a URL"
         )
-    if tenant is not None and not text(tenant):
+    if tenant is not None and not _TENANT.fullmatch(text(tenant)):
         raise ConfigurationError("firebase: tenant must be an Identity Platform tenant's id")
     kind = TokenKind(
         refused=(),
         required=(),
-        check=_check(tenant, anonymous=anonymous is True),
+        check=_check(tenant, anonymous=checked_switch(anonymous, "firebase: anonymous")),
         always=True,
         clients=(),
     )

@@ -1,8 +1,8 @@
 """Okta."""
 
+import re
 from collections.abc import Sequence
 from typing import Final, Unpack
-from urllib.parse import quote
 
 from xuna_middleware.errors import ConfigurationError
 from xuna_middleware.identity.claims import TokenKind
@@ -16,6 +16,7 @@ from xuna_middleware.providers._preset import (
     text,
 )
 
+_SERVER: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _KIND: Final = TokenKind(refused=ID_TOKEN_MARKS, required=("cid",), always=True, clients=("cid",))
 
 
@@ -77,9 +78,9 @@ def _domain(domain: str) -> str:
 
 
 def _server(server: str) -> str:
-    if not text(server) or server != text(server) or "/" in server or server in (".", ".."):
+    if not _SERVER.fullmatch(text(server)):
         raise ConfigurationError(
             'okta: server must be the id of a custom authorization server, like "default" or '
             '"aus9o8wzjhckw9TLa0h7z"; tokens of the org itself are for Okta alone'
         )
-    return quote(server, safe="")
+    return text(server)

@@ -6,7 +6,13 @@ from typing import Any, Final, Unpack
 
 from xuna_middleware.identity.claims import TokenKind
 from xuna_middleware.identity.verifiers import OIDCVerifier
-from xuna_middleware.providers._preset import VerifierOptions, address, text, text_list
+from xuna_middleware.providers._preset import (
+    VerifierOptions,
+    address,
+    checked_switch,
+    text,
+    text_list,
+)
 
 _REF: Final = re.compile(r"[a-z0-9]{20}")
 _MEND: Final = (
@@ -52,7 +58,7 @@ def supabase(
     kind = TokenKind(
         refused=("nonce", "at_hash"),
         required=("session_id",),
-        check=_check(clients, anonymous=anonymous is True),
+        check=_check(clients, anonymous=checked_switch(anonymous, "supabase: anonymous")),
         always=True,
         clients=("client_id",),
     )
