@@ -80,6 +80,14 @@ def test_option_that_makes_no_sense(options: dict[str, Any]) -> None:
     assert SECRET["k"] not in str(caught.value)
 
 
+def test_keys_inside_the_cluster() -> None:
+    """Plain http where the host was named, and nowhere else."""
+    make_verifier(jwks_uri="http://keys:8080/jwks", insecure_hosts=("keys",))
+    for named in ((), ("other",)):
+        with pytest.raises(ConfigurationError, match="insecure_hosts"):
+            make_verifier(jwks_uri="http://keys:8080/jwks", insecure_hosts=named)
+
+
 def test_audience_is_always_required() -> None:
     """There is no way to leave it out."""
     with pytest.raises(TypeError):

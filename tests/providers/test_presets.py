@@ -17,7 +17,7 @@ import of_zitadel
 import pytest
 from documented import AT_JWT, KEY, OTHER_KEY, Accepted, Provider, Token, verified
 from doubles import CHALLENGE, CountedPlatform, ask, bearer, make_gate
-from signing import rsa_signer
+from signing import EC, proof, rsa_signer, thumbprint
 
 from xuna_middleware import ConfigurationError, InvalidTokenError
 
@@ -106,6 +106,30 @@ async def test_a_wider_choice_of_types_opens_nothing_else(token: Token, why: str
     with pytest.raises(InvalidTokenError) as refused:
         await verified(token, token_types=("at+jwt", "JWT"))
     assert refused.value.cause.startswith(why)
+
+
+PUBLIC: Final = "https://acme.com/xuna"
+
+
+async def test_a_preset_takes_bound_tokens_where_it_is_told() -> None:
+    """`dpop` and `mtls` are the verifier's: a proof opens, and nothing else does."""
+    bound = of_okta.ACCESS.but(cnf={"jkt": thumbprint(EC.jwk)})
+    gate = make_gate(verifier=bound.preset(dpop="required"), public_url=PUBLIC)
+    off = make_gate(verifier=bound.preset(), public_url=PUBLIC)
+    token = bound.signed()
+    made = proof(EC, token, f"{PUBLIC}/get-signed-url")
+    headers = [(b"authorization", b"DPoP " + token.encode()), (b"dpop", made)]
+    assert (await ask(gate, headers=bearer(token))).status == 401
+    assert (await ask(gate, headers=bearer(of_okta.ACCESS.signed()))).status == 401
+    assert (await ask(off, headers=bearer(token))).status == 401
+    assert (await ask(off, headers=headers)).status == 401
+    assert (await ask(gate, headers=headers)).status == 200
+    certified = of_okta.ACCESS.but(cnf={"x5t#S256": "x" * 43})
+    mtls = make_gate(verifier=certified.preset(mtls="accepted"), public_url=PUBLIC)
+    assert (await ask(mtls, headers=bearer(of_okta.ACCESS.signed()))).status == 200
+    assert (await ask(mtls, headers=bearer(certified.signed()))).status == 401
+    for each in (gate, off, mtls):
+        await each.aclose()
 
 
 ID_TOKENS: Final = {
