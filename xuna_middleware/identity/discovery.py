@@ -10,8 +10,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from authlib.oidc.discovery import OpenIDProviderMetadata, get_well_known_url
-
 from xuna_middleware._http import Outbound, OutboundError
 from xuna_middleware.identity._jose import JOSEError, read_object
 from xuna_middleware.identity.endpoints import EndpointPolicy, KeySourceError
@@ -50,7 +48,7 @@ class Discovery:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._issuer = issuer
-        self._metadata_url = metadata_url or get_well_known_url(issuer, external=True)
+        self._metadata_url = metadata_url or metadata_address(issuer)
         self._policy = policy
         self._outbound = outbound
         self._now = monotonic
@@ -70,12 +68,24 @@ class Discovery:
             raise
 
 
+# Authlib is imported where it is used: it brings 50 modules, and who gives keys needs none of them.
+
+
+def metadata_address(issuer: str) -> str:
+    """Return where an issuer's metadata is (OpenID Connect Discovery 1.0 section 4)."""
+    from authlib.oidc.discovery import get_well_known_url
+
+    return str(get_well_known_url(issuer, external=True))
+
+
 def checked_jwks_uri(metadata: Mapping[str, Any], issuer: str, policy: EndpointPolicy) -> str:
     """Return the metadata's `jwks_uri` if the document is the issuer's own. Pure.
 
     Raises:
         KeySourceError: naming the mend where the issuer differs.
     """
+    from authlib.oidc.discovery import OpenIDProviderMetadata
+
     named = metadata.get("issuer")
     if named != issuer:
         raise KeySourceError(_issuer_mend(named, issuer))

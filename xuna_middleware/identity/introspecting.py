@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import quote_plus, urlencode
 
-from authlib.oauth2.auth import ClientAuth
-
 from xuna_middleware._http import Outbound, OutboundError, Reply
 from xuna_middleware.errors import ConfigurationError, UnavailableError
 from xuna_middleware.identity._jose import JOSEError, import_signing_key, read_object
@@ -190,6 +188,8 @@ def _assertion(client_id: str, key: Any, audience: str, algorithm: str) -> str:
 
 
 def _by_secret(client_id: str, secret: str, method: str) -> Authenticated:
+    from authlib.oauth2.auth import ClientAuth
+
     # For Basic both are form-encoded first (RFC 6749 section 2.3.1), which Authlib leaves to us.
     encode = quote_plus if method == "client_secret_basic" else str
     auth = ClientAuth(encode(client_id), encode(secret), method)

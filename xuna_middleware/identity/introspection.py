@@ -15,13 +15,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from authlib.oidc.discovery import get_well_known_url
-
 from xuna_middleware._http import Outbound
 from xuna_middleware.errors import ConfigurationError, InvalidTokenError
 from xuna_middleware.identity.asking import Questions, Recent
 from xuna_middleware.identity.claims import ClaimPath
 from xuna_middleware.identity.credentials import Credentials, Identity
+from xuna_middleware.identity.discovery import metadata_address
 from xuna_middleware.identity.dpop import DPoP
 from xuna_middleware.identity.endpoints import configured_host, host_names
 from xuna_middleware.identity.introspected import AnswerPolicy
@@ -144,7 +143,7 @@ class IntrospectionVerifier:
             ),
             issuer=self.issuer,
             url=introspection_endpoint,
-            metadata_url=metadata_url or get_well_known_url(issuer, external=True),
+            metadata_url=metadata_url or metadata_address(issuer),
             policy=endpoints,
             outbound=self._outbound,
         )
