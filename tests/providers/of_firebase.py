@@ -26,6 +26,9 @@ DOCUMENTS: Final = published(
     public(OTHER_KEY, alg="RS256"),
 )
 
+#: Firebase's metadata names no authorization endpoint.
+del DOCUMENTS[f"{ISSUER}/.well-known/openid-configuration"]["authorization_endpoint"]
+
 
 def tokens(**options: Any) -> OIDCVerifier:
     return firebase(PROJECT, **reach(DOCUMENTS), **options)
