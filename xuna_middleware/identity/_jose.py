@@ -183,8 +183,9 @@ def _read_proof_header(segment: bytes) -> tuple[Header, VerificationKey]:
 def _checked_header(header: dict[str, Any], forbidden: frozenset[str]) -> Header:
     if not forbidden.isdisjoint(header):
         raise JOSEError("forbidden header parameter")
-    if not all(isinstance(header.get(name, ""), str) for name in _TEXT_HEADERS):
-        raise JOSEError("malformed header parameter")
+    for name in _TEXT_HEADERS:
+        if not isinstance(header.get(name, ""), str):
+            raise JOSEError("malformed header parameter")
     if "alg" not in header:
         raise JOSEError("no algorithm")
     return Header(algorithm=header["alg"], kid=header.get("kid"), typ=header.get("typ", ""))

@@ -286,10 +286,11 @@ class FetchedKeys:
     def _here(self) -> _Background:
         """Return what runs in this event loop; forget loops that were closed."""
         loop = asyncio.get_running_loop()
-        if loop not in self._loops:
-            for other in list(self._loops):
-                if other.is_closed():
-                    self._loops.pop(other, None)
+        if here := self._loops.get(loop):
+            return here
+        for other in list(self._loops):
+            if other.is_closed():
+                self._loops.pop(other, None)
         return self._loops.setdefault(loop, _Background(loop))
 
     def _refresh(self, here: _Background) -> asyncio.Task[None]:
