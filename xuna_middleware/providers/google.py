@@ -66,12 +66,9 @@ def google(
 
 
 def _client_ids(client_id: str | Iterable[str]) -> tuple[str, ...]:
-    complaint = (
-        f'google: client_id must be the OAuth client\'s id, like "1008719970978-hb2…{_CLIENT}"'
-    )
-    names = text_list(client_id, complaint)
+    names = text_list(client_id, _CLIENT_MEND)
     if not all(name.endswith(_CLIENT) for name in names):
-        raise ConfigurationError(complaint)
+        raise ConfigurationError(_CLIENT_MEND)
     return names
 
 
