@@ -63,7 +63,15 @@ from xuna_middleware.providers import (
     zitadel,
 )
 from xuna_middleware.stores.memory import MemoryStore
-from xuna_middleware.stores.protocol import Store, StoreError
+from xuna_middleware.stores.protocol import (
+    Level,
+    Move,
+    Part,
+    Quota,
+    Reserved,
+    Store,
+    StoreError,
+)
 from xuna_middleware.stores.redis import RedisStore
 
 __version__ = "0.1.0"
@@ -87,15 +95,20 @@ __all__ = [
     "InvalidRequestError",
     "InvalidTokenError",
     "JWTVerifier",
+    "Level",
     "MemoryStore",
+    "Move",
     "NewAPIKey",
     "NotAuthenticatedError",
     "OIDCVerifier",
+    "Part",
     "Personalization",
     "Platform",
     "PlatformError",
     "ProxyAuthenticator",
+    "Quota",
     "RedisStore",
+    "Reserved",
     "SignedUrl",
     "StepUpRequiredError",
     "Store",

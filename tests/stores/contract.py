@@ -2,8 +2,9 @@
 
 import asyncio
 import secrets
+from typing import Any
 
-from xuna_middleware import Store
+from xuna_middleware import Move, Part, Quota, Store
 
 
 class StoreContract:
@@ -52,6 +53,138 @@ class StoreContract:
         assert got.count(b"it") == 1
         assert got.count(None) == 199
 
+    async def test_takes_up_to_most(self, store: Store) -> None:
+        """Three fit, the fourth doesn't; each answer says what is left, and when more comes."""
+        wanted = [(new_key(), window(3))]
+        told = [await store.reserve(wanted) for _ in range(4)]
+        assert [each.taken for each in told] == [True, True, True, False]
+        assert [each.levels[0].left for each in told] == [2, 1, 0, 0]
+        assert all(0 < each.levels[0].seconds <= 60 for each in told)
+
+    async def test_all_or_nothing(self, store: Store) -> None:
+        """Where one quota has nothing left, nothing is taken of the others."""
+        full, roomy = (new_key(), window(1)), (new_key(), window(9))
+        assert (await store.reserve([full])).taken
+        refused = await store.reserve([roomy, full])
+        assert not refused.taken
+        assert [level.left for level in refused.levels] == [9, 0]
+        assert (await store.look([roomy]))[0].left == 9
+
+    async def test_of_many_at_once_most_reserve(self, store: Store) -> None:
+        """However many try in parallel, exactly as many as fit get it."""
+        wanted = [(new_key(), window(50)), (new_key(), slots(500))]
+        told = await asyncio.gather(*(store.reserve(wanted) for _ in range(300)))
+        assert sum(each.taken for each in told) == 50
+
+    async def test_principals_and_fields_are_apart(self, store: Store) -> None:
+        """Another's use, or another limit's, takes nothing."""
+        one, other = new_key(), new_key()
+        await store.reserve([(one, window(1))])
+        assert (await store.reserve([(other, window(1))])).taken
+        assert (await store.reserve([(one, window(1, field="another"))])).taken
+
+    async def test_given_back_is_there_again(self, store: Store) -> None:
+        """In part, in whole, and never more than was taken."""
+        key, quota = new_key(), window(10, amount=10)
+        reserved = await store.reserve([(key, quota)])
+        part = Part(key, quota.field, reserved.marks[0], 4)
+        await store.give_back([part])
+        assert (await store.look([(key, quota)]))[0].left == 4
+        await store.give_back([part, part])
+        assert (await store.look([(key, quota)]))[0] == (10, 0)
+        await store.give_back([part])
+        assert (await store.look([(key, quota)]))[0] == (10, 0)
+
+    async def test_more_was_used_than_taken(self, store: Store) -> None:
+        """To give back less than nothing takes more, even beyond what there is."""
+        key, quota = new_key(), window(10, amount=10)
+        reserved = await store.reserve([(key, quota)])
+        await store.give_back([Part(key, quota.field, reserved.marks[0], -5)])
+        assert (await store.look([(key, quota)]))[0].left == -5
+
+    async def test_slots_come_back_one_by_one(self, store: Store) -> None:
+        """Each slot is its own: giving one back frees one."""
+        wanted = [(new_key(), slots(2))]
+        first, second, third = [await store.reserve(wanted) for _ in range(3)]
+        assert (first.taken, second.taken, third.taken) == (True, True, False)
+        await store.give_back([Part(wanted[0][0], wanted[0][1].field, second.marks[0], 1)])
+        assert (await store.reserve(wanted)).taken
+        assert not (await store.reserve(wanted)).taken
+
+    async def test_slots_end_a_little_late_at_most(self, store: Store) -> None:
+        """A slot nobody gives back is held for its length, and up to 2 % longer."""
+        reserved = await store.reserve([(new_key(), slots(1, seconds=100))])
+        assert 99.9 < reserved.levels[0].seconds <= 102
+
+    async def test_mark_of_another_window(self, store: Store) -> None:
+        """What belongs to no window that runs is given back to none."""
+        key, quota = new_key(), window(3)
+        mark = (await store.reserve([(key, quota)])).marks[0]
+        parts = [Part(key, quota.field, mark + 1, 1), Part(key, quota.field, mark - 60_000, 1)]
+        await store.give_back([*parts, Part(new_key(), quota.field, mark, 1)])
+        assert (await store.look([(key, quota)]))[0].left == 2
+
+    async def test_nothing_taken_only_looks(self, store: Store) -> None:
+        """An amount of 0 fits as long as nothing is over."""
+        key = new_key()
+        switch = window(0, amount=0, field="switch")
+        assert (await store.reserve([(key, switch)])).taken
+        await store.reserve([(key, window(9, field="switch"))])
+        assert not (await store.reserve([(key, switch)])).taken
+
+    async def test_looking_takes_nothing(self, store: Store) -> None:
+        """However often."""
+        wanted = [(new_key(), window(2)), (new_key(), slots(3))]
+        for _ in range(3):
+            assert await store.look(wanted) == ((2, 0), (3, 0))
+
+    async def test_visitor_who_signs_in_keeps_what_they_spent(self, store: Store) -> None:
+        """It moves once; whichever of the two asks from then on, both are one."""
+        visitor, person, quota = new_key(), new_key(), window(10)
+        taken = [await store.reserve([(visitor, quota)]) for _ in range(3)]
+        await store.reserve([(person, quota)])
+        move = Move(visitor, person, 60)
+        assert (await store.reserve([(person, quota)], move)).levels[0].left == 5
+        assert (await store.reserve([(person, quota)], move)).levels[0].left == 4
+        assert (await store.reserve([(visitor, quota)])).levels[0].left == 3
+        await store.give_back([Part(visitor, quota.field, taken[0].marks[0], 1)])
+        left = [(await store.look([(who, quota)]))[0].left for who in (visitor, person)]
+        assert left == [4, 4]
+
+    async def test_who_signs_in_twice_moves_once(self, store: Store) -> None:
+        """A second person gets nothing of it, and the first loses nothing."""
+        visitor, first, second = new_key(), new_key(), new_key()
+        quota = slots(9)
+        await store.reserve([(visitor, quota)])
+        await store.reserve([(first, quota)], Move(visitor, first, 60))
+        told = await store.reserve([(second, quota)], Move(visitor, second, 60))
+        assert told.levels[0].left == 8
+        assert (await store.look([(first, quota)]))[0].left == 7
+
+    async def test_visitor_who_spent_nothing(self, store: Store) -> None:
+        """There is nothing to move, and nothing is kept of it."""
+        visitor, person, quota = new_key(), new_key(), window(9)
+        await store.reserve([(person, quota)], Move(visitor, person, 60))
+        assert (await store.reserve([(visitor, quota)])).levels[0].left == 8
+
+    async def test_moves_where_nothing_is_left(self, store: Store) -> None:
+        """What the visitor spent is the person's, though the person is refused."""
+        visitor, person, quota = new_key(), new_key(), window(3)
+        for _ in range(3):
+            await store.reserve([(visitor, quota)])
+        for _ in range(2):
+            assert not (await store.reserve([(person, quota)], Move(visitor, person, 60))).taken
+        assert (await store.look([(person, quota)]))[0].left == 0
+
+    async def test_windows_end(self, store: Store) -> None:
+        """At the end of a window all of it is there again, by the store's clock."""
+        key, quota = new_key(), window(2, seconds=0.05)
+        while not (await store.reserve([(key, quota)])).taken:
+            pass  # until the time has come; a loaded machine may take longer
+        for _ in range(3):
+            seen = await count_until_refused(store, key, quota)
+            assert seen <= 4, "at most twice as many across a seam"
+
     async def test_repr_names_its_kind(self, store: Store) -> None:
         """A rendering holds no address and no value."""
         assert repr(store).startswith(type(store).__name__)
@@ -60,3 +193,23 @@ class StoreContract:
 
 def new_key() -> str:
     return secrets.token_hex(8)
+
+
+def window(most: int, *, amount: int = 1, seconds: float = 60, field: str = "w") -> Quota:
+    """Return a quota that comes back all at once."""
+    return Quota(field=field, most=most, amount=amount, seconds=seconds, is_window=True)
+
+
+def slots(most: int, *, seconds: float = 60, field: str = "s") -> Quota:
+    """Return a quota whose parts come back one by one."""
+    return Quota(field=field, most=most, amount=1, seconds=seconds, is_window=False)
+
+
+async def count_until_refused(store: Any, key: str, quota: Quota) -> int:
+    """Take until nothing is left, then wait until something is; tell how much was taken."""
+    taken = 0
+    while (await store.reserve([(key, quota)])).taken:
+        taken += 1
+    while (await store.look([(key, quota)]))[0].left < quota.most:
+        pass
+    return taken

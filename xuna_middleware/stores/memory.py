@@ -1,20 +1,29 @@
 """A store in this process's memory: enough for one process, and for tests."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 from threading import Lock
 
 from xuna_middleware.errors import ConfigurationError
-from xuna_middleware.stores.protocol import StoreError
+from xuna_middleware.stores.counting import (
+    Counts,
+    alive,
+    give_back,
+    level,
+    merge,
+    take,
+)
+from xuna_middleware.stores.protocol import Level, Move, Part, Quota, Reserved, StoreError, Wanted
 
 
 class MemoryStore:
-    """Keep values in memory. Another process knows nothing of them.
+    """Keep values and counts in memory. Another process knows nothing of them.
 
     Args:
-        most: how many values there may be at once. A full store refuses (`StoreError`): forgetting
-            a used proof would let it be used again.
+        most: how many values and principals there may be at once. A full store refuses
+            (`StoreError`): forgetting a used proof would let it be used again, forgetting a count
+            would let it be spent again.
         monotonic: the clock, in seconds.
 
     Raises:
@@ -28,9 +37,12 @@ class MemoryStore:
             raise ConfigurationError("MemoryStore(most=…) must be a whole number, 1 or more")
         self._most = most
         self._now = monotonic
-        self._kept: dict[str, tuple[float, bytes]] = {}
-        #: When each key ends, the soonest first; a taken key stays here until then.
-        self._ends: list[tuple[float, str]] = []
+        self._kept: dict[str, _Value] = {}
+        self._principals: dict[str, _Principal] = {}
+        #: When each entry ends, the soonest first. A taken value stays here until then; a principal
+        #: who lives on by then comes back in with a later end.
+        self._ends: list[tuple[int, int, str, _Value | _Principal]] = []
+        self._entered = 0
         self._lock = Lock()  # held for no await: threads may run event loops of their own
 
     def __repr__(self) -> str:
@@ -39,27 +51,142 @@ class MemoryStore:
     async def put(self, key: str, value: bytes, seconds: float) -> bool:
         """Keep a value unless the key is there; see `Store`."""
         with self._lock:
-            now = self._now()
-            self._forget_ended(now)
+            now = self._forget_ended()
             if key in self._kept:
                 return False
-            if len(self._ends) >= self._most:
-                raise StoreError("the store in memory is full")
-            self._kept[key] = (now + seconds, value)
-            heappush(self._ends, (now + seconds, key))
+            self._check_room(1)
+            self._kept[key] = kept = _Value(value, now + max(1, round(seconds * 1000)))
+            self._enter(key, kept)
             return True
 
     async def take(self, key: str) -> bytes | None:
         """Return a value and forget it; see `Store`."""
         with self._lock:
-            ends, value = self._kept.pop(key, (float("-inf"), None))
-            return value if self._now() < ends else None
+            kept = self._kept.pop(key, None)
+            return kept.value if kept is not None and self._milliseconds() < kept.ends else None
+
+    async def reserve(self, wanted: Sequence[Wanted], move: Move | None = None) -> Reserved:
+        """Take of every quota or of none; see `Store`."""
+        with self._lock:
+            now = self._forget_ended()
+            if move is not None:
+                self._move(move, now)
+            found = [self._alive(principal, quota, now) for principal, quota in wanted]
+            levels = [
+                level(counts, quota, now) for counts, (_, quota) in zip(found, wanted, strict=True)
+            ]
+            for stands, (_, quota) in zip(levels, wanted, strict=True):
+                if stands.left < quota.amount:
+                    return Reserved(False, tuple(levels), ())
+            return self._taken(wanted, found, now)
+
+    async def look(self, wanted: Sequence[Wanted]) -> tuple[Level, ...]:
+        """Return where quotas stand; see `Store`."""
+        with self._lock:
+            now = self._milliseconds()
+            return tuple(
+                level(self._alive(principal, quota, now), quota, now) for principal, quota in wanted
+            )
+
+    async def give_back(self, parts: Sequence[Part]) -> None:
+        """Give back what was taken; see `Store`."""
+        with self._lock:
+            now = self._milliseconds()
+            for principal, field, mark, amount in parts:
+                entry = self._entry(principal)
+                if entry is not None and field in entry.fields:
+                    give_back(entry.fields[field], mark, amount, now)
 
     async def aclose(self) -> None:
         """Do nothing: there is no connection, and what was used stays used."""
 
-    def _forget_ended(self, now: float) -> None:
+    def _taken(self, wanted: Sequence[Wanted], found: list[Counts], now: int) -> Reserved:
+        self._check_room(len({one for one, _ in wanted if self._entry(one) is None}))
+        levels, marks = [], []
+        for counts, (principal, quota) in zip(found, wanted, strict=True):
+            mark = take(counts, quota, now)
+            marks.append(mark)
+            levels.append(level(counts, quota, now))
+            if counts:
+                entry = self._entry(principal) or self._new(principal, mark)
+                entry.fields[quota.field] = counts
+                entry.ends = max(entry.ends, mark)
+        return Reserved(True, tuple(levels), tuple(marks))
+
+    def _move(self, move: Move, now: int) -> None:
+        visitor = self._principals.get(move.visitor)
+        if visitor is None or visitor.moved_to is not None or visitor.ends <= now:
+            return
+        person = self._entry(move.person)
+        if person is None:
+            self._check_room(1)
+            person = self._new(move.person, visitor.ends)
+        for field, counts in visitor.fields.items():
+            merge(person.fields.setdefault(field, {}), counts)
+        person.ends = max(person.ends, visitor.ends)
+        visitor.fields, visitor.moved_to = {}, move.person
+        visitor.ends = max(visitor.ends, now + round(move.seconds * 1000))
+
+    def _alive(self, principal: str, quota: Quota, now: int) -> Counts:
+        entry = self._entry(principal)
+        counts = None if entry is None else entry.fields.get(quota.field)
+        return alive(counts, quota, now) if counts else {}
+
+    def _entry(self, principal: str) -> "_Principal | None":
+        entry = self._principals.get(principal)
+        if entry is not None and entry.moved_to is not None:
+            return self._principals.get(entry.moved_to)
+        return entry
+
+    def _new(self, principal: str, ends: int) -> "_Principal":
+        known = self._principals.get(principal)
+        if known is not None and known.moved_to is not None:  # the person's own entry has ended
+            principal = known.moved_to
+        self._principals[principal] = entry = _Principal(ends)
+        self._enter(principal, entry)
+        return entry
+
+    def _check_room(self, wanted: int) -> None:
+        if len(self._ends) + wanted > self._most:
+            raise StoreError("the store in memory is full")
+
+    def _enter(self, key: str, entry: "_Value | _Principal") -> None:
+        self._entered += 1  # so that entries themselves are never compared
+        heappush(self._ends, (entry.ends, self._entered, key, entry))
+
+    def _forget_ended(self) -> int:
+        now = self._milliseconds()
         while self._ends and self._ends[0][0] <= now:
-            ends, key = heappop(self._ends)
-            if self._kept.get(key, (None,))[0] == ends:
-                del self._kept[key]
+            _, _, key, entry = heappop(self._ends)
+            if entry.ends > now:
+                self._enter(key, entry)
+                continue
+            kind: dict[str, _Value] | dict[str, _Principal] = (
+                self._kept if isinstance(entry, _Value) else self._principals
+            )
+            if kind.get(key) is entry:
+                del kind[key]
+        return now
+
+    def _milliseconds(self) -> int:
+        return int(self._now() * 1000)
+
+
+class _Value:
+    """Hold a value until it ends."""
+
+    __slots__ = ("ends", "value")
+
+    def __init__(self, value: bytes, ends: int) -> None:
+        self.value, self.ends = value, ends
+
+
+class _Principal:
+    """Hold what somebody took, by the limits' fields, or who they turned out to be."""
+
+    __slots__ = ("ends", "fields", "moved_to")
+
+    def __init__(self, ends: int) -> None:
+        self.ends = ends
+        self.fields: dict[str, Counts] = {}
+        self.moved_to: str | None = None

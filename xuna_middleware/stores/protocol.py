@@ -1,16 +1,92 @@
-"""What a store does: keep a value for a while, and tell who was first."""
+"""What a store does: keep a value for a while, tell who was first, and count what was taken."""
 
-from typing import Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, TypeAlias
 
 
 class StoreError(Exception):
     """Say that the store can't answer now, in fixed words. Whoever asked refuses: never open."""
 
 
-class Store(Protocol):
-    """Keep small values for a short time, the same for every process that shares it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quota:
+    """Say how one limit is counted, and what one reservation takes of it.
 
-    Both verbs are atomic: of any number of callers in any number of processes, one is first.
+    Attributes:
+        field: the limit's name, the same in every process, and different from that of every other
+            limit that counts the same principals.
+        most: how much there is.
+        amount: how much one reservation takes; 0 only looks whether anything is over.
+        seconds: how long a window lasts from its first use, or how long one slot is held.
+        is_window: all that is taken in one window comes back at its end; otherwise each slot comes
+            back by itself, at most 2 % later than `seconds`.
+    """
+
+    field: str
+    most: int
+    amount: int
+    seconds: float
+    is_window: bool
+
+
+#: Whom to count (issuer and all), and how.
+Wanted: TypeAlias = tuple[str, Quota]
+
+
+class Level(NamedTuple):
+    """Say how much of a quota is left, below 0 where more was used, and in how many seconds some
+    of what was taken comes back (0 where nothing was).
+    """
+
+    left: int
+    seconds: float
+
+
+class Reserved(NamedTuple):
+    """Say whether all was taken or nothing, and for each quota where it stands afterwards.
+
+    `marks` say when each comes back, in milliseconds of the store's clock: by them it is given
+    back before that. They mean nothing where nothing was taken.
+    """
+
+    taken: bool
+    levels: tuple[Level, ...]
+    marks: tuple[int, ...]
+
+
+class Part(NamedTuple):
+    """Name a taken amount, or as much of it as is to be given back; below 0 it takes more."""
+
+    principal: str
+    field: str
+    mark: int
+    amount: int
+
+
+def taken_parts(wanted: Sequence[Wanted], reserved: Reserved) -> tuple[Part, ...]:
+    """Return all that a reservation took."""
+    pairs = zip(wanted, reserved.marks, strict=True)
+    return tuple(
+        Part(principal, quota.field, mark, quota.amount)
+        for (principal, quota), mark in pairs
+        if quota.amount
+    )
+
+
+class Move(NamedTuple):
+    """Say that a visitor turned out to be a person, and how many seconds that is remembered."""
+
+    visitor: str
+    person: str
+    seconds: float
+
+
+class Store(Protocol):
+    """Keep small values and counts for a short time, the same for every process that shares it.
+
+    All verbs are atomic: of any number of callers in any number of processes, one is first. Time is
+    the store's own, so the clocks of those processes don't matter.
     """
 
     async def put(self, key: str, value: bytes, seconds: float) -> bool:
@@ -25,6 +101,33 @@ class Store(Protocol):
 
         Raises:
             StoreError: it can't be known.
+        """
+
+    async def reserve(self, wanted: Sequence[Wanted], move: Move | None = None) -> Reserved:
+        """Take of every quota, or of none where one has too little left.
+
+        With `move`, what the visitor took counts as the person's from then on, whichever of the two
+        asks; that happens once, and also where nothing is taken afterwards.
+
+        Whoever is cancelled or gets a `StoreError` has taken nothing that stays taken, except where
+        the store can't be asked any more: then it comes back when the quota's time is over.
+
+        Raises:
+            StoreError: it can't be known.
+        """
+
+    async def look(self, wanted: Sequence[Wanted]) -> tuple[Level, ...]:
+        """Return where quotas stand, and take nothing.
+
+        Raises:
+            StoreError: it can't be known.
+        """
+
+    async def give_back(self, parts: Sequence[Part]) -> None:
+        """Give back what was taken, as far as its time isn't over.
+
+        Raises:
+            StoreError: it is not known whether that was done.
         """
 
     async def aclose(self) -> None:

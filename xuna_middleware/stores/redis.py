@@ -1,29 +1,57 @@
 """A store in Redis or Valkey, shared by all processes of a gate. The one place with redis-py.
 
-- One command for each verb, so each is atomic: `SET … NX PX` and `GETDEL` (Redis 6.2).
+- One command for each verb, so each is atomic and one round trip: `SET … NX PX`, `GETDEL`
+  (Redis 6.2), and for counting the scripts of `scripts.py`.
 - A pool that waits rather than fails when many ask at once, one for each event loop.
 - What goes wrong becomes a `StoreError` in fixed words: addresses hold passwords.
+- Nothing is sent twice: a command whose answer was lost may have been carried out. What a
+  reservation took for somebody who didn't wait for the answer is given back when that comes late.
 """
 
 import asyncio
-from collections.abc import Awaitable
+import hashlib
+import logging
+from collections.abc import Awaitable, Sequence
+from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
 from xuna_middleware.errors import ConfigurationError
-from xuna_middleware.stores.protocol import StoreError
+from xuna_middleware.stores import scripts
+from xuna_middleware.stores.counting import length, step
+from xuna_middleware.stores.protocol import (
+    Level,
+    Move,
+    Part,
+    Quota,
+    Reserved,
+    StoreError,
+    Wanted,
+    taken_parts,
+)
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
+logger = logging.getLogger("xuna_middleware")
+
 _CONNECTIONS: Final = 16
+#: Seconds for which the answer to a reservation is waited for after whoever asked has gone.
+_LATE: Final = 10.0
+#: A policy under which Redis forgets nothing that was promised to last.
+_KEEPS: Final = "noeviction"
 _MISSING: Final = 'RedisStore needs redis-py: pip install "xuna-middleware[redis]"'
 
 T = TypeVar("T")
 
 
 class RedisStore:
-    """Keep values in Redis or Valkey.
+    """Keep values and counts in Redis or Valkey.
+
+    Each principal is one hash whose key is a digest, so no name of a person stands in Redis. When
+    the gate starts, a server that may evict keys under pressure is reported with a WARNING: limits
+    would be forgotten.
 
     Args:
         url: `redis://…`, `rediss://…` (TLS) or `unix://…`, with user, password and database in it.
@@ -33,7 +61,8 @@ class RedisStore:
             It stands in braces, so that all keys of a gate live on one node of a cluster.
         timeout: seconds for one command, connecting included.
 
-    Does not check: that the server keeps what it was told (`maxmemory-policy`, replicas).
+    Does not check: that the server keeps what it was told. After a crash without persistence, or
+    a failover to a replica that lagged behind, the counts that are lost can be spent again.
 
     Raises:
         ConfigurationError: redis-py is missing, or an option makes no sense.
@@ -58,6 +87,7 @@ class RedisStore:
         self._prefix = f"{{{namespace}}}:"
         self._timeout = timeout
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Redis] = WeakKeyDictionary()
+        self._background: set[asyncio.Task[Any]] = set()
         if url is not None:
             self._connected()  # a mistake in the address is told now
 
@@ -77,11 +107,91 @@ class RedisStore:
         answer = await self._asked(self._client().getdel(self._prefix + key))
         return answer if isinstance(answer, bytes | None) else str(answer).encode()
 
+    async def reserve(self, wanted: Sequence[Wanted], move: Move | None = None) -> Reserved:
+        """Take of every quota or of none; see `Store`."""
+        asking = asyncio.ensure_future(self._reserved(wanted, move, taking=True))
+        try:
+            return await self._asked(asyncio.shield(asking))
+        except (StoreError, asyncio.CancelledError):
+            self._give_back_when_late(asking, wanted)
+            raise
+
+    async def look(self, wanted: Sequence[Wanted]) -> tuple[Level, ...]:
+        """Return where quotas stand; see `Store`."""
+        return (await self._asked(self._reserved(wanted, None, taking=False))).levels
+
+    async def give_back(self, parts: Sequence[Part]) -> None:
+        """Give back what was taken; see `Store`."""
+        keys = [self._principal(part.principal) for part in parts]
+        named = chain.from_iterable((part.field, part.mark, part.amount) for part in parts)
+        await self._asked(self._run(_GIVE_BACK, keys, tuple(named)))
+
+    def start(self) -> None:
+        """Look, beside all else, whether the server may forget what it was told."""
+        self._beside(self._report_eviction())
+
     async def aclose(self) -> None:
         """Close the connections that this store opened in the running event loop."""
+        mine = [task for task in self._background if task.get_loop() is asyncio.get_running_loop()]
+        if mine:
+            _, pending = await asyncio.wait(mine, timeout=self._timeout)
+            for task in pending:
+                task.cancel()
         client = self._clients.pop(asyncio.get_running_loop(), None)
         if client is not None:
             await client.aclose()
+
+    async def _reserved(
+        self, wanted: Sequence[Wanted], move: Move | None, *, taking: bool
+    ) -> Reserved:
+        keys = [self._principal(principal) for principal, _ in wanted]
+        remembered = 0
+        if move is not None:
+            keys += self._principal(move.visitor), self._principal(move.person)
+            remembered = max(1, round(move.seconds * 1000))
+        quotas = chain.from_iterable(_written(quota) for _, quota in wanted)
+        answer = await self._run(_RESERVE, keys, (int(taking), remembered, *quotas))
+        return _read(answer)
+
+    async def _run(self, script: "_Script", keys: list[str], arguments: tuple[Any, ...]) -> Any:
+        from redis.exceptions import NoScriptError
+
+        client: Any = self._client()
+        try:
+            return await client.evalsha(script.digest, len(keys), *keys, *arguments)
+        except NoScriptError:  # a server that just started: it keeps the script from now on
+            return await client.eval(script.text, len(keys), *keys, *arguments)
+
+    def _principal(self, name: str) -> str:
+        digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16)
+        return f"{self._prefix}{digest.hexdigest()}"
+
+    def _give_back_when_late(
+        self, asking: asyncio.Task[Reserved], wanted: Sequence[Wanted]
+    ) -> None:
+        async def late() -> None:
+            async with asyncio.timeout(_LATE):
+                reserved = await asking
+            if reserved.taken:
+                await self.give_back(taken_parts(wanted, reserved))
+
+        self._beside(late())
+
+    def _beside(self, story: Any) -> None:
+        task = asyncio.get_running_loop().create_task(story)
+        self._background.add(task)
+        task.add_done_callback(partial(_forget, self._background))
+
+    async def _report_eviction(self) -> None:
+        told: Any = await self._asked(self._client().info("memory"))
+        policy = told.get("maxmemory_policy", _KEEPS)
+        if policy != _KEEPS:
+            logger.warning(
+                "Redis has the maxmemory-policy %s, which lets it forget limits and used proofs "
+                "when memory is short: set maxmemory-policy %s",
+                policy,
+                _KEEPS,
+            )
 
     def _client(self) -> "Redis":
         if self._given is not None:
@@ -99,6 +209,8 @@ class RedisStore:
         """
         try:
             from redis.asyncio import BlockingConnectionPool, Redis
+            from redis.asyncio.retry import Retry
+            from redis.backoff import NoBackoff
         except ImportError:
             raise ConfigurationError(_MISSING) from None
         try:
@@ -106,8 +218,9 @@ class RedisStore:
                 self._url or "",
                 max_connections=_CONNECTIONS,
                 timeout=self._timeout,
-                socket_timeout=self._timeout,
+                socket_timeout=self._timeout + _LATE,
                 socket_connect_timeout=self._timeout,
+                retry=Retry(NoBackoff(), 0),
             )
         except (ValueError, TypeError):
             raise ConfigurationError(
@@ -130,3 +243,33 @@ class RedisStore:
         if failure is not None:
             raise StoreError(f"the store does not answer ({failure})")
         return result  # type: ignore[no-any-return]
+
+
+class _Script:
+    """Hold a script, and the digest by which the server knows it."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+_RESERVE: Final = _Script(scripts.RESERVE)
+_GIVE_BACK: Final = _Script(scripts.GIVE_BACK)
+
+
+def _written(quota: Quota) -> tuple[Any, ...]:
+    window = int(quota.is_window)
+    return quota.field, window, quota.most, quota.amount, length(quota), step(quota)
+
+
+def _read(answer: list[int]) -> Reserved:
+    taken, *figures = answer
+    left, waits, marks = figures[::3], figures[1::3], figures[2::3]
+    levels = tuple(Level(n, wait / 1000) for n, wait in zip(left, waits, strict=True))
+    return Reserved(bool(taken), levels, tuple(marks) if taken else ())
+
+
+def _forget(tasks: set[asyncio.Task[Any]], task: asyncio.Task[Any]) -> None:
+    tasks.discard(task)
+    if not task.cancelled():
+        task.exception()  # seen: what went wrong beside a request was answered with a 503 there

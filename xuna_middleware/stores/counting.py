@@ -1,0 +1,74 @@
+"""How quotas are counted. Pure: no I/O, and the time is an argument.
+
+What was taken of a quota is a small mapping from the time at which something comes back to how much
+comes back then. A window has one such time, for all that is taken while it lasts; slots have one
+for each reservation, rounded up to a fiftieth of their length, so that no quota, however large, has
+more than some fifty of them. Times are whole milliseconds of one clock.
+
+`scripts.py` says the same in Lua, for Redis; the stores' contract runs on both.
+"""
+
+from typing import Final, TypeAlias
+
+from xuna_middleware.stores.protocol import Level, Quota
+
+Counts: TypeAlias = dict[int, int]
+
+#: In how many steps the length of a slot is divided.
+STEPS: Final = 50
+
+
+def length(quota: Quota) -> int:
+    """Return a quota's time in milliseconds."""
+    return max(1, round(quota.seconds * 1000))
+
+
+def step(quota: Quota) -> int:
+    """Return how far apart the ends of slots lie, in milliseconds."""
+    return max(1, length(quota) // STEPS)
+
+
+def alive(counts: Counts, quota: Quota, now: int) -> Counts:
+    """Return what is still taken. A time too far off, since the clock went back, is brought near:
+    nobody waits for longer than a quota's time.
+    """
+    latest = now + length(quota) + (0 if quota.is_window else step(quota))
+    still: Counts = {}
+    for ends, taken in counts.items():
+        if ends > now:
+            near = min(ends, latest)
+            still[near] = still.get(near, 0) + taken
+    return still
+
+
+def level(counts: Counts, quota: Quota, now: int) -> Level:
+    """Return where a quota stands, of counts that are alive."""
+    if not counts:
+        return Level(quota.most, 0.0)
+    return Level(quota.most - sum(counts.values()), (min(counts) - now) / 1000)
+
+
+def take(counts: Counts, quota: Quota, now: int) -> int:
+    """Take of counts that are alive, and return the mark."""
+    ends = now + length(quota)
+    if quota.is_window:
+        ends = max(counts, default=ends)
+    else:
+        ends += -ends % step(quota)
+    if quota.amount:
+        counts[ends] = counts.get(ends, 0) + quota.amount
+    return ends
+
+
+def give_back(counts: Counts, mark: int, amount: int, now: int) -> None:
+    """Give back an amount that comes back at `mark` anyway, unless that has passed."""
+    if mark > now and mark in counts:
+        counts[mark] = max(0, counts[mark] - amount)
+        if not counts[mark]:
+            del counts[mark]
+
+
+def merge(counts: Counts, others: Counts) -> None:
+    """Add what somebody else took."""
+    for ends, taken in others.items():
+        counts[ends] = counts.get(ends, 0) + taken

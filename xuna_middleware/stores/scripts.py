@@ -1,0 +1,137 @@
+"""`counting.py` in Lua, for Redis and Valkey: one script for each verb, one round trip each.
+
+Each principal is one hash. A field is one quota: `<ends>:<taken> …`, times in milliseconds of the
+server's clock. The field `>` names the hash of the person whom a visitor turned out to be. All keys
+of a gate stand under one hash tag, so that a cluster has them on one node; the hash behind `>` is
+one of them.
+"""
+
+from typing import Final
+
+_SHARED: Final = """
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+
+local function who(key)
+  return redis.call('HGET', key, '>') or key
+end
+
+local function read(key, field, latest)
+  local counts, total, soonest, last = {}, 0, nil, nil
+  local text = redis.call('HGET', key, field)
+  if text then
+    for ends, taken in string.gmatch(text, '(%d+):(%d+)') do
+      ends, taken = tonumber(ends), tonumber(taken)
+      if ends > now then
+        if latest and ends > latest then ends = latest end
+        counts[ends] = (counts[ends] or 0) + taken
+        total = total + taken
+        if not soonest or ends < soonest then soonest = ends end
+        if not last or ends > last then last = ends end
+      end
+    end
+  end
+  return counts, total, soonest, last
+end
+
+local function write(key, field, counts)
+  local parts = {}
+  for ends, taken in pairs(counts) do
+    parts[#parts + 1] = string.format('%.0f:%.0f', ends, taken)
+  end
+  if #parts > 0 then
+    redis.call('HSET', key, field, table.concat(parts, ' '))
+  else
+    redis.call('HDEL', key, field)
+  end
+end
+
+local function last_until(key, ends)
+  if redis.call('PTTL', key) < ends - now then
+    redis.call('PEXPIRE', key, string.format('%.0f', ends - now))
+  end
+end
+"""
+
+#: KEYS: one for each quota; then, with a move, the visitor's and the person's. ARGV: 1 to take or 0
+#: to look; for how long a move is remembered, 0 without one; then for each quota its field, 1 for a
+#: window, most, amount, length and step. Returns 1 or 0, and for each quota what is left, when some
+#: comes back, and the mark.
+RESERVE: Final = (
+    _SHARED
+    + """
+local taking, remembered = ARGV[1] == '1', tonumber(ARGV[2])
+local quotas = (#ARGV - 2) / 6
+
+if remembered > 0 then
+  local visitor, person = KEYS[quotas + 1], KEYS[quotas + 2]
+  local ends = redis.call('PTTL', visitor)
+  if ends > 0 and redis.call('HEXISTS', visitor, '>') == 0 then
+    local fields = redis.call('HGETALL', visitor)
+    for i = 1, #fields, 2 do
+      local counts = read(visitor, fields[i])
+      for at, taken in pairs((read(person, fields[i]))) do
+        counts[at] = (counts[at] or 0) + taken
+      end
+      write(person, fields[i], counts)
+    end
+    if #fields > 0 then last_until(person, now + ends) end
+    redis.call('DEL', visitor)
+    redis.call('HSET', visitor, '>', person)
+    redis.call('PEXPIRE', visitor, string.format('%.0f', math.max(ends, remembered)))
+  end
+end
+
+local plans, answer, fits = {}, {1}, true
+for i = 1, quotas do
+  local at = 3 + (i - 1) * 6
+  local key, field, window = who(KEYS[i]), ARGV[at], ARGV[at + 1] == '1'
+  local most, amount = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
+  local length, step = tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5])
+  local latest = now + length + (window and 0 or step)
+  local counts, total, soonest, last = read(key, field, latest)
+  local mark = now + length
+  if window then
+    mark = last or mark
+  else
+    mark = math.ceil(mark / step) * step
+  end
+  if most - total < amount then fits = false end
+  plans[i] = {key, field, counts, mark, amount, most - total, soonest}
+end
+if not fits then answer[1] = 0 end
+
+for i = 1, quotas do
+  local key, field, counts, mark, amount, left, soonest = unpack(plans[i])
+  if taking and fits and amount > 0 then
+    counts[mark] = (counts[mark] or 0) + amount
+    left = left - amount
+    if not soonest or mark < soonest then soonest = mark end
+    write(key, field, counts)
+    last_until(key, mark)
+  end
+  answer[#answer + 1] = left
+  answer[#answer + 1] = soonest and soonest - now or 0
+  answer[#answer + 1] = mark
+end
+return answer
+"""
+)
+
+#: KEYS: one for each part. ARGV: for each part its field, mark and amount.
+GIVE_BACK: Final = (
+    _SHARED
+    + """
+for i, named in ipairs(KEYS) do
+  local key, field = who(named), ARGV[i * 3 - 2]
+  local mark, amount = tonumber(ARGV[i * 3 - 1]), tonumber(ARGV[i * 3])
+  local counts = read(key, field)
+  if counts[mark] then
+    counts[mark] = math.max(0, counts[mark] - amount)
+    if counts[mark] == 0 then counts[mark] = nil end
+    write(key, field, counts)
+  end
+end
+return 1
+"""
+)
