@@ -28,6 +28,7 @@ def test_event_has_no_place_for_a_secret() -> None:
     assert fields == {
         *("name", "time", "issuer", "subject", "agent", "transport", "rule", "code", "status"),
         *("cause", "reference", "conversation_id", "variables", "overrides"),
+        *("limits", "seconds"),
     }
 
 

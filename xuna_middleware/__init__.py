@@ -2,6 +2,8 @@
 
 from xuna_middleware.access.agents import Agent
 from xuna_middleware.access.grants import Grant, Personalization
+from xuna_middleware.access.limits import Concurrent, Limit, TalkTime
+from xuna_middleware.access.reservations import Remaining
 from xuna_middleware.access.rules import (
     all_of,
     any_of,
@@ -20,6 +22,7 @@ from xuna_middleware.errors import (
     GateError,
     InvalidRequestError,
     InvalidTokenError,
+    LimitReachedError,
     NotAuthenticatedError,
     PlatformError,
     StepUpRequiredError,
@@ -81,6 +84,7 @@ __all__ = [
     "APIKeyVerifier",
     "AccessDeniedError",
     "Agent",
+    "Concurrent",
     "ConfigurationError",
     "ConversationToken",
     "Credentials",
@@ -96,6 +100,8 @@ __all__ = [
     "InvalidTokenError",
     "JWTVerifier",
     "Level",
+    "Limit",
+    "LimitReachedError",
     "MemoryStore",
     "Move",
     "NewAPIKey",
@@ -108,11 +114,13 @@ __all__ = [
     "ProxyAuthenticator",
     "Quota",
     "RedisStore",
+    "Remaining",
     "Reserved",
     "SignedUrl",
     "StepUpRequiredError",
     "Store",
     "StoreError",
+    "TalkTime",
     "TenantVerifiers",
     "UnavailableError",
     "Verifier",

@@ -37,6 +37,7 @@ class GateError(HTTPException):
         detail: one sentence that a stranger may read; it repeats nothing the request said.
         headers: what the answer carries beside the body (`WWW-Authenticate`, `Retry-After`, …).
         cause: what the operator may read in the log, `"<cause>: <explanation>"`; never public.
+        problem_type: the member `type` of the problem body.
         trace: the traceback of the operator's own code that failed, for the log; never public.
         challenge: the parameters of `WWW-Authenticate` (RFC 9110 section 11.6.1) beside the scheme,
             which the gate knows best; None where the answer challenges nobody.
@@ -48,6 +49,7 @@ class GateError(HTTPException):
     default_status: int = 500
     default_code: str = "gate_error"
     default_detail: str = "The request could not be served."
+    problem_type: str = "about:blank"
     challenge: Mapping[str, str] | None = None
 
     def __init__(
@@ -149,6 +151,30 @@ class AccessDeniedError(GateError):
     default_status = 403
     default_code = "access_denied"
     default_detail = "You may not use this agent."
+
+
+class LimitReachedError(GateError):
+    """429 quota_exceeded: a limit has too little left; `headers` say which, and how long to wait.
+
+    `policies` are the limits' names, the member `violated-policies` of the problem body
+    (draft-ietf-httpapi-ratelimit-headers).
+    """
+
+    default_status = 429
+    default_code = "quota_exceeded"
+    default_detail = "A limit is reached."
+    problem_type = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+
+    def __init__(
+        self,
+        detail: str | None = None,
+        *,
+        policies: Sequence[str] = (),
+        cause: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail, cause=cause, headers=headers)
+        self.policies = tuple(policies)
 
 
 class UnavailableError(GateError):

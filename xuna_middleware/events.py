@@ -13,7 +13,11 @@ logger = logging.getLogger("xuna_middleware")
 EventName: TypeAlias = Literal[
     "verified",
     "authorized",
+    "reserved",
     "issued",
+    "released",
+    "settled",
+    "uncounted",
     "ticket_issued",
     "refused",
     "personalization_unsupported",
@@ -25,10 +29,12 @@ class Event:
     """Tell one thing that happened. Holds no secret, no token and no value of a variable.
 
     Attributes:
-        name: `verified` (the caller is known), `authorized` (a rule said yes), `issued` (a
-            credential left), `ticket_issued` (a one-time ticket did), `refused`, or
-            `personalization_unsupported` (the platform does not take variables at token creation:
-            see `XunaPlatform(personalization=…)`).
+        name: `verified` (the caller is known), `authorized` (a rule said yes), `reserved` (limits
+            were taken), `issued` (a credential left), `released` (nothing was issued, so it was
+            given back), `settled` (the true length is known), `uncounted` (the store is down, and
+            these limits are open meanwhile), `ticket_issued` (a one-time ticket left), `refused`,
+            or `personalization_unsupported` (the platform does not take variables at token
+            creation: see `XunaPlatform(personalization=…)`).
         time: seconds since the epoch.
         issuer, subject: who, as verified; None while nobody is.
         agent: the configured name; None where the request named none that exists.
@@ -38,6 +44,8 @@ class Event:
         cause: why, in the operator's words; not for the caller.
         reference: the refusal's `Xuna-Gate-Ref`.
         conversation_id: where the platform told one.
+        limits: the names of the limits that this is about.
+        seconds: how long the conversation was.
         variables, overrides: names of what left the gate, never the values.
     """
 
@@ -53,6 +61,8 @@ class Event:
     cause: str | None = None
     reference: str | None = None
     conversation_id: str | None = None
+    limits: tuple[str, ...] = ()
+    seconds: float | None = None
     variables: tuple[str, ...] = ()
     overrides: tuple[str, ...] = ()
 

@@ -21,6 +21,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from xuna_middleware.access.agents import Agent
 from xuna_middleware.access.grants import Transport
+from xuna_middleware.access.limits import AnyLimit, checked_limits
+from xuna_middleware.access.reservations import START_WITHIN, Stores, make_budget
 from xuna_middleware.challenges import Challenges, challenges_of
 from xuna_middleware.crosssite import Origins, checked_origins, origin_of
 from xuna_middleware.errors import PRIVATE, ConfigurationError, GateError
@@ -57,7 +59,15 @@ from xuna_middleware.routes import ISSUING, Routes
 from xuna_middleware.stores.memory import MemoryStore
 from xuna_middleware.stores.protocol import Store
 
-_EXPOSED_HEADERS: Final = (REFERENCE_HEADER, "Retry-After", "WWW-Authenticate", "DPoP-Nonce")
+_EXPOSED_HEADERS: Final = (
+    REFERENCE_HEADER,
+    "Retry-After",
+    "RateLimit",
+    "RateLimit-Policy",
+    "WWW-Authenticate",
+    "DPoP-Nonce",
+)
+_STORE_VERBS: Final = ("put", "take", "reserve", "look", "give_back", "aclose")
 _HEADER_NAME: Final = re.compile(r"[a-z0-9-]+")
 
 
@@ -85,8 +95,10 @@ class XunaGate:
         platform: `XunaPlatform(…)`; by default its key comes from XUNA_AI_API_KEY.
         cors_origins: exact origins of pages that may use the gate from elsewhere.
         public_url: where clients reach the gate, prefix included, like "https://acme.com/xuna".
-        store: what the processes of a gate share: used proofs and one-time tickets; by default a
-            `MemoryStore`, which is one process's own.
+        store: what the processes of a gate share: counts, used proofs and one-time tickets; by
+            default a `MemoryStore`, which is one process's own.
+        limits: `Limit(…)`, `Concurrent(…)` and `TalkTime(…)`, counted over all agents together;
+            those of an agent are counted beside them.
         trusted_proxies: networks ("10.0.0.0/8") whose headers are believed.
         client_cert_header: in which such a proxy hands on the client's certificate (RFC 9440's
             "Client-Cert", or a percent-encoded PEM).
@@ -108,6 +120,7 @@ class XunaGate:
         agents: Iterable[Agent],
         platform: Platform | None = None,
         store: Store | None = None,
+        limits: Sequence[AnyLimit] = (),
         cors_origins: Iterable[str] = (),
         public_url: str | None = None,
         trusted_proxies: Iterable[str] = (),
@@ -127,9 +140,7 @@ class XunaGate:
         )
         self._parts = _Parts(
             authentication=Authentication(verifier, authenticator, self._surroundings),
-            pipeline=Pipeline(
-                agents=_by_name(agents), platform=_checked_platform(platform), events=self._events
-            ),
+            pipeline=self._pipeline(_by_name(agents), _checked_platform(platform), limits),
         )
         check_personalization(self._parts.pipeline)
         self._refusals = Refusals(self._events, self._challenges())
@@ -297,6 +308,23 @@ class XunaGate:
             if overlaps:
                 raise RuntimeError("gate.overridden() blocks overlap; end them in reverse order")
 
+    def _pipeline(
+        self, agents: Mapping[str, Agent], platform: Platform, limits: Sequence[AnyLimit]
+    ) -> Pipeline:
+        start_within = getattr(platform, "start_within", None) or START_WITHIN
+        everywhere = checked_limits(limits)
+        return Pipeline(
+            agents=agents,
+            platform=platform,
+            events=self._events,
+            budgets={
+                agent.name: make_budget(agent, everywhere, start_within)
+                for agent in agents.values()
+            },
+            stores=Stores(shared=self._surroundings.store, fallback=MemoryStore()),
+            proxies=self._surroundings.trusted_proxies,
+        )
+
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._start()
         path = route_path(scope["path"], scope.get("root_path", ""), scope.get("app_root_path", ""))
@@ -390,7 +418,7 @@ def _is_service(part: object) -> TypeGuard[Service]:
 def _checked_store(store: Store | None) -> Store:
     if store is None:
         return MemoryStore()
-    if not all(callable(getattr(store, name, None)) for name in ("put", "take", "aclose")):
+    if not all(callable(getattr(store, name, None)) for name in _STORE_VERBS):
         raise ConfigurationError(
             "store must be a MemoryStore(…), a RedisStore(…) or do what Store says"
         )

@@ -1,8 +1,11 @@
 """The story of one request, from a known caller to a pass. Knows nothing of ASGI's messages.
 
-check input → authorize → personalize → issue
+check input → authorize → reserve → personalize → issue
+
+What fails after `reserve` gives the reservation back, once, a request that is cancelled included.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -14,6 +17,15 @@ from starlette.requests import HTTPConnection
 from xuna_middleware.access.agents import Agent, authorize
 from xuna_middleware.access.grants import Grant, Transport
 from xuna_middleware.access.personalization import check_client, personalize
+from xuna_middleware.access.principals import Asked
+from xuna_middleware.access.reservations import (
+    Budget,
+    Remaining,
+    Reservation,
+    Stores,
+    remaining,
+    reserve,
+)
 from xuna_middleware.errors import (
     AccessDeniedError,
     ConfigurationError,
@@ -23,7 +35,9 @@ from xuna_middleware.errors import (
     UnavailableError,
 )
 from xuna_middleware.events import Event, EventName, Events
+from xuna_middleware.identity.addresses import client_address
 from xuna_middleware.identity.credentials import Identity
+from xuna_middleware.identity.networks import Networks
 from xuna_middleware.platform.client import Platform
 from xuna_middleware.platform.credentials import ConversationToken, SignedUrl
 from xuna_middleware.platform.sessions import check_carriable
@@ -54,7 +68,12 @@ class Pipeline:
     agents: Mapping[str, Agent]
     platform: Platform
     events: Events
+    budgets: Mapping[str, Budget]
+    stores: Stores
+    proxies: Networks
     clock: Callable[[], float] = time.time
+    #: What goes on when the request that began it has ended.
+    background: set[asyncio.Future[Any]] = field(default_factory=set, repr=False)
 
     def emit(self, name: EventName, identity: Identity, **about: Any) -> None:
         """Tell the hooks what happened to whom."""
@@ -82,20 +101,27 @@ async def issue(pipeline: Pipeline, order: Order) -> SignedUrl | ConversationTok
     rule = await authorize(agent, order.identity, order.connection)
     about = {"agent": agent.name, "transport": order.transport}
     pipeline.emit("authorized", order.identity, rule=rule, **about)
-    grant = Grant(
-        identity=order.identity,
-        agent=agent.name,
-        agent_id=agent.id,
-        transport=order.transport,
-        personalization=await personalize(agent, order.identity, order.connection, client),
-        rule=rule,
-    )
-    issued = await _issued(pipeline, grant)
+    reservation = await _reserved(pipeline, agent, order)
+    try:
+        grant = Grant(
+            identity=order.identity,
+            agent=agent.name,
+            agent_id=agent.id,
+            transport=order.transport,
+            personalization=await personalize(agent, order.identity, order.connection, client),
+            rule=rule,
+            is_metered=pipeline.budgets[agent.name].is_metered,
+        )
+        issued = await _issued(pipeline, grant)
+    except BaseException:
+        await _released(pipeline, reservation, order.identity, **about)
+        raise
     pipeline.emit(
         "issued",
         order.identity,
         rule=rule,
         conversation_id=issued.conversation_id,
+        limits=reservation.limits,
         variables=tuple(grant.personalization.dynamic_variables),
         overrides=tuple(grant.personalization.overrides),
         **about,
@@ -119,21 +145,25 @@ async def admitted_agent(pipeline: Pipeline, order: Order) -> Agent:
 
 async def usable_agents(
     pipeline: Pipeline, identity: Identity, connection: HTTPConnection
-) -> list[Agent]:
-    """Return the agents whose rule says yes to this caller. Issues nothing.
+) -> list[tuple[Agent, tuple[Remaining, ...]]]:
+    """Return the agents whose rule says yes to this caller, and what is left of their limits.
+
+    Issues and reserves nothing.
 
     Raises:
-        UnavailableError: one of the rules can't be asked now.
+        UnavailableError: one of the rules, or the store, can't be asked now.
     """
     usable = []
     for agent in pipeline.agents.values():
         try:
             await authorize(agent, identity, connection)
+            asked = _asked(pipeline, agent, identity, connection)
+            left = await remaining(pipeline.budgets[agent.name], asked, pipeline.stores)
         except UnavailableError:
             raise
         except GateError:
             continue
-        usable.append(agent)
+        usable.append((agent, left))
     return usable
 
 
@@ -192,6 +222,40 @@ def _check_transport(agent: Agent, transport: Transport) -> None:
             code="transport_not_open",
             cause=f"transport: agent {agent.name!r} is not open to {transport}",
         )
+
+
+async def _reserved(pipeline: Pipeline, agent: Agent, order: Order) -> Reservation:
+    budget = pipeline.budgets[agent.name]
+    asked = _asked(pipeline, agent, order.identity, order.connection)
+    reservation = await reserve(budget, asked, pipeline.stores)
+    about = {"agent": agent.name, "transport": order.transport}
+    if reservation.limits:
+        pipeline.emit("reserved", order.identity, limits=reservation.limits, **about)
+    if reservation.uncounted:
+        pipeline.emit("uncounted", order.identity, limits=reservation.uncounted, **about)
+    return reservation
+
+
+def _asked(
+    pipeline: Pipeline, agent: Agent, identity: Identity, connection: HTTPConnection | None
+) -> Asked:
+    def address() -> str | None:
+        return None if connection is None else client_address(connection.scope, pipeline.proxies)
+
+    return Asked(identity=identity, agent=agent.name, connection=connection, address=address)
+
+
+async def _released(
+    pipeline: Pipeline, reservation: Reservation, identity: Identity, **about: Any
+) -> None:
+    """Give everything back, even where whoever waits for it is cancelled again."""
+    if not reservation.taken:
+        return
+    releasing = asyncio.ensure_future(reservation.release())
+    pipeline.background.add(releasing)
+    releasing.add_done_callback(pipeline.background.discard)
+    await asyncio.shield(releasing)
+    pipeline.emit("released", identity, limits=reservation.limits, **about)
 
 
 async def _issued(pipeline: Pipeline, grant: Grant) -> SignedUrl | ConversationToken:

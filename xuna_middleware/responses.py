@@ -9,12 +9,14 @@ from typing import Any, Final
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from xuna_middleware.errors import PRIVATE, GateError, InvalidRequestError
+from xuna_middleware.errors import PRIVATE, GateError, InvalidRequestError, LimitReachedError
 
 #: What a WebSocket is closed with where the server can't send an HTTP denial (RFC 6455, 7.4.1).
 _POLICY_VIOLATION: Final = 1008
 _PHRASES: Final = {status.value: status.phrase for status in http.HTTPStatus}
 _DENIAL_EXTENSION: Final = "websocket.http.response"
+#: A problem type has one title, the same each time (RFC 9457 section 3.1.3).
+_TITLES: Final = {LimitReachedError.problem_type: "Quota exceeded"}
 _PROBLEM_TYPE: Final = (b"content-type", b"application/problem+json")
 
 
@@ -42,15 +44,19 @@ def answer(value: Mapping[str, Any], *, status: int = 200) -> Response:
 
 
 @lru_cache(maxsize=256)
-def _problem(status: int, detail: str, code: str) -> bytes:
+def _problem(
+    status: int, detail: str, code: str, problem_type: str, policies: tuple[str, ...]
+) -> bytes:
     """Return an error as problem+json (RFC 9457): fixed words, nothing of the request."""
+    violated = {"violated-policies": policies} if policies else {}
     return _json(
         {
-            "type": "about:blank",
-            "title": _PHRASES.get(status, "Refused"),
+            "type": problem_type,
+            "title": _TITLES.get(problem_type) or _PHRASES.get(status, "Refused"),
             "status": status,
             "detail": detail,
             "code": code,
+            **violated,
         }
     )
 
@@ -70,7 +76,8 @@ async def deny(error: GateError, scope: Scope, receive: Receive, send: Send) -> 
 
 async def _refuse(error: GateError, kind: str, send: Send) -> None:
     """Send the two messages themselves: a flood of refusals is what must cost least."""
-    body = _problem(error.status_code, error.detail, error.code)
+    policies = error.policies if isinstance(error, LimitReachedError) else ()
+    body = _problem(error.status_code, error.detail, error.code, error.problem_type, policies)
     headers = [
         (name.lower().encode("ascii"), value.encode("ascii"))
         for name, value in (error.headers or {}).items()

@@ -9,15 +9,18 @@
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
 from functools import partial
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from xuna_middleware.access.agents import Agent
 from xuna_middleware.access.grants import Transport
+from xuna_middleware.access.reservations import Remaining
 from xuna_middleware.crosssite import Origins
 from xuna_middleware.errors import GateError
 from xuna_middleware.identity.authentication import Caller
@@ -127,11 +130,14 @@ class Routes:
     async def _agents(self, scope: Scope, receive: Receive) -> Response:
         identity = (await self._authenticate(scope)).identity
         agents = await usable_agents(self._pipeline(), identity, HTTPConnection(scope))
-        return answer(
-            {"agents": [{"name": a.name, "transports": list(a.transports)} for a in agents]}
-        )
+        return answer({"agents": [_shown(agent, left) for agent, left in agents]})
 
     async def _readyz(self, scope: Scope, receive: Receive) -> Response:
         missing = self._missing()
         status = 503 if missing else 200
         return answer({"ready": not missing, "missing": missing}, status=status)
+
+
+def _shown(agent: Agent, left: tuple[Remaining, ...]) -> dict[str, Any]:
+    shown = {"name": agent.name, "transports": list(agent.transports)}
+    return {**shown, "limits": [asdict(each) for each in left]} if left else shown

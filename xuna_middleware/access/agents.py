@@ -14,6 +14,7 @@ from starlette.requests import HTTPConnection
 
 from xuna_middleware.access.fields import is_secret, override_check, variable_check
 from xuna_middleware.access.grants import Scalar, Transport
+from xuna_middleware.access.limits import AnyLimit, checked_limits
 from xuna_middleware.access.plans import Plan, make_plan
 from xuna_middleware.access.rules import ANY_VERIFIED_CALLER, Rule, RuleLike, as_rule
 from xuna_middleware.access.sources import Claim
@@ -29,6 +30,7 @@ Variables: TypeAlias = (
     | Callable[[Identity, Any], Mapping[str, Any] | Awaitable[Mapping[str, Any]]]
 )
 _AGENT_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_LONGEST_CONVERSATION: Final = 86_400
 _TRANSPORTS: Final = ("websocket", "webrtc")
 
 
@@ -49,6 +51,10 @@ class Agent:
             `agent.prompt.llm` is to let every caller write the agent's instructions, or choose the
             model that you pay for.
         transports: which credentials may be issued, `websocket` (signed URL) and `webrtc` (token).
+        max_duration: seconds that a conversation lasts at most, up to a day. Over a signed URL or a
+            token only the platform can end it: set the same or less for the agent there.
+        limits: `Limit(…)`, `Concurrent(…)` and `TalkTime(…)`, counted for this agent alone; those
+            of the gate are counted over all its agents.
         rule, needs_connection, plan: what is read from these, once; for the gate.
 
     All functions of an agent run one after another, in the order written, variables before
@@ -70,6 +76,8 @@ class Agent:
     client_variables: Collection[str] = ()
     client_overrides: Collection[str] = ()
     transports: Sequence[Transport] | tuple[Transport, ...] = _TRANSPORTS
+    max_duration: float | None = None
+    limits: Sequence[AnyLimit] = field(default=(), repr=False)
     rule: Rule = field(init=False, repr=False)
     plan: Plan = field(init=False, repr=False)
     needs_connection: bool = field(init=False, repr=False)
@@ -132,6 +140,8 @@ def _checked(agent: Agent) -> dict[str, Any]:
         "client_variables": _client_variables(_tuple("client_variables", agent.client_variables)),
         "client_overrides": _client_overrides(_tuple("client_overrides", agent.client_overrides)),
         "transports": _transports(_tuple("transports", agent.transports)),
+        "max_duration": _duration(agent.max_duration),
+        "limits": checked_limits(agent.limits),
     }
 
 
@@ -175,6 +185,14 @@ def _transports(names: tuple[str, ...]) -> tuple[str, ...]:
     if not names or not set(names).issubset(_TRANSPORTS):
         raise ConfigurationError("transports takes one or both of 'websocket' and 'webrtc'")
     return tuple(dict.fromkeys(names))
+
+
+def _duration(seconds: Any) -> float | None:
+    if seconds is None:
+        return None
+    if type(seconds) not in (int, float) or not 0 < seconds <= _LONGEST_CONVERSATION:
+        raise ConfigurationError("max_duration takes seconds, up to a day: max_duration=600")
+    return float(seconds)
 
 
 def _check_clashes(agent: Agent) -> None:

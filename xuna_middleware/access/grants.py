@@ -41,6 +41,7 @@ class Grant:
         agent: the configured name; agent_id: the platform's id for it.
         personalization: server's and client's values, already merged.
         rule: the name of the rule that said yes.
+        is_metered: a limit counts the conversation or its time, so its id is wanted.
     """
 
     identity: Identity
@@ -49,3 +50,4 @@ class Grant:
     transport: Transport
     personalization: Personalization
     rule: str
+    is_metered: bool = False

@@ -22,6 +22,8 @@ _KEY_VARIABLE: Final = "XUNA_AI_API_KEY"
 _BASE_VARIABLE: Final = "XUNA_AI_BASE_URL"
 _BASE_URL: Final = "https://api.xuna.ai"
 
+_WITH_ID: Final = {"include_conversation_id": "true"}
+
 #: In seconds: to connect, and for everything from the first attempt to the last byte.
 _CONNECT: Final = 2.0
 _TOTAL: Final = 10.0
@@ -74,8 +76,9 @@ class XunaPlatform:
             token as `session["livekitUrl"]`. XUNA AI documents none, and without it a client made
             for the ElevenLabs API goes to that one's host.
         signed_url_hosts: hosts besides that of `base_url` to which a signed URL may lead.
-        include_conversation_id: ask for the conversation's id with a signed URL. A parameter of the
-            ElevenLabs API, on which XUNA AI is silent, as are the next two; left out by default.
+        include_conversation_id: ask for the conversation's id with every signed URL, not only where
+            a limit counts conversations or their time. A parameter of the ElevenLabs API, on which
+            XUNA AI is silent, as are the next two; otherwise left out.
         branch_id, environment: parameters of the ElevenLabs API for both credentials, always in the
             query.
         start_within: seconds in which a conversation must start with a signed URL, for
@@ -135,6 +138,11 @@ class XunaPlatform:
         elsewhere._found = None
         return elsewhere
 
+    @property
+    def start_within(self) -> float | None:
+        """Seconds in which a conversation must start with a signed URL; None where unknown."""
+        return self._start_within
+
     def check(self) -> None:
         """Find the key and the base URL, in the environment where none were given.
 
@@ -167,7 +175,8 @@ class XunaPlatform:
         await self._outbound.aclose()
 
     async def _signed_url(self, grant: Grant, session: Mapping[str, Any] | None) -> SignedUrl:
-        question = questions.ask_signed_url(grant.agent_id, self._url_options)
+        wanted = _WITH_ID if grant.is_metered else {}
+        question = questions.ask_signed_url(grant.agent_id, {**self._url_options, **wanted})
         asked_at = self._clock()
         _, base = self._settings()
         check = partial(addresses.flaw_in_signed_url, base=base, further_hosts=self._hosts)
@@ -275,10 +284,10 @@ def _duration(seconds: float | None) -> float | None:
     raise ConfigurationError("start_within: a positive number of seconds, or None")
 
 
-def _flag(include_conversation_id: bool) -> dict[str, str]:
+def _flag(include_conversation_id: bool) -> Mapping[str, str]:
     if type(include_conversation_id) is not bool:
         raise ConfigurationError("include_conversation_id: True or False")
-    return {"include_conversation_id": "true"} if include_conversation_id else {}
+    return _WITH_ID if include_conversation_id else {}
 
 
 def _function(clock: Callable[[], float]) -> Callable[[], float]:

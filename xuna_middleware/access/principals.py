@@ -1,0 +1,169 @@
+"""Whom a limit counts: turn a caller into the name of one count. Pure, but for a user's function.
+
+A name holds its kind, the issuer and the value, each with its length before it, so that no value
+can pass for another one. It is never shown: Redis keeps a digest of it.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, TypeAlias
+
+from starlette.requests import HTTPConnection
+
+from xuna_middleware.access.sources import MISSING, Call, Claim, prepared
+from xuna_middleware.errors import AccessDeniedError, ConfigurationError, UnavailableError
+from xuna_middleware.identity.credentials import Identity
+
+Word: TypeAlias = Literal["subject", "client", "address", "agent", "all"]
+#: What `per=` takes one of.
+One: TypeAlias = Word | Claim | Callable[[Identity], Any] | Callable[[Identity, Any], Any]
+PerLike: TypeAlias = One | tuple[One, ...]
+
+_WORDS: Final = ("subject", "client", "address", "agent", "all")
+#: In characters; what is longer is known by its digest.
+_LONGEST: Final = 255
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """Hold what a principal may be read from. `address` is asked only where it counts."""
+
+    identity: Identity
+    agent: str
+    connection: HTTPConnection | None = field(default=None, repr=False)
+    address: Callable[[], str | None] = field(default=lambda: None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Per:
+    """Say whom a limit counts, read once; made by `as_per()`.
+
+    `is_shared` where it counts people who have nothing to do with each other.
+    """
+
+    name: str
+    parts: tuple[Word | Claim | Call, ...]
+    needs_connection: bool
+    is_shared: bool
+
+
+def as_per(per: Any) -> Per:
+    """Read what `per=` was given.
+
+    Raises:
+        ConfigurationError: it names nobody who could be counted.
+    """
+    members = per if isinstance(per, tuple) else (per,)
+    parts = tuple(map(_part, members))
+    if not parts:
+        raise _no_principal(per)
+    calls = [part for part in parts if isinstance(part, Call)]
+    return Per(
+        name=" and ".join(_name(part) for part in parts),
+        parts=parts,
+        needs_connection="address" in parts or any(call.takes_connection for call in calls),
+        is_shared=set(parts) <= {"agent", "all"},
+    )
+
+
+async def principal(per: Per, asked: Asked) -> str:
+    """Return the name of the one whom a limit counts for this caller.
+
+    Raises:
+        AccessDeniedError: the token lacks what counts (`claim_missing`), or holds a list there.
+        UnavailableError: a function failed, or the server told no address.
+        ConfigurationError: there is no connection to read from.
+    """
+    names = []
+    for part in per.parts:
+        value = await part(asked.identity, asked.connection) if isinstance(part, Call) else None
+        names.append(_counted(part, asked, value))
+    return names[0] if len(names) == 1 else "".join([f"{len(name)}:{name}" for name in names])
+
+
+def _part(one: Any) -> Word | Claim | Call:
+    if isinstance(one, Claim):
+        return one
+    if isinstance(one, str):
+        if one not in _WORDS:
+            raise _no_principal(one)
+        return one  # type: ignore[return-value]
+    return prepared(one, "per function")
+
+
+def _no_principal(per: Any) -> ConfigurationError:
+    return ConfigurationError(
+        f"per={per!r:.80} names nobody: per takes {', '.join(map(repr, _WORDS))}, claim(…), a "
+        "function, or a tuple of these"
+    )
+
+
+def _name(part: Word | Claim | Call) -> str:
+    name = part if isinstance(part, str) else part.name
+    return name.encode("ascii", "replace").decode().replace('"', "'").replace("\\", "/")
+
+
+def _counted(part: Word | Claim | Call, asked: Asked, returned: Any) -> str:
+    identity = asked.identity
+    if part == "subject":
+        return f"subject:{len(identity.issuer)}:{identity.issuer}{identity.subject}"
+    if part == "agent":
+        return f"agent:{asked.agent}"
+    if part == "all":
+        return "all:"
+    kind, value = _value(part, asked, returned)
+    return f"{len(kind)}:{kind}{len(identity.issuer)}:{identity.issuer}{_short(value)}"
+
+
+def _value(part: Word | Claim | Call, asked: Asked, returned: Any) -> tuple[str, Any]:
+    if isinstance(part, Call):
+        if type(returned) not in (str, int, float, bool):
+            problem = f"it must return a text, number or boolean, not a {type(returned).__name__}"
+            raise UnavailableError(cause=f"function: {part.role}: {problem}", trace=problem)
+        return f"function {part.name}", returned
+    if isinstance(part, Claim):
+        return f"claim {part.name}", _claimed(part, asked.identity)
+    if part == "client":
+        return "client", _client(asked.identity)
+    return "address", _address(asked)
+
+
+def _claimed(claim: Claim, identity: Identity) -> Any:
+    value = claim.of(identity)
+    if value is MISSING:
+        raise _uncountable("claim_missing", f"claim: {claim.name} is missing, by which a limit")
+    if type(value) not in (str, int, float, bool):
+        raise _uncountable("claim_unusable", f"claim: {claim.name} is no plain value, by which")
+    return value
+
+
+def _client(identity: Identity) -> str:
+    if identity.client_id is None:
+        raise _uncountable("claim_missing", "claim: the token names no client, by which a limit")
+    return identity.client_id
+
+
+def _uncountable(code: str, cause: str) -> AccessDeniedError:
+    return AccessDeniedError(
+        "Your account lacks something that this agent needs to know.",
+        code=code,
+        cause=f"{cause} counts",
+    )
+
+
+def _address(asked: Asked) -> str:
+    address = asked.address()
+    if address is None:
+        raise UnavailableError(
+            cause="configuration: a limit counts per address, and the server told none: behind a "
+            'proxy on a Unix socket, list it: trusted_proxies=("unix",)'
+        )
+    return address
+
+
+def _short(value: Any) -> str:
+    text = f"{type(value).__name__}:{value}"
+    if len(text) <= _LONGEST:
+        return text
+    return "digest:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

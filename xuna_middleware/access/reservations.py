@@ -1,0 +1,343 @@
+"""How often and how long: take of all limits at once, or of none, and give back what wasn't used.
+
+A reservation is made before anything is issued. What fails afterwards releases it; when the true
+length of the conversation is known, it is settled; what nobody settles counts in full. In one
+picture: docs/limits.md.
+"""
+
+import hashlib
+import logging
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from xuna_middleware.access.agents import Agent
+from xuna_middleware.access.limits import AnyLimit, Concurrent, Limit, TalkTime
+from xuna_middleware.access.principals import Asked, principal
+from xuna_middleware.errors import ConfigurationError, LimitReachedError, UnavailableError
+from xuna_middleware.stores.protocol import (
+    Level,
+    Move,
+    Part,
+    Quota,
+    Reserved,
+    Store,
+    StoreError,
+    Wanted,
+    taken_parts,
+)
+
+logger = logging.getLogger("xuna_middleware")
+
+#: Seconds in which a conversation may start with a credential; XUNA AI says "quickly", 15 minutes
+#: is the ElevenLabs API's figure.
+START_WITHIN: Final = 900.0
+#: Seconds for which a conversation is held to last where nobody said; the ElevenLabs API's default.
+_USUAL_DURATION: Final = 600.0
+_MILLISECONDS: Final = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """Hold one limit of an agent, ready to be counted.
+
+    Attributes:
+        title: as callers read it, with the agent's name where it is the agent's own.
+        quota: what a store counts; talk time in milliseconds.
+    """
+
+    title: str
+    limit: AnyLimit
+    quota: Quota
+
+    @property
+    def unit(self) -> str:
+        """What is counted: "credentials", "conversations" at once, or "seconds" of talk."""
+        if isinstance(self.limit, Limit):
+            return "credentials"
+        return "conversations" if isinstance(self.limit, Concurrent) else "seconds"
+
+    def shown(self, amount: int) -> int:
+        """Return an amount of the quota in `unit`."""
+        amount = max(0, amount)
+        return amount // _MILLISECONDS if isinstance(self.limit, TalkTime) else amount
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remaining:
+    """Say how much of one limit is left for a caller, in its unit, and in how many seconds some of
+    what was taken comes back (0 where nothing was).
+    """
+
+    limit: str
+    unit: str
+    most: int
+    left: int
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """Hold all limits that apply to one agent, the gate's and its own."""
+
+    agent: str
+    counted: tuple[Counted, ...] = ()
+    needs_connection: bool = False
+    is_metered: bool = False
+
+    async def principals(self, asked: Asked) -> list[str]:
+        """Return whom each limit counts; see `principal()`."""
+        if asked.connection is None and self.needs_connection:
+            raise ConfigurationError(
+                f"Agent({self.agent!r}) has a limit by address, or by a function of (identity, "
+                "connection): pass the request or WebSocket, as in gate.issue(identity, …, "
+                "connection=request)"
+            )
+        return [await principal(one.limit.counted, asked) for one in self.counted]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """Hold what one store counts of a reservation."""
+
+    store: Store = field(repr=False)
+    parts: tuple[Part, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reservation:
+    """Hold what was taken for one credential, until it is released or settled, once.
+
+    Attributes:
+        limits: the titles of the limits that counted it.
+        uncounted: those that the operator leaves open while the store is down.
+    """
+
+    limits: tuple[str, ...] = ()
+    uncounted: tuple[str, ...] = ()
+    taken: tuple[Taken, ...] = ()
+    #: Fields of the limits that are settled by the length of the conversation.
+    time: frozenset[str] = frozenset()
+    slots: frozenset[str] = frozenset()
+
+    async def release(self) -> None:
+        """Give everything back: nothing was issued."""
+        for taken in self.taken:
+            await _give_back(taken.store, taken.parts)
+
+    async def settle(self, seconds: float) -> None:
+        """Give back what a conversation of this length did not use; its slots are free again."""
+        for taken in self.taken:
+            await _give_back(taken.store, tuple(self._unused(taken.parts, seconds)))
+
+    def _unused(self, parts: Iterable[Part], seconds: float) -> Iterable[Part]:
+        for part in parts:
+            if part.field in self.slots:
+                yield part
+            elif part.field in self.time:
+                used = math.ceil(seconds * _MILLISECONDS)
+                yield part._replace(amount=part.amount - used)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stores:
+    """Hold where limits are counted: the shared store, and this process while that is down."""
+
+    shared: Store
+    fallback: Store
+
+
+def make_budget(agent: Agent, gate_limits: Sequence[AnyLimit], start_within: float) -> Budget:
+    """Put together what applies to one agent.
+
+    Raises:
+        ConfigurationError: talk time without `max_duration`, or less of it than one conversation.
+    """
+    counted = [
+        *(_counted(limit, agent, "", start_within) for limit in gate_limits),
+        *(_counted(limit, agent, agent.name, start_within) for limit in agent.limits),
+    ]
+    return Budget(
+        agent=agent.name,
+        counted=tuple(counted),
+        needs_connection=any(one.limit.counted.needs_connection for one in counted),
+        is_metered=any(not isinstance(one.limit, Limit) for one in counted),
+    )
+
+
+async def reserve(
+    budget: Budget, asked: Asked, stores: Stores, move: Move | None = None
+) -> Reservation:
+    """Take of all limits, or of none.
+
+    Raises:
+        LimitReachedError: one of them has too little left.
+        UnavailableError: the store can't be asked, and a limit is closed then.
+        AccessDeniedError: the caller can't be counted; see `principal()`.
+    """
+    if not budget.counted:
+        return Reservation()
+    wanted = _wanted(budget.counted, await budget.principals(asked))
+    try:
+        reserved = await stores.shared.reserve(wanted, move)
+    except StoreError as error:
+        return await _reserve_without_store(budget.counted, wanted, stores, error)
+    _check(budget.counted, reserved)
+    return _reservation(budget.counted, wanted, reserved, stores.shared)
+
+
+async def remaining(budget: Budget, asked: Asked, stores: Stores) -> tuple[Remaining, ...]:
+    """Return what is left of each limit for a caller. Takes nothing.
+
+    Raises:
+        UnavailableError: the store can't be asked, and a limit is closed then.
+        AccessDeniedError: the caller can't be counted; see `principal()`.
+    """
+    if not budget.counted:
+        return ()
+    counted: Sequence[Counted] = budget.counted
+    wanted: Sequence[Wanted] = _wanted(counted, await budget.principals(asked))
+    try:
+        levels = await stores.shared.look(wanted)
+    except StoreError as error:
+        counted, wanted = _in_memory(counted, wanted, error)
+        levels = await stores.fallback.look(wanted)
+    return tuple(_remaining(one, stands) for one, stands in zip(counted, levels, strict=True))
+
+
+async def _reserve_without_store(
+    counted: Sequence[Counted], wanted: Sequence[Wanted], stores: Stores, error: StoreError
+) -> Reservation:
+    in_memory, wanted_there = _in_memory(counted, wanted, error)
+    try:
+        reserved = await stores.fallback.reserve(wanted_there)
+    except StoreError as full:
+        raise UnavailableError(cause=f"store: {full}") from None
+    _check(in_memory, reserved)
+    uncounted = tuple(one.title for one in counted if one.limit.when_store_down == "open")
+    reservation = _reservation(in_memory, wanted_there, reserved, stores.fallback)
+    return replace(reservation, uncounted=uncounted)
+
+
+def _in_memory(
+    counted: Sequence[Counted], wanted: Sequence[Wanted], error: StoreError
+) -> tuple[Sequence[Counted], Sequence[Wanted]]:
+    """Return what is counted in this process now, or refuse where one limit is closed."""
+    closed = [one.title for one in counted if one.limit.when_store_down == "closed"]
+    if closed:
+        raise UnavailableError(
+            cause=f"store: {error}; closed meanwhile, as when_store_down says: {', '.join(closed)}"
+        )
+    pairs = [
+        pair
+        for pair in zip(counted, wanted, strict=True)
+        if pair[0].limit.when_store_down == "memory"
+    ]
+    return [one for one, _ in pairs], [each for _, each in pairs]
+
+
+def _counted(limit: AnyLimit, agent: Agent, place: str, start_within: float) -> Counted:
+    kind = type(limit).__name__
+    digest = hashlib.blake2b(f"{place}/{kind}/{limit.counts_like}".encode(), digest_size=6)
+    return Counted(
+        title=f"{place}: {limit.title}" if place else limit.title,
+        limit=limit,
+        quota=_quota(limit, agent, digest.hexdigest(), start_within),
+    )
+
+
+def _quota(limit: AnyLimit, agent: Agent, name: str, start_within: float) -> Quota:
+    if isinstance(limit, Limit):
+        return Quota(field=name, most=limit.most, amount=1, seconds=limit.seconds, is_window=True)
+    if isinstance(limit, Concurrent):
+        held = start_within + (agent.max_duration or _USUAL_DURATION)
+        return Quota(field=name, most=limit.most, amount=1, seconds=held, is_window=False)
+    if agent.max_duration is None:
+        raise ConfigurationError(
+            f"Agent({agent.name!r}): {limit.title!r} counts time, so the longest conversation must "
+            "be known: max_duration=600"
+        )
+    if agent.max_duration > limit.most:
+        raise ConfigurationError(
+            f"Agent({agent.name!r}): {limit.title!r} is less than one conversation of max_duration="
+            f"{agent.max_duration:g} s, so nobody could ever talk: shorten that, or give more time"
+        )
+    return Quota(
+        field=name,
+        most=limit.most * _MILLISECONDS,
+        amount=math.ceil(agent.max_duration * _MILLISECONDS),
+        seconds=limit.seconds,
+        is_window=True,
+    )
+
+
+def _wanted(counted: Sequence[Counted], principals: Sequence[str]) -> list[Wanted]:
+    return [(who, one.quota) for who, one in zip(principals, counted, strict=True)]
+
+
+def _reservation(
+    counted: Sequence[Counted], wanted: Sequence[Wanted], reserved: Reserved, store: Store
+) -> Reservation:
+    return Reservation(
+        limits=tuple([one.title for one in counted]),
+        taken=(Taken(store=store, parts=taken_parts(wanted, reserved)),),
+        time=frozenset([one.quota.field for one in counted if isinstance(one.limit, TalkTime)]),
+        slots=frozenset([one.quota.field for one in counted if isinstance(one.limit, Concurrent)]),
+    )
+
+
+async def _give_back(store: Store, parts: Sequence[Part]) -> None:
+    if not parts:
+        return
+    try:
+        await store.give_back(parts)
+    except StoreError as error:
+        logger.warning("what a reservation took could not be given back: %s", error)
+
+
+def _check(counted: Sequence[Counted], reserved: Reserved) -> None:
+    """Refuse where nothing was taken."""
+    if not reserved.taken:
+        raise _limit_reached(counted, reserved.levels)
+
+
+def _limit_reached(counted: Sequence[Counted], levels: Sequence[Level]) -> LimitReachedError:
+    pairs = list(zip(counted, levels, strict=True))
+    over = [pair for pair in pairs if pair[1].left < pair[0].quota.amount]
+    titles = tuple(one.title for one, _ in over)
+    wait = max(_whole(stands.seconds) for _, stands in over)
+    return LimitReachedError(
+        policies=titles,
+        cause=f"limit: {'; '.join(titles)}",
+        headers={
+            "Retry-After": str(max(1, wait)),
+            "RateLimit-Policy": ", ".join(_policy(one) for one in counted),
+            "RateLimit": ", ".join(
+                f'"{one.title}";r={one.shown(stands.left)};t={_whole(stands.seconds)}'
+                for one, stands in pairs
+            ),
+        },
+    )
+
+
+def _policy(one: Counted) -> str:
+    """Return one item of RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers)."""
+    if isinstance(one.limit, Concurrent):
+        return f'"{one.title}";q={one.limit.most};qu="concurrent-requests"'
+    unit = ';qu="seconds"' if isinstance(one.limit, TalkTime) else ""
+    return f'"{one.title}";q={one.limit.most};w={one.limit.seconds}{unit}'
+
+
+def _remaining(one: Counted, stands: Level) -> Remaining:
+    return Remaining(
+        limit=one.title,
+        unit=one.unit,
+        most=one.limit.most,
+        left=one.shown(stands.left),
+        seconds=_whole(stands.seconds),
+    )
+
+
+def _whole(seconds: float) -> int:
+    return math.ceil(seconds)
