@@ -29,7 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         *("challenges", "responses"),
     ),
     ("resource_metadata",),
-    ("refusals",),
+    ("refusals", "settlement"),
     ("pipeline",),
     ("routes",),
     ("gate",),

@@ -51,6 +51,7 @@ from xuna_middleware.identity.tenants import TenantVerifiers
 from xuna_middleware.identity.verifiers import JWTVerifier, OIDCVerifier, Verifier
 from xuna_middleware.middleware import XunaMiddleware, get_identity
 from xuna_middleware.platform.client import Platform, XunaPlatform
+from xuna_middleware.platform.conversations import Ended
 from xuna_middleware.platform.credentials import ConversationToken, SignedUrl
 from xuna_middleware.providers import (
     auth0,
@@ -69,6 +70,7 @@ from xuna_middleware.stores.memory import MemoryStore
 from xuna_middleware.stores.protocol import (
     Level,
     Move,
+    Note,
     Part,
     Quota,
     Reserved,
@@ -90,6 +92,7 @@ __all__ = [
     "Credentials",
     "DPoP",
     "DPoPNonceRequiredError",
+    "Ended",
     "Event",
     "Freshness",
     "GateError",
@@ -106,6 +109,7 @@ __all__ = [
     "Move",
     "NewAPIKey",
     "NotAuthenticatedError",
+    "Note",
     "OIDCVerifier",
     "Part",
     "Personalization",

@@ -157,7 +157,8 @@ class LimitReachedError(GateError):
     """429 quota_exceeded: a limit has too little left; `headers` say which, and how long to wait.
 
     `policies` are the limits' names, the member `violated-policies` of the problem body
-    (draft-ietf-httpapi-ratelimit-headers).
+    (draft-ietf-httpapi-ratelimit-headers). `conversations` are the caller's that were not settled
+    yet; never public.
     """
 
     default_status = 429
@@ -170,11 +171,12 @@ class LimitReachedError(GateError):
         detail: str | None = None,
         *,
         policies: Sequence[str] = (),
+        conversations: Sequence[str] = (),
         cause: str = "",
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail, cause=cause, headers=headers)
-        self.policies = tuple(policies)
+        self.policies, self.conversations = tuple(policies), tuple(conversations)
 
 
 class UnavailableError(GateError):

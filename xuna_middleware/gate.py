@@ -56,6 +56,7 @@ from xuna_middleware.resource_metadata import (
     metadata_url,
 )
 from xuna_middleware.routes import ISSUING, Routes
+from xuna_middleware.settlement import Settlement
 from xuna_middleware.stores.memory import MemoryStore
 from xuna_middleware.stores.protocol import Store
 
@@ -67,7 +68,12 @@ _EXPOSED_HEADERS: Final = (
     "WWW-Authenticate",
     "DPoP-Nonce",
 )
-_STORE_VERBS: Final = ("put", "take", "reserve", "look", "give_back", "aclose")
+_STORE_VERBS: Final = (
+    *("put", "take", "reserve", "look", "give_back", "remember", "settle", "aclose"),
+)
+_PLATFORM_VERBS: Final = ("issue", "check", "client_carries", "ended", "aclose")
+#: Seconds; no conversation is longer than a week.
+_LONGEST: Final = 604_800
 _HEADER_NAME: Final = re.compile(r"[a-z0-9-]+")
 
 
@@ -193,6 +199,7 @@ class XunaGate:
     async def aclose(self) -> None:
         """End what runs in the background and close connections. It can start again after that."""
         self._started_on = _nowhere
+        await self._parts.pipeline.finish()
         failures: list[Exception] = []
         parts: tuple[_Closing, ...] = (*self._services(), self.platform, self._surroundings.store)
         for part in parts:
@@ -252,6 +259,19 @@ class XunaGate:
                 connection=connection,
             )
         )
+
+    async def settle(self, conversation_id: str, seconds: float) -> bool:
+        """Say how long a conversation was: limits get back what it did not use, once.
+
+        For whoever learns of ends by themselves, such as from a webhook of their own. Tells whether
+        there was a reservation to settle; a second time there is none.
+
+        Raises:
+            UnavailableError: the store can't be asked. ConfigurationError: `seconds` is no length.
+        """
+        if type(seconds) not in (int, float) or not 0 <= seconds <= _LONGEST:
+            raise ConfigurationError("gate.settle() takes the seconds that a conversation lasted")
+        return await self._parts.pipeline.settlement.settle(conversation_id, seconds)
 
     async def authenticate(self, scope: Scope, *, base: str | None = None) -> Caller:
         """Return the caller of a scope and how they proved it, or note the refusal and raise it.
@@ -322,6 +342,7 @@ class XunaGate:
                 for agent in agents.values()
             },
             stores=Stores(shared=self._surroundings.store, fallback=MemoryStore()),
+            settlement=Settlement(self._surroundings.store, self._events),
             proxies=self._surroundings.trusted_proxies,
         )
 
@@ -406,7 +427,7 @@ def _nowhere() -> None:
 def _checked_platform(platform: Platform | None) -> Platform:
     if platform is None:
         return XunaPlatform()
-    if not all(hasattr(platform, name) for name in ("issue", "check", "client_carries", "aclose")):
+    if not all(hasattr(platform, name) for name in _PLATFORM_VERBS):
         raise ConfigurationError("platform must be an XunaPlatform(…), or do what Platform says")
     return platform
 

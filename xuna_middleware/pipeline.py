@@ -8,9 +8,9 @@ What fails after `reserve` gives the reservation back, once, a request that is c
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final, TypeAlias
 
 from starlette.requests import HTTPConnection
 
@@ -31,6 +31,7 @@ from xuna_middleware.errors import (
     ConfigurationError,
     GateError,
     InvalidRequestError,
+    LimitReachedError,
     PlatformError,
     UnavailableError,
 )
@@ -41,8 +42,15 @@ from xuna_middleware.identity.networks import Networks
 from xuna_middleware.platform.client import Platform
 from xuna_middleware.platform.credentials import ConversationToken, SignedUrl
 from xuna_middleware.platform.sessions import check_carriable
+from xuna_middleware.settlement import Settlement, about_whom
 
 logger = logging.getLogger("xuna_middleware")
+
+
+#: Seconds for which a gate that closes waits for what it began.
+_PATIENCE: Final = 2.0
+
+Issued: TypeAlias = SignedUrl | ConversationToken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,10 +78,25 @@ class Pipeline:
     events: Events
     budgets: Mapping[str, Budget]
     stores: Stores
+    settlement: Settlement
     proxies: Networks
     clock: Callable[[], float] = time.time
     #: What goes on when the request that began it has ended.
-    background: set[asyncio.Future[Any]] = field(default_factory=set, repr=False)
+    background: set[asyncio.Task[None]] = field(default_factory=set, repr=False)
+
+    def beside(self, story: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Let something go on, whether or not the request that began it does."""
+        task = asyncio.get_running_loop().create_task(story)
+        self.background.add(task)
+        task.add_done_callback(self.background.discard)
+        return task
+
+    async def finish(self) -> None:
+        """Wait a little for what goes on in the running event loop."""
+        loop = asyncio.get_running_loop()
+        mine = [task for task in self.background if task.get_loop() is loop]
+        if mine:
+            await asyncio.wait(mine, timeout=_PATIENCE)
 
     def emit(self, name: EventName, identity: Identity, **about: Any) -> None:
         """Tell the hooks what happened to whom."""
@@ -116,6 +139,7 @@ async def issue(pipeline: Pipeline, order: Order) -> SignedUrl | ConversationTok
     except BaseException:
         await _released(pipeline, reservation, order.identity, **about)
         raise
+    _remembered(pipeline, reservation, order, issued)
     pipeline.emit(
         "issued",
         order.identity,
@@ -227,13 +251,36 @@ def _check_transport(agent: Agent, transport: Transport) -> None:
 async def _reserved(pipeline: Pipeline, agent: Agent, order: Order) -> Reservation:
     budget = pipeline.budgets[agent.name]
     asked = _asked(pipeline, agent, order.identity, order.connection)
-    reservation = await reserve(budget, asked, pipeline.stores)
+    reservation = await _taken(pipeline, budget, asked)
     about = {"agent": agent.name, "transport": order.transport}
     if reservation.limits:
         pipeline.emit("reserved", order.identity, limits=reservation.limits, **about)
     if reservation.uncounted:
         pipeline.emit("uncounted", order.identity, limits=reservation.uncounted, **about)
     return reservation
+
+
+async def _taken(pipeline: Pipeline, budget: Budget, asked: Asked) -> Reservation:
+    """Reserve; where time or slots are wanting, look once whether some of them are over."""
+    try:
+        return await reserve(budget, asked, pipeline.stores)
+    except LimitReachedError as refusal:
+        open_ones = refusal.conversations
+        if not await pipeline.settlement.settle_ended(pipeline.platform, open_ones):
+            raise
+    return await reserve(budget, asked, pipeline.stores)
+
+
+def _remembered(pipeline: Pipeline, reservation: Reservation, order: Order, issued: Issued) -> None:
+    """Note, beside the answer, by which conversation a reservation can be settled."""
+    if issued.conversation_id is None or not reservation.taken:
+        return
+    note = reservation.remember(
+        issued.conversation_id,
+        about_whom(order.identity, issued.agent, order.transport),
+        pipeline.budgets[issued.agent].settled_within,
+    )
+    pipeline.beside(note)
 
 
 def _asked(
@@ -251,10 +298,7 @@ async def _released(
     """Give everything back, even where whoever waits for it is cancelled again."""
     if not reservation.taken:
         return
-    releasing = asyncio.ensure_future(reservation.release())
-    pipeline.background.add(releasing)
-    releasing.add_done_callback(pipeline.background.discard)
-    await asyncio.shield(releasing)
+    await asyncio.shield(pipeline.beside(reservation.release()))
     pipeline.emit("released", identity, limits=reservation.limits, **about)
 
 

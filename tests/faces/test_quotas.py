@@ -18,6 +18,7 @@ from xuna_middleware import (
     Limit,
     MemoryStore,
     Move,
+    Note,
     Part,
     Reserved,
     StoreError,
@@ -298,33 +299,32 @@ async def test_addresses_through_proxies() -> None:
     assert await from_("10.0.0.1", "198.51.100.2") == 200
 
 
-class Down:
+class Down(MemoryStore):
     """A store that answers nothing about counts, as one whose server is away."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.is_down = True
-        self._store = MemoryStore()
-
-    async def put(self, key: str, value: bytes, seconds: float) -> bool:
-        return await self._store.put(key, value, seconds)
-
-    async def take(self, key: str) -> bytes | None:
-        return await self._store.take(key)
 
     async def reserve(self, wanted: Sequence[Wanted], move: Move | None = None) -> Reserved:
         self._fail()
-        return await self._store.reserve(wanted, move)
+        return await super().reserve(wanted, move)
 
     async def look(self, wanted: Sequence[Wanted]) -> tuple[Level, ...]:
         self._fail()
-        return await self._store.look(wanted)
+        return await super().look(wanted)
 
     async def give_back(self, parts: Sequence[Part]) -> None:
         self._fail()
-        await self._store.give_back(parts)
+        await super().give_back(parts)
 
-    async def aclose(self) -> None:
-        await self._store.aclose()
+    async def remember(self, note: Note) -> None:
+        self._fail()
+        await super().remember(note)
+
+    async def settle(self, name: str, milliseconds: int) -> str | None:
+        self._fail()
+        return await super().settle(name, milliseconds)
 
     def _fail(self) -> None:
         if self.is_down:

@@ -4,7 +4,8 @@ import asyncio
 import secrets
 from typing import Any
 
-from xuna_middleware import Move, Part, Quota, Store
+from xuna_middleware import Move, Note, Part, Quota, Store
+from xuna_middleware.stores.protocol import taken_parts
 
 
 class StoreContract:
@@ -87,7 +88,7 @@ class StoreContract:
         """In part, in whole, and never more than was taken."""
         key, quota = new_key(), window(10, amount=10)
         reserved = await store.reserve([(key, quota)])
-        part = Part(key, quota.field, reserved.marks[0], 4)
+        part = Part(key, quota.field, reserved.marks[0], 4, "rate")
         await store.give_back([part])
         assert (await store.look([(key, quota)]))[0].left == 4
         await store.give_back([part, part])
@@ -99,7 +100,7 @@ class StoreContract:
         """To give back less than nothing takes more, even beyond what there is."""
         key, quota = new_key(), window(10, amount=10)
         reserved = await store.reserve([(key, quota)])
-        await store.give_back([Part(key, quota.field, reserved.marks[0], -5)])
+        await store.give_back([Part(key, quota.field, reserved.marks[0], -5, "rate")])
         assert (await store.look([(key, quota)]))[0].left == -5
 
     async def test_slots_come_back_one_by_one(self, store: Store) -> None:
@@ -107,7 +108,7 @@ class StoreContract:
         wanted = [(new_key(), slots(2))]
         first, second, third = [await store.reserve(wanted) for _ in range(3)]
         assert (first.taken, second.taken, third.taken) == (True, True, False)
-        await store.give_back([Part(wanted[0][0], wanted[0][1].field, second.marks[0], 1)])
+        await store.give_back([Part(wanted[0][0], wanted[0][1].field, second.marks[0], 1, "rate")])
         assert (await store.reserve(wanted)).taken
         assert not (await store.reserve(wanted)).taken
 
@@ -120,8 +121,11 @@ class StoreContract:
         """What belongs to no window that runs is given back to none."""
         key, quota = new_key(), window(3)
         mark = (await store.reserve([(key, quota)])).marks[0]
-        parts = [Part(key, quota.field, mark + 1, 1), Part(key, quota.field, mark - 60_000, 1)]
-        await store.give_back([*parts, Part(new_key(), quota.field, mark, 1)])
+        parts = [
+            Part(key, quota.field, mark + 1, 1, "rate"),
+            Part(key, quota.field, mark - 60_000, 1, "rate"),
+        ]
+        await store.give_back([*parts, Part(new_key(), quota.field, mark, 1, "rate")])
         assert (await store.look([(key, quota)]))[0].left == 2
 
     async def test_nothing_taken_only_looks(self, store: Store) -> None:
@@ -147,7 +151,7 @@ class StoreContract:
         assert (await store.reserve([(person, quota)], move)).levels[0].left == 5
         assert (await store.reserve([(person, quota)], move)).levels[0].left == 4
         assert (await store.reserve([(visitor, quota)])).levels[0].left == 3
-        await store.give_back([Part(visitor, quota.field, taken[0].marks[0], 1)])
+        await store.give_back([Part(visitor, quota.field, taken[0].marks[0], 1, "rate")])
         left = [(await store.look([(who, quota)]))[0].left for who in (visitor, person)]
         assert left == [4, 4]
 
@@ -176,6 +180,91 @@ class StoreContract:
             assert not (await store.reserve([(person, quota)], Move(visitor, person, 60))).taken
         assert (await store.look([(person, quota)]))[0].left == 0
 
+    async def test_settled_once_with_the_true_length(self, store: Store) -> None:
+        """Time that was not used and slots come back; that something was issued does not."""
+        wanted = [(new_key(), window(9)), (new_key(), talk(1000, 600)), (new_key(), slots(2))]
+        reserved = await store.reserve(wanted)
+        name = new_key()
+        await store.remember(Note(name, taken_parts(wanted, reserved), "about it", 60))
+        assert [each.left for each in await store.look(wanted)] == [8, 400, 1]
+        assert await store.settle(name, 250) == "about it"
+        assert [each.left for each in await store.look(wanted)] == [8, 750, 2]
+        assert await store.settle(name, 0) is None
+        assert [each.left for each in await store.look(wanted)] == [8, 750, 2]
+
+    async def test_longer_than_reserved(self, store: Store) -> None:
+        """The true length counts, whatever was taken for it."""
+        wanted = [(new_key(), talk(1000, 600))]
+        name, reserved = new_key(), await store.reserve(wanted)
+        await store.remember(Note(name, taken_parts(wanted, reserved), "", 60))
+        assert await store.settle(name, 1600) == ""
+        assert (await store.look(wanted))[0].left == -600
+
+    async def test_settled_by_one_of_many(self, store: Store) -> None:
+        """However many hear of the end at once."""
+        wanted = [(new_key(), talk(1000, 600))]
+        name, reserved = new_key(), await store.reserve(wanted)
+        await store.remember(Note(name, taken_parts(wanted, reserved), "x", 60))
+        told = await asyncio.gather(*(store.settle(name, 100) for _ in range(50)))
+        assert told.count("x") == 1
+        assert (await store.look(wanted))[0].left == 900
+
+    async def test_refusal_tells_of_open_reservations(self, store: Store) -> None:
+        """Those of whoever has no slot or time left, the oldest first, until they are settled."""
+        person = new_key()
+        wanted = [(person, slots(2)), (new_key(), window(99))]
+        names = [new_key(), new_key()]
+        for name in names:
+            reserved = await store.reserve(wanted)
+            assert reserved.open_notes == ()
+            await store.remember(Note(name, taken_parts(wanted, reserved), "", 60))
+        assert (await store.reserve(wanted)).open_notes == tuple(names)
+        await store.settle(names[0], 0)
+        assert (await store.reserve(wanted)).taken
+        assert (await store.reserve(wanted)).open_notes == (names[1],)
+
+    async def test_refused_rates_tell_of_nothing(self, store: Store) -> None:
+        """An ended conversation gives no credential back."""
+        person = new_key()
+        wanted = [(person, window(1)), (person, slots(2))]
+        reserved = await store.reserve(wanted)
+        await store.remember(Note(new_key(), taken_parts(wanted, reserved), "", 60))
+        refused = await store.reserve(wanted)
+        assert (refused.taken, refused.open_notes) == (False, ())
+
+    async def test_tells_of_eight_at_most(self, store: Store) -> None:
+        """The newest ones; nothing grows with those that are never settled."""
+        wanted = [(new_key(), slots(12))]
+        names = [new_key() for _ in range(12)]
+        for name in names:
+            reserved = await store.reserve(wanted)
+            await store.remember(Note(name, taken_parts(wanted, reserved), "", 60))
+        assert (await store.reserve(wanted)).open_notes == tuple(names[-8:])
+
+    async def test_visitors_conversation_is_settled_for_the_person(self, store: Store) -> None:
+        """What began before somebody signed in is theirs afterwards."""
+        visitor, person, name = new_key(), new_key(), new_key()
+        quota = talk(1000, 600)
+        reserved = await store.reserve([(visitor, quota)])
+        await store.remember(Note(name, taken_parts([(visitor, quota)], reserved), "", 60))
+        refused = await store.reserve([(person, quota)], Move(visitor, person, 60))
+        assert (refused.taken, refused.open_notes) == (False, (name,))
+        await store.settle(name, 100)
+        assert [(await store.look([(who, quota)]))[0].left for who in (visitor, person)] == [
+            900,
+            900,
+        ]
+
+    async def test_notes_of_nobody(self, store: Store) -> None:
+        """Where all was given back meanwhile, settling gives nothing more."""
+        wanted = [(new_key(), slots(2))]
+        name, reserved = new_key(), await store.reserve(wanted)
+        parts = taken_parts(wanted, reserved)
+        await store.give_back(parts)
+        await store.remember(Note(name, parts, "late", 60))
+        assert await store.settle(name, 0) == "late"
+        assert (await store.look(wanted))[0].left == 2
+
     async def test_windows_end(self, store: Store) -> None:
         """At the end of a window all of it is there again, by the store's clock."""
         key, quota = new_key(), window(2, seconds=0.05)
@@ -197,12 +286,17 @@ def new_key() -> str:
 
 def window(most: int, *, amount: int = 1, seconds: float = 60, field: str = "w") -> Quota:
     """Return a quota that comes back all at once."""
-    return Quota(field=field, most=most, amount=amount, seconds=seconds, is_window=True)
+    return Quota(field=field, most=most, amount=amount, seconds=seconds, kind="rate")
+
+
+def talk(most: int, amount: int) -> Quota:
+    """Return a quota of milliseconds."""
+    return Quota(field="t", most=most, amount=amount, seconds=60, kind="time")
 
 
 def slots(most: int, *, seconds: float = 60, field: str = "s") -> Quota:
     """Return a quota whose parts come back one by one."""
-    return Quota(field=field, most=most, amount=1, seconds=seconds, is_window=False)
+    return Quota(field=field, most=most, amount=1, seconds=seconds, kind="slot")
 
 
 async def count_until_refused(store: Any, key: str, quota: Quota) -> int:

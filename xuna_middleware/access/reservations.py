@@ -8,7 +8,7 @@ picture: docs/limits.md.
 import hashlib
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -19,6 +19,7 @@ from xuna_middleware.errors import ConfigurationError, LimitReachedError, Unavai
 from xuna_middleware.stores.protocol import (
     Level,
     Move,
+    Note,
     Part,
     Quota,
     Reserved,
@@ -26,6 +27,7 @@ from xuna_middleware.stores.protocol import (
     StoreError,
     Wanted,
     taken_parts,
+    unused,
 )
 
 logger = logging.getLogger("xuna_middleware")
@@ -36,6 +38,8 @@ START_WITHIN: Final = 900.0
 #: Seconds for which a conversation is held to last where nobody said; the ElevenLabs API's default.
 _USUAL_DURATION: Final = 600.0
 _MILLISECONDS: Final = 1000
+#: Seconds after its latest end in which a conversation can still be settled.
+_LATE: Final = 7200.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +89,8 @@ class Budget:
     counted: tuple[Counted, ...] = ()
     needs_connection: bool = False
     is_metered: bool = False
+    #: Seconds in which the true length of a conversation may become known.
+    settled_within: float = 0.0
 
     async def principals(self, asked: Asked) -> list[str]:
         """Return whom each limit counts; see `principal()`."""
@@ -117,9 +123,6 @@ class Reservation:
     limits: tuple[str, ...] = ()
     uncounted: tuple[str, ...] = ()
     taken: tuple[Taken, ...] = ()
-    #: Fields of the limits that are settled by the length of the conversation.
-    time: frozenset[str] = frozenset()
-    slots: frozenset[str] = frozenset()
 
     async def release(self) -> None:
         """Give everything back: nothing was issued."""
@@ -129,15 +132,17 @@ class Reservation:
     async def settle(self, seconds: float) -> None:
         """Give back what a conversation of this length did not use; its slots are free again."""
         for taken in self.taken:
-            await _give_back(taken.store, tuple(self._unused(taken.parts, seconds)))
+            await _give_back(taken.store, unused(taken.parts, milliseconds(seconds)))
 
-    def _unused(self, parts: Iterable[Part], seconds: float) -> Iterable[Part]:
-        for part in parts:
-            if part.field in self.slots:
-                yield part
-            elif part.field in self.time:
-                used = math.ceil(seconds * _MILLISECONDS)
-                yield part._replace(amount=part.amount - used)
+    async def remember(self, conversation_id: str, about: str, seconds: float) -> None:
+        """Keep a note by which the reservation can be settled in any process, once."""
+        for taken in self.taken:
+            parts = tuple([part for part in taken.parts if part.kind != "rate"])
+            try:
+                if parts:
+                    await taken.store.remember(Note(conversation_id, parts, about, seconds))
+            except StoreError as error:
+                logger.warning("a reservation can't be settled and counts in full: %s", error)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +168,7 @@ def make_budget(agent: Agent, gate_limits: Sequence[AnyLimit], start_within: flo
         counted=tuple(counted),
         needs_connection=any(one.limit.counted.needs_connection for one in counted),
         is_metered=any(not isinstance(one.limit, Limit) for one in counted),
+        settled_within=start_within + (agent.max_duration or _USUAL_DURATION) + _LATE,
     )
 
 
@@ -249,10 +255,10 @@ def _counted(limit: AnyLimit, agent: Agent, place: str, start_within: float) -> 
 
 def _quota(limit: AnyLimit, agent: Agent, name: str, start_within: float) -> Quota:
     if isinstance(limit, Limit):
-        return Quota(field=name, most=limit.most, amount=1, seconds=limit.seconds, is_window=True)
+        return Quota(field=name, most=limit.most, amount=1, seconds=limit.seconds, kind="rate")
     if isinstance(limit, Concurrent):
         held = start_within + (agent.max_duration or _USUAL_DURATION)
-        return Quota(field=name, most=limit.most, amount=1, seconds=held, is_window=False)
+        return Quota(field=name, most=limit.most, amount=1, seconds=held, kind="slot")
     if agent.max_duration is None:
         raise ConfigurationError(
             f"Agent({agent.name!r}): {limit.title!r} counts time, so the longest conversation must "
@@ -266,10 +272,15 @@ def _quota(limit: AnyLimit, agent: Agent, name: str, start_within: float) -> Quo
     return Quota(
         field=name,
         most=limit.most * _MILLISECONDS,
-        amount=math.ceil(agent.max_duration * _MILLISECONDS),
+        amount=milliseconds(agent.max_duration),
         seconds=limit.seconds,
-        is_window=True,
+        kind="time",
     )
+
+
+def milliseconds(seconds: float) -> int:
+    """Return whole milliseconds, rounded up: what a conversation counts."""
+    return math.ceil(seconds * _MILLISECONDS)
 
 
 def _wanted(counted: Sequence[Counted], principals: Sequence[str]) -> list[Wanted]:
@@ -282,8 +293,6 @@ def _reservation(
     return Reservation(
         limits=tuple([one.title for one in counted]),
         taken=(Taken(store=store, parts=taken_parts(wanted, reserved)),),
-        time=frozenset([one.quota.field for one in counted if isinstance(one.limit, TalkTime)]),
-        slots=frozenset([one.quota.field for one in counted if isinstance(one.limit, Concurrent)]),
     )
 
 
@@ -299,16 +308,19 @@ async def _give_back(store: Store, parts: Sequence[Part]) -> None:
 def _check(counted: Sequence[Counted], reserved: Reserved) -> None:
     """Refuse where nothing was taken."""
     if not reserved.taken:
-        raise _limit_reached(counted, reserved.levels)
+        raise _limit_reached(counted, reserved.levels, reserved.open_notes)
 
 
-def _limit_reached(counted: Sequence[Counted], levels: Sequence[Level]) -> LimitReachedError:
+def _limit_reached(
+    counted: Sequence[Counted], levels: Sequence[Level], open_notes: tuple[str, ...]
+) -> LimitReachedError:
     pairs = list(zip(counted, levels, strict=True))
     over = [pair for pair in pairs if pair[1].left < pair[0].quota.amount]
     titles = tuple(one.title for one, _ in over)
     wait = max(_whole(stands.seconds) for _, stands in over)
     return LimitReachedError(
         policies=titles,
+        conversations=open_notes,
         cause=f"limit: {'; '.join(titles)}",
         headers={
             "Retry-After": str(max(1, wait)),

@@ -11,6 +11,12 @@ from xuna_middleware._http import Outbound, OutboundError, Reply
 from xuna_middleware.access.grants import Grant, Personalization, Transport
 from xuna_middleware.errors import ConfigurationError, UnavailableError
 from xuna_middleware.platform import addresses, answers, attempts, questions, refusals, sessions
+from xuna_middleware.platform.conversations import (
+    MAX_BYTES,
+    Ended,
+    ask_conversation,
+    read_conversation,
+)
 from xuna_middleware.platform.credentials import ConversationToken, SignedUrl
 from xuna_middleware.platform.questions import Question, Way
 from xuna_middleware.platform.secrets import ApiKey
@@ -27,6 +33,8 @@ _WITH_ID: Final = {"include_conversation_id": "true"}
 #: In seconds: to connect, and for everything from the first attempt to the last byte.
 _CONNECT: Final = 2.0
 _TOTAL: Final = 10.0
+#: For what nobody needs an answer to.
+_SHORT: Final = 3.0
 _MAX_BYTES: Final = 64 * 1024
 #: In seconds: `start_by` is a sum of two of these, and stays exact.
 _LONGEST: Final = 2**53
@@ -43,6 +51,9 @@ class Platform(Protocol):
 
     def client_carries(self, transport: Transport) -> bool:
         """Tell whether personalization travels through the client."""
+
+    async def ended(self, conversation_id: str) -> Ended | None:
+        """Return how long a conversation was that is over; None where it runs, or isn't known."""
 
     async def aclose(self) -> None:
         """Close what is open."""
@@ -169,6 +180,22 @@ class XunaPlatform:
             return await self._signed_url(grant, session)
         return await self._token(grant, session)
 
+    async def ended(self, conversation_id: str) -> Ended | None:
+        """Ask XUNA AI whether a conversation is over, and how long it was.
+
+        None where it runs, where the answer says nothing certain, or where there is none: all of
+        that is no evidence that something was not used. One attempt.
+
+        Raises:
+            ConfigurationError: there is no API key.
+        """
+        question = ask_conversation(conversation_id)
+        try:
+            reply = await self._once(question, _SHORT, MAX_BYTES)
+        except OutboundError:
+            return None
+        return read_conversation(reply.status, reply.body)
+
     async def aclose(self) -> None:
         """Close the running event loop's connections and forget what the environment said."""
         self._found = None
@@ -215,7 +242,7 @@ class XunaPlatform:
             raise refusals.nonsense(answer.reason)
         return answer
 
-    async def _once(self, question: Question, seconds: float) -> Reply:
+    async def _once(self, question: Question, seconds: float, max_bytes: int = _MAX_BYTES) -> Reply:
         key, base = self._settings()
         return await self._outbound.request(
             question.method,
@@ -223,7 +250,7 @@ class XunaPlatform:
             headers={"xi-api-key": key, "Accept": "application/json"},
             params=question.params,
             json=question.json,
-            max_bytes=_MAX_BYTES,
+            max_bytes=max_bytes,
             timeout=seconds,
             connect_timeout=_CONNECT,
         )

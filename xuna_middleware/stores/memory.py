@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 from threading import Lock
+from typing import Any, Final, TypeAlias
 
 from xuna_middleware.errors import ConfigurationError
 from xuna_middleware.stores.counting import (
@@ -14,7 +15,20 @@ from xuna_middleware.stores.counting import (
     merge,
     take,
 )
-from xuna_middleware.stores.protocol import Level, Move, Part, Quota, Reserved, StoreError, Wanted
+from xuna_middleware.stores.protocol import (
+    Level,
+    Move,
+    Note,
+    Part,
+    Quota,
+    Reserved,
+    StoreError,
+    Wanted,
+    unused,
+)
+
+#: Of one principal; older ones are no longer told of.
+_MOST_NOTES: Final = 8
 
 
 class MemoryStore:
@@ -38,10 +52,11 @@ class MemoryStore:
         self._most = most
         self._now = monotonic
         self._kept: dict[str, _Value] = {}
+        self._notes: dict[str, _Noted] = {}
         self._principals: dict[str, _Principal] = {}
         #: When each entry ends, the soonest first. A taken value stays here until then; a principal
         #: who lives on by then comes back in with a later end.
-        self._ends: list[tuple[int, int, str, _Value | _Principal]] = []
+        self._ends: list[tuple[int, int, str, _Entry]] = []
         self._entered = 0
         self._lock = Lock()  # held for no await: threads may run event loops of their own
 
@@ -75,9 +90,10 @@ class MemoryStore:
             levels = [
                 level(counts, quota, now) for counts, (_, quota) in zip(found, wanted, strict=True)
             ]
-            for stands, (_, quota) in zip(levels, wanted, strict=True):
-                if stands.left < quota.amount:
-                    return Reserved(False, tuple(levels), ())
+            pairs = zip(levels, wanted, strict=True)
+            over = [each for stands, each in pairs if stands.left < each[1].amount]
+            if over:
+                return Reserved(False, tuple(levels), open_notes=self._open_notes(over))
             return self._taken(wanted, found, now)
 
     async def look(self, wanted: Sequence[Wanted]) -> tuple[Level, ...]:
@@ -91,14 +107,47 @@ class MemoryStore:
     async def give_back(self, parts: Sequence[Part]) -> None:
         """Give back what was taken; see `Store`."""
         with self._lock:
-            now = self._milliseconds()
-            for principal, field, mark, amount in parts:
+            self._give_back(parts, self._milliseconds())
+
+    async def remember(self, note: Note) -> None:
+        """Keep a note; see `Store`."""
+        with self._lock:
+            now = self._forget_ended()
+            self._check_room(1)
+            self._notes[note.name] = noted = _Noted(note, now + round(note.seconds * 1000))
+            self._enter(note.name, noted)
+            for principal in {part.principal for part in note.parts}:
                 entry = self._entry(principal)
-                if entry is not None and field in entry.fields:
-                    give_back(entry.fields[field], mark, amount, now)
+                if entry is not None:
+                    entry.notes = [*entry.notes, note.name][-_MOST_NOTES:]
+
+    async def settle(self, name: str, milliseconds: int) -> str | None:
+        """Give back what a noted reservation did not use, once; see `Store`."""
+        with self._lock:
+            now = self._forget_ended()
+            noted = self._notes.pop(name, None)
+            if noted is None:
+                return None
+            self._give_back(unused(noted.note.parts, milliseconds), now)
+            for principal in {part.principal for part in noted.note.parts}:
+                entry = self._entry(principal)
+                if entry is not None and name in entry.notes:
+                    entry.notes.remove(name)
+            return noted.note.about
 
     async def aclose(self) -> None:
         """Do nothing: there is no connection, and what was used stays used."""
+
+    def _give_back(self, parts: Sequence[Part], now: int) -> None:
+        for part in parts:
+            entry = self._entry(part.principal)
+            if entry is not None and part.field in entry.fields:
+                give_back(entry.fields[part.field], part.mark, part.amount, now)
+
+    def _open_notes(self, over: Sequence[Wanted]) -> tuple[str, ...]:
+        metered = [principal for principal, quota in over if quota.kind != "rate"]
+        entries = [entry for one in metered if (entry := self._entry(one)) is not None]
+        return tuple(dict.fromkeys(name for entry in entries for name in entry.notes))
 
     def _taken(self, wanted: Sequence[Wanted], found: list[Counts], now: int) -> Reserved:
         self._check_room(len({one for one, _ in wanted if self._entry(one) is None}))
@@ -124,7 +173,8 @@ class MemoryStore:
         for field, counts in visitor.fields.items():
             merge(person.fields.setdefault(field, {}), counts)
         person.ends = max(person.ends, visitor.ends)
-        visitor.fields, visitor.moved_to = {}, move.person
+        person.notes = [*person.notes, *visitor.notes][-_MOST_NOTES:]
+        visitor.fields, visitor.notes, visitor.moved_to = {}, [], move.person
         visitor.ends = max(visitor.ends, now + round(move.seconds * 1000))
 
     def _alive(self, principal: str, quota: Quota, now: int) -> Counts:
@@ -150,7 +200,7 @@ class MemoryStore:
         if len(self._ends) + wanted > self._most:
             raise StoreError("the store in memory is full")
 
-    def _enter(self, key: str, entry: "_Value | _Principal") -> None:
+    def _enter(self, key: str, entry: "_Entry") -> None:
         self._entered += 1  # so that entries themselves are never compared
         heappush(self._ends, (entry.ends, self._entered, key, entry))
 
@@ -161,12 +211,15 @@ class MemoryStore:
             if entry.ends > now:
                 self._enter(key, entry)
                 continue
-            kind: dict[str, _Value] | dict[str, _Principal] = (
-                self._kept if isinstance(entry, _Value) else self._principals
-            )
-            if kind.get(key) is entry:
-                del kind[key]
+            kept = self._where(entry)
+            if kept.get(key) is entry:
+                del kept[key]
         return now
+
+    def _where(self, entry: "_Entry") -> dict[str, Any]:
+        if isinstance(entry, _Value):
+            return self._kept
+        return self._principals if isinstance(entry, _Principal) else self._notes
 
     def _milliseconds(self) -> int:
         return int(self._now() * 1000)
@@ -181,12 +234,25 @@ class _Value:
         self.value, self.ends = value, ends
 
 
+class _Noted:
+    """Hold a note until it ends."""
+
+    __slots__ = ("ends", "note")
+
+    def __init__(self, note: Note, ends: int) -> None:
+        self.note, self.ends = note, ends
+
+
 class _Principal:
     """Hold what somebody took, by the limits' fields, or who they turned out to be."""
 
-    __slots__ = ("ends", "fields", "moved_to")
+    __slots__ = ("ends", "fields", "moved_to", "notes")
 
     def __init__(self, ends: int) -> None:
         self.ends = ends
         self.fields: dict[str, Counts] = {}
+        self.notes: list[str] = []
         self.moved_to: str | None = None
+
+
+_Entry: TypeAlias = _Value | _Noted | _Principal

@@ -2,7 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias
+
+#: How something is counted: so often, so long, or so many at once.
+Kind: TypeAlias = Literal["rate", "time", "slot"]
 
 
 class StoreError(Exception):
@@ -19,15 +22,19 @@ class Quota:
         most: how much there is.
         amount: how much one reservation takes; 0 only looks whether anything is over.
         seconds: how long a window lasts from its first use, or how long one slot is held.
-        is_window: all that is taken in one window comes back at its end; otherwise each slot comes
-            back by itself, at most 2 % later than `seconds`.
+        kind: what is taken of a "rate", or of "time" in milliseconds, comes back all together at
+            the end of its window; each "slot" comes back by itself, at most 2 % later.
     """
 
     field: str
     most: int
     amount: int
     seconds: float
-    is_window: bool
+    kind: Kind
+
+    @property
+    def is_window(self) -> bool:
+        return self.kind != "slot"
 
 
 #: Whom to count (issuer and all), and how.
@@ -47,12 +54,14 @@ class Reserved(NamedTuple):
     """Say whether all was taken or nothing, and for each quota where it stands afterwards.
 
     `marks` say when each comes back, in milliseconds of the store's clock: by them it is given
-    back before that. They mean nothing where nothing was taken.
+    back before that; there are none where nothing was taken. Then `open_notes` name reservations
+    of the same principals whose conversations may have ended by now, the oldest first.
     """
 
     taken: bool
     levels: tuple[Level, ...]
-    marks: tuple[int, ...]
+    marks: tuple[int, ...] = ()
+    open_notes: tuple[str, ...] = ()
 
 
 class Part(NamedTuple):
@@ -62,13 +71,35 @@ class Part(NamedTuple):
     field: str
     mark: int
     amount: int
+    kind: Kind
+
+
+class Note(NamedTuple):
+    """Remember a reservation by a name until somebody settles it, for so many seconds.
+
+    `about` is the writer's own, one line.
+    """
+
+    name: str
+    parts: tuple[Part, ...]
+    about: str
+    seconds: float
+
+
+def unused(parts: Sequence[Part], milliseconds: int) -> tuple[Part, ...]:
+    """Return what is to be given back after a conversation of this length: slots, and the time that
+    it did not use. That credentials were issued stays counted.
+    """
+    slots = [part for part in parts if part.kind == "slot"]
+    time = [part for part in parts if part.kind == "time"]
+    return (*slots, *(part._replace(amount=part.amount - milliseconds) for part in time))
 
 
 def taken_parts(wanted: Sequence[Wanted], reserved: Reserved) -> tuple[Part, ...]:
     """Return all that a reservation took."""
     pairs = zip(wanted, reserved.marks, strict=True)
     return tuple(
-        Part(principal, quota.field, mark, quota.amount)
+        Part(principal, quota.field, mark, quota.amount, quota.kind)
         for (principal, quota), mark in pairs
         if quota.amount
     )
@@ -125,6 +156,22 @@ class Store(Protocol):
 
     async def give_back(self, parts: Sequence[Part]) -> None:
         """Give back what was taken, as far as its time isn't over.
+
+        Raises:
+            StoreError: it is not known whether that was done.
+        """
+
+    async def remember(self, note: Note) -> None:
+        """Keep a note, and tell of it when its principals are refused for want of time or slots.
+
+        Raises:
+            StoreError: it is not known whether that was done.
+        """
+
+    async def settle(self, name: str, milliseconds: int) -> str | None:
+        """Give back what a noted reservation did not use, once; return what the note is about.
+
+        None where there is no such note, or no longer.
 
         Raises:
             StoreError: it is not known whether that was done.

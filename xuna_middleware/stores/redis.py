@@ -23,6 +23,7 @@ from xuna_middleware.stores.counting import length, step
 from xuna_middleware.stores.protocol import (
     Level,
     Move,
+    Note,
     Part,
     Quota,
     Reserved,
@@ -126,6 +127,22 @@ class RedisStore:
         named = chain.from_iterable((part.field, part.mark, part.amount) for part in parts)
         await self._asked(self._run(_GIVE_BACK, keys, tuple(named)))
 
+    async def remember(self, note: Note) -> None:
+        """Keep a note; see `Store`."""
+        lines = [note.about]
+        for part in note.parts:
+            key = self._principal(part.principal)
+            lines.append(f"{key} {part.field} {part.mark} {part.amount} {part.kind}")
+        principals = {self._principal(part.principal) for part in note.parts}
+        lasting = max(1, round(note.seconds * 1000))
+        arguments = (note.name, "\n".join(lines), lasting)
+        await self._asked(self._run(_REMEMBER, [self._note(note.name), *principals], arguments))
+
+    async def settle(self, name: str, milliseconds: int) -> str | None:
+        """Give back what a noted reservation did not use, once; see `Store`."""
+        about = await self._asked(self._run(_SETTLE, [self._note(name)], (name, milliseconds)))
+        return about.decode() if isinstance(about, bytes) else about
+
     def start(self) -> None:
         """Look, beside all else, whether the server may forget what it was told."""
         self._beside(self._report_eviction())
@@ -165,6 +182,9 @@ class RedisStore:
     def _principal(self, name: str) -> str:
         digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16)
         return f"{self._prefix}{digest.hexdigest()}"
+
+    def _note(self, name: str) -> str:
+        return f"{self._prefix}note:{name}"
 
     def _give_back_when_late(
         self, asking: asyncio.Task[Reserved], wanted: Sequence[Wanted]
@@ -255,18 +275,22 @@ class _Script:
 
 _RESERVE: Final = _Script(scripts.RESERVE)
 _GIVE_BACK: Final = _Script(scripts.GIVE_BACK)
+_REMEMBER: Final = _Script(scripts.REMEMBER)
+_SETTLE: Final = _Script(scripts.SETTLE)
 
 
 def _written(quota: Quota) -> tuple[Any, ...]:
-    window = int(quota.is_window)
-    return quota.field, window, quota.most, quota.amount, length(quota), step(quota)
+    return quota.field, quota.kind, quota.most, quota.amount, length(quota), step(quota)
 
 
-def _read(answer: list[int]) -> Reserved:
-    taken, *figures = answer
+def _read(answer: list[Any]) -> Reserved:
+    taken, *figures, names = answer
+    notes = (names.decode() if isinstance(names, bytes) else names).split()
     left, waits, marks = figures[::3], figures[1::3], figures[2::3]
     levels = tuple(Level(n, wait / 1000) for n, wait in zip(left, waits, strict=True))
-    return Reserved(bool(taken), levels, tuple(marks) if taken else ())
+    if not taken:
+        return Reserved(False, levels, open_notes=tuple(dict.fromkeys(notes)))
+    return Reserved(True, levels, tuple(marks))
 
 
 def _forget(tasks: set[asyncio.Task[Any]], task: asyncio.Task[Any]) -> None:

@@ -1,9 +1,10 @@
 """`counting.py` in Lua, for Redis and Valkey: one script for each verb, one round trip each.
 
 Each principal is one hash. A field is one quota: `<ends>:<taken> …`, times in milliseconds of the
-server's clock. The field `>` names the hash of the person whom a visitor turned out to be. All keys
-of a gate stand under one hash tag, so that a cluster has them on one node; the hash behind `>` is
-one of them.
+server's clock. The field `>` names the hash of the person whom a visitor turned out to be, the
+field `~` the notes of reservations that may be settled. A note is a text: what it is about, and a
+line for each part with its hash. All keys of a gate stand under one hash tag, so that a cluster has
+them on one node, those that are named in a hash or a note included.
 """
 
 from typing import Final
@@ -46,6 +47,30 @@ local function write(key, field, counts)
   end
 end
 
+local function give_back(named, field, mark, amount)
+  local key = who(named)
+  local counts = read(key, field)
+  if counts[mark] then
+    counts[mark] = math.max(0, counts[mark] - amount)
+    if counts[mark] == 0 then counts[mark] = nil end
+    write(key, field, counts)
+  end
+end
+
+local function names(text)
+  local list = {}
+  for name in string.gmatch(text or '', '[^ ]+') do list[#list + 1] = name end
+  return list
+end
+
+local function write_notes(key, list)
+  if #list > 0 then
+    redis.call('HSET', key, '~', table.concat(list, ' ', math.max(1, #list - 7)))
+  else
+    redis.call('HDEL', key, '~')
+  end
+end
+
 local function last_until(key, ends)
   if redis.call('PTTL', key) < ends - now then
     redis.call('PEXPIRE', key, string.format('%.0f', ends - now))
@@ -54,9 +79,9 @@ end
 """
 
 #: KEYS: one for each quota; then, with a move, the visitor's and the person's. ARGV: 1 to take or 0
-#: to look; for how long a move is remembered, 0 without one; then for each quota its field, 1 for a
-#: window, most, amount, length and step. Returns 1 or 0, and for each quota what is left, when some
-#: comes back, and the mark.
+#: to look; for how long a move is remembered, 0 without one; then for each quota its field, kind,
+#: most, amount, length and step. Returns 1 or 0, for each quota what is left, when some comes back
+#: and the mark, and at last the notes of those that were refused time or a slot.
 RESERVE: Final = (
     _SHARED
     + """
@@ -69,11 +94,17 @@ if remembered > 0 then
   if ends > 0 and redis.call('HEXISTS', visitor, '>') == 0 then
     local fields = redis.call('HGETALL', visitor)
     for i = 1, #fields, 2 do
-      local counts = read(visitor, fields[i])
-      for at, taken in pairs((read(person, fields[i]))) do
-        counts[at] = (counts[at] or 0) + taken
+      if fields[i] == '~' then
+        local list = names(redis.call('HGET', person, '~'))
+        for _, name in ipairs(names(fields[i + 1])) do list[#list + 1] = name end
+        write_notes(person, list)
+      else
+        local counts = read(visitor, fields[i])
+        for at, taken in pairs((read(person, fields[i]))) do
+          counts[at] = (counts[at] or 0) + taken
+        end
+        write(person, fields[i], counts)
       end
-      write(person, fields[i], counts)
     end
     if #fields > 0 then last_until(person, now + ends) end
     redis.call('DEL', visitor)
@@ -82,10 +113,11 @@ if remembered > 0 then
   end
 end
 
-local plans, answer, fits = {}, {1}, true
+local plans, answer, fits, open = {}, {1}, true, {}
 for i = 1, quotas do
   local at = 3 + (i - 1) * 6
-  local key, field, window = who(KEYS[i]), ARGV[at], ARGV[at + 1] == '1'
+  local key, field, kind = who(KEYS[i]), ARGV[at], ARGV[at + 1]
+  local window = kind ~= 'slot'
   local most, amount = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
   local length, step = tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5])
   local latest = now + length + (window and 0 or step)
@@ -96,7 +128,10 @@ for i = 1, quotas do
   else
     mark = math.ceil(mark / step) * step
   end
-  if most - total < amount then fits = false end
+  if most - total < amount then
+    fits = false
+    if kind ~= 'rate' then open[#open + 1] = redis.call('HGET', key, '~') or nil end
+  end
   plans[i] = {key, field, counts, mark, amount, most - total, soonest}
 end
 if not fits then answer[1] = 0 end
@@ -114,6 +149,7 @@ for i = 1, quotas do
   answer[#answer + 1] = soonest and soonest - now or 0
   answer[#answer + 1] = mark
 end
+answer[#answer + 1] = table.concat(open, ' ')
 return answer
 """
 )
@@ -123,15 +159,47 @@ GIVE_BACK: Final = (
     _SHARED
     + """
 for i, named in ipairs(KEYS) do
-  local key, field = who(named), ARGV[i * 3 - 2]
-  local mark, amount = tonumber(ARGV[i * 3 - 1]), tonumber(ARGV[i * 3])
-  local counts = read(key, field)
-  if counts[mark] then
-    counts[mark] = math.max(0, counts[mark] - amount)
-    if counts[mark] == 0 then counts[mark] = nil end
-    write(key, field, counts)
+  give_back(named, ARGV[i * 3 - 2], tonumber(ARGV[i * 3 - 1]), tonumber(ARGV[i * 3]))
+end
+return 1
+"""
+)
+
+#: KEYS: the note's, and one for each principal. ARGV: the note's name, text and milliseconds.
+REMEMBER: Final = (
+    _SHARED
+    + """
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+for i = 2, #KEYS do
+  local key = who(KEYS[i])
+  if redis.call('EXISTS', key) == 1 then
+    local list = names(redis.call('HGET', key, '~'))
+    list[#list + 1] = ARGV[1]
+    write_notes(key, list)
   end
 end
 return 1
+"""
+)
+
+#: KEYS: the note's. ARGV: its name, and how many milliseconds were used. Returns what it is about.
+SETTLE: Final = (
+    _SHARED
+    + """
+local text = redis.call('GET', KEYS[1])
+if not text then return false end
+redis.call('DEL', KEYS[1])
+for named, field, mark, amount, kind in
+    string.gmatch(text, '\\n([^ ]+) ([^ ]+) ([^ ]+) ([^ ]+) ([^\\n]+)') do
+  amount = tonumber(amount)
+  if kind == 'time' then amount = amount - tonumber(ARGV[2]) end
+  if kind ~= 'rate' then give_back(named, field, tonumber(mark), amount) end
+  local key, left = who(named), {}
+  for _, name in ipairs(names(redis.call('HGET', key, '~'))) do
+    if name ~= ARGV[1] then left[#left + 1] = name end
+  end
+  write_notes(key, left)
+end
+return string.match(text, '^[^\\n]*')
 """
 )

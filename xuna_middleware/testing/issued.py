@@ -58,6 +58,7 @@ class RecordingPlatform:
         self.issued: list[IssuedPass] = []
         self.check = platform.check
         self.client_carries = platform.client_carries
+        self.ended = platform.ended
         self.aclose = platform.aclose
 
     async def issue(self, grant: Grant) -> SignedUrl | ConversationToken:

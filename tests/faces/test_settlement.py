@@ -1,0 +1,263 @@
+"""Reservations are settled with the true length of their conversations, or count in full."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pytest
+from doubles import (
+    API_KEY,
+    SIGNED_URL,
+    ask,
+    bearer,
+    in_fast_time,
+    make_gate,
+    make_verifier,
+    seconds,
+)
+from signing import RSA, good_claims
+
+from xuna_middleware import (
+    Agent,
+    Concurrent,
+    ConfigurationError,
+    Event,
+    Limit,
+    MemoryStore,
+    StoreError,
+    TalkTime,
+    UnavailableError,
+    XunaGate,
+    XunaPlatform,
+)
+
+ME = {"sub": "user-1"}
+
+
+@dataclass
+class Conversations:
+    """Stand in for XUNA AI: number the conversations, and tell how each is."""
+
+    issued: int = 0
+    looked_up: list[str] = field(default_factory=list)
+    told: dict[str, Any] = field(default_factory=dict)
+    status: int = 200
+
+    async def handle(self, request: httpx.Request) -> httpx.Response:
+        name = request.url.path.rpartition("/")[2]
+        if name.startswith("conv_"):
+            self.looked_up.append(name)
+            if name not in self.told:
+                return httpx.Response(404, json={"detail": "unknown"})
+            return httpx.Response(self.status, json=self.told[name])
+        self.issued += 1
+        known = {"conversation_id": f"conv_{self.issued}"}
+        if name == "token":
+            return httpx.Response(200, json={"token": "a.b.c", **known})
+        with_id = known if "include_conversation_id" in request.url.params else {}
+        return httpx.Response(200, json={"signed_url": SIGNED_URL, **with_id})
+
+    def end(self, number: int, length: Any, status: str = "done") -> None:
+        self.told[f"conv_{number}"] = {
+            "status": status,
+            "metadata": {"call_duration_secs": length},
+        }
+
+    def gate(self, *limits: Any, max_duration: float = 60, **options: Any) -> XunaGate:
+        platform = XunaPlatform(API_KEY, transport=httpx.MockTransport(self.handle))
+        agents = [Agent("support", id="agent_1", limits=limits, max_duration=max_duration)]
+        return make_gate(platform, agents=agents, **options)
+
+
+async def issue(gate: XunaGate, path: str = "/get-signed-url", **claims: Any) -> int:
+    """Ask for a pass and return the status, once what goes on beside the answer is done."""
+    answer = await ask(gate, path, headers=bearer(RSA.token(good_claims(**(ME | claims)))))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    return answer.status
+
+
+async def left(gate: XunaGate) -> list[int]:
+    headers = bearer(RSA.token(good_claims(**ME)))
+    answer = await ask(gate, "/agents", headers=headers)
+    return [limit["left"] for limit in answer.json()["agents"][0]["limits"]]
+
+
+@pytest.mark.parametrize("path", ["/get-signed-url", "/conversation-token"])
+async def test_conversation_that_ended_frees_its_slot(path: str) -> None:
+    """Whoever hangs up may call again at once: the platform is asked when they are refused."""
+    events: list[Event] = []
+    platform = Conversations()
+    gate = platform.gate(Concurrent(1), on_event=[events.append])
+    assert await issue(gate, path) == 200
+    platform.end(1, 7)
+    assert await issue(gate, path) == 200
+    settled = [event for event in events if event.name == "settled"]
+    assert [(e.conversation_id, e.seconds, e.subject, e.agent) for e in settled] == [
+        ("conv_1", 7.0, "user-1", "support")
+    ]
+
+
+async def test_unused_time_comes_back() -> None:
+    """A minute was reserved each time, seven seconds were talked."""
+    platform = Conversations()
+    gate = platform.gate(TalkTime("2 minutes/day"))
+    assert [await issue(gate), await issue(gate)] == [200, 200]
+    platform.end(1, 7)
+    assert await issue(gate) == 429, "53 seconds are less than a minute"
+    assert await left(gate) == [53]
+
+
+async def test_time_adds_up() -> None:
+    """Once enough is over, the next conversation fits."""
+    platform = Conversations()
+    gate = platform.gate(TalkTime("2 minutes/day"))
+    assert [await issue(gate), await issue(gate)] == [200, 200]
+    platform.end(1, 7)
+    platform.end(2, 30, status="failed")
+    assert await issue(gate) == 200
+    assert await left(gate) == [120 - 7 - 30 - 60]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        None,
+        {"status": "in-progress", "metadata": {"call_duration_secs": 7}},
+        {"status": "processing", "metadata": {"call_duration_secs": 7}},
+        {"status": "done"},
+        {"status": "done", "metadata": {}},
+        {"status": "done", "metadata": {"call_duration_secs": "7"}},
+        {"status": "done", "metadata": {"call_duration_secs": -1}},
+        {"status": "done", "metadata": {"call_duration_secs": True}},
+        {"status": "done", "metadata": {"call_duration_secs": 1e9}},
+        {"status": "done", "metadata": [7]},
+        {"metadata": {"call_duration_secs": 7}},
+        [],
+    ],
+)
+async def test_what_is_no_evidence_gives_nothing_back(told: Any) -> None:
+    """A conversation that runs, is unknown, or of which nothing certain is said, counts in full."""
+    platform = Conversations()
+    gate = platform.gate(Concurrent(1))
+    assert await issue(gate) == 200
+    if told is not None:
+        platform.told["conv_1"] = told
+    assert await issue(gate) == 429
+    assert platform.looked_up == ["conv_1"]
+
+
+@pytest.mark.parametrize("status", [302, 401, 404, 429, 500])
+async def test_platform_that_does_not_say(status: int) -> None:
+    """It counts in full, and the caller gets the same 429."""
+    platform = Conversations(status=status)
+    gate = platform.gate(Concurrent(1))
+    await issue(gate)
+    platform.end(1, 7)
+    assert await issue(gate) == 429
+
+
+def test_platform_that_hangs() -> None:
+    """A refused caller waits three seconds at most."""
+
+    async def story() -> None:
+        async def hang(request: httpx.Request) -> httpx.Response:
+            if "conv_" in request.url.path:
+                await asyncio.Event().wait()
+            return httpx.Response(200, json={"token": "a.b.c", "conversation_id": "conv_1"})
+
+        platform = XunaPlatform(API_KEY, transport=httpx.MockTransport(hang))
+        agents = [Agent("support", id="agent_1", limits=[Concurrent(1)])]
+        gate = make_gate(platform, agents=agents, verifier=make_verifier())
+        assert await issue(gate, "/conversation-token") == 200
+        began = seconds()
+        assert await issue(gate, "/conversation-token") == 429
+        assert seconds() - began <= 3.1
+
+    in_fast_time(story())
+
+
+async def test_flood_of_refused_requests_asks_once() -> None:
+    """The same conversation is asked for once in five seconds, whoever asks."""
+    platform = Conversations()
+    gate = platform.gate(Concurrent(1))
+    await issue(gate)
+    for _ in range(20):
+        assert await issue(gate) == 429
+    assert platform.looked_up == ["conv_1"]
+
+
+async def test_rates_are_not_given_back() -> None:
+    """A credential was issued, however short the conversation; nobody is asked."""
+    platform = Conversations()
+    gate = platform.gate(Limit("1/hour"), Concurrent(3))
+    await issue(gate)
+    platform.end(1, 0)
+    assert await issue(gate) == 429
+    assert platform.looked_up == []
+
+
+async def test_another_process_settles() -> None:
+    """What one process issued is settled by whichever is asked next."""
+    platform, store = Conversations(), MemoryStore()
+    one, other = (platform.gate(Concurrent(1), store=store) for _ in range(2))
+    assert await issue(one) == 200
+    platform.end(1, 7)
+    assert await issue(other) == 200
+
+
+async def test_settled_by_the_operator() -> None:
+    """A webhook of one's own says the length; a second time changes nothing."""
+    platform = Conversations()
+    gate = platform.gate(TalkTime("1 hour/day"), Concurrent(1))
+    await issue(gate)
+    assert await left(gate) == [3540, 0]
+    assert await gate.settle("conv_1", 12.5) is True
+    assert await left(gate) == [3587, 1]
+    assert await gate.settle("conv_1", 0) is False
+    assert await gate.settle("conv_99", 1) is False
+    assert await left(gate) == [3587, 1]
+
+
+@pytest.mark.parametrize("length", [-1, float("nan"), float("inf"), True, "7", None, 1e9])
+async def test_lengths_that_are_none(length: Any) -> None:
+    """A wrong call is told at once."""
+    with pytest.raises(ConfigurationError, match="seconds"):
+        await Conversations().gate().settle("conv_1", length)
+
+
+async def test_settling_while_the_store_is_down() -> None:
+    """The caller learns that it is not done, and can try again."""
+
+    class Down(MemoryStore):
+        async def settle(self, name: str, milliseconds: int) -> str | None:
+            raise StoreError("the store does not answer")
+
+    with pytest.raises(UnavailableError):
+        await Conversations().gate(store=Down()).settle("conv_1", 1)
+
+
+async def test_note_that_could_not_be_kept(caplog: pytest.LogCaptureFixture) -> None:
+    """The credential is out, so it counts in full, and the log says so."""
+
+    class Forgetful(MemoryStore):
+        async def remember(self, note: Any) -> None:
+            raise StoreError("the store does not answer")
+
+    platform = Conversations()
+    gate = platform.gate(Concurrent(1), store=Forgetful())
+    assert await issue(gate) == 200
+    platform.end(1, 7)
+    assert await issue(gate) == 429
+    assert "counts in full" in caplog.text
+
+
+async def test_closing_waits_for_notes() -> None:
+    """A gate that closes right after an answer has noted its conversation."""
+    platform, store = Conversations(), MemoryStore()
+    gate = platform.gate(Concurrent(1), store=store)
+    headers = bearer(RSA.token(good_claims(**ME)))
+    assert (await ask(gate, headers=headers)).status == 200
+    await gate.aclose()
+    assert await store.settle("conv_1", 0) is not None

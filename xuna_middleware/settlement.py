@@ -1,0 +1,108 @@
+"""Settle reservations with the true length of their conversations.
+
+Nobody polls. Whoever is refused for want of time or slots may have conversations that ended by now:
+only then the platform is asked for those, each at most once in a few seconds, and what they did
+not use is given back. What is never asked for, or never answered, counts in full.
+"""
+
+import asyncio
+import json
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from xuna_middleware.access.reservations import milliseconds
+from xuna_middleware.errors import ConfigurationError, UnavailableError
+from xuna_middleware.events import Event, Events
+from xuna_middleware.identity.credentials import Identity
+from xuna_middleware.platform.client import Platform
+from xuna_middleware.stores.protocol import Store, StoreError
+
+logger = logging.getLogger("xuna_middleware")
+
+#: Seconds before the same conversation is asked for again.
+_BETWEEN: Final = 5.0
+#: Seconds for all that a refused request asks.
+_PATIENCE: Final = 3.0
+_MOST_ASKED: Final = 4_096
+
+
+class Settlement:
+    """Know which conversations were asked for, in this process."""
+
+    def __init__(
+        self,
+        store: Store,
+        events: Events,
+        *,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._events = events
+        self._clock = clock
+        self._now = monotonic
+        self._asked: OrderedDict[str, float] = OrderedDict()
+
+    async def settle_ended(self, platform: Platform, conversations: Iterable[str]) -> bool:
+        """Ask for conversations, and settle those that are over; tell whether there were any."""
+        due = [each for each in conversations if self._is_due(each)]
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                told = await asyncio.gather(*(self._settle_if_over(platform, one) for one in due))
+        except TimeoutError:
+            return False
+        return any(told)
+
+    async def settle(self, conversation_id: str, seconds: float) -> bool:
+        """Settle a reservation with the true length, once; tell whether there was one.
+
+        Raises:
+            UnavailableError: the store can't be asked.
+        """
+        try:
+            about = await self._store.settle(conversation_id, milliseconds(seconds))
+        except StoreError as error:
+            raise UnavailableError(cause=f"store: {error}") from None
+        if about is None:
+            return False
+        self._emit(conversation_id, seconds, json.loads(about))
+        return True
+
+    async def _settle_if_over(self, platform: Platform, conversation_id: str) -> bool:
+        try:
+            ended = await platform.ended(conversation_id)
+            if ended is None:
+                return False
+            return await self.settle(conversation_id, ended.seconds)
+        except (UnavailableError, ConfigurationError) as error:
+            logger.info("%s could not be settled: %s", conversation_id, type(error).__name__)
+            return False
+
+    def _is_due(self, conversation_id: str) -> bool:
+        now = self._now()
+        if now < self._asked.get(conversation_id, 0.0):
+            return False
+        self._asked[conversation_id] = now + _BETWEEN
+        while len(self._asked) > _MOST_ASKED:
+            self._asked.popitem(last=False)
+        return True
+
+    def _emit(self, conversation_id: str, seconds: float, about: dict[str, Any]) -> None:
+        self._events.emit(
+            Event(
+                name="settled",
+                time=self._clock(),
+                conversation_id=conversation_id,
+                seconds=seconds,
+                **about,
+            )
+        )
+
+
+def about_whom(identity: Identity, agent: str, transport: str) -> str:
+    """Return one line that says whose conversation it is, for the event when it is settled."""
+    whose = {"issuer": identity.issuer, "subject": identity.subject}
+    return json.dumps({**whose, "agent": agent, "transport": transport}, separators=(",", ":"))
