@@ -164,7 +164,7 @@ class MemoryStore:
 
     def _move(self, move: Move, now: int) -> None:
         visitor = self._principals.get(move.visitor)
-        if visitor is None or visitor.moved_to is not None or visitor.ends <= now:
+        if visitor is None or visitor.moved_to is not None or not visitor.has_taken(now):
             return
         person = self._entry(move.person)
         if person is None:
@@ -253,6 +253,9 @@ class _Principal:
         self.fields: dict[str, Counts] = {}
         self.notes: list[str] = []
         self.moved_to: str | None = None
+
+    def has_taken(self, now: int) -> bool:
+        return any(ends > now for counts in self.fields.values() for ends in counts)
 
 
 _Entry: TypeAlias = _Value | _Noted | _Principal

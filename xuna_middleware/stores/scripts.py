@@ -91,22 +91,31 @@ local quotas = (#ARGV - 2) / 6
 if remembered > 0 then
   local visitor, person = KEYS[quotas + 1], KEYS[quotas + 2]
   local ends = redis.call('PTTL', visitor)
-  if ends > 0 and redis.call('HEXISTS', visitor, '>') == 0 then
-    local fields = redis.call('HGETALL', visitor)
-    for i = 1, #fields, 2 do
-      if fields[i] == '~' then
+  local fields, has_taken = redis.call('HKEYS', visitor), false
+  for _, field in ipairs(fields) do
+    if field == '>' then
+      has_taken = false
+      break
+    end
+    has_taken = has_taken or (field ~= '~' and next((read(visitor, field))) ~= nil)
+  end
+  if has_taken then
+    for _, field in ipairs(fields) do
+      if field == '~' then
         local list = names(redis.call('HGET', person, '~'))
-        for _, name in ipairs(names(fields[i + 1])) do list[#list + 1] = name end
+        for _, name in ipairs(names(redis.call('HGET', visitor, '~'))) do
+          list[#list + 1] = name
+        end
         write_notes(person, list)
       else
-        local counts = read(visitor, fields[i])
-        for at, taken in pairs((read(person, fields[i]))) do
+        local counts = read(visitor, field)
+        for at, taken in pairs((read(person, field))) do
           counts[at] = (counts[at] or 0) + taken
         end
-        write(person, fields[i], counts)
+        write(person, field, counts)
       end
     end
-    if #fields > 0 then last_until(person, now + ends) end
+    last_until(person, now + ends)
     redis.call('DEL', visitor)
     redis.call('HSET', visitor, '>', person)
     redis.call('PEXPIRE', visitor, string.format('%.0f', math.max(ends, remembered)))
