@@ -277,7 +277,7 @@ def _remembered(pipeline: Pipeline, reservation: Reservation, order: Order, issu
         return
     note = reservation.remember(
         issued.conversation_id,
-        about_whom(order.identity, issued.agent, order.transport),
+        about_whom(order.identity, issued.agent),
         pipeline.budgets[issued.agent].settled_within,
     )
     pipeline.beside(note)

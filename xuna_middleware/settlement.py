@@ -11,7 +11,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Final
 
 from xuna_middleware.access.reservations import milliseconds
 from xuna_middleware.errors import ConfigurationError, UnavailableError
@@ -68,7 +68,7 @@ class Settlement:
             raise UnavailableError(cause=f"store: {error}") from None
         if about is None:
             return False
-        self._emit(conversation_id, seconds, json.loads(about))
+        self._emit(conversation_id, seconds, *json.loads(about))
         return True
 
     async def _settle_if_over(self, platform: Platform, conversation_id: str) -> bool:
@@ -90,19 +90,22 @@ class Settlement:
             self._asked.popitem(last=False)
         return True
 
-    def _emit(self, conversation_id: str, seconds: float, about: dict[str, Any]) -> None:
+    def _emit(
+        self, conversation_id: str, seconds: float, issuer: str, subject: str, agent: str
+    ) -> None:
         self._events.emit(
             Event(
                 name="settled",
                 time=self._clock(),
                 conversation_id=conversation_id,
                 seconds=seconds,
-                **about,
+                issuer=issuer,
+                subject=subject,
+                agent=agent,
             )
         )
 
 
-def about_whom(identity: Identity, agent: str, transport: str) -> str:
-    """Return one line that says whose conversation it is, for the event when it is settled."""
-    whose = {"issuer": identity.issuer, "subject": identity.subject}
-    return json.dumps({**whose, "agent": agent, "transport": transport}, separators=(",", ":"))
+def about_whom(identity: Identity, agent: str) -> str:
+    """Return one short line that says whose conversation it is, for the event at its end."""
+    return json.dumps([identity.issuer, identity.subject, agent], separators=(",", ":"))

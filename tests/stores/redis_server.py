@@ -10,7 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -50,6 +50,14 @@ class RedisServer:
             while answer.count(b"\r\n") < 2 and (more := connection.recv(4096)):
                 answer += more
         return answer.partition(b"\r\n")[2]
+
+    def calls(self, command: str) -> int:
+        """Return how often a command was sent since the server started."""
+        import redis
+
+        with redis.Redis.from_url(self.url) as client:
+            stats: Any = client.info("commandstats")
+        return int(stats.get(f"cmdstat_{command}", {}).get("calls", 0))
 
     def kill(self) -> None:
         """End the server as a crash would."""

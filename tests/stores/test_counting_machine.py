@@ -192,12 +192,14 @@ class ClockedRedis(RedisStore):
     """A store whose scripts read the time from a key, so that a test can turn it."""
 
     async def _run(self, script: Any, keys: list[str], arguments: tuple[Any, ...]) -> Any:
-        text = script.text.replace("redis.call('TIME')", "{0, redis.call('GET', '{xuna}:clock')}")
+        text = script.text.replace(
+            "redis.call('TIME')", "{0, redis.call('GET', '{clocked}:clock')}"
+        )
         assert text != script.text
         return await super()._run(redis_module._Script(text), keys, arguments)
 
     async def tell(self, now: float) -> None:
-        await self._client().set("{xuna}:clock", int(now * 1000) * 1000)
+        await self._client().set("{clocked}:clock", int(now * 1000) * 1000)
 
     async def forget(self) -> None:
         await self._client().flushdb()
@@ -211,7 +213,7 @@ def runner() -> Iterator[asyncio.Runner]:
 
 def test_in_redis(redis: RedisServer, runner: asyncio.Runner) -> None:
     """The same in Redis, in Lua."""
-    clocked = ClockedRedis(redis.url)
+    clocked = ClockedRedis(redis.url, namespace="clocked", timeout=30)
 
     class InRedis(Counting):
         loop = runner

@@ -5,6 +5,7 @@ length of the conversation is known, it is settled; what nobody settles counts i
 picture: docs/limits.md.
 """
 
+import base64
 import hashlib
 import logging
 import math
@@ -245,12 +246,17 @@ def _in_memory(
 
 def _counted(limit: AnyLimit, agent: Agent, place: str, start_within: float) -> Counted:
     kind = type(limit).__name__
-    digest = hashlib.blake2b(f"{place}/{kind}/{limit.counts_like}".encode(), digest_size=6)
+    digest = hashlib.sha256(f"{place}/{kind}/{limit.counts_like}".encode()).digest()
     return Counted(
         title=f"{place}: {limit.title}" if place else limit.title,
         limit=limit,
-        quota=_quota(limit, agent, digest.hexdigest(), start_within),
+        quota=_quota(limit, agent, _short(digest), start_within),
     )
+
+
+def _short(digest: bytes) -> str:
+    """Return eight letters: there are few limits, and each counted person's hash holds them."""
+    return base64.urlsafe_b64encode(digest[:6]).decode()
 
 
 def _quota(limit: AnyLimit, agent: Agent, name: str, start_within: float) -> Quota:

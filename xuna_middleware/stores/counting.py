@@ -29,8 +29,8 @@ def step(quota: Quota) -> int:
 
 
 def alive(counts: Counts, quota: Quota, now: int) -> Counts:
-    """Return what is still taken. A time too far off, since the clock went back, is brought near:
-    nobody waits for longer than a quota's time.
+    """Return what is still taken. A time too far off, since the clock went back, is brought near
+    (and kept so, where something is asked for): nobody waits for longer than a quota's time.
     """
     latest = now + length(quota) + (0 if quota.is_window else step(quota))
     still: Counts = {}

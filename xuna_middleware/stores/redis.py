@@ -9,6 +9,7 @@
 """
 
 import asyncio
+import base64
 import hashlib
 import logging
 from collections.abc import Awaitable, Sequence
@@ -129,18 +130,16 @@ class RedisStore:
 
     async def remember(self, note: Note) -> None:
         """Keep a note; see `Store`."""
-        lines = [note.about]
-        for part in note.parts:
-            key = self._principal(part.principal)
-            lines.append(f"{key} {part.field} {part.mark} {part.amount} {part.kind}")
-        principals = {self._principal(part.principal) for part in note.parts}
+        principals = dict.fromkeys(part.principal for part in note.parts)
+        text = "\n".join([note.about, *(_line(who, note.parts) for who in principals)])
+        keys = [self._note(note.name), *map(self._principal, principals)]
         lasting = max(1, round(note.seconds * 1000))
-        arguments = (note.name, "\n".join(lines), lasting)
-        await self._asked(self._run(_REMEMBER, [self._note(note.name), *principals], arguments))
+        await self._asked(self._run(_REMEMBER, keys, (note.name, text, lasting)))
 
     async def settle(self, name: str, milliseconds: int) -> str | None:
         """Give back what a noted reservation did not use, once; see `Store`."""
-        about = await self._asked(self._run(_SETTLE, [self._note(name)], (name, milliseconds)))
+        arguments = (name, milliseconds, self._prefix)
+        about = await self._asked(self._run(_SETTLE, [self._note(name)], arguments))
         return about.decode() if isinstance(about, bytes) else about
 
     def start(self) -> None:
@@ -180,8 +179,7 @@ class RedisStore:
             return await client.eval(script.text, len(keys), *keys, *arguments)
 
     def _principal(self, name: str) -> str:
-        digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16)
-        return f"{self._prefix}{digest.hexdigest()}"
+        return self._prefix + _digest(name)
 
     def _note(self, name: str) -> str:
         return f"{self._prefix}note:{name}"
@@ -277,6 +275,22 @@ _RESERVE: Final = _Script(scripts.RESERVE)
 _GIVE_BACK: Final = _Script(scripts.GIVE_BACK)
 _REMEMBER: Final = _Script(scripts.REMEMBER)
 _SETTLE: Final = _Script(scripts.SETTLE)
+
+
+def _digest(name: str) -> str:
+    """Return 22 letters that stand for a principal, and tell nobody who that is."""
+    digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    return base64.urlsafe_b64encode(digest)[:22].decode()
+
+
+def _line(principal: str, parts: Sequence[Part]) -> str:
+    """Return what was taken of one principal, as short as it can be read again."""
+    taken = [
+        f"{part.field}:{part.mark}:{part.amount}:{part.kind[0]}"
+        for part in parts
+        if part.principal == principal
+    ]
+    return " ".join([_digest(principal), *taken])
 
 
 def _written(quota: Quota) -> tuple[Any, ...]:

@@ -3,8 +3,8 @@
 Each principal is one hash. A field is one quota: `<ends>:<taken> …`, times in milliseconds of the
 server's clock. The field `>` names the hash of the person whom a visitor turned out to be, the
 field `~` the notes of reservations that may be settled. A note is a text: what it is about, and a
-line for each part with its hash. All keys of a gate stand under one hash tag, so that a cluster has
-them on one node, those that are named in a hash or a note included.
+line for each principal, with the parts that were taken. All keys of a gate stand under one hash
+tag, so that a cluster has them on one node, those that are named in a hash or a note included.
 """
 
 from typing import Final
@@ -18,13 +18,13 @@ local function who(key)
 end
 
 local function read(key, field, latest)
-  local counts, total, soonest, last = {}, 0, nil, nil
+  local counts, total, soonest, last, brought_near = {}, 0, nil, nil, false
   local text = redis.call('HGET', key, field)
   if text then
     for ends, taken in string.gmatch(text, '(%d+):(%d+)') do
       ends, taken = tonumber(ends), tonumber(taken)
       if ends > now then
-        if latest and ends > latest then ends = latest end
+        if latest and ends > latest then ends, brought_near = latest, true end
         counts[ends] = (counts[ends] or 0) + taken
         total = total + taken
         if not soonest or ends < soonest then soonest = ends end
@@ -32,7 +32,7 @@ local function read(key, field, latest)
       end
     end
   end
-  return counts, total, soonest, last
+  return counts, total, soonest, last, brought_near
 end
 
 local function write(key, field, counts)
@@ -130,7 +130,8 @@ for i = 1, quotas do
   local most, amount = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
   local length, step = tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5])
   local latest = now + length + (window and 0 or step)
-  local counts, total, soonest, last = read(key, field, latest)
+  local counts, total, soonest, last, brought_near = read(key, field, latest)
+  if taking and brought_near then write(key, field, counts) end
   local mark = now + length
   if window then
     mark = last or mark
@@ -191,18 +192,21 @@ return 1
 """
 )
 
-#: KEYS: the note's. ARGV: its name, and how many milliseconds were used. Returns what it is about.
+#: KEYS: the note's. ARGV: its name, how many milliseconds were used, and what all keys begin with.
+#: Returns what it is about.
 SETTLE: Final = (
     _SHARED
     + """
 local text = redis.call('GET', KEYS[1])
 if not text then return false end
 redis.call('DEL', KEYS[1])
-for named, field, mark, amount, kind in
-    string.gmatch(text, '\\n([^ ]+) ([^ ]+) ([^ ]+) ([^ ]+) ([^\\n]+)') do
-  amount = tonumber(amount)
-  if kind == 'time' then amount = amount - tonumber(ARGV[2]) end
-  if kind ~= 'rate' then give_back(named, field, tonumber(mark), amount) end
+for line in string.gmatch(text, '\\n([^\\n]+)') do
+  local named = ARGV[3] .. string.match(line, '^[^ ]+')
+  for field, mark, amount, kind in string.gmatch(line, ' ([^ :]+):(%d+):(%d+):(%l)') do
+    amount = tonumber(amount)
+    if kind == 't' then amount = amount - tonumber(ARGV[2]) end
+    if kind ~= 'r' then give_back(named, field, tonumber(mark), amount) end
+  end
   local key, left = who(named), {}
   for _, name in ipairs(names(redis.call('HGET', key, '~'))) do
     if name ~= ARGV[1] then left[#left + 1] = name end
