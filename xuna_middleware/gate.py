@@ -405,6 +405,9 @@ class XunaGate:
             self._started_on = weakref.ref(loop)
             for service in self._services():
                 service.start()
+            start_store = getattr(self._surroundings.store, "start", None)
+            if start_store is not None:
+                start_store()
 
     def _services(self) -> Iterator[Service]:
         known = (*self._parts.authentication.verifiers, self._authenticator)

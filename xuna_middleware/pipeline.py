@@ -273,7 +273,7 @@ async def _taken(pipeline: Pipeline, budget: Budget, asked: Asked) -> Reservatio
 
 def _remembered(pipeline: Pipeline, reservation: Reservation, order: Order, issued: Issued) -> None:
     """Note, beside the answer, by which conversation a reservation can be settled."""
-    if issued.conversation_id is None or not reservation.taken:
+    if issued.conversation_id is None or reservation.store is None:
         return
     note = reservation.remember(
         issued.conversation_id,
@@ -296,7 +296,7 @@ async def _released(
     pipeline: Pipeline, reservation: Reservation, identity: Identity, **about: Any
 ) -> None:
     """Give everything back, even where whoever waits for it is cancelled again."""
-    if not reservation.taken:
+    if reservation.store is None:
         return
     await asyncio.shield(pipeline.beside(reservation.release()))
     pipeline.emit("released", identity, limits=reservation.limits, **about)

@@ -39,13 +39,15 @@ class Asked:
 class Per:
     """Say whom a limit counts, read once; made by `as_per()`.
 
-    `is_shared` where it counts people who have nothing to do with each other.
+    `is_shared` where it counts people who have nothing to do with each other, `is_plain` where no
+    function has to be asked.
     """
 
     name: str
     parts: tuple[Word | Claim | Call, ...]
     needs_connection: bool
     is_shared: bool
+    is_plain: bool
 
 
 def as_per(per: Any) -> Per:
@@ -63,12 +65,13 @@ def as_per(per: Any) -> Per:
         name=" and ".join(_name(part) for part in parts),
         parts=parts,
         needs_connection="address" in parts or any(call.takes_connection for call in calls),
-        is_shared=set(parts) <= {"agent", "all"},
+        is_shared=all(part in ("agent", "all") for part in parts),
+        is_plain=not calls,
     )
 
 
 async def principal(per: Per, asked: Asked) -> str:
-    """Return the name of the one whom a limit counts for this caller.
+    """Return the name of the one whom a limit counts for this caller; see `plain_principal()`.
 
     Raises:
         AccessDeniedError: the token lacks what counts (`claim_missing`), or holds a list there.
@@ -79,6 +82,15 @@ async def principal(per: Per, asked: Asked) -> str:
     for part in per.parts:
         value = await part(asked.identity, asked.connection) if isinstance(part, Call) else None
         names.append(_counted(part, asked, value))
+    return _joined(names)
+
+
+def plain_principal(per: Per, asked: Asked) -> str:
+    """Return it where no function of the user's has to be asked."""
+    return _joined([_counted(part, asked, None) for part in per.parts])
+
+
+def _joined(names: list[str]) -> str:
     return names[0] if len(names) == 1 else "".join([f"{len(name)}:{name}" for name in names])
 
 

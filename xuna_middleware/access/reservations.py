@@ -10,12 +10,12 @@ import hashlib
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from xuna_middleware.access.agents import Agent
 from xuna_middleware.access.limits import AnyLimit, Concurrent, Limit, TalkTime
-from xuna_middleware.access.principals import Asked, principal
+from xuna_middleware.access.principals import Asked, Per, plain_principal, principal
 from xuna_middleware.errors import ConfigurationError, LimitReachedError, UnavailableError
 from xuna_middleware.stores.protocol import (
     Level,
@@ -88,6 +88,10 @@ class Budget:
 
     agent: str
     counted: tuple[Counted, ...] = ()
+    #: Whom they count, each once, and for each limit its place among these.
+    distinct: tuple[Per, ...] = ()
+    places: tuple[int, ...] = ()
+    titles: tuple[str, ...] = ()
     needs_connection: bool = False
     is_metered: bool = False
     #: Seconds in which the true length of a conversation may become known.
@@ -101,15 +105,11 @@ class Budget:
                 "connection): pass the request or WebSocket, as in gate.issue(identity, …, "
                 "connection=request)"
             )
-        return [await principal(one.limit.counted, asked) for one in self.counted]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Taken:
-    """Hold what one store counts of a reservation."""
-
-    store: Store = field(repr=False)
-    parts: tuple[Part, ...] = field(repr=False)
+        found = [
+            plain_principal(per, asked) if per.is_plain else await principal(per, asked)
+            for per in self.distinct
+        ]
+        return [found[place] for place in self.places]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,27 +123,39 @@ class Reservation:
 
     limits: tuple[str, ...] = ()
     uncounted: tuple[str, ...] = ()
-    taken: tuple[Taken, ...] = ()
+    store: Store | None = field(default=None, repr=False)
+    wanted: Sequence[Wanted] = field(default=(), repr=False)
+    reserved: Reserved | None = field(default=None, repr=False)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        return () if self.reserved is None else taken_parts(self.wanted, self.reserved)
 
     async def release(self) -> None:
         """Give everything back: nothing was issued."""
-        for taken in self.taken:
-            await _give_back(taken.store, taken.parts)
+        await self._give_back(self.parts)
 
     async def settle(self, seconds: float) -> None:
         """Give back what a conversation of this length did not use; its slots are free again."""
-        for taken in self.taken:
-            await _give_back(taken.store, unused(taken.parts, milliseconds(seconds)))
+        await self._give_back(unused(self.parts, milliseconds(seconds)))
+
+    async def _give_back(self, parts: Sequence[Part]) -> None:
+        if self.store is None or not parts:
+            return
+        try:
+            await self.store.give_back(parts)
+        except StoreError as error:
+            logger.warning("what a reservation took could not be given back: %s", error)
 
     async def remember(self, conversation_id: str, about: str, seconds: float) -> None:
         """Keep a note by which the reservation can be settled in any process, once."""
-        for taken in self.taken:
-            parts = tuple([part for part in taken.parts if part.kind != "rate"])
-            try:
-                if parts:
-                    await taken.store.remember(Note(conversation_id, parts, about, seconds))
-            except StoreError as error:
-                logger.warning("a reservation can't be settled and counts in full: %s", error)
+        parts = tuple([part for part in self.parts if part.kind != "rate"])
+        if self.store is None or not parts:
+            return
+        try:
+            await self.store.remember(Note(conversation_id, parts, about, seconds))
+        except StoreError as error:
+            logger.warning("a reservation can't be settled and counts in full: %s", error)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,9 +176,16 @@ def make_budget(agent: Agent, gate_limits: Sequence[AnyLimit], start_within: flo
         *(_counted(limit, agent, "", start_within) for limit in gate_limits),
         *(_counted(limit, agent, agent.name, start_within) for limit in agent.limits),
     ]
+    distinct: list[Per] = []
+    for one in counted:
+        if one.limit.counted not in distinct:
+            distinct.append(one.limit.counted)
     return Budget(
         agent=agent.name,
         counted=tuple(counted),
+        distinct=tuple(distinct),
+        places=tuple(distinct.index(one.limit.counted) for one in counted),
+        titles=tuple(one.title for one in counted),
         needs_connection=any(one.limit.counted.needs_connection for one in counted),
         is_metered=any(not isinstance(one.limit, Limit) for one in counted),
         settled_within=start_within + (agent.max_duration or _USUAL_DURATION) + _LATE,
@@ -191,7 +210,7 @@ async def reserve(
     except StoreError as error:
         return await _reserve_without_store(budget.counted, wanted, stores, error)
     _check(budget.counted, reserved)
-    return _reservation(budget.counted, wanted, reserved, stores.shared)
+    return Reservation(limits=budget.titles, store=stores.shared, wanted=wanted, reserved=reserved)
 
 
 async def remaining(budget: Budget, asked: Asked, stores: Stores) -> tuple[Remaining, ...]:
@@ -223,8 +242,13 @@ async def _reserve_without_store(
         raise UnavailableError(cause=f"store: {full}") from None
     _check(in_memory, reserved)
     uncounted = tuple(one.title for one in counted if one.limit.when_store_down == "open")
-    reservation = _reservation(in_memory, wanted_there, reserved, stores.fallback)
-    return replace(reservation, uncounted=uncounted)
+    return Reservation(
+        limits=tuple(one.title for one in in_memory),
+        uncounted=uncounted,
+        store=stores.fallback,
+        wanted=wanted_there,
+        reserved=reserved,
+    )
 
 
 def _in_memory(
@@ -291,24 +315,6 @@ def milliseconds(seconds: float) -> int:
 
 def _wanted(counted: Sequence[Counted], principals: Sequence[str]) -> list[Wanted]:
     return [(who, one.quota) for who, one in zip(principals, counted, strict=True)]
-
-
-def _reservation(
-    counted: Sequence[Counted], wanted: Sequence[Wanted], reserved: Reserved, store: Store
-) -> Reservation:
-    return Reservation(
-        limits=tuple([one.title for one in counted]),
-        taken=(Taken(store=store, parts=taken_parts(wanted, reserved)),),
-    )
-
-
-async def _give_back(store: Store, parts: Sequence[Part]) -> None:
-    if not parts:
-        return
-    try:
-        await store.give_back(parts)
-    except StoreError as error:
-        logger.warning("what a reservation took could not be given back: %s", error)
 
 
 def _check(counted: Sequence[Counted], reserved: Reserved) -> None:

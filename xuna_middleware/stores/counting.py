@@ -8,31 +8,20 @@ more than some fifty of them. Times are whole milliseconds of one clock.
 `scripts.py` says the same in Lua, for Redis; the stores' contract runs on both.
 """
 
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from xuna_middleware.stores.protocol import Level, Quota
 
 Counts: TypeAlias = dict[int, int]
-
-#: In how many steps the length of a slot is divided.
-STEPS: Final = 50
-
-
-def length(quota: Quota) -> int:
-    """Return a quota's time in milliseconds."""
-    return max(1, round(quota.seconds * 1000))
-
-
-def step(quota: Quota) -> int:
-    """Return how far apart the ends of slots lie, in milliseconds."""
-    return max(1, length(quota) // STEPS)
 
 
 def alive(counts: Counts, quota: Quota, now: int) -> Counts:
     """Return what is still taken. A time too far off, since the clock went back, is brought near
     (and kept so, where something is asked for): nobody waits for longer than a quota's time.
     """
-    latest = now + length(quota) + (0 if quota.is_window else step(quota))
+    latest = now + quota.length + quota.step
+    if not counts or (now < min(counts) and max(counts) <= latest):
+        return counts
     still: Counts = {}
     for ends, taken in counts.items():
         if ends > now:
@@ -50,11 +39,11 @@ def level(counts: Counts, quota: Quota, now: int) -> Level:
 
 def take(counts: Counts, quota: Quota, now: int) -> int:
     """Take of counts that are alive, and return the mark."""
-    ends = now + length(quota)
-    if quota.is_window:
-        ends = max(counts, default=ends)
-    else:
-        ends += -ends % step(quota)
+    ends = now + quota.length
+    if quota.step:
+        ends += -ends % quota.step
+    elif counts:
+        ends = max(counts)
     if quota.amount:
         counts[ends] = counts.get(ends, 0) + quota.amount
     return ends

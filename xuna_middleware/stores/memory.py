@@ -1,5 +1,6 @@
 """A store in this process's memory: enough for one process, and for tests."""
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
@@ -26,6 +27,9 @@ from xuna_middleware.stores.protocol import (
     Wanted,
     unused,
 )
+from xuna_middleware.stores.siblings import has_siblings
+
+logger = logging.getLogger("xuna_middleware")
 
 #: Of one principal; older ones are no longer told of.
 _MOST_NOTES: Final = 8
@@ -87,14 +91,17 @@ class MemoryStore:
             if move is not None:
                 self._move(move, now)
             found = [self._alive(principal, quota, now) for principal, quota in wanted]
+            over = [
+                each
+                for counts, each in zip(found, wanted, strict=True)
+                if each[1].most - sum(counts.values()) < each[1].amount
+            ]
+            if not over:
+                return self._taken(wanted, found, now)
             levels = [
                 level(counts, quota, now) for counts, (_, quota) in zip(found, wanted, strict=True)
             ]
-            pairs = zip(levels, wanted, strict=True)
-            over = [each for stands, each in pairs if stands.left < each[1].amount]
-            if over:
-                return Reserved(False, tuple(levels), open_notes=self._open_notes(over))
-            return self._taken(wanted, found, now)
+            return Reserved(False, tuple(levels), open_notes=self._open_notes(over))
 
     async def look(self, wanted: Sequence[Wanted]) -> tuple[Level, ...]:
         """Return where quotas stand; see `Store`."""
@@ -135,6 +142,15 @@ class MemoryStore:
                     entry.notes.remove(name)
             return noted.note.about
 
+    def start(self) -> None:
+        """Say so where another worker of this service runs, which counts by itself."""
+        if has_siblings():
+            logger.warning(
+                "another worker of this service runs: each counts limits, used proofs and tickets "
+                "by itself, so several workers issue several times as much; share them: "
+                'XunaGate(store=RedisStore("redis://…"))'
+            )
+
     async def aclose(self) -> None:
         """Do nothing: there is no connection, and what was used stays used."""
 
@@ -150,16 +166,19 @@ class MemoryStore:
         return tuple(dict.fromkeys(name for entry in entries for name in entry.notes))
 
     def _taken(self, wanted: Sequence[Wanted], found: list[Counts], now: int) -> Reserved:
-        self._check_room(len({one for one, _ in wanted if self._entry(one) is None}))
+        entries = [self._entry(principal) for principal, _ in wanted]
+        if None in entries:
+            self._check_room(len({who for who, _ in wanted if self._entry(who) is None}))
         levels, marks = [], []
-        for counts, (principal, quota) in zip(found, wanted, strict=True):
+        for entry, counts, (principal, quota) in zip(entries, found, wanted, strict=True):
             mark = take(counts, quota, now)
             marks.append(mark)
             levels.append(level(counts, quota, now))
             if counts:
-                entry = self._entry(principal) or self._new(principal, mark)
+                entry = entry or self._entry(principal) or self._new(principal, mark)
                 entry.fields[quota.field] = counts
-                entry.ends = max(entry.ends, mark)
+                if mark > entry.ends:
+                    entry.ends = mark
         return Reserved(True, tuple(levels), tuple(marks))
 
     def _move(self, move: Move, now: int) -> None:
@@ -180,7 +199,7 @@ class MemoryStore:
     def _alive(self, principal: str, quota: Quota, now: int) -> Counts:
         entry = self._entry(principal)
         counts = None if entry is None else entry.fields.get(quota.field)
-        return alive(counts, quota, now) if counts else {}
+        return {} if counts is None else alive(counts, quota, now)
 
     def _entry(self, principal: str) -> "_Principal | None":
         entry = self._principals.get(principal)

@@ -2,10 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from dataclasses import field as derived
+from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
 
 #: How something is counted: so often, so long, or so many at once.
 Kind: TypeAlias = Literal["rate", "time", "slot"]
+
+#: In how many steps the length of a slot is divided.
+_STEPS: Final = 50
 
 
 class StoreError(Exception):
@@ -31,10 +35,15 @@ class Quota:
     amount: int
     seconds: float
     kind: Kind
+    #: In milliseconds: its time, and how far apart the ends of slots lie (a fiftieth of it), 0 for
+    #: what ends with a window. Read from the rest, once.
+    length: int = derived(init=False, repr=False)
+    step: int = derived(init=False, repr=False)
 
-    @property
-    def is_window(self) -> bool:
-        return self.kind != "slot"
+    def __post_init__(self) -> None:
+        length = max(1, round(self.seconds * 1000))
+        object.__setattr__(self, "length", length)
+        object.__setattr__(self, "step", max(1, length // _STEPS) if self.kind == "slot" else 0)
 
 
 #: Whom to count (issuer and all), and how.

@@ -13,14 +13,13 @@ import base64
 import hashlib
 import logging
 from collections.abc import Awaitable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
 from xuna_middleware.errors import ConfigurationError
 from xuna_middleware.stores import scripts
-from xuna_middleware.stores.counting import length, step
 from xuna_middleware.stores.protocol import (
     Level,
     Move,
@@ -160,14 +159,16 @@ class RedisStore:
     async def _reserved(
         self, wanted: Sequence[Wanted], move: Move | None, *, taking: bool
     ) -> Reserved:
-        keys = [self._principal(principal) for principal, _ in wanted]
+        principals = list(dict.fromkeys([principal for principal, _ in wanted]))
+        quotas = [
+            f"{principals.index(principal) + 1} {_written(quota)}" for principal, quota in wanted
+        ]
         remembered = 0
         if move is not None:
-            keys += self._principal(move.visitor), self._principal(move.person)
+            principals += move.visitor, move.person
             remembered = max(1, round(move.seconds * 1000))
-        quotas = chain.from_iterable(_written(quota) for _, quota in wanted)
-        answer = await self._run(_RESERVE, keys, (int(taking), remembered, *quotas))
-        return _read(answer)
+        keys = list(map(self._principal, principals))
+        return _read(await self._run(_RESERVE, keys, (int(taking), remembered, *quotas)))
 
     async def _run(self, script: "_Script", keys: list[str], arguments: tuple[Any, ...]) -> Any:
         from redis.exceptions import NoScriptError
@@ -293,8 +294,10 @@ def _line(principal: str, parts: Sequence[Part]) -> str:
     return " ".join([_digest(principal), *taken])
 
 
-def _written(quota: Quota) -> tuple[Any, ...]:
-    return quota.field, quota.kind, quota.most, quota.amount, length(quota), step(quota)
+@lru_cache(maxsize=1024)
+def _written(quota: Quota) -> str:
+    words = (quota.field, quota.kind, quota.most, quota.amount, quota.length, quota.step)
+    return " ".join(map(str, words))
 
 
 def _read(answer: list[Any]) -> Reserved:

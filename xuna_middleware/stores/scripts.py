@@ -17,9 +17,8 @@ local function who(key)
   return redis.call('HGET', key, '>') or key
 end
 
-local function read(key, field, latest)
+local function parse(text, latest)
   local counts, total, soonest, last, brought_near = {}, 0, nil, nil, false
-  local text = redis.call('HGET', key, field)
   if text then
     for ends, taken in string.gmatch(text, '(%d+):(%d+)') do
       ends, taken = tonumber(ends), tonumber(taken)
@@ -35,13 +34,21 @@ local function read(key, field, latest)
   return counts, total, soonest, last, brought_near
 end
 
-local function write(key, field, counts)
+local function read(key, field)
+  return parse(redis.call('HGET', key, field))
+end
+
+local function text_of(counts)
   local parts = {}
   for ends, taken in pairs(counts) do
     parts[#parts + 1] = string.format('%.0f:%.0f', ends, taken)
   end
-  if #parts > 0 then
-    redis.call('HSET', key, field, table.concat(parts, ' '))
+  return table.concat(parts, ' ')
+end
+
+local function write(key, field, counts)
+  if next(counts) then
+    redis.call('HSET', key, field, text_of(counts))
   else
     redis.call('HDEL', key, field)
   end
@@ -78,18 +85,18 @@ local function last_until(key, ends)
 end
 """
 
-#: KEYS: one for each quota; then, with a move, the visitor's and the person's. ARGV: 1 to take or 0
-#: to look; for how long a move is remembered, 0 without one; then for each quota its field, kind,
-#: most, amount, length and step. Returns 1 or 0, for each quota what is left, when some comes back
-#: and the mark, and at last the notes of those that were refused time or a slot.
+#: KEYS: one for each principal; with a move, the last two are the visitor's and the person's. ARGV:
+#: 1 to take or 0 to look; for how long a move is remembered, 0 without one; then for each quota its
+#: key's number, field, kind, most, amount, length and step. Returns 1 or 0, for each quota what is
+#: left, when some comes back and the mark, and at last the notes of those that were refused time or
+#: a slot.
 RESERVE: Final = (
     _SHARED
     + """
 local taking, remembered = ARGV[1] == '1', tonumber(ARGV[2])
-local quotas = (#ARGV - 2) / 6
 
 if remembered > 0 then
-  local visitor, person = KEYS[quotas + 1], KEYS[quotas + 2]
+  local visitor, person = KEYS[#KEYS - 1], KEYS[#KEYS]
   local ends = redis.call('PTTL', visitor)
   local fields, has_taken = redis.call('HKEYS', visitor), false
   for _, field in ipairs(fields) do
@@ -122,42 +129,68 @@ if remembered > 0 then
   end
 end
 
+local quotas, fields, keys, rows = {}, {}, {}, {}
+for i = 3, #ARGV do
+  local at, field, kind, most, amount, length, step = string.match(ARGV[i],
+    '^(%d+) ([^ ]+) (%l+) (%d+) (%d+) (%d+) (%d+)$')
+  at = tonumber(at)
+  local wanted = fields[at] or {'>'}
+  wanted[#wanted + 1] = field
+  fields[at] = wanted
+  quotas[i - 2] = {at, #wanted, field, kind, tonumber(most), tonumber(amount), tonumber(length),
+    tonumber(step)}
+end
+for at, wanted in pairs(fields) do
+  keys[at] = KEYS[at]
+  rows[at] = redis.call('HMGET', keys[at], unpack(wanted))
+  if rows[at][1] then
+    keys[at] = rows[at][1]
+    rows[at] = redis.call('HMGET', keys[at], unpack(wanted))
+  end
+end
+
 local plans, answer, fits, open = {}, {1}, true, {}
-for i = 1, quotas do
-  local at = 3 + (i - 1) * 6
-  local key, field, kind = who(KEYS[i]), ARGV[at], ARGV[at + 1]
-  local window = kind ~= 'slot'
-  local most, amount = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
-  local length, step = tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5])
-  local latest = now + length + (window and 0 or step)
-  local counts, total, soonest, last, brought_near = read(key, field, latest)
-  if taking and brought_near then write(key, field, counts) end
+for i, quota in ipairs(quotas) do
+  local at, place, field, kind, most, amount, length, step = unpack(quota)
+  local counts, total, soonest, last, brought_near = parse(rows[at][place], now + length + step)
+  if taking and brought_near then write(keys[at], field, counts) end
   local mark = now + length
-  if window then
-    mark = last or mark
-  else
+  if step > 0 then
     mark = math.ceil(mark / step) * step
+  else
+    mark = last or mark
   end
   if most - total < amount then
     fits = false
-    if kind ~= 'rate' then open[#open + 1] = redis.call('HGET', key, '~') or nil end
+    if kind ~= 'rate' then open[#open + 1] = redis.call('HGET', keys[at], '~') or nil end
   end
-  plans[i] = {key, field, counts, mark, amount, most - total, soonest}
+  plans[i] = {counts, mark, most - total, soonest}
 end
 if not fits then answer[1] = 0 end
 
-for i = 1, quotas do
-  local key, field, counts, mark, amount, left, soonest = unpack(plans[i])
+local written, latest = {}, {}
+for i, quota in ipairs(quotas) do
+  local at, field, amount = quota[1], quota[3], quota[6]
+  local counts, mark, left, soonest = unpack(plans[i])
   if taking and fits and amount > 0 then
+    if not counts[mark] then
+      latest[at] = math.max(latest[at] or 0, mark)  -- what was there lasts long enough already
+    end
     counts[mark] = (counts[mark] or 0) + amount
     left = left - amount
     if not soonest or mark < soonest then soonest = mark end
-    write(key, field, counts)
-    last_until(key, mark)
+    local pairs_of = written[at] or {}
+    pairs_of[#pairs_of + 1] = field
+    pairs_of[#pairs_of + 1] = text_of(counts)
+    written[at] = pairs_of
   end
   answer[#answer + 1] = left
   answer[#answer + 1] = soonest and soonest - now or 0
   answer[#answer + 1] = mark
+end
+for at, pairs_of in pairs(written) do
+  redis.call('HSET', keys[at], unpack(pairs_of))
+  if latest[at] then last_until(keys[at], latest[at]) end
 end
 answer[#answer + 1] = table.concat(open, ' ')
 return answer
