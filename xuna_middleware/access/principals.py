@@ -5,7 +5,7 @@ can pass for another one. It is never shown: Redis keeps a digest of it.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
@@ -45,6 +45,7 @@ class Per:
 
     name: str
     parts: tuple[Word | Claim | Call, ...]
+    readers: tuple[Callable[[Asked], str], ...] = field(repr=False, compare=False)
     needs_connection: bool
     is_shared: bool
     is_plain: bool
@@ -64,6 +65,7 @@ def as_per(per: Any) -> Per:
     return Per(
         name=" and ".join(_name(part) for part in parts),
         parts=parts,
+        readers=tuple(map(_reader, parts)),
         needs_connection="address" in parts or any(call.takes_connection for call in calls),
         is_shared=all(part in ("agent", "all") for part in parts),
         is_plain=not calls,
@@ -79,15 +81,20 @@ async def principal(per: Per, asked: Asked) -> str:
         ConfigurationError: there is no connection to read from.
     """
     names = []
-    for part in per.parts:
-        value = await part(asked.identity, asked.connection) if isinstance(part, Call) else None
-        names.append(_counted(part, asked, value))
+    for part, read in zip(per.parts, per.readers, strict=True):
+        if isinstance(part, Call):
+            returned = await part(asked.identity, asked.connection)
+            names.append(_returned(part, asked, returned))
+        else:
+            names.append(read(asked))
     return _joined(names)
 
 
 def plain_principal(per: Per, asked: Asked) -> str:
     """Return it where no function of the user's has to be asked."""
-    return _joined([_counted(part, asked, None) for part in per.parts])
+    if len(per.readers) == 1:
+        return per.readers[0](asked)
+    return _joined([read(asked) for read in per.readers])
 
 
 def _joined(names: list[str]) -> str:
@@ -116,29 +123,30 @@ def _name(part: Word | Claim | Call) -> str:
     return name.encode("ascii", "replace").decode().replace('"', "'").replace("\\", "/")
 
 
-def _counted(part: Word | Claim | Call, asked: Asked, returned: Any) -> str:
-    identity = asked.identity
-    if part == "subject":
-        return f"subject:{len(identity.issuer)}:{identity.issuer}{identity.subject}"
-    if part == "agent":
-        return f"agent:{asked.agent}"
-    if part == "all":
-        return "all:"
-    kind, value = _value(part, asked, returned)
-    return f"{len(kind)}:{kind}{len(identity.issuer)}:{identity.issuer}{_short(value)}"
-
-
-def _value(part: Word | Claim | Call, asked: Asked, returned: Any) -> tuple[str, Any]:
-    if isinstance(part, Call):
-        if type(returned) not in (str, int, float, bool):
-            problem = f"it must return a text, number or boolean, not a {type(returned).__name__}"
-            raise UnavailableError(cause=f"function: {part.role}: {problem}", trace=problem)
-        return f"function {part.name}", returned
+def _reader(part: Word | Claim | Call) -> Callable[[Asked], str]:
+    if isinstance(part, str):
+        return _READERS[part]
     if isinstance(part, Claim):
-        return f"claim {part.name}", _claimed(part, asked.identity)
-    if part == "client":
-        return "client", _client(asked.identity)
-    return "address", _address(asked)
+        return lambda asked: _within(asked, f"claim {part.name}", _claimed(part, asked.identity))
+    return lambda asked: ""  # has to be asked
+
+
+def _subject(asked: Asked) -> str:
+    issuer = asked.identity.issuer
+    return f"subject:{len(issuer)}:{issuer}{asked.identity.subject}"
+
+
+def _within(asked: Asked, kind: str, value: Any) -> str:
+    """Name a value that says something about a caller, within their issuer."""
+    issuer = asked.identity.issuer
+    return f"{len(kind)}:{kind}{len(issuer)}:{issuer}{_short(value)}"
+
+
+def _returned(call: Call, asked: Asked, returned: Any) -> str:
+    if type(returned) not in (str, int, float, bool):
+        problem = f"it must return a text, number or boolean, not a {type(returned).__name__}"
+        raise UnavailableError(cause=f"function: {call.role}: {problem}", trace=problem)
+    return _within(asked, f"function {call.name}", returned)
 
 
 def _claimed(claim: Claim, identity: Identity) -> Any:
@@ -179,3 +187,12 @@ def _short(value: Any) -> str:
     if len(text) <= _LONGEST:
         return text
     return "digest:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+_READERS: Final[Mapping[str, Callable[[Asked], str]]] = {
+    "subject": _subject,
+    "client": lambda asked: _within(asked, "client", _client(asked.identity)),
+    "address": lambda asked: _within(asked, "address", _address(asked)),
+    "agent": lambda asked: f"agent:{asked.agent}",
+    "all": lambda asked: "all:",
+}

@@ -90,25 +90,19 @@ class MemoryStore:
             now = self._forget_ended()
             if move is not None:
                 self._move(move, now)
-            found = [self._alive(principal, quota, now) for principal, quota in wanted]
-            over = [
-                each
-                for counts, each in zip(found, wanted, strict=True)
-                if each[1].most - sum(counts.values()) < each[1].amount
-            ]
-            if not over:
-                return self._taken(wanted, found, now)
-            levels = [
-                level(counts, quota, now) for counts, (_, quota) in zip(found, wanted, strict=True)
-            ]
-            return Reserved(False, tuple(levels), open_notes=self._open_notes(over))
+            found = [self._found(principal, quota, now) for principal, quota in wanted]
+            for (_, _, left), (_, quota) in zip(found, wanted, strict=True):
+                if left < quota.amount:
+                    return self._refused(wanted, found, now)
+            return self._taken(wanted, found, now)
 
     async def look(self, wanted: Sequence[Wanted]) -> tuple[Level, ...]:
         """Return where quotas stand; see `Store`."""
         with self._lock:
             now = self._milliseconds()
             return tuple(
-                level(self._alive(principal, quota, now), quota, now) for principal, quota in wanted
+                level(self._found(principal, quota, now)[1], quota, now)
+                for principal, quota in wanted
             )
 
     async def give_back(self, parts: Sequence[Part]) -> None:
@@ -160,25 +154,32 @@ class MemoryStore:
             if entry is not None and part.field in entry.fields:
                 give_back(entry.fields[part.field], part.mark, part.amount, now)
 
-    def _open_notes(self, over: Sequence[Wanted]) -> tuple[str, ...]:
-        metered = [principal for principal, quota in over if quota.kind != "rate"]
-        entries = [entry for one in metered if (entry := self._entry(one)) is not None]
-        return tuple(dict.fromkeys(name for entry in entries for name in entry.notes))
+    def _refused(self, wanted: Sequence[Wanted], found: list["_Found"], now: int) -> Reserved:
+        pairs = list(zip(found, wanted, strict=True))
+        metered = [
+            entry
+            for (entry, _, left), (_, quota) in pairs
+            if left < quota.amount and quota.kind != "rate" and entry is not None
+        ]
+        names = dict.fromkeys(name for entry in metered for name in entry.notes)
+        levels = tuple(level(counts, quota, now) for (_, counts, _), (_, quota) in pairs)
+        return Reserved(False, levels, open_notes=tuple(names))
 
-    def _taken(self, wanted: Sequence[Wanted], found: list[Counts], now: int) -> Reserved:
-        entries = [self._entry(principal) for principal, _ in wanted]
-        if None in entries:
+    def _taken(self, wanted: Sequence[Wanted], found: list["_Found"], now: int) -> Reserved:
+        if any(stands[0] is None for stands in found):
             self._check_room(len({who for who, _ in wanted if self._entry(who) is None}))
         levels, marks = [], []
-        for entry, counts, (principal, quota) in zip(entries, found, wanted, strict=True):
+        for (entry, counts, left), (principal, quota) in zip(found, wanted, strict=True):
             mark = take(counts, quota, now)
             marks.append(mark)
-            levels.append(level(counts, quota, now))
             if counts:
-                entry = entry or self._entry(principal) or self._new(principal, mark)
+                if entry is None:
+                    entry = self._entry(principal) or self._new(principal, mark)
                 entry.fields[quota.field] = counts
                 if mark > entry.ends:
                     entry.ends = mark
+            soonest = min(counts) - now if counts else 0
+            levels.append(Level(left - quota.amount, soonest / 1000))
         return Reserved(True, tuple(levels), tuple(marks))
 
     def _move(self, move: Move, now: int) -> None:
@@ -196,10 +197,13 @@ class MemoryStore:
         visitor.fields, visitor.notes, visitor.moved_to = {}, [], move.person
         visitor.ends = max(visitor.ends, now + round(move.seconds * 1000))
 
-    def _alive(self, principal: str, quota: Quota, now: int) -> Counts:
+    def _found(self, principal: str, quota: Quota, now: int) -> "_Found":
         entry = self._entry(principal)
         counts = None if entry is None else entry.fields.get(quota.field)
-        return {} if counts is None else alive(counts, quota, now)
+        if not counts:
+            return entry, {}, quota.most
+        counts = alive(counts, quota, now)
+        return entry, counts, quota.most - sum(counts.values())
 
     def _entry(self, principal: str) -> "_Principal | None":
         entry = self._principals.get(principal)
@@ -278,3 +282,5 @@ class _Principal:
 
 
 _Entry: TypeAlias = _Value | _Noted | _Principal
+#: Where a quota stands before anything is taken: whose it is, what is, and what is left.
+_Found: TypeAlias = tuple[_Principal | None, Counts, int]

@@ -112,10 +112,17 @@ class RedisStore:
         """Take of every quota or of none; see `Store`."""
         asking = asyncio.ensure_future(self._reserved(wanted, move, taking=True))
         try:
-            return await self._asked(asyncio.shield(asking))
-        except (StoreError, asyncio.CancelledError):
+            done, _ = await asyncio.wait((asking,), timeout=self._timeout)
+        except asyncio.CancelledError:
             self._give_back_when_late(asking, wanted)
             raise
+        if not done:
+            self._give_back_when_late(asking, wanted)
+            raise StoreError("the store does not answer (TimeoutError)")
+        failure = asking.exception()
+        if failure is not None:
+            raise StoreError(f"the store does not answer ({type(failure).__name__})") from None
+        return asking.result()
 
     async def look(self, wanted: Sequence[Wanted]) -> tuple[Level, ...]:
         """Return where quotas stand; see `Store`."""
@@ -168,16 +175,18 @@ class RedisStore:
             principals += move.visitor, move.person
             remembered = max(1, round(move.seconds * 1000))
         keys = list(map(self._principal, principals))
-        return _read(await self._run(_RESERVE, keys, (int(taking), remembered, *quotas)))
+        wishes = "\n".join([f"{taking:d} {remembered}", *quotas, ""])
+        return _read(await self._run(_RESERVE, keys, (wishes,)))
 
     async def _run(self, script: "_Script", keys: list[str], arguments: tuple[Any, ...]) -> Any:
-        from redis.exceptions import NoScriptError
-
         client: Any = self._client()
         try:
             return await client.evalsha(script.digest, len(keys), *keys, *arguments)
-        except NoScriptError:  # a server that just started: it keeps the script from now on
-            return await client.eval(script.text, len(keys), *keys, *arguments)
+        except Exception as error:
+            if type(error).__name__ != "NoScriptError":
+                raise
+        # A server that just started: it keeps the script from now on.
+        return await client.eval(script.text, len(keys), *keys, *arguments)
 
     def _principal(self, name: str) -> str:
         return self._prefix + _digest(name)
@@ -300,13 +309,14 @@ def _written(quota: Quota) -> str:
     return " ".join(map(str, words))
 
 
-def _read(answer: list[Any]) -> Reserved:
-    taken, *figures, names = answer
-    notes = (names.decode() if isinstance(names, bytes) else names).split()
+def _read(answer: bytes | str) -> Reserved:
+    text = answer.decode() if isinstance(answer, bytes) else answer
+    told, _, names = text.partition("\n")
+    taken, *figures = map(int, told.split())
     left, waits, marks = figures[::3], figures[1::3], figures[2::3]
     levels = tuple(Level(n, wait / 1000) for n, wait in zip(left, waits, strict=True))
     if not taken:
-        return Reserved(False, levels, open_notes=tuple(dict.fromkeys(notes)))
+        return Reserved(False, levels, open_notes=tuple(dict.fromkeys(names.split())))
     return Reserved(True, levels, tuple(marks))
 
 
