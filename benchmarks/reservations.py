@@ -20,7 +20,7 @@ from xuna_middleware import (
     TalkTime,
     claim,
 )
-from xuna_middleware.access.principals import Asked
+from xuna_middleware.access.principals import Circumstances
 from xuna_middleware.access.reservations import Stores, make_budget, reserve
 
 RESERVED = "reservation of three limits, in memory"
@@ -40,7 +40,7 @@ def in_memory() -> list[Contender]:
     budget = make_budget(agent, (), 900)
     store = MemoryStore()
     stores = Stores(shared=store, fallback=store)
-    asked = Asked(identity=Identity(subject="user-1", claims={"tenant": "t"}), agent="support")
+    asked = Circumstances(identity=Identity(subject="user-1", claims={"tenant": "t"}), agent="support")
 
     async def batch(_: Sequence[str]) -> float:
         started = time.process_time_ns()

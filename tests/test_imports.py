@@ -29,7 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         *("challenges", "responses"),
     ),
     ("resource_metadata",),
-    ("refusals", "settlement"),
+    ("refusals", "settlement", "entrance"),
     ("pipeline",),
     ("routes",),
     ("gate",),
@@ -49,7 +49,12 @@ VALUES = {
 }
 
 #: Libraries that one module of the core keeps to itself.
-KEPT = {"joserfc": "identity._jose", "httpx": "_http", "redis": "stores.redis"}
+KEPT = {
+    "joserfc": "identity._jose",
+    "httpx": "_http",
+    "redis": "stores.redis",
+    "itsdangerous": "identity.visits",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

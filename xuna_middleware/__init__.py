@@ -1,8 +1,10 @@
 """The gate in front of XUNA AI voice agents: the public names, and nothing else."""
 
 from xuna_middleware.access.agents import Agent
+from xuna_middleware.access.captchas import Captcha, hcaptcha, turnstile
 from xuna_middleware.access.grants import Grant, Personalization
 from xuna_middleware.access.limits import Concurrent, Limit, TalkTime
+from xuna_middleware.access.proof_of_work import ProofOfWork
 from xuna_middleware.access.reservations import Remaining
 from xuna_middleware.access.rules import (
     all_of,
@@ -15,6 +17,7 @@ from xuna_middleware.access.rules import (
     require_scopes,
 )
 from xuna_middleware.access.sources import claim
+from xuna_middleware.access.visitors import Challenge, Visitors
 from xuna_middleware.errors import (
     AccessDeniedError,
     ConfigurationError,
@@ -86,6 +89,8 @@ __all__ = [
     "APIKeyVerifier",
     "AccessDeniedError",
     "Agent",
+    "Captcha",
+    "Challenge",
     "Concurrent",
     "ConfigurationError",
     "ConversationToken",
@@ -115,6 +120,7 @@ __all__ = [
     "Personalization",
     "Platform",
     "PlatformError",
+    "ProofOfWork",
     "ProxyAuthenticator",
     "Quota",
     "RedisStore",
@@ -128,6 +134,7 @@ __all__ = [
     "TenantVerifiers",
     "UnavailableError",
     "Verifier",
+    "Visitors",
     "XunaGate",
     "XunaMiddleware",
     "XunaPlatform",
@@ -147,6 +154,7 @@ __all__ = [
     "google",
     "google_iap",
     "hash_api_key",
+    "hcaptcha",
     "keycloak",
     "new_api_key",
     "okta",
@@ -156,5 +164,6 @@ __all__ = [
     "require_roles",
     "require_scopes",
     "supabase",
+    "turnstile",
     "zitadel",
 ]

@@ -20,12 +20,20 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from xuna_middleware.access.agents import Agent
+from xuna_middleware.access.captchas import HEADER as CHALLENGE_HEADER
 from xuna_middleware.access.grants import Transport
 from xuna_middleware.access.limits import AnyLimit, checked_limits
-from xuna_middleware.access.reservations import START_WITHIN, Stores, make_budget
+from xuna_middleware.access.reservations import START_WITHIN, Budget, Stores, make_budget
+from xuna_middleware.access.visitors import Visitors, has_budget
 from xuna_middleware.challenges import Challenges, challenges_of
 from xuna_middleware.crosssite import Origins, checked_origins, origin_of
-from xuna_middleware.errors import PRIVATE, ConfigurationError, GateError
+from xuna_middleware.entrance import Entrance
+from xuna_middleware.errors import (
+    PRIVATE,
+    ConfigurationError,
+    GateError,
+    NotAuthenticatedError,
+)
 from xuna_middleware.events import Events, Hook
 from xuna_middleware.identity.authentication import (
     Authentication,
@@ -37,6 +45,7 @@ from xuna_middleware.identity.networks import Networks
 from xuna_middleware.identity.presented import Surroundings
 from xuna_middleware.identity.tickets import Ticket
 from xuna_middleware.identity.verifiers import Service, Verifier
+from xuna_middleware.identity.visits import HEADER as VISITOR_HEADER
 from xuna_middleware.lifespan import serve_lifespan
 from xuna_middleware.paths import route_path
 from xuna_middleware.pipeline import (
@@ -67,6 +76,12 @@ _EXPOSED_HEADERS: Final = (
     "RateLimit-Policy",
     "WWW-Authenticate",
     "DPoP-Nonce",
+    VISITOR_HEADER,
+    CHALLENGE_HEADER,
+)
+_ALLOWED_HEADERS: Final = (
+    *("Authorization", "Content-Type", "DPoP"),
+    *(VISITOR_HEADER, CHALLENGE_HEADER),
 )
 _STORE_VERBS: Final = (
     *("put", "take", "reserve", "look", "give_back", "remember", "settle", "aclose"),
@@ -99,6 +114,8 @@ class XunaGate:
             decided by the verifier alone.
         agents: the agents there are; names must differ.
         platform: `XunaPlatform(…)`; by default its key comes from XUNA_AI_API_KEY.
+        visitors: the terms for callers without credentials, where an agent has `anonymous=True`;
+            by default those of `Visitors()`.
         cors_origins: exact origins of pages that may use the gate from elsewhere.
         public_url: where clients reach the gate, prefix included, like "https://acme.com/xuna".
         store: what the processes of a gate share: counts, used proofs and one-time tickets; by
@@ -127,6 +144,7 @@ class XunaGate:
         platform: Platform | None = None,
         store: Store | None = None,
         limits: Sequence[AnyLimit] = (),
+        visitors: Visitors | None = None,
         cors_origins: Iterable[str] = (),
         public_url: str | None = None,
         trusted_proxies: Iterable[str] = (),
@@ -138,23 +156,27 @@ class XunaGate:
         self._cors_origins = checked_origins(cors_origins)
         self._origins = Origins(self._cors_origins, public_url)
         self.public_url = None if public_url is None else public_url.rstrip("/")
+        by_name = _by_name(agents)
+        self._visitors_only = all(agent.anonymous for agent in by_name.values())
         self._surroundings = Surroundings(
             origin=None if public_url is None else origin_of(public_url, "public_url"),
             store=_checked_store(store),
             trusted_proxies=Networks(trusted_proxies),
             certificate_header=_checked_header(client_cert_header, trusted_proxies),
         )
+        self._entrance = self._make_entrance(by_name, visitors)
         self._parts = _Parts(
-            authentication=Authentication(verifier, authenticator, self._surroundings),
-            pipeline=self._pipeline(_by_name(agents), _checked_platform(platform), limits),
+            authentication=self._authentication(verifier),
+            pipeline=self._pipeline(by_name, _checked_platform(platform), limits),
         )
         check_personalization(self._parts.pipeline)
         self._refusals = Refusals(self._events, self._challenges())
         self._routes = Routes(
-            authenticate=partial(self.authenticate, base=self.public_url),
+            authenticate=partial(self.authenticate, base=self.public_url, visitors=True),
             issue=self._issue,
             issue_ticket=self._issue_ticket,
             pipeline=lambda: self._parts.pipeline,
+            visitor_headers=self._visitor_headers,
             missing=self._missing,
             origins=self._origins,
             refusals=self._refusals,
@@ -201,7 +223,9 @@ class XunaGate:
         self._started_on = _nowhere
         await self._parts.pipeline.finish()
         failures: list[Exception] = []
-        parts: tuple[_Closing, ...] = (*self._services(), self.platform, self._surroundings.store)
+        parts: list[_Closing] = [*self._services(), self.platform, self._surroundings.store]
+        if self._entrance is not None:
+            parts.append(self._entrance)
         for part in parts:
             try:
                 await part.aclose()
@@ -273,15 +297,32 @@ class XunaGate:
             raise ConfigurationError("gate.settle() takes the seconds that a conversation lasted")
         return await self._parts.pipeline.settlement.settle(conversation_id, seconds)
 
-    async def authenticate(self, scope: Scope, *, base: str | None = None) -> Caller:
+    async def close_entrance(self) -> None:
+        """Turn visitors away from the next request on, in every process that shares the store.
+
+        Lasts until `open_entrance()`, or a year. With a `MemoryStore` it is this process alone.
+
+        Raises:
+            UnavailableError: the store can't be told. ConfigurationError: there is no entrance.
+        """
+        await self._checked_entrance().close()
+
+    async def open_entrance(self) -> None:
+        """Let visitors in again; see `close_entrance()`."""
+        await self._checked_entrance().open()
+
+    async def authenticate(
+        self, scope: Scope, *, base: str | None = None, visitors: bool = False
+    ) -> Caller:
         """Return the caller of a scope and how they proved it, or note the refusal and raise it.
 
-        `base` is the public address of whatever serves the scope: see `Presented`.
+        `base` is the public address of whatever serves the scope: see `Presented`. With `visitors`,
+        who presents nothing is one, where an agent is open to them.
         """
         if self._started_on() is not asyncio.get_running_loop():
             self._start()
         try:
-            caller = await self._parts.authentication.authenticate(scope, base)
+            caller = await self._caller(scope, base, visitors)
             if caller.ambient and scope["type"] == "websocket":
                 self._origins.check_websocket(Headers(scope=scope))
             if caller.ticket is not None:
@@ -300,7 +341,7 @@ class XunaGate:
             app,
             allow_origins=self._cors_origins,
             allow_methods=("GET", "POST"),
-            allow_headers=("Authorization", "Content-Type", "DPoP"),
+            allow_headers=_ALLOWED_HEADERS,
             allow_credentials=self._authenticator is not None,
             expose_headers=_EXPOSED_HEADERS,
         )
@@ -315,7 +356,7 @@ class XunaGate:
         before = self._parts
         authentication, pipeline = before.authentication, before.pipeline
         if verifier is not None:
-            authentication = Authentication(verifier, self._authenticator, self._surroundings)
+            authentication = self._authentication(verifier)
         if platform is not None:
             pipeline = replace(pipeline, platform=platform)
         swapped = _Parts(authentication=authentication, pipeline=pipeline)
@@ -327,6 +368,77 @@ class XunaGate:
             self._parts, self._started_on = before, _nowhere
             if overlaps:
                 raise RuntimeError("gate.overridden() blocks overlap; end them in reverse order")
+
+    async def _caller(self, scope: Scope, base: str | None, visitors: bool) -> Caller:
+        entrance = self._entrance
+        try:
+            caller = await self._parts.authentication.authenticate(scope, base)
+        except NotAuthenticatedError:
+            # A presented header is decided by the verifier alone, and makes nobody a visitor.
+            if entrance is None or not visitors or "authorization" in Headers(scope=scope):
+                raise
+            visit = entrance.visit(scope)
+            return Caller(visit.identity, True, visit=visit)
+        if entrance is None:
+            return caller
+        return caller._replace(visit=entrance.known(scope))
+
+    def _visitor_headers(self, order: Order) -> Mapping[str, str]:
+        if self._entrance is None or order.visit is None or not order.identity.is_visitor:
+            return {}
+        scope: Scope = {} if order.connection is None else dict(order.connection.scope)
+        return self._entrance.headers(order.visit, scope)
+
+    def _authentication(self, verifier: Verifier | Sequence[Verifier] | None) -> Authentication:
+        return Authentication(
+            verifier,
+            self._authenticator,
+            self._surroundings,
+            visitors_only=self._visitors_only,
+        )
+
+    def _make_entrance(
+        self, agents: Mapping[str, Agent], visitors: Visitors | None
+    ) -> Entrance | None:
+        if visitors is not None and not isinstance(visitors, Visitors):
+            raise ConfigurationError("visitors takes Visitors(…)")
+        if not any(agent.anonymous for agent in agents.values()):
+            if visitors is not None:
+                raise ConfigurationError(
+                    "visitors=… says on which terms, but no agent admits any: "
+                    "Agent(…, anonymous=True)"
+                )
+            return None
+        is_secure = (self._surroundings.origin or "").startswith("https:")
+        return Entrance(visitors or Visitors(), self._surroundings.store, is_secure=is_secure)
+
+    def _checked_entrance(self) -> Entrance:
+        if self._entrance is None:
+            raise ConfigurationError("no agent admits visitors: Agent(…, anonymous=True)")
+        return self._entrance
+
+    def _visitor_budgets(
+        self, agents: Mapping[str, Agent], everywhere: Sequence[AnyLimit], start_within: float
+    ) -> dict[str, Budget]:
+        """Return what limits visitors, for each agent that they may use.
+
+        Raises:
+            ConfigurationError: what they may spend together has no end.
+        """
+        if self._entrance is None:
+            return {}
+        theirs = self._entrance.visitors.limits
+        open_ones = [agent for agent in agents.values() if agent.anonymous]
+        for agent in open_ones:
+            if not has_budget((*everywhere, *agent.limits, *theirs)):
+                raise ConfigurationError(
+                    f"Agent({agent.name!r}, anonymous=True) needs a budget for all visitors "
+                    'together, such as limits=[TalkTime("5 hours/day", per="all")], on the agent '
+                    "or in visitors=Visitors(limits=…)"
+                )
+        return {
+            agent.name: make_budget(agent, everywhere, start_within, theirs) for agent in open_ones
+        }
 
     def _pipeline(
         self, agents: Mapping[str, Agent], platform: Platform, limits: Sequence[AnyLimit]
@@ -341,6 +453,8 @@ class XunaGate:
                 agent.name: make_budget(agent, everywhere, start_within)
                 for agent in agents.values()
             },
+            visitor_budgets=self._visitor_budgets(agents, everywhere, start_within),
+            entrance=self._entrance,
             stores=Stores(shared=self._surroundings.store, fallback=MemoryStore()),
             settlement=Settlement(self._surroundings.store, self._events),
             proxies=self._surroundings.trusted_proxies,
@@ -408,6 +522,8 @@ class XunaGate:
             start_store = getattr(self._surroundings.store, "start", None)
             if start_store is not None:
                 start_store()
+            if self._entrance is not None:
+                self._entrance.start()
 
     def _services(self) -> Iterator[Service]:
         known = (*self._parts.authentication.verifiers, self._authenticator)

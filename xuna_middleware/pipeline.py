@@ -17,7 +17,7 @@ from starlette.requests import HTTPConnection
 from xuna_middleware.access.agents import Agent, authorize
 from xuna_middleware.access.grants import Grant, Transport
 from xuna_middleware.access.personalization import check_client, personalize
-from xuna_middleware.access.principals import Asked
+from xuna_middleware.access.principals import Circumstances, subject_principal
 from xuna_middleware.access.reservations import (
     Budget,
     Remaining,
@@ -26,12 +26,14 @@ from xuna_middleware.access.reservations import (
     remaining,
     reserve,
 )
+from xuna_middleware.entrance import Entrance
 from xuna_middleware.errors import (
     AccessDeniedError,
     ConfigurationError,
     GateError,
     InvalidRequestError,
     LimitReachedError,
+    NotAuthenticatedError,
     PlatformError,
     UnavailableError,
 )
@@ -39,10 +41,12 @@ from xuna_middleware.events import Event, EventName, Events
 from xuna_middleware.identity.addresses import client_address
 from xuna_middleware.identity.credentials import Identity
 from xuna_middleware.identity.networks import Networks
+from xuna_middleware.identity.visits import Visit
 from xuna_middleware.platform.client import Platform
 from xuna_middleware.platform.credentials import ConversationToken, SignedUrl
 from xuna_middleware.platform.sessions import check_carriable
 from xuna_middleware.settlement import Settlement, about_whom
+from xuna_middleware.stores.protocol import Move
 
 logger = logging.getLogger("xuna_middleware")
 
@@ -58,7 +62,7 @@ class Order:
     """Hold what a known caller asks for. What the client sent is unchecked, and in no rendering.
 
     `agent` is a configured name; None where the gate has only one. `overrides` are in the
-    platform's nested spelling.
+    platform's nested spelling. `visit` is which visitor this is, or was before they signed in.
     """
 
     identity: Identity
@@ -67,6 +71,7 @@ class Order:
     dynamic_variables: Any = field(default=None, repr=False)
     overrides: Any = field(default=None, repr=False)
     connection: HTTPConnection | None = field(default=None, repr=False)
+    visit: Visit | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +82,8 @@ class Pipeline:
     platform: Platform
     events: Events
     budgets: Mapping[str, Budget]
+    visitor_budgets: Mapping[str, Budget]
+    entrance: Entrance | None
     stores: Stores
     settlement: Settlement
     proxies: Networks
@@ -90,6 +97,10 @@ class Pipeline:
         self.background.add(task)
         task.add_done_callback(self.background.discard)
         return task
+
+    def budget(self, agent: Agent, identity: Identity) -> Budget:
+        """Return what limits this caller's conversations with an agent."""
+        return (self.visitor_budgets if identity.is_visitor else self.budgets)[agent.name]
 
     async def finish(self) -> None:
         """Wait a little for what goes on in the running event loop."""
@@ -118,10 +129,11 @@ async def issue(pipeline: Pipeline, order: Order) -> SignedUrl | ConversationTok
     Raises:
         GateError: one of the documented answers. Nothing was issued then.
     """
-    agent = _chosen(pipeline.agents, order.agent)
+    agent = _agent(pipeline, order)
     _check_transport(agent, order.transport)
     client = check_client(agent, order.dynamic_variables, order.overrides)
     rule = await authorize(agent, order.identity, order.connection)
+    await _check_challenge(pipeline, order)
     about = {"agent": agent.name, "transport": order.transport}
     pipeline.emit("authorized", order.identity, rule=rule, **about)
     reservation = await _reserved(pipeline, agent, order)
@@ -133,7 +145,7 @@ async def issue(pipeline: Pipeline, order: Order) -> SignedUrl | ConversationTok
             transport=order.transport,
             personalization=await personalize(agent, order.identity, order.connection, client),
             rule=rule,
-            is_metered=pipeline.budgets[agent.name].is_metered,
+            is_metered=pipeline.budget(agent, order.identity).is_metered,
         )
         issued = await _issued(pipeline, grant)
     except BaseException:
@@ -161,8 +173,9 @@ async def admitted_agent(pipeline: Pipeline, order: Order) -> Agent:
     """
     if order.dynamic_variables is not None or order.overrides is not None:
         raise InvalidRequestError(cause="body: a ticket carries no variables and no overrides")
-    agent = _chosen(pipeline.agents, order.agent)
+    agent = _agent(pipeline, order)
     rule = await authorize(agent, order.identity, order.connection)
+    await _check_challenge(pipeline, order)
     pipeline.emit("ticket_issued", order.identity, agent=agent.name, rule=rule)
     return agent
 
@@ -179,10 +192,12 @@ async def usable_agents(
     """
     usable = []
     for agent in pipeline.agents.values():
+        if identity.is_visitor and not agent.anonymous:
+            continue
         try:
             await authorize(agent, identity, connection)
             asked = _asked(pipeline, agent, identity, connection)
-            left = await remaining(pipeline.budgets[agent.name], asked, pipeline.stores)
+            left = await remaining(pipeline.budget(agent, identity), asked, pipeline.stores)
         except UnavailableError:
             raise
         except GateError:
@@ -221,6 +236,30 @@ def check_personalization(pipeline: Pipeline) -> None:
             )
 
 
+def _agent(pipeline: Pipeline, order: Order) -> Agent:
+    """Return the agent that is meant; to visitors, those that aren't open to them are nothing."""
+    if not order.identity.is_visitor:
+        return _chosen(pipeline.agents, order.agent)
+    agent = pipeline.agents.get(named_agent(pipeline, order) or "")
+    if agent is None or not agent.anonymous:
+        raise NotAuthenticatedError(cause="no credentials: and no agent that visitors may use")
+    return agent
+
+
+async def _check_challenge(pipeline: Pipeline, order: Order) -> None:
+    if order.identity.is_visitor and pipeline.entrance is not None:
+        visit = order.visit or Visit(visitor=order.identity.subject)
+        await pipeline.entrance.check_challenge(visit, order.connection)
+
+
+def _move(budget: Budget, order: Order) -> Move | None:
+    """Return whom a signed-in caller was before, as their visitor's ticket says."""
+    if order.visit is None or order.identity.is_visitor or not budget.counted:
+        return None
+    visitor, person = order.visit.identity, order.identity
+    return Move(subject_principal(visitor), subject_principal(person), budget.longest)
+
+
 def _chosen(agents: Mapping[str, Agent], name: str | None) -> Agent:
     if name is None:
         if len(agents) != 1:
@@ -249,9 +288,9 @@ def _check_transport(agent: Agent, transport: Transport) -> None:
 
 
 async def _reserved(pipeline: Pipeline, agent: Agent, order: Order) -> Reservation:
-    budget = pipeline.budgets[agent.name]
+    budget = pipeline.budget(agent, order.identity)
     asked = _asked(pipeline, agent, order.identity, order.connection)
-    reservation = await _taken(pipeline, budget, asked)
+    reservation = await _taken(pipeline, budget, asked, _move(budget, order))
     about = {"agent": agent.name, "transport": order.transport}
     if reservation.limits:
         pipeline.emit("reserved", order.identity, limits=reservation.limits, **about)
@@ -260,10 +299,12 @@ async def _reserved(pipeline: Pipeline, agent: Agent, order: Order) -> Reservati
     return reservation
 
 
-async def _taken(pipeline: Pipeline, budget: Budget, asked: Asked) -> Reservation:
+async def _taken(
+    pipeline: Pipeline, budget: Budget, asked: Circumstances, move: Move | None
+) -> Reservation:
     """Reserve; where time or slots are wanting, look once whether some of them are over."""
     try:
-        return await reserve(budget, asked, pipeline.stores)
+        return await reserve(budget, asked, pipeline.stores, move)
     except LimitReachedError as refusal:
         open_ones = refusal.conversations
         if not await pipeline.settlement.settle_ended(pipeline.platform, open_ones):
@@ -285,11 +326,13 @@ def _remembered(pipeline: Pipeline, reservation: Reservation, order: Order, issu
 
 def _asked(
     pipeline: Pipeline, agent: Agent, identity: Identity, connection: HTTPConnection | None
-) -> Asked:
+) -> Circumstances:
     def address() -> str | None:
         return None if connection is None else client_address(connection.scope, pipeline.proxies)
 
-    return Asked(identity=identity, agent=agent.name, connection=connection, address=address)
+    return Circumstances(
+        identity=identity, agent=agent.name, connection=connection, address=address
+    )
 
 
 async def _released(

@@ -38,9 +38,11 @@ def method_not_allowed(allowed: Iterable[str]) -> InvalidRequestError:
     )
 
 
-def answer(value: Mapping[str, Any], *, status: int = 200) -> Response:
+def answer(
+    value: Mapping[str, Any], *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
     """Return a JSON answer that no cache keeps."""
-    return Response(_json(value), status, PRIVATE, "application/json")
+    return Response(_json(value), status, {**PRIVATE, **(headers or {})}, "application/json")
 
 
 @lru_cache(maxsize=256)

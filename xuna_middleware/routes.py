@@ -57,6 +57,7 @@ class Routes:
         issue: Issue,
         issue_ticket: IssueTicket,
         pipeline: Callable[[], Pipeline],
+        visitor_headers: Callable[[Order], Mapping[str, str]],
         missing: Callable[[], list[str]],
         origins: Origins,
         refusals: Refusals,
@@ -65,6 +66,7 @@ class Routes:
         self._issue = issue
         self._issue_ticket = issue_ticket
         self._pipeline = pipeline
+        self._visitor_headers = visitor_headers
         self._missing = missing
         self._origins = origins
         self._refusals = refusals
@@ -99,13 +101,15 @@ class Routes:
 
     async def _hand_out(self, transport: Transport, scope: Scope, receive: Receive) -> Response:
         order = await self._order(transport, scope, receive)
-        return answer((await self._issue(order)).to_dict())
+        issued = await self._issue(order)
+        return answer(issued.to_dict(), headers=self._visitor_headers(order))
 
     async def _ticket(self, scope: Scope, receive: Receive) -> Response:
         order = await self._order("websocket", scope, receive)
         origin = Headers(scope=scope).get("origin")
         ticket, seconds = await self._issue_ticket(order, origin)
-        return answer({"ticket": ticket, "expires_in": int(seconds)})
+        made = {"ticket": ticket, "expires_in": int(seconds)}
+        return answer(made, headers=self._visitor_headers(order))
 
     async def _order(self, transport: Transport, scope: Scope, receive: Receive) -> Order:
         """Read who asks for what, from where it may be asked."""
@@ -125,6 +129,7 @@ class Routes:
             dynamic_variables=asked.dynamic_variables,
             overrides=asked.overrides,
             connection=HTTPConnection(scope),
+            visit=caller.visit,
         )
 
     async def _agents(self, scope: Scope, receive: Receive) -> Response:

@@ -99,7 +99,7 @@ def test_who_calls_must_be_knowable(verifier: Any, authenticator: Any) -> None:
 async def test_authenticator_of_any_async_kind(authenticator: Any) -> None:
     """A function, an object, a method; what it finds is ambient."""
     caller = await authentication_of(None, authenticator).authenticate(http_scope())
-    assert caller == (ANNA, True, None)
+    assert caller == (ANNA, True, None, None)
 
 
 async def test_bearer_is_not_ambient() -> None:
@@ -109,8 +109,9 @@ async def test_bearer_is_not_ambient() -> None:
         ANNA,
         False,
         None,
+        None,
     )
-    assert (await authentication.authenticate(http_scope())) == (ANNA, True, None)
+    assert (await authentication.authenticate(http_scope())) == (ANNA, True, None, None)
 
 
 async def test_authenticator_alone_reads_the_header_itself() -> None:

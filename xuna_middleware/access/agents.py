@@ -53,6 +53,9 @@ class Agent:
         transports: which credentials may be issued, `websocket` (signed URL) and `webrtc` (token).
         max_duration: seconds that a conversation lasts at most, up to a day. Over a signed URL or a
             token only the platform can end it: set the same or less for the agent there.
+        anonymous: callers without credentials are admitted as well, on the terms of
+            `XunaGate(visitors=…)`; needs `max_duration`. A rule is asked about them, too:
+            `who.is_visitor` tells them.
         limits: `Limit(…)`, `Concurrent(…)` and `TalkTime(…)`, counted for this agent alone; those
             of the gate are counted over all its agents.
         rule, needs_connection, plan: what is read from these, once; for the gate.
@@ -78,6 +81,7 @@ class Agent:
     transports: Sequence[Transport] | tuple[Transport, ...] = _TRANSPORTS
     max_duration: float | None = None
     limits: Sequence[AnyLimit] = field(default=(), repr=False)
+    anonymous: bool = False
     rule: Rule = field(init=False, repr=False)
     plan: Plan = field(init=False, repr=False)
     needs_connection: bool = field(init=False, repr=False)
@@ -88,6 +92,7 @@ class Agent:
             self._settle(rule=ANY_VERIFIED_CALLER if self.allow is None else as_rule(self.allow))
             self._settle(plan=make_plan(self.dynamic_variables, self.overrides))
             _check_clashes(self)
+            _check_anonymous(self)
         except ConfigurationError as error:
             raise ConfigurationError(f"Agent({self.name!r:.80}): {error}") from None
         needs_connection = self.rule.needs_connection or self.plan.needs_connection
@@ -185,6 +190,16 @@ def _transports(names: tuple[str, ...]) -> tuple[str, ...]:
     if not names or not set(names).issubset(_TRANSPORTS):
         raise ConfigurationError("transports takes one or both of 'websocket' and 'webrtc'")
     return tuple(dict.fromkeys(names))
+
+
+def _check_anonymous(agent: Agent) -> None:
+    if type(agent.anonymous) is not bool:
+        raise ConfigurationError("anonymous is True or False")
+    if agent.anonymous and agent.max_duration is None:
+        raise ConfigurationError(
+            "anonymous=True needs max_duration: what strangers start must have an end, such as "
+            "max_duration=180"
+        )
 
 
 def _duration(seconds: Any) -> float | None:

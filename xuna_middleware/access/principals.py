@@ -26,7 +26,7 @@ _LONGEST: Final = 255
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Circumstances:
     """Hold what a principal may be read from. `address` is asked only where it counts."""
 
     identity: Identity
@@ -45,7 +45,7 @@ class Per:
 
     name: str
     parts: tuple[Word | Claim | Call, ...]
-    readers: tuple[Callable[[Asked], str], ...] = field(repr=False, compare=False)
+    readers: tuple[Callable[[Circumstances], str], ...] = field(repr=False, compare=False)
     needs_connection: bool
     is_shared: bool
     is_plain: bool
@@ -72,7 +72,7 @@ def as_per(per: Any) -> Per:
     )
 
 
-async def principal(per: Per, asked: Asked) -> str:
+async def principal(per: Per, asked: Circumstances) -> str:
     """Return the name of the one whom a limit counts for this caller; see `plain_principal()`.
 
     Raises:
@@ -90,7 +90,7 @@ async def principal(per: Per, asked: Asked) -> str:
     return _joined(names)
 
 
-def plain_principal(per: Per, asked: Asked) -> str:
+def plain_principal(per: Per, asked: Circumstances) -> str:
     """Return it where no function of the user's has to be asked."""
     if len(per.readers) == 1:
         return per.readers[0](asked)
@@ -123,7 +123,7 @@ def _name(part: Word | Claim | Call) -> str:
     return name.encode("ascii", "replace").decode().replace('"', "'").replace("\\", "/")
 
 
-def _reader(part: Word | Claim | Call) -> Callable[[Asked], str]:
+def _reader(part: Word | Claim | Call) -> Callable[[Circumstances], str]:
     if isinstance(part, str):
         return _READERS[part]
     if isinstance(part, Claim):
@@ -131,18 +131,22 @@ def _reader(part: Word | Claim | Call) -> Callable[[Asked], str]:
     return lambda asked: ""  # has to be asked
 
 
-def _subject(asked: Asked) -> str:
-    issuer = asked.identity.issuer
-    return f"subject:{len(issuer)}:{issuer}{asked.identity.subject}"
+def subject_principal(identity: Identity) -> str:
+    """Return the name under which per="subject" counts somebody."""
+    return f"subject:{len(identity.issuer)}:{identity.issuer}{identity.subject}"
 
 
-def _within(asked: Asked, kind: str, value: Any) -> str:
+def _subject(asked: Circumstances) -> str:
+    return subject_principal(asked.identity)
+
+
+def _within(asked: Circumstances, kind: str, value: Any) -> str:
     """Name a value that says something about a caller, within their issuer."""
     issuer = asked.identity.issuer
     return f"{len(kind)}:{kind}{len(issuer)}:{issuer}{_short(value)}"
 
 
-def _returned(call: Call, asked: Asked, returned: Any) -> str:
+def _returned(call: Call, asked: Circumstances, returned: Any) -> str:
     if type(returned) not in (str, int, float, bool):
         problem = f"it must return a text, number or boolean, not a {type(returned).__name__}"
         raise UnavailableError(cause=f"function: {call.role}: {problem}", trace=problem)
@@ -172,7 +176,7 @@ def _uncountable(code: str, cause: str) -> AccessDeniedError:
     )
 
 
-def _address(asked: Asked) -> str:
+def _address(asked: Circumstances) -> str:
     address = asked.address()
     if address is None:
         raise UnavailableError(
@@ -189,7 +193,7 @@ def _short(value: Any) -> str:
     return "digest:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-_READERS: Final[Mapping[str, Callable[[Asked], str]]] = {
+_READERS: Final[Mapping[str, Callable[[Circumstances], str]]] = {
     "subject": _subject,
     "client": lambda asked: _within(asked, "client", _client(asked.identity)),
     "address": lambda asked: _within(asked, "address", _address(asked)),

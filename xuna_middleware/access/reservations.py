@@ -15,7 +15,8 @@ from typing import Final
 
 from xuna_middleware.access.agents import Agent
 from xuna_middleware.access.limits import AnyLimit, Concurrent, Limit, TalkTime
-from xuna_middleware.access.principals import Asked, Per, plain_principal, principal
+from xuna_middleware.access.principals import Circumstances, Per, plain_principal, principal
+from xuna_middleware.access.visitors import OPEN, closed
 from xuna_middleware.errors import ConfigurationError, LimitReachedError, UnavailableError
 from xuna_middleware.stores.protocol import (
     Level,
@@ -96,8 +97,15 @@ class Budget:
     is_metered: bool = False
     #: Seconds in which the true length of a conversation may become known.
     settled_within: float = 0.0
+    #: What must be open besides, for visitors: a door of the operator's.
+    door: tuple[Wanted, ...] = ()
 
-    async def principals(self, asked: Asked) -> list[str]:
+    @property
+    def longest(self) -> float:
+        """Seconds after which nothing that was taken is left."""
+        return max((one.quota.seconds for one in self.counted), default=0.0)
+
+    async def principals(self, asked: Circumstances) -> list[str]:
         """Return whom each limit counts; see `principal()`."""
         if asked.connection is None and self.needs_connection:
             raise ConfigurationError(
@@ -166,15 +174,27 @@ class Stores:
     fallback: Store
 
 
-def make_budget(agent: Agent, gate_limits: Sequence[AnyLimit], start_within: float) -> Budget:
-    """Put together what applies to one agent.
+def make_budget(
+    agent: Agent,
+    gate_limits: Sequence[AnyLimit],
+    start_within: float,
+    visitors: Sequence[AnyLimit] | None = None,
+) -> Budget:
+    """Put together what applies to one agent; `visitors` are limits of visitors, for their budget.
 
     Raises:
         ConfigurationError: talk time without `max_duration`, or less of it than one conversation.
     """
     counted = [
-        *(_counted(limit, agent, "", start_within) for limit in gate_limits),
-        *(_counted(limit, agent, agent.name, start_within) for limit in agent.limits),
+        *(_counted(limit, agent, "gate", "", start_within) for limit in gate_limits),
+        *(
+            _counted(limit, agent, f"agent {agent.name}", f"{agent.name}: ", start_within)
+            for limit in agent.limits
+        ),
+        *(
+            _counted(limit, agent, "visitors", "visitors: ", start_within)
+            for limit in visitors or ()
+        ),
     ]
     distinct: list[Per] = []
     for one in counted:
@@ -188,12 +208,13 @@ def make_budget(agent: Agent, gate_limits: Sequence[AnyLimit], start_within: flo
         titles=tuple(one.title for one in counted),
         needs_connection=any(one.limit.counted.needs_connection for one in counted),
         is_metered=any(not isinstance(one.limit, Limit) for one in counted),
+        door=() if visitors is None else (OPEN,),
         settled_within=start_within + (agent.max_duration or _USUAL_DURATION) + _LATE,
     )
 
 
 async def reserve(
-    budget: Budget, asked: Asked, stores: Stores, move: Move | None = None
+    budget: Budget, asked: Circumstances, stores: Stores, move: Move | None = None
 ) -> Reservation:
     """Take of all limits, or of none.
 
@@ -205,6 +226,7 @@ async def reserve(
     if not budget.counted:
         return Reservation()
     wanted = _wanted(budget.counted, await budget.principals(asked))
+    wanted += budget.door
     try:
         reserved = await stores.shared.reserve(wanted, move)
     except StoreError as error:
@@ -213,7 +235,7 @@ async def reserve(
     return Reservation(limits=budget.titles, store=stores.shared, wanted=wanted, reserved=reserved)
 
 
-async def remaining(budget: Budget, asked: Asked, stores: Stores) -> tuple[Remaining, ...]:
+async def remaining(budget: Budget, asked: Circumstances, stores: Stores) -> tuple[Remaining, ...]:
     """Return what is left of each limit for a caller. Takes nothing.
 
     Raises:
@@ -262,17 +284,19 @@ def _in_memory(
         )
     pairs = [
         pair
-        for pair in zip(counted, wanted, strict=True)
+        for pair in zip(counted, wanted, strict=False)  # less the door, which nobody knows of
         if pair[0].limit.when_store_down == "memory"
     ]
     return [one for one, _ in pairs], [each for _, each in pairs]
 
 
-def _counted(limit: AnyLimit, agent: Agent, place: str, start_within: float) -> Counted:
+def _counted(
+    limit: AnyLimit, agent: Agent, place: str, prefix: str, start_within: float
+) -> Counted:
     kind = type(limit).__name__
     digest = hashlib.sha256(f"{place}/{kind}/{limit.counts_like}".encode()).digest()
     return Counted(
-        title=f"{place}: {limit.title}" if place else limit.title,
+        title=prefix + limit.title,
         limit=limit,
         quota=_quota(limit, agent, _short(digest), start_within),
     )
@@ -320,13 +344,15 @@ def _wanted(counted: Sequence[Counted], principals: Sequence[str]) -> list[Wante
 def _check(counted: Sequence[Counted], reserved: Reserved) -> None:
     """Refuse where nothing was taken."""
     if not reserved.taken:
+        if any(door.left < 0 for door in reserved.levels[len(counted) :]):
+            raise closed()
         raise _limit_reached(counted, reserved.levels, reserved.open_notes)
 
 
 def _limit_reached(
     counted: Sequence[Counted], levels: Sequence[Level], open_notes: tuple[str, ...]
 ) -> LimitReachedError:
-    pairs = list(zip(counted, levels, strict=True))
+    pairs = list(zip(counted, levels, strict=False))
     over = [pair for pair in pairs if pair[1].left < pair[0].quota.amount]
     titles = tuple(one.title for one, _ in over)
     wait = max(_whole(stands.seconds) for _, stands in over)

@@ -22,6 +22,7 @@ from xuna_middleware.identity.issuers import IssuerChoice
 from xuna_middleware.identity.presented import Presented, Surroundings
 from xuna_middleware.identity.tickets import Ticket, Tickets, ticket_in
 from xuna_middleware.identity.verifiers import Verifier, check_takes_dpop, is_async
+from xuna_middleware.identity.visits import Visit
 
 #: A function of one's own that finds the caller in a session, a cookie or a header.
 Authenticator: TypeAlias = Callable[[HTTPConnection], Awaitable[Identity | None]]
@@ -33,12 +34,14 @@ class Caller(NamedTuple):
     """Say who calls, and whether a browser could have been made to send the proof by another site.
 
     `ambient` is True for whatever an authenticator found: cookies and the like come along by
-    themselves, a Bearer header doesn't. `ticket` is what was presented instead, on a WebSocket.
+    themselves, a Bearer header doesn't. `ticket` is what was presented instead, on a WebSocket;
+    `visit` is which visitor this is, or was before they signed in.
     """
 
     identity: Identity
     ambient: bool
     ticket: Ticket | None = None
+    visit: Visit | None = None
 
 
 class Authentication:
@@ -52,8 +55,10 @@ class Authentication:
         verifier: Verifier | Sequence[Verifier] | None,
         authenticator: Authenticator | None,
         surroundings: Surroundings,
+        *,
+        visitors_only: bool = False,
     ) -> None:
-        if verifier is None and authenticator is None:
+        if verifier is None and authenticator is None and not visitors_only:
             raise ConfigurationError(
                 "the gate needs to know who calls: verifier=OIDCVerifier(…), or "
                 "authenticator=an async function (connection) -> Identity | None"

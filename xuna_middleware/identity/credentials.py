@@ -10,6 +10,9 @@ from xuna_middleware.errors import ConfigurationError
 if TYPE_CHECKING:
     from xuna_middleware.identity.presented import Presented
 
+#: The issuer of callers without credentials; only the gate itself makes such identities.
+VISITOR_ISSUER: Final = "urn:xuna-gate:visitors"
+
 Scheme: TypeAlias = Literal["bearer", "dpop"]
 
 _NONE: Final = frozenset[str]()
@@ -87,8 +90,13 @@ class Identity:
         write(self, "expires_at", expires_at)
 
     @property
+    def is_visitor(self) -> bool:
+        """Tell whether this is somebody who presented nothing, known by a ticket of the gate's."""
+        return self.issuer == VISITOR_ISSUER
+
+    @property
     def is_authenticated(self) -> bool:
-        return True
+        return not self.is_visitor
 
     @property
     def display_name(self) -> str:

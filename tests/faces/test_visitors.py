@@ -1,0 +1,550 @@
+"""The visitors' entrance: who comes without credentials, what they spend, who they become."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+import pytest
+from doubles import Answer, CountedPlatform, ask, bearer, echo_app, make_gate
+from signing import RSA, good_claims
+from starlette.requests import HTTPConnection
+
+from xuna_middleware import (
+    Agent,
+    Concurrent,
+    ConfigurationError,
+    Event,
+    Identity,
+    Limit,
+    MemoryStore,
+    ProofOfWork,
+    TalkTime,
+    Visitors,
+    XunaGate,
+    XunaMiddleware,
+    deny,
+)
+from xuna_middleware.identity.visits import VisitorTickets, new_visit
+
+HOME: Final = "https://app.example.com"
+SECRET: Final = "s" * 43
+SAME: Final = (b"sec-fetch-site", b"same-origin")
+DAILY: Final = Limit("1000/day", per="all")
+
+
+class Clock:
+    """A clock that a test turns."""
+
+    def __init__(self) -> None:
+        self.now = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def open_gate(*limits: Any, visitors: Visitors | None = None, **options: Any) -> XunaGate:
+    """Return a gate with an agent that is open to visitors, and one that isn't."""
+    agent = options.pop("agent", {})
+    agents = [
+        Agent(
+            "faq",
+            id="agent_1",
+            anonymous=True,
+            max_duration=60,
+            limits=limits or [DAILY],
+            **agent,
+        ),
+        Agent("private", id="agent_2"),
+    ]
+    visitors = visitors or Visitors(secret=SECRET)
+    return make_gate(options.pop("platform", None), agents=agents, visitors=visitors, **options)
+
+
+async def visit(
+    gate: Any, ticket: str | None = None, *, agent: str = "faq", path: str = "", **options: Any
+) -> Answer:
+    """Ask as a page of our own does, with a visitor's cookie or without."""
+    headers = [SAME, *options.pop("headers", ())]
+    if ticket is not None:
+        headers.append((b"cookie", f"theme=dark; xuna_visitor={ticket}".encode()))
+    query = f"agent={agent}".encode()
+    return await ask(gate, path or "/get-signed-url", headers=headers, query=query, **options)
+
+
+def ticket_of(answer: Answer) -> str:
+    """Return the ticket that an answer hands out, in the header and in the cookie."""
+    ticket = answer.header("Xuna-Visitor")
+    assert ticket
+    assert (answer.header("Set-Cookie") or "").startswith(f"xuna_visitor={ticket}; ")
+    return ticket
+
+
+async def test_visitor_gets_a_pass_and_a_ticket() -> None:
+    """Whoever presents nothing is somebody from then on."""
+    gate = open_gate()
+    first = await visit(gate)
+    assert first.status == 200
+    assert re.fullmatch(
+        r"xuna_visitor=[\w.-]+; Max-Age=2592000; Path=/; HttpOnly; SameSite=Lax; Secure",
+        first.header("Set-Cookie") or "",
+    )
+    again = await visit(gate, ticket_of(first), path="/conversation-token")
+    assert again.status == 200
+    assert again.header("Xuna-Visitor") is None, "they know already"
+    assert again.header("Set-Cookie") is None
+
+
+async def test_cookie_over_plain_http() -> None:
+    """On a hobbyist's machine there is no TLS, and a Secure cookie would be lost."""
+    answer = await visit(open_gate(), scheme="http")
+    assert "Secure" not in (answer.header("Set-Cookie") or "")
+    public = open_gate(public_url="https://acme.com/xuna")
+    answer = await visit(public, scheme="http")
+    assert "Secure" in (answer.header("Set-Cookie") or ""), "TLS ends before us"
+
+
+async def test_ticket_in_a_header() -> None:
+    """A page that lives elsewhere has no cookie of ours; the header goes before the cookie."""
+    gate = open_gate(Limit("1/hour"), DAILY, cors_origins=[HOME])
+    headers = [(b"origin", HOME.encode())]
+    first = await ask(gate, headers=headers, query=b"agent=faq")
+    ticket = ticket_of(first)
+    exposed = first.header("Access-Control-Expose-Headers") or ""
+    assert "Xuna-Visitor" in exposed
+    headers.append((b"xuna-visitor", ticket.encode()))
+    assert (await ask(gate, headers=headers, query=b"agent=faq")).status == 429
+    preflight = await ask(
+        gate,
+        method="OPTIONS",
+        headers=[
+            (b"origin", HOME.encode()),
+            (b"access-control-request-method", b"GET"),
+            (b"access-control-request-headers", b"xuna-visitor, xuna-challenge"),
+        ],
+    )
+    assert preflight.status == 200
+
+
+@pytest.mark.parametrize("agent", ["private", "unknown"])
+async def test_agents_that_are_not_open(agent: str) -> None:
+    """To a visitor they are all one: 401, whether they exist or not."""
+    platform = CountedPlatform()
+    gate = open_gate(platform=platform)
+    for path in ("/get-signed-url", "/conversation-token"):
+        answer = await visit(gate, agent=agent, path=path)
+        assert (answer.status, answer.json()["code"]) == (401, "not_authenticated")
+    assert not platform.requests
+
+
+async def test_agents_that_a_visitor_may_use() -> None:
+    """And what is left of their limits."""
+    answer = await ask(open_gate(), "/agents")
+    (agent,) = answer.json()["agents"]
+    assert agent["name"] == "faq"
+    assert [limit["limit"] for limit in agent["limits"]] == [
+        "faq: 1000/day per all",
+        "visitors: 10/hour per subject",
+        "visitors: 30/hour per address",
+    ]
+
+
+async def test_presented_credentials_never_fall_through() -> None:
+    """A bad token is a 401, and not a visitor; so is a header that no verifier reads."""
+    gate = open_gate()
+    for headers in (bearer("not.a.token"), [(b"authorization", b"Basic eDp5")]):
+        assert (await visit(gate, headers=headers)).status == 401
+
+    async def nobody(connection: HTTPConnection) -> Identity | None:
+        return None
+
+    by_cookie = open_gate(authenticator=nobody, verifier=None)
+    assert (await visit(by_cookie, headers=[(b"authorization", b"Basic eDp5")])).status == 401
+    assert (await visit(by_cookie)).status == 200
+
+
+async def test_protected_paths_admit_no_visitors() -> None:
+    """The entrance leads to the gate's own routes, and nowhere else."""
+    app = XunaMiddleware(echo_app, open_gate(), protect=["/api"])
+    assert (await ask(app, "/api/me", headers=[SAME])).status == 401
+    assert (await visit(app, path="/xuna/get-signed-url")).status == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [],
+        [(b"sec-fetch-site", b"cross-site")],
+        [(b"sec-fetch-site", b"same-site")],
+        [(b"sec-fetch-site", b"none")],
+        [(b"origin", b"https://evil.example")],
+        [SAME, (b"sec-fetch-mode", b"navigate")],
+        [SAME, (b"sec-purpose", b"prefetch")],
+    ],
+)
+async def test_page_elsewhere_spends_nobodys_budget(headers: Sequence[tuple[bytes, bytes]]) -> None:
+    """Not with the visitor's cookie, and not without; on every route that gives something."""
+    store, platform = MemoryStore(), CountedPlatform()
+    gate = open_gate(Limit("1/hour"), DAILY, store=store, platform=platform)
+    ticket = ticket_of(await visit(open_gate()))
+    cookie = (b"cookie", f"xuna_visitor={ticket}".encode())
+    for sent in (headers, [*headers, cookie]):
+        for path, method in (("/get-signed-url", "GET"), ("/conversation-token", "GET")):
+            answer = await ask(gate, path, method=method, headers=sent, query=b"agent=faq")
+            assert (answer.status, answer.json()["code"]) == (403, "cross_site")
+    assert not platform.requests
+    assert (await visit(gate, ticket)).status == 200, "nothing was spent"
+
+
+async def test_budget_per_visitor() -> None:
+    """Each visitor has their own."""
+    gate = open_gate(visitors=Visitors(secret=SECRET, limits=[Limit("1/hour")]))
+    anna, bert = ticket_of(await visit(gate)), ticket_of(await visit(gate))
+    assert (await visit(gate, anna)).status == 429
+    assert (await visit(gate, bert)).status == 429
+    assert (await visit(gate)).status == 200
+
+
+async def test_budget_per_address() -> None:
+    """A new visitor at each request is still one address; IPv6 counts by /64."""
+    gate = open_gate(visitors=Visitors(secret=SECRET, limits=[Limit("2/hour", per="address")]))
+    for host in ("2001:db8::1", "2001:db8::2"):
+        assert (await visit(gate, client=(host, 1))).status == 200
+    assert (await visit(gate, client=("2001:db8::3", 1))).status == 429
+    assert (await visit(gate, client=("2001:db8:0:1::3", 1))).status == 200
+
+
+async def test_budget_for_all_together(me: Any) -> None:
+    """However many come, from wherever; signed-in callers are counted apart."""
+    limits = [TalkTime("2 minutes/day", per="all")]
+    gate = open_gate(Limit("9/day", per="all"), visitors=Visitors(secret=SECRET, limits=limits))
+    told = [(await visit(gate, client=(f"10.0.0.{n}", 1))).status for n in range(4)]
+    assert told == [200, 200, 429, 429]
+    assert (await visit(gate, headers=me)).status == 200
+
+
+@pytest.fixture
+def me() -> list[tuple[bytes, bytes]]:
+    return bearer(RSA.token(good_claims()))
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        "",
+        "x",
+        "abc.0.aaaa.bbbb",
+        "abc.9999999999",
+        "a" * 10_000,
+        "ä.0.x.y",
+        ".0..",
+        "signed with another secret",
+    ],
+)
+async def test_forged_tickets(forged: str) -> None:
+    """They make nobody: whoever shows one is a new visitor, with the budgets of an address."""
+    if forged.startswith("signed"):
+        forged = VisitorTickets(["t" * 43], seconds=3600).write(new_visit())
+    limits = [Limit("1/hour"), Limit("2/hour", per="address")]
+    gate = open_gate(visitors=Visitors(secret=SECRET, limits=limits))
+    headers = [(b"xuna-visitor", forged.encode())]
+    first, second = [await visit(gate, headers=headers) for _ in range(2)]
+    assert (first.status, second.status) == (200, 200)
+    assert ticket_of(first) != ticket_of(second)
+    assert (await visit(gate, headers=headers)).status == 429
+
+
+async def test_ticket_with_another_visitor_in_it() -> None:
+    """Every letter is signed."""
+    gate = open_gate(visitors=Visitors(secret=SECRET, limits=[Limit("1/hour")]))
+    ticket = ticket_of(await visit(gate))
+    flipped = ("a" if ticket[0] != "a" else "b") + ticket[1:]
+    assert (await visit(gate, ticket)).status == 429
+    assert (await visit(gate, flipped)).header("Xuna-Visitor"), "somebody new"
+
+
+async def test_two_tickets_in_headers() -> None:
+    """Are none."""
+    gate = open_gate()
+    ticket = ticket_of(await visit(gate)).encode()
+    answer = await visit(gate, headers=[(b"xuna-visitor", ticket), (b"xuna-visitor", ticket)])
+    assert answer.header("Xuna-Visitor")
+
+
+async def test_secrets_rotate() -> None:
+    """The newest signs, all verify; a dropped one makes new visitors."""
+    limits = [Limit("1/hour")]
+
+    def with_secrets(*secrets: str) -> XunaGate:
+        return open_gate(visitors=Visitors(secret=secrets, limits=limits))
+
+    old, new = "o" * 43, "n" * 43
+    ticket = ticket_of(await visit(with_secrets(old)))
+    assert (await visit(with_secrets(new, old), ticket)).header("Xuna-Visitor") is None
+    assert (await visit(with_secrets(new), ticket)).header("Xuna-Visitor")
+    signed_by_new = ticket_of(await visit(with_secrets(new, old)))
+    assert (await visit(with_secrets(new), signed_by_new)).header("Xuna-Visitor") is None
+
+
+def test_tickets_end() -> None:
+    """After so many seconds; and one from the future, after the clock went back, is none."""
+    clock = Clock()
+    tickets = VisitorTickets([SECRET], seconds=60, clock=clock)
+    somebody = new_visit()
+    scope = {"type": "http", "headers": [(b"xuna-visitor", tickets.write(somebody).encode())]}
+    known = tickets.read(scope)
+    assert known is not None
+    assert known.visitor == somebody.visitor
+    clock.now += 60
+    assert tickets.read(scope) is not None
+    clock.now += 1
+    assert tickets.read(scope) is None
+    clock.now -= 3600
+    assert tickets.read(scope) is None
+
+
+async def test_rules_are_asked_about_visitors() -> None:
+    """They can tell them apart."""
+
+    def office_hours(who: Identity) -> Any:
+        assert not who.is_authenticated
+        return deny("closed", "Come back tomorrow.") if who.is_visitor else True
+
+    answer = await visit(open_gate(agent={"allow": office_hours}))
+    assert (answer.status, answer.json()["code"]) == (403, "closed")
+
+
+async def test_events_of_visitors() -> None:
+    """They name the visitor like anybody else."""
+    events: list[Event] = []
+    await visit(open_gate(on_event=[events.append]))
+    assert [event.name for event in events] == ["verified", "authorized", "reserved", "issued"]
+    assert {event.issuer for event in events} == {"urn:xuna-gate:visitors"}
+    assert len({event.subject for event in events}) == 1
+
+
+async def test_switch_closes_the_entrance_at_once(me: Any) -> None:
+    """For visitors, in all processes that share the store; who signed in is served."""
+    store = MemoryStore()
+    one, other = open_gate(store=store), open_gate(store=store)
+    await one.close_entrance()
+    await one.close_entrance()
+    for gate in (one, other):
+        answer = await visit(gate)
+        assert (answer.status, answer.json()["code"]) == (403, "visitors_closed")
+        assert (await visit(gate, headers=me)).status == 200
+    await other.open_entrance()
+    assert (await visit(one)).status == 200
+    await one.open_entrance()
+    assert (await visit(one)).status == 200
+
+
+async def test_switch_without_an_entrance() -> None:
+    """There is nothing to close."""
+    with pytest.raises(ConfigurationError, match="anonymous=True"):
+        await make_gate().close_entrance()
+
+
+class TestUpgrade:
+    """Who signs in keeps what they spent."""
+
+    async def left(self, gate: XunaGate, headers: Any) -> int:
+        answer = await ask(gate, "/agents", headers=headers)
+        return int(answer.json()["agents"][0]["limits"][0]["left"])
+
+    async def test_neither_lost_nor_doubled(self, me: Any) -> None:
+        """Three as a visitor and one as themselves are four, whoever asks afterwards."""
+        gate = open_gate(Limit("6/hour"), DAILY)
+        ticket = ticket_of(await visit(gate))
+        for _ in range(2):
+            await visit(gate, ticket)
+        assert await self.left(gate, me) == 6
+        assert (await visit(gate, ticket, headers=me)).status == 200
+        assert await self.left(gate, me) == 2
+        assert (await visit(gate, ticket, headers=me)).status == 200
+        assert await self.left(gate, me) == 1
+        assert (await visit(gate, ticket)).status == 200, "signed out again: the same person"
+        assert await self.left(gate, me) == 0
+        assert (await visit(gate, ticket)).status == 429
+        assert (await visit(gate, ticket, headers=me)).status == 429
+
+    async def test_running_conversation(self, me: Any) -> None:
+        """What a visitor began holds the person's slot."""
+        gate = open_gate(Concurrent(1), DAILY)
+        ticket = ticket_of(await visit(gate))
+        assert (await visit(gate, ticket, headers=me)).status == 429
+
+    async def test_another_person_on_the_same_machine(self, me: Any) -> None:
+        """What was spent belongs to whoever signed in first."""
+        gate = open_gate(Limit("3/hour"), DAILY)
+        ticket = ticket_of(await visit(gate))
+        await visit(gate, ticket, headers=me)
+        other = bearer(RSA.token(good_claims(sub="user-2")))
+        await visit(gate, ticket, headers=other)
+        assert (await self.left(gate, me), await self.left(gate, other)) == (1, 2)
+
+    async def test_forged_ticket_moves_nothing(self, me: Any) -> None:
+        """Nobody can burden somebody else, or unburden themselves."""
+        gate = open_gate(Limit("3/hour"), DAILY)
+        assert (await visit(gate, "x.0.y.z", headers=me)).status == 200
+        assert await self.left(gate, me) == 2
+
+
+class TestChallenge:
+    """A hook between the rule and the limits."""
+
+    async def test_function(self) -> None:
+        """True lets in and is remembered; nothing is counted for who fails."""
+        asked: list[str | None] = []
+
+        async def by_word(connection: HTTPConnection) -> bool:
+            asked.append(connection.headers.get("xuna-challenge"))
+            return asked[-1] == "sesame"
+
+        platform = CountedPlatform()
+        gate = open_gate(
+            Limit("2/hour", per="all"),
+            visitors=Visitors(secret=SECRET, challenge=by_word),
+            platform=platform,
+        )
+        for word in (b"", b"simsim", b"sesam"):
+            answer = await visit(gate, headers=[(b"xuna-challenge", word)])
+            assert (answer.status, answer.json()["code"]) == (403, "challenge_required")
+            assert answer.header("Xuna-Visitor") is None
+        assert not platform.requests
+        answer = await visit(gate, headers=[(b"xuna-challenge", b"sesame")])
+        assert answer.status == 200
+        assert (await visit(gate, ticket_of(answer))).status == 200, "not asked again"
+        assert len(asked) == 4
+
+    async def test_signed_in_callers_are_not_asked(self, me: Any) -> None:
+        """It is for visitors."""
+        gate = open_gate(visitors=Visitors(secret=SECRET, challenge=never))
+        assert (await visit(gate, headers=me)).status == 200
+        assert (await visit(gate)).status == 403
+
+    @pytest.mark.parametrize("told", [None, 1, "yes", [True]])
+    async def test_anything_but_true_refuses(self, told: Any) -> None:
+        """A hook never admits by accident."""
+
+        async def odd(connection: HTTPConnection) -> bool:
+            return told  # type: ignore[no-any-return]
+
+        gate = open_gate(visitors=Visitors(secret=SECRET, challenge=odd))
+        assert (await visit(gate)).status == 403
+
+    async def test_hook_that_fails(self) -> None:
+        """Its fault is no verdict: 503."""
+
+        async def broken(connection: HTTPConnection) -> bool:
+            raise LookupError("of the user's own")
+
+        gate = open_gate(visitors=Visitors(secret=SECRET, challenge=broken))
+        assert (await visit(gate)).status == 503
+
+    async def test_proof_of_work(self) -> None:
+        """The refusal carries a puzzle; its solution is taken once."""
+        gate = open_gate(visitors=Visitors(secret=SECRET, challenge=ProofOfWork(8)))
+        refused = await visit(gate)
+        assert refused.status == 403
+        solution = solved(refused.header("Xuna-Challenge") or "")
+        headers = [(b"xuna-challenge", solution.encode())]
+        answer = await visit(gate, headers=headers)
+        assert answer.status == 200
+        assert (await visit(gate, headers=headers)).status == 403, "taken once"
+        assert (await visit(gate, ticket_of(answer))).status == 200, "passed"
+
+
+async def never(connection: HTTPConnection) -> bool:
+    return False
+
+
+def solved(header: str) -> str:
+    """Do the work that a page would do."""
+    match = re.fullmatch(r"work;bits=(\d+);puzzle=([\w-]+)", header)
+    assert match
+    bits, puzzle = int(match[1]), match[2]
+    number = 0
+    while int.from_bytes(hashlib.sha256(f"{puzzle}.{number}".encode()).digest()) >> (256 - bits):
+        number += 1
+    return f"{puzzle}.{number}"
+
+
+@pytest.mark.parametrize(
+    ("options", "mend"),
+    [
+        ({"max_duration": None}, "max_duration=180"),
+        ({"anonymous": 1}, "True or False"),
+    ],
+)
+def test_anonymous_agents_that_make_no_sense(options: dict[str, Any], mend: str) -> None:
+    """What strangers start must have an end."""
+    with pytest.raises(ConfigurationError, match=mend):
+        Agent("faq", id="agent_1", **{"anonymous": True, "max_duration": 60, **options})
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [[], [Limit("9/day")], [Limit("9/day", per="address")], [Concurrent(9, per="all")]],
+)
+def test_visitors_without_a_common_budget(limits: Any) -> None:
+    """A crowd may come, and what it costs must have an end."""
+    agents = [Agent("faq", id="agent_1", anonymous=True, max_duration=60, limits=limits)]
+    with pytest.raises(ConfigurationError, match="all visitors together"):
+        make_gate(agents=agents)
+    shared = [Limit("9/day", per="all")]
+    make_gate(agents=agents, limits=shared)
+    make_gate(agents=agents, visitors=Visitors(limits=shared))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"secret": "short"},
+        {"secret": ["", SECRET]},
+        {"secret": [SECRET, "short"]},
+        {"secret": 7},
+        {"limits": "10/hour"},
+        {"challenge": "turnstile"},
+        {"challenge": ProofOfWork},
+        {"challenge": lambda connection: True},
+        {"challenge_lasts": 0},
+        {"challenge_lasts": 1.5},
+        {"ticket_lasts": -1},
+        {"ticket_lasts": True},
+    ],
+)
+def test_terms_that_make_no_sense(options: dict[str, Any]) -> None:
+    """Refused when they are written, or when the gate is built."""
+    with pytest.raises(ConfigurationError):
+        open_gate(visitors=Visitors(**options))
+
+
+def test_terms_without_an_open_agent() -> None:
+    """They would say nothing."""
+    with pytest.raises(ConfigurationError, match="anonymous=True"):
+        make_gate(visitors=Visitors())
+
+
+def test_gate_for_visitors_only() -> None:
+    """Needs no verifier; with a private agent beside it does."""
+    public = Agent("faq", id="agent_1", anonymous=True, max_duration=60, limits=[DAILY])
+    XunaGate(agents=[public])
+    with pytest.raises(ConfigurationError, match="who calls"):
+        XunaGate(agents=[public, Agent("private", id="agent_2")])
+
+
+def test_secret_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read where none was given; shown nowhere."""
+    monkeypatch.setenv("XUNA_VISITOR_SECRET", SECRET)
+    visitors = Visitors()
+    assert visitors.secret == (SECRET,)
+    assert SECRET not in repr(visitors)
+    assert SECRET not in repr(VisitorTickets([SECRET], seconds=60))
+
+
+async def test_made_up_secret_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """Several workers would not know each other's visitors."""
+    async with open_gate(visitors=Visitors()):
+        pass
+    assert "XUNA_VISITOR_SECRET" in caplog.text

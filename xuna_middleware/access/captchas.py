@@ -1,0 +1,113 @@
+"""Challenges that somebody else sets: Cloudflare Turnstile and hCaptcha.
+
+The page solves it and sends the answer in the header `Xuna-Challenge`. Both services take it at an
+address of theirs (`siteverify`), with the site's secret, once, and answer `{"success": true}`.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlencode
+
+from starlette.requests import HTTPConnection
+
+from xuna_middleware._http import Outbound, OutboundError
+from xuna_middleware._json import StrictJSONError, strict_object
+from xuna_middleware.errors import ConfigurationError, UnavailableError
+
+if TYPE_CHECKING:
+    import httpx
+
+HEADER: Final = "Xuna-Challenge"
+
+_TURNSTILE: Final = "https://challenges.cloudflare.com/turnstile/v0/siteverify"
+_HCAPTCHA: Final = "https://api.hcaptcha.com/siteverify"
+_LONGEST: Final = 8_192
+_MAX_BYTES: Final = 16_384
+_SECONDS: Final = 4.0
+
+
+class Captcha:
+    """Ask a service whether a page's answer is good; made by `turnstile()` and `hcaptcha()`."""
+
+    def __init__(
+        self,
+        name: str,
+        address: str,
+        secret: str,
+        hostnames: tuple[str, ...],
+        transport: "httpx.AsyncBaseTransport | None",
+    ) -> None:
+        if not isinstance(secret, str) or not secret or not secret.isprintable():
+            raise ConfigurationError(f"{name} takes the site's secret key, as its console shows it")
+        if not all(isinstance(each, str) and each for each in hostnames):
+            raise ConfigurationError(f'{name}: hostnames are names, like ("www.acme.com",)')
+        self._name, self._address, self._secret = name, address, secret
+        self._hostnames = frozenset(hostnames)
+        self._outbound = Outbound(transport=transport)
+
+    def __repr__(self) -> str:
+        return f"{self._name}(…)"
+
+    def headers(self) -> Mapping[str, str]:
+        """Name the service, so that a page knows which widget to show."""
+        return {HEADER: self._name}
+
+    async def passed(self, connection: HTTPConnection) -> bool:
+        """Tell whether the request's answer is good. It is sent on once, and never logged.
+
+        Raises:
+            UnavailableError: the service doesn't say.
+        """
+        answers = connection.headers.getlist(HEADER)
+        if len(answers) != 1 or not 0 < len(answers[0]) <= _LONGEST:
+            return False
+        told = await self._asked(answers[0])
+        return told.get("success") is True and self._is_ours(told.get("hostname"))
+
+    async def aclose(self) -> None:
+        """Close the running event loop's connections."""
+        await self._outbound.aclose()
+
+    async def _asked(self, answer: str) -> Mapping[str, Any]:
+        form = urlencode({"secret": self._secret, "response": answer})
+        try:
+            reply = await self._outbound.request(
+                "POST", self._address, form=form, max_bytes=_MAX_BYTES, timeout=_SECONDS
+            )
+            return strict_object(reply.body)
+        except (OutboundError, StrictJSONError):
+            pass
+        raise UnavailableError(cause=f"challenge: {self._name} does not answer as documented")
+
+    def _is_ours(self, hostname: Any) -> bool:
+        return not self._hostnames or hostname in self._hostnames
+
+
+def turnstile(
+    secret: str,
+    *,
+    hostnames: tuple[str, ...] = (),
+    transport: "httpx.AsyncBaseTransport | None" = None,
+) -> Captcha:
+    """Challenge visitors with Cloudflare Turnstile.
+
+    Args:
+        secret: the site's secret key.
+        hostnames: where the widget may have been solved; empty leaves that to the service.
+
+    *Checks* `success` and the host name. *Does not check* `action` and `cdata`.
+
+    Raises:
+        ConfigurationError: the secret is no text.
+    """
+    return Captcha("turnstile", _TURNSTILE, secret, hostnames, transport)
+
+
+def hcaptcha(
+    secret: str,
+    *,
+    hostnames: tuple[str, ...] = (),
+    transport: "httpx.AsyncBaseTransport | None" = None,
+) -> Captcha:
+    """Challenge visitors with hCaptcha; see `turnstile()`."""
+    return Captcha("hcaptcha", _HCAPTCHA, secret, hostnames, transport)

@@ -1,0 +1,101 @@
+"""A challenge without anybody else: the page has to find a number, which takes it some time.
+
+A puzzle is random, signed and dated, so nothing is kept until it is solved. Solved means that the
+SHA-256 of `<puzzle>.<number>` begins with so many zero bits; each is taken once. It keeps nobody
+out who is willing to pay: it makes a thousand conversations cost a thousand times the work of one.
+"""
+
+import hashlib
+import hmac
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from starlette.requests import HTTPConnection
+
+from xuna_middleware.access.captchas import HEADER
+from xuna_middleware.errors import ConfigurationError, UnavailableError
+from xuna_middleware.stores.memory import MemoryStore
+from xuna_middleware.stores.protocol import Store, StoreError
+
+_LONGEST: Final = 256
+_MOST_BITS: Final = 32
+
+
+class ProofOfWork:
+    """Challenge visitors with a hash puzzle; the refusal carries it in `Xuna-Challenge`.
+
+    `Xuna-Challenge: work;bits=16;puzzle=<puzzle>` comes with the 403; the page asks again with
+    `Xuna-Challenge: <puzzle>.<number>`.
+
+    Args:
+        bits: zero bits that are wanted; each doubles the work. 16 takes a phone about a second.
+        seconds: in which a puzzle must be solved.
+        secret: signs puzzles, the same in every worker; made up by default, for one process.
+        store: where it is kept which puzzles were solved, shared by all workers.
+        clock: seconds since the epoch.
+
+    Raises:
+        ConfigurationError: one of these makes no sense.
+    """
+
+    def __init__(
+        self,
+        bits: int = 16,
+        *,
+        seconds: int = 120,
+        secret: str | None = None,
+        store: Store | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if type(bits) is not int or not 1 <= bits <= _MOST_BITS:
+            raise ConfigurationError(f"ProofOfWork takes a number of bits from 1 to {_MOST_BITS}")
+        if type(seconds) is not int or not 1 <= seconds <= 3600:
+            raise ConfigurationError("ProofOfWork(seconds=…) takes whole seconds, up to an hour")
+        if secret is not None and (not isinstance(secret, str) or len(secret) < 32):
+            raise ConfigurationError("ProofOfWork(secret=…) is a random text of 32 characters")
+        self._bits, self._seconds, self._clock = bits, seconds, clock
+        self._key = (secret or secrets.token_urlsafe(32)).encode()
+        self._store = store or MemoryStore()
+
+    def __repr__(self) -> str:
+        return f"ProofOfWork({self._bits})"
+
+    def headers(self) -> Mapping[str, str]:
+        """Return a new puzzle."""
+        unsigned = f"{int(self._clock())}-{secrets.token_hex(8)}"
+        puzzle = f"{unsigned}-{self._signature(unsigned)}"
+        return {HEADER: f"work;bits={self._bits};puzzle={puzzle}"}
+
+    async def passed(self, connection: HTTPConnection) -> bool:
+        """Tell whether the request solves a puzzle of ours, for the first time.
+
+        Raises:
+            UnavailableError: the store can't say whether it is the first time.
+        """
+        answers = connection.headers.getlist(HEADER)
+        if len(answers) != 1 or len(answers[0]) > _LONGEST or not answers[0].isascii():
+            return False
+        puzzle, _, number = answers[0].partition(".")
+        if not number.isdecimal() or not self._is_open(puzzle) or not self._is_solved(answers[0]):
+            return False
+        try:
+            return await self._store.put(f"work:{puzzle}", b"", 2 * self._seconds)
+        except StoreError as error:
+            raise UnavailableError(cause=f"store: {error}") from None
+
+    def _is_open(self, puzzle: str) -> bool:
+        """Tell whether it is a puzzle of ours, and still in time."""
+        unsigned, _, signature = puzzle.rpartition("-")
+        if not hmac.compare_digest(signature, self._signature(unsigned)):
+            return False
+        age = self._clock() - int(unsigned.partition("-")[0])
+        return -1 <= age < self._seconds
+
+    def _is_solved(self, answer: str) -> bool:
+        digest = hashlib.sha256(answer.encode()).digest()
+        return int.from_bytes(digest) >> (8 * len(digest) - self._bits) == 0
+
+    def _signature(self, unsigned: str) -> str:
+        return hmac.new(self._key, unsigned.encode(), "sha256").hexdigest()[:32]

@@ -1,0 +1,126 @@
+"""Whom an agent admits without credentials, and on which terms: the options, checked."""
+
+import inspect
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
+
+from starlette.requests import HTTPConnection
+
+from xuna_middleware.access.limits import AnyLimit, Concurrent, Limit, checked_limits
+from xuna_middleware.errors import AccessDeniedError, ConfigurationError
+from xuna_middleware.stores.protocol import Quota, Wanted
+
+SECRET_VARIABLE: Final = "XUNA_VISITOR_SECRET"  # noqa: S105  (a variable's name)
+
+#: Anybody can become a new visitor at will, so what counts is the address, and all together.
+DEFAULT_LIMITS: Final = (Limit("10/hour"), Limit("30/hour", per="address"))
+
+_DAY: Final = 86_400
+_LEAST_SECRET: Final = 32
+#: Who counts closings; no caller's name looks like it.
+_DOOR: Final = "entrance"
+#: Looked at with every visitor's reservation: where anything is taken of it, it is closed.
+OPEN: Final[Wanted] = (
+    _DOOR,
+    Quota(field="closed", most=0, amount=0, seconds=366 * _DAY, kind="rate"),
+)
+#: Takes of it.
+CLOSING: Final[Wanted] = (
+    _DOOR,
+    Quota(field="closed", most=10**9, amount=1, seconds=366 * _DAY, kind="rate"),
+)
+
+
+@runtime_checkable
+class Challenge(Protocol):
+    """Tell people from programs, or make programs pay."""
+
+    async def passed(self, connection: HTTPConnection) -> bool:
+        """Tell whether the request carries a good answer to the challenge.
+
+        Raises:
+            UnavailableError: that can't be known now. Nobody is admitted then.
+        """
+
+    def headers(self) -> Mapping[str, str]:
+        """Return what the refusal carries beside its body, so that a page can answer."""
+
+
+#: A challenge, or an async function of `(connection)` that tells whether it is passed.
+ChallengeLike: TypeAlias = Challenge | Callable[[HTTPConnection], Awaitable[bool]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visitors:
+    """Say on which terms callers without credentials may talk to agents with `anonymous=True`.
+
+    Attributes:
+        secret: signs the visitors' tickets; 32 characters or more, or a list, the newest first.
+            None reads XUNA_VISITOR_SECRET; without that one, each process makes one up, and its
+            tickets end with it: everybody is new after a restart, and to another worker.
+        limits: count visitors only, beside the limits of the gate and of the agent: per "subject"
+            is each visitor, per "address" each address, per "all" all visitors together. For every
+            anonymous agent there must be a `Limit` or `TalkTime` per "all" or "agent" somewhere,
+            and `max_duration`: a crowd may come, and what it costs must have an end.
+        challenge: a `Challenge` (`ProofOfWork()`, `turnstile(…)`, `hcaptcha(…)`), or an async
+            function of `(connection)` that returns True where it is passed; it has 5 s.
+        challenge_lasts: seconds for which a visitor who passed is not asked again.
+        ticket_lasts: seconds for which a visitor is known again.
+
+    Raises:
+        ConfigurationError: one of these makes no sense; the text says how to write it.
+    """
+
+    secret: str | Sequence[str] | None = field(default=None, repr=False)
+    limits: Sequence[AnyLimit] = DEFAULT_LIMITS
+    challenge: ChallengeLike | None = None
+    challenge_lasts: int = 3600
+    ticket_lasts: int = 30 * _DAY
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "limits", checked_limits(self.limits))
+        secret = self.secret or os.environ.get(SECRET_VARIABLE) or None
+        object.__setattr__(self, "secret", None if secret is None else _secrets(secret))
+        for name, longest in (("challenge_lasts", 30 * _DAY), ("ticket_lasts", 366 * _DAY)):
+            seconds: Any = getattr(self, name)
+            if type(seconds) is not int or not 1 <= seconds <= longest:
+                raise ConfigurationError(
+                    f"Visitors({name}=…) takes whole seconds from 1 to {longest}"
+                )
+        challenge = self.challenge
+        if challenge is not None and not _is_challenge(challenge):
+            raise ConfigurationError(
+                "Visitors(challenge=…) takes a Challenge such as ProofOfWork(), or an async "
+                "function of (connection)"
+            )
+
+
+def _secrets(secret: Any) -> tuple[str, ...]:
+    several = tuple(secret) if isinstance(secret, list | tuple) else (secret,)
+    if not all(isinstance(each, str) and len(each) >= _LEAST_SECRET for each in several):
+        raise ConfigurationError(
+            f"Visitors(secret=…) is a random text of {_LEAST_SECRET} characters or more, or a list "
+            'of them, the newest first: python -c "import secrets; print(secrets.token_urlsafe())"'
+        )
+    return several
+
+
+def has_budget(limits: Sequence[AnyLimit]) -> bool:
+    """Tell whether what all callers together may spend has an end."""
+    return any(not isinstance(one, Concurrent) and one.counted.is_shared for one in limits)
+
+
+def closed() -> AccessDeniedError:
+    """Return the 403 of an entrance that the operator closed."""
+    return AccessDeniedError(
+        "Visitors are not admitted right now.",
+        code="visitors_closed",
+        cause="visitors: the entrance is closed",
+    )
+
+
+def _is_challenge(value: Any) -> bool:
+    is_function = inspect.iscoroutinefunction(value)
+    return is_function or (isinstance(value, Challenge) and not isinstance(value, type))

@@ -1,0 +1,115 @@
+"""Visitors: callers who presented nothing, told apart by a signed ticket of ours.
+
+A ticket says which visitor this is, and until when a challenge counts as passed; nothing about a
+person. It is signed (HMAC-SHA256, itsdangerous) and ends by itself; whoever has none, or one that
+isn't ours, is a new visitor. It travels in a cookie, and in a header for pages that live elsewhere.
+"""
+
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import Any, Final
+
+from starlette.datastructures import Headers
+from starlette.requests import cookie_parser
+from starlette.types import Scope
+
+from xuna_middleware.errors import ConfigurationError
+from xuna_middleware.identity.credentials import VISITOR_ISSUER, Identity
+
+HEADER: Final = "Xuna-Visitor"
+COOKIE: Final = "xuna_visitor"
+
+_SALT: Final = b"xuna_middleware.visitor"
+_OCTETS: Final = 16
+_LONGEST: Final = 256
+_MISSING: Final = 'visitors need itsdangerous: pip install "xuna-middleware[visitors]"'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visit:
+    """Say which visitor comes. `passed_until` is in seconds since the epoch, 0 where never."""
+
+    visitor: str
+    passed_until: int = 0
+    is_new: bool = False
+
+    @property
+    def identity(self) -> Identity:
+        return Identity(issuer=VISITOR_ISSUER, subject=self.visitor)
+
+
+class VisitorTickets:
+    """Sign tickets, and read them. Of several secrets the first one signs, all verify.
+
+    Raises:
+        ConfigurationError: itsdangerous is missing.
+    """
+
+    def __init__(
+        self,
+        newest_first: Sequence[str],
+        *,
+        seconds: int,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._signer = _signer(newest_first, clock)
+        self._seconds = seconds
+        self._clock = clock
+
+    def __repr__(self) -> str:
+        return "VisitorTickets()"
+
+    def read(self, scope: Scope) -> Visit | None:
+        """Return who comes with a request, as its ticket says; None without a ticket of ours."""
+        text = _presented(Headers(scope=scope))
+        if text is None or len(text) > _LONGEST or not text.isascii():
+            return None
+        return self._read(text)
+
+    def write(self, visit: Visit) -> str:
+        """Return the ticket of a visit."""
+        return self._signer.sign(f"{visit.visitor}.{visit.passed_until}").decode()  # type: ignore[no-any-return]
+
+    def _read(self, text: str) -> Visit | None:
+        from itsdangerous import BadData
+
+        try:
+            signed = self._signer.unsign(text, max_age=self._seconds).decode()
+        except BadData:
+            return None
+        visitor, _, passed_until = signed.rpartition(".")
+        return Visit(visitor=visitor, passed_until=int(passed_until))
+
+
+def new_visit() -> Visit:
+    """Return a visitor nobody has seen before."""
+    return Visit(visitor=secrets.token_urlsafe(_OCTETS), is_new=True)
+
+
+def passed(visit: Visit, until: float) -> Visit:
+    """Return the visit of somebody who passed a challenge."""
+    return replace(visit, passed_until=int(until), is_new=True)
+
+
+def _presented(headers: Headers) -> str | None:
+    """Return the one ticket that is there; the header is the page's own word and goes first."""
+    sent = headers.getlist(HEADER)
+    if sent:
+        return sent[0] if len(sent) == 1 else None
+    return cookie_parser("; ".join(headers.getlist("cookie"))).get(COOKIE)
+
+
+def _signer(newest_first: Sequence[str], clock: Callable[[], float]) -> Any:
+    try:
+        from itsdangerous import TimestampSigner
+    except ImportError:
+        raise ConfigurationError(_MISSING) from None
+
+    class Signer(TimestampSigner):
+        def get_timestamp(self) -> int:
+            return int(clock())
+
+    return Signer(newest_first[::-1], salt=_SALT, digest_method=sha256, key_derivation="hmac")
