@@ -31,6 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("resource_metadata",),
     ("refusals", "settlement", "entrance"),
     ("pipeline",),
+    ("explaining",),
     ("routes",),
     ("gate",),
     ("middleware",),

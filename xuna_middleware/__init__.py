@@ -2,6 +2,13 @@
 
 from xuna_middleware.access.agents import Agent
 from xuna_middleware.access.captchas import Captcha, hcaptcha, turnstile
+from xuna_middleware.access.conditions import (
+    deny_list,
+    none_of,
+    require_tenants,
+    timed,
+    within,
+)
 from xuna_middleware.access.grants import Grant, Personalization
 from xuna_middleware.access.limits import Concurrent, Limit, TalkTime
 from xuna_middleware.access.proof_of_work import ProofOfWork
@@ -32,6 +39,7 @@ from xuna_middleware.errors import (
     UnavailableError,
 )
 from xuna_middleware.events import Event
+from xuna_middleware.explaining import Explanation, Step
 from xuna_middleware.gate import XunaGate
 from xuna_middleware.identity.api_keys import (
     APIKey,
@@ -99,6 +107,7 @@ __all__ = [
     "DPoPNonceRequiredError",
     "Ended",
     "Event",
+    "Explanation",
     "Freshness",
     "GateError",
     "Grant",
@@ -127,6 +136,7 @@ __all__ = [
     "Remaining",
     "Reserved",
     "SignedUrl",
+    "Step",
     "StepUpRequiredError",
     "Store",
     "StoreError",
@@ -147,6 +157,7 @@ __all__ = [
     "cloudflare_access",
     "cognito",
     "deny",
+    "deny_list",
     "entra",
     "entra_multitenant",
     "firebase",
@@ -157,13 +168,17 @@ __all__ = [
     "hcaptcha",
     "keycloak",
     "new_api_key",
+    "none_of",
     "okta",
     "require_acr",
     "require_auth_age",
     "require_claims",
     "require_roles",
     "require_scopes",
+    "require_tenants",
     "supabase",
+    "timed",
     "turnstile",
+    "within",
     "zitadel",
 ]

@@ -35,6 +35,7 @@ from xuna_middleware.errors import (
     NotAuthenticatedError,
 )
 from xuna_middleware.events import Events, Hook
+from xuna_middleware.explaining import Explanation, explain, not_verified
 from xuna_middleware.identity.authentication import (
     Authentication,
     Authenticator,
@@ -283,6 +284,46 @@ class XunaGate:
                 connection=connection,
             )
         )
+
+    async def explain(
+        self,
+        caller: str | Identity,
+        agent: str | None = None,
+        *,
+        transport: Transport = "websocket",
+        dynamic_variables: Mapping[str, Any] | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        connection: HTTPConnection | None = None,
+    ) -> Explanation:
+        """Tell what each step would decide about a caller and an agent, and why.
+
+        Nothing is taken or issued; rules and functions are asked. For the operator: it holds what
+        callers are never told. `str()` of it has a line for each step.
+
+        Args:
+            caller: a Bearer token, or an identity. A token that is bound to a key or certificate
+                can't be explained without its proof.
+
+        Raises:
+            ConfigurationError: a function takes a connection, and there is none.
+        """
+        if isinstance(caller, Identity):
+            identity, how = caller, "an identity, believed"
+        else:
+            try:
+                identity = await self._parts.authentication.verified(caller)
+            except GateError as error:
+                return not_verified(error)
+            how = f"a token of {identity.issuer} for {identity.subject}"
+        order = Order(
+            identity=identity,
+            agent=agent,
+            transport=transport,
+            dynamic_variables=dynamic_variables,
+            overrides=overrides,
+            connection=connection,
+        )
+        return await explain(self._parts.pipeline, order, how)
 
     async def settle(self, conversation_id: str, seconds: float) -> bool:
         """Say how long a conversation was: limits get back what it did not use, once.

@@ -129,8 +129,8 @@ async def issue(pipeline: Pipeline, order: Order) -> SignedUrl | ConversationTok
     Raises:
         GateError: one of the documented answers. Nothing was issued then.
     """
-    agent = _agent(pipeline, order)
-    _check_transport(agent, order.transport)
+    agent = meant_agent(pipeline, order)
+    check_transport(agent, order.transport)
     client = check_client(agent, order.dynamic_variables, order.overrides)
     rule = await authorize(agent, order.identity, order.connection)
     await _check_challenge(pipeline, order)
@@ -173,7 +173,7 @@ async def admitted_agent(pipeline: Pipeline, order: Order) -> Agent:
     """
     if order.dynamic_variables is not None or order.overrides is not None:
         raise InvalidRequestError(cause="body: a ticket carries no variables and no overrides")
-    agent = _agent(pipeline, order)
+    agent = meant_agent(pipeline, order)
     rule = await authorize(agent, order.identity, order.connection)
     await _check_challenge(pipeline, order)
     pipeline.emit("ticket_issued", order.identity, agent=agent.name, rule=rule)
@@ -196,7 +196,7 @@ async def usable_agents(
             continue
         try:
             await authorize(agent, identity, connection)
-            asked = _asked(pipeline, agent, identity, connection)
+            asked = circumstances(pipeline, agent, identity, connection)
             left = await remaining(pipeline.budget(agent, identity), asked, pipeline.stores)
         except UnavailableError:
             raise
@@ -236,7 +236,7 @@ def check_personalization(pipeline: Pipeline) -> None:
             )
 
 
-def _agent(pipeline: Pipeline, order: Order) -> Agent:
+def meant_agent(pipeline: Pipeline, order: Order) -> Agent:
     """Return the agent that is meant; to visitors, those that aren't open to them are nothing."""
     if not order.identity.is_visitor:
         return _chosen(pipeline.agents, order.agent)
@@ -278,7 +278,7 @@ def _chosen(agents: Mapping[str, Agent], name: str | None) -> Agent:
     return agent
 
 
-def _check_transport(agent: Agent, transport: Transport) -> None:
+def check_transport(agent: Agent, transport: Transport) -> None:
     if transport not in agent.transports:
         raise AccessDeniedError(
             "This agent does not take this transport.",
@@ -289,7 +289,7 @@ def _check_transport(agent: Agent, transport: Transport) -> None:
 
 async def _reserved(pipeline: Pipeline, agent: Agent, order: Order) -> Reservation:
     budget = pipeline.budget(agent, order.identity)
-    asked = _asked(pipeline, agent, order.identity, order.connection)
+    asked = circumstances(pipeline, agent, order.identity, order.connection)
     reservation = await _taken(pipeline, budget, asked, _move(budget, order))
     about = {"agent": agent.name, "transport": order.transport}
     if reservation.limits:
@@ -324,7 +324,7 @@ def _remembered(pipeline: Pipeline, reservation: Reservation, order: Order, issu
     pipeline.beside(note)
 
 
-def _asked(
+def circumstances(
     pipeline: Pipeline, agent: Agent, identity: Identity, connection: HTTPConnection | None
 ) -> Circumstances:
     def address() -> str | None:

@@ -5,10 +5,11 @@ logged as the mistake it is: a rule never admits by accident. Rules say no with 
 `AccessDeniedError` (403); one that could not be asked is an `UnavailableError` (503).
 """
 
+import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, TypeAlias
 
@@ -21,6 +22,7 @@ from xuna_middleware.errors import (
     ConfigurationError,
     GateError,
     StepUpRequiredError,
+    UnavailableError,
 )
 from xuna_middleware.identity.credentials import Identity
 
@@ -48,11 +50,13 @@ class Rule:
     Attributes:
         name: as it reads in events and logs; never the value of a claim.
         needs_connection: a function in it takes `(identity, connection)`.
+        parts: the rules that it is made of, for explanations.
         refusal: returns the error to answer with, None where the caller may pass.
     """
 
     name: str
     needs_connection: bool = False
+    parts: "tuple[Rule, ...]" = ()
     refusal: Callable[[Identity, HTTPConnection | None], Awaitable[GateError | None]]
 
     def __repr__(self) -> str:
@@ -109,7 +113,7 @@ def require_scopes(*scopes: str) -> Rule:
             cause=_lacking("scope", wanted, identity.scopes),
         )
 
-    return _requirement(_named("require_scopes", wanted), check)
+    return requirement(_named("require_scopes", wanted), check)
 
 
 def require_roles(*roles: str) -> Rule:
@@ -131,7 +135,7 @@ def require_roles(*roles: str) -> Rule:
             cause=_lacking("role", wanted, identity.roles),
         )
 
-    return _requirement(_named("require_roles", wanted), check)
+    return requirement(_named("require_roles", wanted), check)
 
 
 def require_claims(
@@ -159,7 +163,7 @@ def require_claims(
                 return _unlike(".".join(path), found)
         return None
 
-    return _requirement(_named("require_claims", [".".join(path) for path in wanted]), check)
+    return requirement(_named("require_claims", [".".join(path) for path in wanted]), check)
 
 
 def require_acr(*acr_values: str) -> Rule:
@@ -173,7 +177,7 @@ def require_acr(*acr_values: str) -> Rule:
     """
     example = '"urn:acme:mfa", "phr"'
     wanted = _distinct("require_acr", acr_values, _ACR.fullmatch, example)
-    return _requirement(_named("require_acr", wanted), partial(acr_refusal, wanted))
+    return requirement(_named("require_acr", wanted), partial(acr_refusal, wanted))
 
 
 def require_auth_age(
@@ -194,7 +198,7 @@ def require_auth_age(
             f"require_auth_age: leeway must be from 0 to {_LARGEST_LEEWAY} seconds"
         )
     check = partial(auth_age_refusal, seconds, leeway, clock)
-    return _requirement(f"require_auth_age({seconds})", check)
+    return requirement(f"require_auth_age({seconds})", check)
 
 
 def all_of(*rules: RuleLike) -> Rule:
@@ -240,28 +244,44 @@ def any_of(*rules: RuleLike) -> Rule:
             if refused is None:
                 return None
             refusals.append(refused)
-        return next((one for one in refusals if one.status_code >= 500), refusals[0])
+        answer = next((one for one in refusals if one.status_code >= 500), refusals[0])
+        answer.cause = "; and ".join(dict.fromkeys(one.cause for one in refusals))
+        return answer
 
     return _combined("any_of", some, refusal)
 
 
-def as_rule(rule: RuleLike) -> Rule:
-    """Return the rule itself, or one that asks this function.
+def as_rule(rule: RuleLike, *, seconds: float | None = None) -> Rule:
+    """Return the rule itself, or one that asks this function; `seconds` bounds an async one.
 
     Raises:
         ConfigurationError: it is neither a rule nor a function of the right shape.
     """
     if isinstance(rule, Rule):
-        return rule
+        return rule if seconds is None else _bounded(rule, seconds)
     call = prepared(rule, "rule")
 
     async def refusal(identity: Identity, connection: HTTPConnection | None) -> GateError | None:
         try:
-            return _refusal(await call(identity, connection), call.name)
+            deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
+            return _refusal(await call(identity, connection, deadline), call.name)
         except GateError as error:
             return error
 
     return Rule(name=call.name, needs_connection=call.takes_connection, refusal=refusal)
+
+
+def _bounded(rule: Rule, seconds: float) -> Rule:
+    """Return the same rule with a time in all; what is in it keeps its own."""
+
+    async def refusal(identity: Identity, connection: HTTPConnection | None) -> GateError | None:
+        try:
+            async with asyncio.timeout(seconds):
+                return await rule.refusal(identity, connection)
+        except TimeoutError:
+            return UnavailableError(cause=f"rule: {rule.name} took too long")
+
+    return replace(rule, refusal=refusal)
 
 
 def _refusal(decision: Any, name: str) -> GateError | None:
@@ -291,7 +311,9 @@ def _afresh(denial: AccessDeniedError, name: str) -> AccessDeniedError:
     )
 
 
-def _requirement(name: str, check: Callable[[Identity], GateError | None]) -> Rule:
+def requirement(name: str, check: Callable[[Identity], GateError | None]) -> Rule:
+    """Return a rule of a check that asks nobody."""
+
     async def refusal(identity: Identity, _: HTTPConnection | None) -> GateError | None:
         return check(identity)
 
@@ -299,7 +321,7 @@ def _requirement(name: str, check: Callable[[Identity], GateError | None]) -> Ru
 
 
 #: The rule of an agent that has none.
-ANY_VERIFIED_CALLER: Final = _requirement("any verified caller", lambda _: None)
+ANY_VERIFIED_CALLER: Final = requirement("any verified caller", lambda _: None)
 
 
 def _combined(
@@ -309,7 +331,7 @@ def _combined(
 ) -> Rule:
     name = f"{word}({', '.join(rule.name for rule in rules)})"
     needs_connection = any(rule.needs_connection for rule in rules)
-    return Rule(name=name, needs_connection=needs_connection, refusal=refusal)
+    return Rule(name=name, needs_connection=needs_connection, parts=rules, refusal=refusal)
 
 
 def _several(word: str, rules: tuple[RuleLike, ...]) -> tuple[Rule, ...]:

@@ -100,6 +100,25 @@ class Authentication:
             raise _no_identity("verifier", "raise InvalidTokenError instead")
         return Caller(identity, False)
 
+    async def verified(self, token: str) -> Identity:
+        """Return whom a Bearer token proves, outside a request.
+
+        Raises:
+            NotAuthenticatedError: there is no verifier. InvalidTokenError: it proves nobody.
+            UnavailableError: it can't be known now.
+        """
+        if self._verifier is None:
+            raise NotAuthenticatedError(cause="no verifier: a token says nothing here")
+        credentials = Credentials(scheme="bearer", token=token)
+        try:
+            return await self._verifier.verify(credentials)
+        except GateError:
+            raise
+        except Exception as error:
+            raise UnavailableError(
+                cause="verifier: failed unexpectedly", trace=trace_of(error, token)
+            ) from None
+
     def _shown(self, credentials: Credentials, scope: Scope, base: str | None) -> Credentials:
         presented = Presented(scope=scope, surroundings=self._surroundings, base=base)
         return replace(credentials, presented=presented)

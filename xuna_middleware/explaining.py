@@ -1,0 +1,144 @@
+"""What each step would decide about a caller and an agent, and why. Nothing is taken or issued.
+
+The operator's words, not the caller's: causes are as they stand in the log, so an explanation is
+for whoever runs the gate.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from starlette.requests import HTTPConnection
+
+from xuna_middleware.access.agents import Agent
+from xuna_middleware.access.grants import Personalization
+from xuna_middleware.access.personalization import check_client, personalize
+from xuna_middleware.access.reservations import Remaining, remaining
+from xuna_middleware.access.rules import Rule
+from xuna_middleware.errors import GateError, LimitReachedError
+from xuna_middleware.identity.credentials import Identity
+from xuna_middleware.pipeline import Order, Pipeline, check_transport, circumstances, meant_agent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """Say what one step decides. `passed` is None where it was not reached.
+
+    `status` is what the caller would be answered; `depth` is above 0 for the rules in a rule.
+    """
+
+    name: str
+    passed: bool | None
+    text: str
+    status: int | None = None
+    depth: int = 0
+
+    def __str__(self) -> str:
+        mark = {True: "✓", False: "✗", None: "·"}[self.passed]
+        status = f" ({self.status})" if self.status is not None else ""
+        return f"{'  ' * self.depth}{mark} {self.name}: {self.text}{status}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """Hold all steps in their order; as a text, a line for each."""
+
+    steps: tuple[Step, ...]
+
+    @property
+    def allowed(self) -> bool:
+        """Tell whether a credential would be asked for."""
+        return all(step.passed for step in self.steps if not step.depth)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.steps))
+
+
+_NAMES: Final = ("verify", "agent", "check input", "authorize", "reserve", "personalize", "issue")
+
+
+async def explain(pipeline: Pipeline, order: Order, verified: str) -> Explanation:
+    """Go through the steps for an order whose caller was verified, as far as they go."""
+    steps = [_passed("verify", verified)]
+    try:
+        await _decide(steps, pipeline, order)
+    except GateError as error:
+        steps.append(_refused(_NAMES[_reached(steps)], error))
+    return _whole(steps)
+
+
+def not_verified(error: GateError) -> Explanation:
+    """Explain a caller who proved nothing."""
+    return _whole([_refused("verify", error)])
+
+
+async def _decide(steps: list[Step], pipeline: Pipeline, order: Order) -> None:
+    agent = meant_agent(pipeline, order)
+    check_transport(agent, order.transport)
+    steps.append(_passed("agent", f"{agent.name}, over {order.transport}"))
+    client = check_client(agent, order.dynamic_variables, order.overrides)
+    steps.append(_passed("check input", _names(client) or "nothing was sent"))
+    agent.check_connection(order.connection)
+    steps += await _rule_steps(agent.rule, order.identity, order.connection)
+    if any(step.passed is False and not step.depth for step in steps):
+        return
+    steps.append(await _limits(pipeline, order, agent))
+    whole = await personalize(agent, order.identity, order.connection, client)
+    steps.append(_passed("personalize", _names(whole) or "nothing"))
+    steps.append(_passed("issue", f"would ask the platform for {_CREDENTIALS[order.transport]}"))
+
+
+async def _limits(pipeline: Pipeline, order: Order, agent: Agent) -> Step:
+    at = circumstances(pipeline, agent, order.identity, order.connection)
+    budget = pipeline.budget(agent, order.identity)
+    left = await remaining(budget, at, pipeline.stores)
+    fits = zip(budget.counted, left, strict=False)
+    over = [one.title for one, now in fits if now.left < one.shown(one.quota.amount)]
+    if over:
+        raise LimitReachedError(cause=f"limit: {'; '.join(over)}", policies=over)
+    return _passed("reserve", "; ".join(map(_remaining, left)) or "no limits")
+
+
+async def _rule_steps(
+    rule: Rule, identity: Identity, connection: HTTPConnection | None, depth: int = 0
+) -> list[Step]:
+    """Return what a rule decides, and beneath it what those in it do, each asked by itself."""
+    refused = await rule.refusal(identity, connection)
+    name = "rule" if depth else "authorize"
+    if refused is None:
+        steps = [Step(name=name, passed=True, text=f"{rule.name} says yes", depth=depth)]
+    else:
+        steps = [replace(_refused(name, refused), depth=depth)]
+    for part in rule.parts:
+        steps += await _rule_steps(part, identity, connection, depth + 1)
+    return steps
+
+
+def _whole(steps: list[Step]) -> Explanation:
+    """Return the steps, and name those that are not reached."""
+    left = _NAMES[_reached(steps) :]
+    missing = [Step(name=name, passed=None, text="not reached") for name in left]
+    return Explanation(steps=(*steps, *missing))
+
+
+def _reached(steps: list[Step]) -> int:
+    return sum(1 for step in steps if not step.depth)
+
+
+def _passed(name: str, text: str) -> Step:
+    return Step(name=name, passed=True, text=text)
+
+
+def _refused(name: str, error: GateError) -> Step:
+    return Step(name=name, passed=False, text=error.cause, status=error.status_code)
+
+
+def _remaining(one: Remaining) -> str:
+    return f"{one.limit}: {one.left} of {one.most} {one.unit} left"
+
+
+def _names(personal: Personalization) -> str:
+    """Return names only: values are personal data."""
+    return ", ".join([*personal.dynamic_variables, *personal.overrides])
+
+
+_CREDENTIALS: Final = {"websocket": "a signed URL", "webrtc": "a conversation token"}
