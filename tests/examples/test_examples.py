@@ -65,8 +65,10 @@ def test_an_example_is_short(path: Path) -> None:
 def test_every_example_is_run() -> None:
     """A new example is run here, or by the tests that are named here."""
     sign_in = "tests/examples/test_sign_in_examples.py"
+    access = "tests/examples/test_access_examples.py"
     elsewhere = {
         "browser": "tests/e2e/test_browser_example.py",
+        **dict.fromkeys(("limits", "open_policy_agent", "public_agent"), access),
         **dict.fromkeys(("cloudflare", "session_cookie"), sign_in),
         **dict.fromkeys(("fastapi_users_accounts", "fastapi_users_app"), sign_in),
     }
