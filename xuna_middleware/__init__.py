@@ -10,6 +10,8 @@ from xuna_middleware.access.conditions import (
     within,
 )
 from xuna_middleware.access.grants import Grant, Personalization
+from xuna_middleware.access.kinds import Flag, Number, OneOf, Text
+from xuna_middleware.access.languages import accept_language
 from xuna_middleware.access.limits import Concurrent, Limit, TalkTime
 from xuna_middleware.access.proof_of_work import ProofOfWork
 from xuna_middleware.access.reservations import Remaining
@@ -108,6 +110,7 @@ __all__ = [
     "Ended",
     "Event",
     "Explanation",
+    "Flag",
     "Freshness",
     "GateError",
     "Grant",
@@ -124,7 +127,9 @@ __all__ = [
     "NewAPIKey",
     "NotAuthenticatedError",
     "Note",
+    "Number",
     "OIDCVerifier",
+    "OneOf",
     "Part",
     "Personalization",
     "Platform",
@@ -142,12 +147,14 @@ __all__ = [
     "StoreError",
     "TalkTime",
     "TenantVerifiers",
+    "Text",
     "UnavailableError",
     "Verifier",
     "Visitors",
     "XunaGate",
     "XunaMiddleware",
     "XunaPlatform",
+    "accept_language",
     "all_of",
     "any_of",
     "auth0",

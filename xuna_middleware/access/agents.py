@@ -12,8 +12,9 @@ from typing import Any, Final, TypeAlias
 
 from starlette.requests import HTTPConnection
 
-from xuna_middleware.access.fields import is_secret, override_check, variable_check
+from xuna_middleware.access.fields import Check, is_secret, override_check, variable_check
 from xuna_middleware.access.grants import Scalar, Transport
+from xuna_middleware.access.kinds import KINDS, Kind
 from xuna_middleware.access.limits import AnyLimit, checked_limits
 from xuna_middleware.access.plans import Plan, make_plan
 from xuna_middleware.access.rules import ANY_VERIFIED_CALLER, Rule, RuleLike, as_rule
@@ -46,10 +47,15 @@ class Agent:
             returns a mapping. Values are strings, finite numbers or booleans. Names starting with
             `system__` are the platform's own; `secret__` ones reach only tool headers.
         overrides: by platform path, `{"agent.first_message": "Hello"}`, from the same sources.
+        variables: what a variable may hold beyond a short string, number or boolean, whichever side
+            sets it: `{"user_name": Text(40, required=True), "age": Number(0, 120)}`. Without a
+            required one the platform would end the conversation; here it is a 400 where the client
+            has to say it.
         client_variables: names that a client may add; stored as a frozenset, as is
-        client_overrides: paths that a client may set. To open `agent.prompt.prompt` or
-            `agent.prompt.llm` is to let every caller write the agent's instructions, or choose the
-            model that you pay for.
+        client_overrides: paths that a client may set, or a mapping of paths to what they may hold:
+            `{"agent.language": OneOf("de", "en"), "tts.speed": Number(0.8, 1.1)}`. To open
+            `agent.prompt.prompt` or `agent.prompt.llm` is to let every caller write the agent's
+            instructions, or choose the model that you pay for.
         transports: which credentials may be issued, `websocket` (signed URL) and `webrtc` (token).
         max_duration: seconds that a conversation lasts at most, up to a day. Over a signed URL or a
             token only the platform can end it: set the same or less for the agent there.
@@ -58,7 +64,7 @@ class Agent:
             `who.is_visitor` tells them.
         limits: `Limit(…)`, `Concurrent(…)` and `TalkTime(…)`, counted for this agent alone; those
             of the gate are counted over all its agents.
-        rule, needs_connection, plan: what is read from these, once; for the gate.
+        rule, needs_connection, plan, override_kinds: what is read from these, once; for the gate.
 
     All functions of an agent run one after another, in the order written, variables before
     overrides, so two of them may share one database session. Together the async ones have 2 s.
@@ -76,22 +82,26 @@ class Agent:
     allow: RuleLike | None = field(default=None, repr=False)
     dynamic_variables: Variables = field(default_factory=dict, repr=False)
     overrides: Mapping[str, Source] = field(default_factory=dict, repr=False)
+    variables: Mapping[str, Kind] = field(default_factory=dict, repr=False)
     client_variables: Collection[str] = ()
-    client_overrides: Collection[str] = ()
+    client_overrides: Collection[str] | Mapping[str, Kind] = ()
     transports: Sequence[Transport] | tuple[Transport, ...] = _TRANSPORTS
     max_duration: float | None = None
     limits: Sequence[AnyLimit] = field(default=(), repr=False)
     anonymous: bool = False
     rule: Rule = field(init=False, repr=False)
     plan: Plan = field(init=False, repr=False)
+    override_kinds: Mapping[str, Check] = field(init=False, repr=False)
     needs_connection: bool = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         try:
             self._settle(**_checked(self))
             self._settle(rule=ANY_VERIFIED_CALLER if self.allow is None else as_rule(self.allow))
-            self._settle(plan=make_plan(self.dynamic_variables, self.overrides))
+            kinds = {name: kind.check for name, kind in self.variables.items()}
+            self._settle(plan=make_plan(self.dynamic_variables, self.overrides, kinds))
             _check_clashes(self)
+            _check_required(self)
             _check_anonymous(self)
         except ConfigurationError as error:
             raise ConfigurationError(f"Agent({self.name!r:.80}): {error}") from None
@@ -107,6 +117,11 @@ class Agent:
         """Names of the server's variables, without those that a mapping function returns."""
         asked = (wanted.name for wanted in self.plan.variables)
         return frozenset((*self.plan.fixed.dynamic_variables, *asked))
+
+    @property
+    def required_variables(self) -> frozenset[str]:
+        """Names without which there is no conversation."""
+        return frozenset(name for name, kind in self.variables.items() if kind.required)
 
     @property
     def override_paths(self) -> frozenset[str]:
@@ -143,7 +158,9 @@ def _checked(agent: Agent) -> dict[str, Any]:
     _check_id(agent.id)
     return {
         "client_variables": _client_variables(_tuple("client_variables", agent.client_variables)),
-        "client_overrides": _client_overrides(_tuple("client_overrides", agent.client_overrides)),
+        "variables": _kinds("variables", agent.variables, variable_check),
+        "client_overrides": _client_overrides(_paths(agent.client_overrides)),
+        "override_kinds": _override_kinds(agent.client_overrides),
         "transports": _transports(_tuple("transports", agent.transports)),
         "max_duration": _duration(agent.max_duration),
         "limits": checked_limits(agent.limits),
@@ -166,6 +183,39 @@ def _client_overrides(paths: tuple[str, ...]) -> frozenset[str]:
     for path in paths:
         override_check(path)
     return frozenset(paths)
+
+
+def _paths(given: Any) -> tuple[str, ...]:
+    return tuple(given) if isinstance(given, Mapping) else _tuple("client_overrides", given)
+
+
+def _override_kinds(given: Any) -> Mapping[str, Check]:
+    kinds = given if isinstance(given, Mapping) else {}
+    checked = _kinds("client_overrides", kinds, override_check)
+    return MappingProxyType({path: kind.check for path, kind in checked.items()})
+
+
+def _kinds(option: str, given: Any, check_name: Callable[[Any], Check]) -> Mapping[str, Kind]:
+    if not isinstance(given, Mapping) or not all(
+        isinstance(kind, KINDS) for kind in given.values()
+    ):
+        raise ConfigurationError(
+            f"{option} takes a mapping of names to Text(…), Number(…), Flag() or OneOf(…)"
+        )
+    for name in given:
+        check_name(name)
+    return MappingProxyType(dict(given))
+
+
+def _check_required(agent: Agent) -> None:
+    """Refuse required variables that nobody could give."""
+    given = agent.variable_names | set(agent.client_variables)
+    required = {name for name, kind in agent.variables.items() if kind.required}
+    if agent.plan.mapping is None and not required <= given:
+        missing = ", ".join(sorted(required - given))
+        raise ConfigurationError(
+            f"{missing}: required, but in neither dynamic_variables nor client_variables"
+        )
 
 
 def _check_id(value: Any) -> None:

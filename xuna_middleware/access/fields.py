@@ -29,7 +29,7 @@ _UNFIT: Final = re.compile("[\0\ud800-\udfff]")
 def scalar(value: Any) -> str | None:
     """Check the value of a dynamic variable: bounded text, finite number or boolean."""
     if isinstance(value, str):
-        return _text_problem(value, MAX_TEXT)
+        return too_long(value, MAX_TEXT)
     if isinstance(value, bool):
         return None
     return number(value) and f"must be a string, boolean or finite number{_not_a(value)}"
@@ -55,7 +55,7 @@ def text(limit: int) -> Check:
     def check(value: Any) -> str | None:
         if not isinstance(value, str) or not value:
             return f"must be a non-empty string{_not_a(value)}; leave out what is not set"
-        return _text_problem(value, limit)
+        return too_long(value, limit)
 
     return check
 
@@ -98,6 +98,11 @@ def too_much(variables: Mapping[str, Any]) -> bool:
     return len(variables) > MAX_VARIABLES or sum(map(len, variables)) + sum(texts) > MAX_ALL_TEXT
 
 
+def both(first: Check, second: Check) -> Check:
+    """Return the check of a value that two checks must let pass."""
+    return lambda value: first(value) or second(value)
+
+
 def variable_check(name: Any) -> Check:
     """Return the check of a configured variable's value, or refuse its name."""
     if not is_variable_name(name):
@@ -116,7 +121,8 @@ def override_check(path: Any) -> Check:
     return OVERRIDES[path]
 
 
-def _text_problem(value: str, limit: int) -> str | None:
+def too_long(value: str, limit: int) -> str | None:
+    """Check a text's length, and that it can be sent."""
     if len(value) > limit:
         return f"must be at most {limit} characters"
     return "must hold no NUL and no lone surrogate" if _UNFIT.search(value) else None

@@ -40,15 +40,19 @@ def check_client(agent: Agent, dynamic_variables: Any, overrides: Any) -> Person
 
     Raises:
         InvalidRequestError: 400, not as described (`invalid_variable`, `invalid_override`), a name
-            that is not open (`variable_not_open`) or never is (`variable_reserved`).
+            that is not open (`variable_not_open`) or never is (`variable_reserved`), a required one
+            that is not there (`variable_missing`).
         AccessDeniedError: 403 `override_not_open`, a path that the agent does not open.
     """
-    if dynamic_variables is None and overrides is None:
+    if dynamic_variables is None and overrides is None and not agent.variables:
         return _NOTHING
-    return Personalization(
+    client = Personalization(
         dynamic_variables=MappingProxyType(_client_variables(agent, dynamic_variables)),
         overrides=MappingProxyType(_client_overrides(agent, overrides)),
     )
+    if agent.plan.mapping is None:
+        _check_required(agent, {*agent.variable_names, *client.dynamic_variables})
+    return client
 
 
 async def personalize(
@@ -71,6 +75,8 @@ async def personalize(
     """
     agent.check_connection(connection)
     server = await _servers(agent.plan, identity, connection)
+    if agent.plan.mapping is not None and agent.variables:
+        _check_required(agent, {*server.dynamic_variables, *client.dynamic_variables})
     if not client:
         return server
     _check_conflict(server, client)
@@ -109,7 +115,8 @@ def _check_client_variable(agent: Agent, name: Any, value: Any) -> None:
             code="variable_not_open",
             cause=f"client variable: {shown} is not in client_variables",
         )
-    problem = scalar(value)
+    kind = agent.variables.get(name)
+    problem = scalar(value) or (kind and kind.check(value))
     if problem:
         raise _invalid_variable(f"{shown} {problem}")
 
@@ -149,7 +156,8 @@ def _client_override(agent: Agent, path: str, value: Any) -> Any:
             code="override_not_open",
             cause=f"client override: {shown} is not open",
         )
-    problem = OVERRIDES[path](value)
+    narrower = agent.override_kinds.get(path)
+    problem = OVERRIDES[path](value) or (narrower and narrower(value))
     if problem:
         raise _invalid_override(f"{path} {problem}")
     return value
@@ -181,7 +189,7 @@ async def _servers(
     variables = dict(plan.fixed.dynamic_variables)
     if plan.mapping is not None:
         variables.update(
-            _variables(plan.mapping, await plan.mapping(identity, connection, deadline))
+            _variables(plan, plan.mapping, await plan.mapping(identity, connection, deadline))
         )
     for wanted in plan.variables:
         variables[wanted.name] = await _value(wanted, identity, connection, deadline)
@@ -223,14 +231,15 @@ def _claimed(wanted: Wanted, source: Claim, identity: Identity) -> Any:
     return value
 
 
-def _variables(mapping: Call, returned: Any) -> Mapping[str, Any]:
+def _variables(plan: Plan, mapping: Call, returned: Any) -> Mapping[str, Any]:
     if not isinstance(returned, Mapping):
         kind = type(returned).__name__
         raise _unusable_result(mapping, f"what it returns must be a mapping, not a {kind}")
     for name, value in returned.items():
         if not is_variable_name(name) or is_reserved(name):
             raise _unusable_result(mapping, "a name that it returns is none a variable may have")
-        problem = scalar(value)
+        check = plan.kinds.get(name)
+        problem = scalar(value) or (check and check(value))
         if problem:
             raise _unusable_result(mapping, f"{name!r} {problem}")
     if too_much(returned):
@@ -240,6 +249,21 @@ def _variables(mapping: Call, returned: Any) -> Mapping[str, Any]:
 
 def _unusable_result(call: Call, problem: str) -> UnavailableError:
     return UnavailableError(cause=f"function: {call.role}: {problem}", trace=problem)
+
+
+def _check_required(agent: Agent, given: set[str]) -> None:
+    """Refuse a conversation that the platform would end at once for want of a variable."""
+    missing = sorted(agent.required_variables - given)
+    if not missing:
+        return
+    if any(name not in agent.client_variables for name in missing):
+        cause = f"variable: dynamic_variables returned no {', '.join(missing)}, which is required"
+        raise UnavailableError(cause=cause, trace=cause)
+    raise InvalidRequestError(
+        "A dynamic variable that this agent needs is missing.",
+        code="variable_missing",
+        cause=f"client variable: {', '.join(missing)} is required",
+    )
 
 
 def _check_conflict(server: Personalization, client: Personalization) -> None:

@@ -9,6 +9,7 @@ from xuna_middleware.access.fields import (
     MAX_ALL_TEXT,
     MAX_VARIABLES,
     Check,
+    both,
     override_check,
     too_much,
     variable_check,
@@ -41,6 +42,8 @@ class Plan:
     variables: tuple[Wanted, ...]
     overrides: tuple[Wanted, ...]
     mapping: Call | None
+    #: What values of variables must be beyond scalars, for those that were declared.
+    kinds: Mapping[str, Check]
 
     @property
     def is_fixed(self) -> bool:
@@ -53,12 +56,20 @@ class Plan:
         return any(call.takes_connection for call in calls)
 
 
-def make_plan(variables: Any, overrides: Any) -> Plan:
-    """Check and sort an agent's variables and overrides, or raise ConfigurationError."""
+def make_plan(variables: Any, overrides: Any, kinds: Mapping[str, Check]) -> Plan:
+    """Check and sort an agent's variables and overrides, or raise ConfigurationError.
+
+    `kinds` are checks of declared variables, beside the one that all must pass.
+    """
     mapping = None
     if callable(variables):
         mapping, variables = prepared(variables, "dynamic_variables function"), {}
-    fixed, wanted = _sorted_out("dynamic_variables", variables, variable_check)
+
+    def check_of(name: Any) -> Check:
+        check = variable_check(name)
+        return both(check, kinds[name]) if name in kinds else check
+
+    fixed, wanted = _sorted_out("dynamic_variables", variables, check_of)
     if too_much(fixed) or len(variables) > MAX_VARIABLES:
         raise ConfigurationError(
             f"dynamic_variables holds at most {MAX_VARIABLES} variables and {MAX_ALL_TEXT} "
@@ -72,6 +83,7 @@ def make_plan(variables: Any, overrides: Any) -> Plan:
         variables=wanted,
         overrides=wanted_overrides,
         mapping=mapping,
+        kinds=kinds,
     )
 
 
