@@ -40,7 +40,7 @@ from xuna_middleware.errors import (
     StepUpRequiredError,
     UnavailableError,
 )
-from xuna_middleware.events import Event
+from xuna_middleware.events import Background, Event
 from xuna_middleware.explaining import Explanation, Step
 from xuna_middleware.gate import XunaGate
 from xuna_middleware.identity.api_keys import (
@@ -99,6 +99,7 @@ __all__ = [
     "APIKeyVerifier",
     "AccessDeniedError",
     "Agent",
+    "Background",
     "Captcha",
     "Challenge",
     "Concurrent",

@@ -1,14 +1,21 @@
 """What happened, as values: each step that matters tells it to the gate's hooks."""
 
+import asyncio
 import inspect
 import logging
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from queue import Full, Queue
+from threading import Lock, Thread
+from typing import Final, Literal, TypeAlias
 
 from xuna_middleware.errors import ConfigurationError
 
 logger = logging.getLogger("xuna_middleware")
+
+#: Seconds; a hook that takes longer is reported, once.
+_SLOW: Final = 0.02
 
 EventName: TypeAlias = Literal[
     "verified",
@@ -21,6 +28,8 @@ EventName: TypeAlias = Literal[
     "ticket_issued",
     "refused",
     "personalization_unsupported",
+    "keys_rotated",
+    "provider_down",
 ]
 
 
@@ -33,8 +42,9 @@ class Event:
             were taken), `issued` (a credential left), `released` (nothing was issued, so it was
             given back), `settled` (the true length is known), `uncounted` (the store is down, and
             these limits are open meanwhile), `ticket_issued` (a one-time ticket left), `refused`,
-            or `personalization_unsupported` (the platform does not take variables at token
-            creation: see `XunaPlatform(personalization=…)`).
+            `personalization_unsupported` (the platform does not take variables at token creation:
+            see `XunaPlatform(personalization=…)`), `keys_rotated` (an identity provider's keys
+            are others than before), or `provider_down` (they can't be fetched; `cause` says why).
         time: seconds since the epoch.
         issuer, subject: who, as verified; None while nobody is.
         agent: the configured name; None where the request named none that exists.
@@ -67,26 +77,104 @@ class Event:
     overrides: tuple[str, ...] = ()
 
 
-#: A hook is called on the event loop with every event, so it must not block.
+#: A hook is called on the event loop with every event, so it must not block; see `Background`.
 Hook: TypeAlias = Callable[[Event], None]
+
+
+class Background:
+    """Call a hook in a thread of its own, in order, however long it takes: `Background(hook)`.
+
+    Args:
+        hook: a function of `(event)`; what it raises is logged.
+        most: events that may wait; one more is dropped, and counted in `lost`.
+
+    Raises:
+        ConfigurationError: one of these makes no sense.
+    """
+
+    def __init__(self, hook: Hook, *, most: int = 10_000) -> None:
+        (self._hook,) = _checked_hooks([hook])
+        if type(most) is not int or most < 1:
+            raise ConfigurationError("Background(most=…) is a whole number of events, 1 or more")
+        self._waiting: Queue[Event] = Queue(most)
+        self._thread: Thread | None = None
+        self._starting = Lock()
+        self.lost = 0
+
+    def __call__(self, event: Event) -> None:
+        """Take an event, and return at once."""
+        if self._thread is None:
+            self._start()
+        try:
+            self._waiting.put_nowait(event)
+        except Full:
+            self.lost += 1
+            if self.lost == 1:
+                logger.error("an on_event hook is too slow: events are dropped")
+
+    def flush(self, seconds: float = 2.0) -> bool:
+        """Wait until the hook has seen all that was taken; tell whether it has."""
+        until = time.monotonic() + seconds
+        with self._waiting.all_tasks_done:
+            while self._waiting.unfinished_tasks:
+                left = until - time.monotonic()
+                if left <= 0:
+                    return False
+                self._waiting.all_tasks_done.wait(left)
+        return True
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._thread is None:
+                self._thread = Thread(target=self._run, name="xuna-gate events", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            event = self._waiting.get()
+            _call(self._hook, event)
+            self._waiting.task_done()
 
 
 class Events:
     """Hand events to hooks. A hook that raises is logged and harms nobody else."""
 
-    __slots__ = ("_hooks", "heard")
+    __slots__ = ("_hooks", "_reported", "heard")
 
     def __init__(self, hooks: Iterable[Hook] = ()) -> None:
         self._hooks = _checked_hooks(hooks)
+        self._reported: list[Hook] = []
         #: Whether anybody listens; what is on the hot path asks first.
         self.heard = bool(self._hooks)
 
     def emit(self, event: Event) -> None:
         for hook in self._hooks:
-            try:
-                hook(event)
-            except Exception:
-                logger.exception("an on_event hook failed on %r", event.name)
+            began = time.monotonic()
+            _call(hook, event)
+            if time.monotonic() - began > _SLOW:
+                self._report_slow(hook)
+
+    async def flush(self) -> None:
+        """Give hooks that work in the background a little time to finish."""
+        for hook in self._hooks:
+            if callable(flush := getattr(hook, "flush", None)):
+                await asyncio.to_thread(flush)
+
+    def _report_slow(self, hook: Hook) -> None:
+        if hook not in self._reported:
+            self._reported.append(hook)
+            logger.warning(
+                "an on_event hook took more than %d ms, while every request waits: "
+                "on_event=[Background(hook)]",
+                _SLOW * 1000,
+            )
+
+
+def _call(hook: Hook, event: Event) -> None:
+    try:
+        hook(event)
+    except Exception:
+        logger.exception("an on_event hook failed on %r", event.name)
 
 
 def _checked_hooks(hooks: Iterable[Hook]) -> tuple[Hook, ...]:

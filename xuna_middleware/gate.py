@@ -6,6 +6,7 @@ A `XunaGate` is an ASGI app that can be mounted, a thing to ask in a route of on
 
 import asyncio
 import re
+import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -34,7 +35,7 @@ from xuna_middleware.errors import (
     GateError,
     NotAuthenticatedError,
 )
-from xuna_middleware.events import Events, Hook
+from xuna_middleware.events import Event, EventName, Events, Hook
 from xuna_middleware.explaining import Explanation, explain, not_verified
 from xuna_middleware.identity.authentication import (
     Authentication,
@@ -45,7 +46,7 @@ from xuna_middleware.identity.credentials import Identity
 from xuna_middleware.identity.networks import Networks
 from xuna_middleware.identity.presented import Surroundings
 from xuna_middleware.identity.tickets import Ticket
-from xuna_middleware.identity.verifiers import Service, Verifier
+from xuna_middleware.identity.verifiers import Service, Telling, Verifier
 from xuna_middleware.identity.visits import HEADER as VISITOR_HEADER
 from xuna_middleware.lifespan import serve_lifespan
 from xuna_middleware.paths import route_path
@@ -126,7 +127,8 @@ class XunaGate:
         trusted_proxies: networks ("10.0.0.0/8") whose headers are believed.
         client_cert_header: in which such a proxy hands on the client's certificate (RFC 9440's
             "Client-Cert", or a percent-encoded PEM).
-        on_event: functions called on the event loop with every `Event`; they must not block.
+        on_event: functions called on the event loop with every `Event`; they must not block, or be
+            wrapped: `Background(hook)`.
 
     An async context manager: entering checks the configuration and begins to fetch keys, leaving
     closes connections. A gate works without it, too: it starts by itself at the first request, on
@@ -223,6 +225,7 @@ class XunaGate:
         """End what runs in the background and close connections. It can start again after that."""
         self._started_on = _nowhere
         await self._parts.pipeline.finish()
+        await self._events.flush()
         failures: list[Exception] = []
         parts: list[_Closing] = [*self._services(), self.platform, self._surroundings.store]
         if self._entrance is not None:
@@ -559,12 +562,17 @@ class XunaGate:
         if self._started_on() is not loop:
             self._started_on = weakref.ref(loop)
             for service in self._services():
+                if isinstance(service, Telling):
+                    service.listen(self._tell)
                 service.start()
             start_store = getattr(self._surroundings.store, "start", None)
             if start_store is not None:
                 start_store()
             if self._entrance is not None:
                 self._entrance.start()
+
+    def _tell(self, name: EventName, issuer: str, cause: str) -> None:
+        self._events.emit(Event(name=name, time=time.time(), issuer=issuer, cause=cause))
 
     def _services(self) -> Iterator[Service]:
         known = (*self._parts.authentication.verifiers, self._authenticator)

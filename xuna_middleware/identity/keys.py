@@ -20,9 +20,10 @@ from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 
 from xuna_middleware.errors import ConfigurationError, InvalidTokenError, UnavailableError
+from xuna_middleware.events import EventName
 from xuna_middleware.identity._jose import JOSEError, VerificationKey
 from xuna_middleware.identity.endpoints import KeySourceError
 from xuna_middleware.identity.keysets import KeySet, holds_secrets, read_key_set, read_secrets
@@ -32,6 +33,10 @@ logger = logging.getLogger("xuna_middleware")
 
 _LONGEST_BACKOFF: Final = 30.0
 _LEAST_SECONDS: Final = {"refresh_after": 10, "max_stale": 10, "cooldown": 1}
+
+
+#: Is told an event's name, the issuer and the cause.
+Listener: TypeAlias = Callable[[EventName, str, str], None]
 
 
 class KeySource(Protocol):
@@ -60,6 +65,9 @@ class KeySource(Protocol):
             UnavailableError: it can't be known now.
         """
 
+    def listen(self, listener: Listener) -> None:
+        """Tell of changed keys, and of keys that can't be fetched."""
+
     @property
     def ready(self) -> bool:
         """Tell whether tokens can be verified without waiting."""
@@ -87,6 +95,9 @@ class GivenKeys:
             raise ConfigurationError(
                 'jwks: no key fits the algorithms; for a secret: algorithms=("HS256",)'
             )
+
+    def listen(self, listener: Listener) -> None:
+        """Tell of nothing: given keys stay as they are."""
 
     def shuts_out(self, kid: str | None) -> bool:
         """Say no: what is wrong with a token is told the better the more of it is read."""
@@ -192,6 +203,7 @@ class FetchedKeys:
         self._freshness = freshness or Freshness()
         self._now = monotonic
         self._keys: KeySet | None = None
+        self._listeners: list[Listener] = []
         self._failures = self._begun = self._applied = 0
         #: When the next fetch is due, until when the set serves, before when no fetch may begin,
         #: and the same for fetches for an unknown kid.
@@ -202,6 +214,10 @@ class FetchedKeys:
     @property
     def ready(self) -> bool:
         return self._usable(self._now()) is not None
+
+    def listen(self, listener: Listener) -> None:
+        if listener not in self._listeners:
+            self._listeners.append(listener)
 
     def start(self) -> None:
         self._wake(self._here())
@@ -330,18 +346,26 @@ class FetchedKeys:
         logger.warning(
             "keys of %s could not be fetched, next try in %.0f s: %s", self._issuer, backoff, reason
         )
+        self._tell("provider_down", reason)
 
     def _succeeded(self, number: int, keys: KeySet, begun_at: float) -> None:
         """Put a fetched set in place, unless one that was begun later already is."""
         self._failures, self._retry_at = 0, float("-inf")
         if number < self._applied:
             return
+        is_first = self._keys is None
         changed = self._keys is None or keys.keys != self._keys.keys
         self._keys, self._applied = keys, number
         self._due_at = begun_at + self._freshness.refresh_after
         self._stale_at = begun_at + self._freshness.max_stale
         if changed:
             self._on_change()
+            if not is_first:
+                self._tell("keys_rotated", "")
+
+    def _tell(self, name: EventName, cause: str) -> None:
+        for listener in self._listeners:
+            listener(name, self._issuer, cause)
 
 
 def unknown_key() -> InvalidTokenError:

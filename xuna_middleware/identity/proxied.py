@@ -20,9 +20,9 @@ from xuna_middleware.errors import ConfigurationError, InvalidRequestError
 from xuna_middleware.identity._alb import LoadBalancerVerifier
 from xuna_middleware.identity.claims import ClaimPath, TokenKind
 from xuna_middleware.identity.credentials import Credentials, Identity
-from xuna_middleware.identity.keys import Freshness
+from xuna_middleware.identity.keys import Freshness, Listener
 from xuna_middleware.identity.options import checked_audience
-from xuna_middleware.identity.verifiers import JWTVerifier, Service, Verifier
+from xuna_middleware.identity.verifiers import JWTVerifier, Service, Telling, Verifier
 
 if TYPE_CHECKING:
     import httpx
@@ -78,6 +78,11 @@ class ProxyAuthenticator:
             raise InvalidRequestError(cause=f"{self._header}: more than one header")
         token = values[0].decode("latin-1")
         return await self._verifier.verify(Credentials(scheme="bearer", token=token))
+
+    def listen(self, listener: Listener) -> None:
+        """Tell of changed keys, and of keys that can't be fetched."""
+        if isinstance(self._verifier, Telling):
+            self._verifier.listen(listener)
 
     def start(self) -> None:
         """Fetch the keys in the background."""

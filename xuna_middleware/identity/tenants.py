@@ -17,7 +17,7 @@ import inspect
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextvars import Context
 from dataclasses import dataclass
 from functools import partial
@@ -33,8 +33,15 @@ from xuna_middleware.identity.asking import Questions, Recent
 from xuna_middleware.identity.credentials import Credentials, Identity
 from xuna_middleware.identity.endpoints import configured_host
 from xuna_middleware.identity.issuers import unverified_issuer
+from xuna_middleware.identity.keys import Listener
 from xuna_middleware.identity.options import checked_seconds
-from xuna_middleware.identity.verifiers import Service, Verifier, check_takes_dpop, is_async
+from xuna_middleware.identity.verifiers import (
+    Service,
+    Telling,
+    Verifier,
+    check_takes_dpop,
+    is_async,
+)
 
 logger = logging.getLogger("xuna_middleware")
 
@@ -93,9 +100,15 @@ class TenantVerifiers:
         self._failed = Recent[str](_FAILED_SECONDS)
         self._look_ups = Questions[str, _Tenant | None]("tenant look-ups", in_flight=in_flight)
         self._closing: set[asyncio.Task[None]] = set()
+        self._listeners: list[Listener] = []
 
     def __repr__(self) -> str:
         return f"TenantVerifiers({len(self._tenants)} of at most {self._most})"
+
+    def listen(self, listener: Listener) -> None:
+        """Tell of the keys of every issuer that is found from now on."""
+        if listener not in self._listeners:
+            self._listeners.append(listener)
 
     def start(self) -> None:
         """Do nothing: nobody is known yet."""
@@ -162,7 +175,7 @@ class TenantVerifiers:
             async with asyncio.timeout(RESOLVE_SECONDS):
                 answer = self._resolve(issuer)
                 verifier = await answer if inspect.isawaitable(answer) else answer
-            return None if verifier is None else _begun(verifier, issuer)
+            return None if verifier is None else _begun(verifier, issuer, self._listeners)
         except UnavailableError:
             raise
         except Exception as error:
@@ -208,7 +221,7 @@ class _Tenant:
     has_left: bool = False
 
 
-def _begun(verifier: Verifier, issuer: str) -> Verifier:
+def _begun(verifier: Verifier, issuer: str, listeners: Iterable[Listener]) -> Verifier:
     """Return a verifier that was found, if it is one and the issuer's own, and let it begin."""
     if getattr(verifier, "issuer", None) != issuer:
         raise UnavailableError(
@@ -220,6 +233,9 @@ def _begun(verifier: Verifier, issuer: str) -> Verifier:
             cause="configuration: the function that finds verifiers returned something without "
             "`async def verify(self, credentials)`"
         )
+    if isinstance(verifier, Telling):
+        for listener in listeners:
+            verifier.listen(listener)
     if isinstance(verifier, Service):
         verifier.start()
     return verifier

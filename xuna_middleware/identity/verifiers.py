@@ -29,7 +29,14 @@ from xuna_middleware.identity.credentials import Credentials, Identity
 from xuna_middleware.identity.discovery import Discovery, KeySetAddress
 from xuna_middleware.identity.dpop import DPoP
 from xuna_middleware.identity.endpoints import configured_host, host_names
-from xuna_middleware.identity.keys import FetchedKeys, Freshness, GivenKeys, KeySource, unknown_key
+from xuna_middleware.identity.keys import (
+    FetchedKeys,
+    Freshness,
+    GivenKeys,
+    KeySource,
+    Listener,
+    unknown_key,
+)
 from xuna_middleware.identity.options import (
     checked_algorithms,
     checked_clock,
@@ -77,6 +84,14 @@ class Service(Protocol):
 
     async def aclose(self) -> None:
         """End whatever runs and close what is open."""
+
+
+@runtime_checkable
+class Telling(Protocol):
+    """Tell the gate's hooks what happens to keys."""
+
+    def listen(self, listener: Listener) -> None:
+        """Call this from now on with an event's name, the issuer and the cause."""
 
 
 def is_async(function: object) -> bool:
@@ -132,6 +147,10 @@ class _IssuerTokens:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(issuer={self.issuer!r})"
+
+    def listen(self, listener: Listener) -> None:
+        """Tell of changed keys, and of keys that can't be fetched."""
+        self._keys.listen(listener)
 
     def start(self) -> None:
         """Fetch the keys in the background."""

@@ -1,0 +1,311 @@
+"""The audit log: every event a line, and no cut unseen."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from doubles import CountedPlatform, ask, bearer, make_gate
+from signing import CANARY, RSA, good_claims
+from typer.testing import CliRunner
+
+from xuna_middleware import Agent, Background, ConfigurationError, Event, Limit
+from xuna_middleware.cli.commands import app
+from xuna_middleware.telemetry import AuditLog, verify_audit_log
+
+KEY = "k" * 32
+
+
+def event(name: Any = "issued", **about: Any) -> Event:
+    return Event(name=name, time=1_700_000_000.5, **about)
+
+
+def written(path: Path, count: int = 5, **options: Any) -> list[str]:
+    """Write a log of some lines, and return them."""
+    log = AuditLog(path, **options)
+    for number in range(count):
+        log(event(subject=f"user-{number}"))
+    log.close()
+    return path.read_text(encoding="utf-8").splitlines(keepends=True)
+
+
+async def test_gate_writes_what_happens(tmp_path: Path) -> None:
+    """Who, what and why, and no secret; closing the gate waits for the file."""
+    log = AuditLog(tmp_path / "audit.jsonl")
+    agents = [Agent("support", id="agent_1", limits=[Limit("1/hour")])]
+    gate = make_gate(CountedPlatform(), agents=agents, on_event=[log])
+    headers = bearer(RSA.token(good_claims()))
+    assert [(await ask(gate, headers=headers)).status for _ in range(2)] == [200, 429]
+    await gate.aclose()
+    text = (tmp_path / "audit.jsonl").read_text(encoding="utf-8")
+    lines = [json.loads(line) for line in text.splitlines()]
+    names = [line["name"] for line in lines]
+    first = ["verified", "authorized", "reserved", "issued"]
+    assert names == [*first, "verified", "authorized", "refused"]
+    assert lines[3]["subject"] == "user-1"
+    assert lines[-1]["code"] == "quota_exceeded"
+    assert CANARY not in text
+    assert verify_audit_log(tmp_path / "audit.jsonl").problem is None
+    log.close()
+
+
+def test_log_goes_on_after_a_restart(tmp_path: Path) -> None:
+    """The chain is one over both."""
+    path = tmp_path / "audit.jsonl"
+    written(path, 3)
+    written(path, 2)
+    verdict = verify_audit_log(path)
+    assert (verdict.lines, verdict.problem) == (5, None)
+
+
+def change(lines: list[str]) -> list[str]:
+    return [*lines[:2], lines[2].replace("user-2", "user-9"), *lines[3:]]
+
+
+def drop(lines: list[str]) -> list[str]:
+    return [*lines[:2], *lines[3:]]
+
+
+def swap(lines: list[str]) -> list[str]:
+    return [*lines[:2], lines[3], lines[2], lines[4]]
+
+
+def add(lines: list[str]) -> list[str]:
+    return [*lines[:3], lines[2], *lines[3:]]
+
+
+def behead(lines: list[str]) -> list[str]:
+    return lines[1:]
+
+
+def break_off(lines: list[str]) -> list[str]:
+    return [*lines[:4], lines[4][:-20]]
+
+
+def garble(lines: list[str]) -> list[str]:
+    return [*lines[:2], "not json\n", *lines[2:]]
+
+
+def renumber(lines: list[str]) -> list[str]:
+    """Drop one and number the rest anew: the hashes tell."""
+    return [
+        *lines[:2],
+        *(
+            line.replace(f'"n": {n}', f'"n": {n - 1}')
+            for n, line in zip((4, 5), lines[3:], strict=True)
+        ),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("forge", "where"),
+    [
+        (change, 3),
+        (drop, 3),
+        (swap, 3),
+        (add, 4),
+        (behead, 1),
+        (break_off, 5),
+        (garble, 3),
+        (renumber, 3),
+    ],
+)
+def test_cuts_are_seen(tmp_path: Path, forge: Callable[[list[str]], list[str]], where: int) -> None:
+    """At the line where the chain breaks."""
+    path = tmp_path / "audit.jsonl"
+    path.write_text("".join(forge(written(tmp_path / "whole.jsonl"))), encoding="utf-8")
+    verdict = verify_audit_log(path)
+    assert verdict.lines == where - 1
+    assert (verdict.problem or "").startswith(f"line {where}: ")
+
+
+def test_cut_off_end_needs_the_hash_that_was_kept(tmp_path: Path) -> None:
+    """The chain alone can't show it, and says what it ends with."""
+    path = tmp_path / "audit.jsonl"
+    lines = written(path)
+    last = verify_audit_log(path).last
+    path.write_text("".join(lines[:3]), encoding="utf-8")
+    verdict = verify_audit_log(path)
+    assert verdict.problem is None
+    assert verdict.last != last
+
+
+def test_forger_without_the_key(tmp_path: Path) -> None:
+    """Who writes all of it anew needs the key."""
+    path = tmp_path / "audit.jsonl"
+    written(path, key=KEY)
+    assert verify_audit_log(path, key=KEY).problem is None
+    assert verify_audit_log(path).problem
+    forged = tmp_path / "forged.jsonl"
+    written(forged)
+    assert verify_audit_log(forged, key=KEY).problem
+
+
+def test_crash_in_the_middle_of_a_line(tmp_path: Path) -> None:
+    """What is left of it stays and is seen; the log goes on."""
+    path = tmp_path / "audit.jsonl"
+    lines = written(path, 3)
+    path.write_text("".join(lines) + '{"n": 4, "na', encoding="utf-8")
+    written(path, 1)
+    verdict = verify_audit_log(path)
+    assert (verdict.lines, verdict.problem) == (3, "line 4: not a whole line of JSON")
+    assert json.loads(path.read_text(encoding="utf-8").splitlines()[-1])["n"] == 4
+
+
+def test_one_process_a_file(tmp_path: Path) -> None:
+    """Two would break each other's chain; `{pid}` makes one for each."""
+    path = tmp_path / "audit.jsonl"
+    log = AuditLog(path)
+    with pytest.raises(ConfigurationError, match="one file for each worker"):
+        AuditLog(path)
+    log.close()
+    own = AuditLog(tmp_path / "audit-{pid}.jsonl")
+    assert str(os.getpid()) in own.path.name
+    own.close()
+
+
+def test_file_is_the_owners(tmp_path: Path) -> None:
+    """It holds who talked when."""
+    written(tmp_path / "audit.jsonl", 1)
+    assert (tmp_path / "audit.jsonl").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("key", ["short", b"", 7])
+def test_keys_that_are_none(tmp_path: Path, key: Any) -> None:
+    """Told at once."""
+    with pytest.raises(ConfigurationError, match="key"):
+        AuditLog(tmp_path / "audit.jsonl", key=key)
+
+
+def test_directory_that_is_not_there(tmp_path: Path) -> None:
+    """Told at once."""
+    with pytest.raises(ConfigurationError, match="can't be written"):
+        AuditLog(tmp_path / "none" / "audit.jsonl")
+
+
+class TestCommand:
+    """`xuna-gate audit verify`."""
+
+    def test_whole(self, tmp_path: Path) -> None:
+        """Exit code 0, and the hash to keep."""
+        path = tmp_path / "audit.jsonl"
+        written(path)
+        last = verify_audit_log(path).last
+        done = CliRunner().invoke(app, ["audit", "verify", str(path), "--expect", last])
+        assert done.exit_code == 0
+        assert done.output == f"5 lines follow each other; the last hash is {last}\n"
+
+    def test_cut(self, tmp_path: Path) -> None:
+        """Exit code 1, and where."""
+        path = tmp_path / "audit.jsonl"
+        lines = written(path)
+        path.write_text("".join(drop(lines)), encoding="utf-8")
+        done = CliRunner().invoke(app, ["audit", "verify", str(path)])
+        assert done.exit_code == 1
+        assert "line 3" in done.output
+
+    def test_cut_end(self, tmp_path: Path) -> None:
+        """With the hash that was kept elsewhere."""
+        path = tmp_path / "audit.jsonl"
+        lines = written(path)
+        last = verify_audit_log(path).last
+        path.write_text("".join(lines[:-1]), encoding="utf-8")
+        done = CliRunner().invoke(app, ["audit", "verify", str(path), "--expect", last])
+        assert done.exit_code == 1
+
+    def test_key_from_the_environment(self, tmp_path: Path) -> None:
+        """A command line is seen by others."""
+        path = tmp_path / "audit.jsonl"
+        written(path, key=KEY)
+        command = ["audit", "verify", str(path)]
+        assert CliRunner().invoke(app, command).exit_code == 1
+        done = CliRunner().invoke(app, command, env={"XUNA_AUDIT_KEY": KEY})
+        assert done.exit_code == 0
+
+    def test_no_file(self, tmp_path: Path) -> None:
+        """Exit code 2."""
+        done = CliRunner().invoke(app, ["audit", "verify", str(tmp_path / "none")])
+        assert done.exit_code == 2
+
+    def test_as_a_process(self, tmp_path: Path) -> None:
+        """As an operator calls it."""
+        path = tmp_path / "audit.jsonl"
+        written(path)
+        command = [sys.executable, "-m", "xuna_middleware.cli", "audit", "verify", str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0, done.stderr
+
+
+class TestBackground:
+    """Hooks that take their time."""
+
+    def test_order_is_kept(self) -> None:
+        """In a thread of its own."""
+        seen: list[tuple[str | None, int]] = []
+        hook = Background(lambda event: seen.append((event.subject, threading.get_ident())))
+        for number in range(100):
+            hook(event(subject=str(number)))
+        assert hook.flush()
+        assert [subject for subject, _ in seen] == [str(number) for number in range(100)]
+        assert {thread for _, thread in seen} != {threading.get_ident()}
+
+    def test_full_queue_drops_and_counts(self, caplog: pytest.LogCaptureFixture) -> None:
+        """A hook that hangs costs memory for `most` events, and no request its time."""
+        go, began = threading.Event(), threading.Event()
+
+        def hang(event: Event) -> None:
+            began.set()
+            go.wait(10)
+
+        hook = Background(hang, most=5)
+        hook(event())
+        assert began.wait(10)
+        for _ in range(8):
+            hook(event())
+        assert hook.lost == 3
+        assert hook.flush(0.01) is False
+        assert "too slow" in caplog.text
+        go.set()
+        assert hook.flush()
+
+    def test_hook_that_raises(self, caplog: pytest.LogCaptureFixture) -> None:
+        """Is logged, and called again."""
+        seen: list[Event] = []
+
+        def fails(event: Event) -> None:
+            seen.append(event)
+            raise LookupError("of the hook's own")
+
+        hook = Background(fails)
+        hook(event())
+        hook(event())
+        assert hook.flush()
+        assert len(seen) == 2
+        assert "on_event hook failed" in caplog.text
+
+    @pytest.mark.parametrize("options", [{"most": 0}, {"most": True}, {"hook": 7}])
+    def test_options_that_make_no_sense(self, options: dict[str, Any]) -> None:
+        """Told at once."""
+        with pytest.raises(ConfigurationError):
+            Background(**{"hook": print, **options})
+
+
+async def test_slow_hook_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
+    """While it runs every request waits, so the log names the mend."""
+    wait = threading.Event()
+
+    def slow(event: Event) -> None:
+        wait.wait(0.03)
+
+    gate = make_gate(on_event=[slow])
+    headers = bearer(RSA.token(good_claims()))
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            assert (await ask(gate, headers=headers)).status == 200
+    assert caplog.text.count("Background(hook)") == 1
