@@ -24,10 +24,10 @@ from xuna_middleware.access.reservations import Remaining
 from xuna_middleware.crosssite import Origins
 from xuna_middleware.errors import GateError
 from xuna_middleware.identity.authentication import Caller
-from xuna_middleware.pipeline import Order, Pipeline, usable_agents
+from xuna_middleware.pipeline import Order, Pipeline, meant_agent, usable_agents
 from xuna_middleware.platform.credentials import ConversationToken, SignedUrl
 from xuna_middleware.refusals import Refusals
-from xuna_middleware.requests import read_request
+from xuna_middleware.requests import Asked, read_request
 from xuna_middleware.responses import answer, deny, method_not_allowed, not_found
 
 #: The routes that hand out passes; these are what a gate without a prefix claims.
@@ -114,23 +114,19 @@ class Routes:
     async def _order(self, transport: Transport, scope: Scope, receive: Receive) -> Order:
         """Read who asks for what, from where it may be asked."""
         caller = await self._authenticate(scope)
+        is_visitor = caller.identity.is_visitor
         try:
-            if caller.ambient:
+            if caller.ambient and not is_visitor:
                 self._origins.check(Headers(scope=scope))
-            asked = await read_request(scope, receive)
+            order = _ordered(caller, transport, await read_request(scope, receive), scope)
+            if is_visitor:  # whoever forgot their token is told so, and not where to ask from
+                meant_agent(self._pipeline(), order)
+                self._origins.check(Headers(scope=scope))
         except GateError as error:
             raise self._refusals.note(
                 error, identity=caller.identity, transport=transport
             ) from None
-        return Order(
-            identity=caller.identity,
-            agent=asked.agent,
-            transport=transport,
-            dynamic_variables=asked.dynamic_variables,
-            overrides=asked.overrides,
-            connection=HTTPConnection(scope),
-            visit=caller.visit,
-        )
+        return order
 
     async def _agents(self, scope: Scope, receive: Receive) -> Response:
         identity = (await self._authenticate(scope)).identity
@@ -141,6 +137,18 @@ class Routes:
         missing = self._missing()
         status = 503 if missing else 200
         return answer({"ready": not missing, "missing": missing}, status=status)
+
+
+def _ordered(caller: Caller, transport: Transport, asked: Asked, scope: Scope) -> Order:
+    return Order(
+        identity=caller.identity,
+        agent=asked.agent,
+        transport=transport,
+        dynamic_variables=asked.dynamic_variables,
+        overrides=asked.overrides,
+        connection=HTTPConnection(scope),
+        visit=caller.visit,
+    )
 
 
 def _shown(agent: Agent, left: tuple[Remaining, ...]) -> dict[str, Any]:

@@ -45,7 +45,7 @@ async def test_a_person_signs_in_and_talks(page: Page, stage: Stage) -> None:
     page.on("console", lambda said: problems.append(said.text))
     await page.goto(stage.url)
     await sign_in(page, "Ada Moreau")
-    await page.get_by_role("button", name="Signed URL").click()
+    await page.get_by_role("button", name="Signed URL", exact=True).click()
     await page.get_by_role("button", name="Start the conversation").click()
     lines = page.locator(".agent-line")
     await expect(lines).to_have_count(1)
@@ -95,7 +95,7 @@ async def test_a_smaller_plan_is_refused_in_the_authors_words(page: Page, stage:
     await page.goto(stage.url)
     await sign_in(page, "Ben Okafor")
     await page.get_by_role("radio", name="Advisor").check()
-    await page.get_by_role("button", name="Signed URL").click()
+    await page.get_by_role("button", name="Signed URL", exact=True).click()
     await expect(page.get_by_text("The advisor is part of the Pro plan.")).to_be_visible()
     for button, answer in (("No token", "not_authenticated"), ("Tampered token", "invalid_token")):
         row = page.get_by_role("listitem").filter(has=page.get_by_role("button", name=button))
@@ -119,3 +119,31 @@ async def test_an_answer_to_another_sign_in_is_not_taken(page: Page, stage: Stag
     await page.goto(f"{stage.url}/?code=abc&state=def&iss={stage.provider.issuer}")
     await expect(page.get_by_role("alert")).to_contain_text("belongs to no sign-in")
     await expect(page.locator("#signed-in")).to_be_hidden()
+
+
+async def test_a_visitor_does_the_work_and_meets_the_limit(page: Page, stage: Stage) -> None:
+    """No sign-in: a puzzle, three credentials, then 429; signing in refills nothing."""
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(error.message))
+    await page.goto(stage.url)
+    ask = page.get_by_role("button", name="Signed URL as a visitor")
+    visited = page.locator("#visited")
+    for left in (2, 1, 0):
+        await ask.click()
+        await expect(page.locator("#left li").first).to_contain_text(f"{left} of 3 credentials")
+        await expect(visited).to_contain_text("Signed URL received")
+    await page.get_by_role("button", name="Start the conversation").click()
+    await expect(page.locator(".agent-line").first).to_contain_text("Welcome, whoever you are")
+    await page.get_by_role("button", name="End", exact=True).click()
+    await ask.click()
+    await expect(visited).to_contain_text("429 quota_exceeded")
+    await expect(visited).to_contain_text("seconds")
+    assert len(stage.platform.issued) == 3
+
+    await sign_in(page, "Ada Moreau")
+    await page.get_by_label("Guide").check()
+    await page.get_by_role("button", name="Signed URL", exact=True).click()
+    await expect(page.locator("#pass")).to_contain_text("429 quota_exceeded")
+    assert len(stage.platform.issued) == 3
+    assert "xuna_visitor" not in await page.evaluate("document.cookie")
+    assert problems == []

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -36,8 +37,7 @@ class Gullible:
 
 def opened(wiring: Wiring) -> XunaGate:
     """Build the gate without its rules."""
-    agents = [Agent(one.name, id=one.id, dynamic_variables=PERSONAL) for one in AGENTS]
-    return build_gate(wiring, agents=agents)
+    return build_gate(wiring, agents=[replace(one, allow=None) for one in AGENTS])
 
 
 def credulous(wiring: Wiring) -> XunaGate:
@@ -52,7 +52,7 @@ def credulous(wiring: Wiring) -> XunaGate:
 
 def forgeable(wiring: Wiring) -> XunaGate:
     """Build the gate with a variable that a client may set."""
-    concierge, advisor = AGENTS
+    concierge, *others = AGENTS
     loose = Agent(
         "concierge",
         id=concierge.id,
@@ -60,7 +60,7 @@ def forgeable(wiring: Wiring) -> XunaGate:
         dynamic_variables={"user_name": PERSONAL["user_name"]},
         client_variables=("plan_name",),
     )
-    return build_gate(wiring, agents=[loose, advisor])
+    return build_gate(wiring, agents=[loose, *others])
 
 
 def mute(wiring: Wiring) -> XunaGate:

@@ -1,7 +1,8 @@
-"""What the demo shows: two agents, and the gate in front of them. This is what a user writes."""
+"""What the demo shows: three agents, and the gate in front of them: what a user writes."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from secrets import token_urlsafe
 from typing import Final
 
 import httpx
@@ -11,7 +12,11 @@ from xuna_middleware import (
     Agent,
     Event,
     Identity,
+    Limit,
     OIDCVerifier,
+    ProofOfWork,
+    TalkTime,
+    Visitors,
     XunaGate,
     XunaPlatform,
     all_of,
@@ -37,6 +42,12 @@ PLATFORM_AGENTS: Final = (
         name="the advisor",
         prompt="You are the advisor. You know {{user_name}} and take your time.",
         allowed_overrides=frozenset({"agent.first_message"}),
+    ),
+    SandboxAgent(
+        "agent_demo_guide",
+        name="the guide",
+        first_message="Welcome, whoever you are. I am the guide.",
+        prompt="You are the guide. You show visitors around.",
     ),
 )
 
@@ -84,11 +95,19 @@ AGENTS: Final = (
         dynamic_variables=PERSONAL,
         overrides={"agent.first_message": welcome},
     ),
+    Agent(
+        "guide",
+        id="agent_demo_guide",
+        anonymous=True,
+        max_duration=120,
+        limits=[Limit("3/hour"), TalkTime("60 minutes/day", per="all")],
+    ),
 )
 #: The same agents in the page's words, by name.
 IN_WORDS: Final = {
     "concierge": ("Concierge", f"For everyone with the scope {VOICE_SCOPE}."),
     "advisor": ("Advisor", f"Asks for {VOICE_SCOPE} and the Pro plan."),
+    "guide": ("Guide", "For everybody, signed in or not."),
 }
 
 
@@ -108,6 +127,11 @@ def build_gate(wiring: Wiring, *, agents: Iterable[Agent] = AGENTS) -> XunaGate:
             base_url=wiring.platform_url,
             include_conversation_id=True,
             transport=httpx.AsyncHTTPTransport(),
+        ),
+        visitors=Visitors(
+            secret=token_urlsafe(),
+            limits=[Limit("20/hour", per="address")],
+            challenge=ProofOfWork(12),
         ),
         on_event=[wiring.on_event],
     )

@@ -9,10 +9,13 @@ from websockets.exceptions import ConnectionClosed
 
 from xuna_middleware.demo.feed import encode
 from xuna_middleware.demo.talk import talk
-from xuna_middleware.demo.walk import Step, Walk, expect, granted, leaks, refused, tampered
+from xuna_middleware.demo.walk import Step, Walk, expect, granted, leaks, refused, solved, tampered
 
 SIGNED_URL: Final = "/xuna/get-signed-url"
 TOKEN: Final = "/xuna/conversation-token"  # noqa: S105 - an address
+GUIDE: Final = {"agent": "guide"}
+#: What a browser says of a request that the page itself makes.
+PAGE: Final = {"sec_fetch_site": "same-origin"}
 _FILES: Final = re.compile(r"""(?:src|href|from)\s*=?\s*"([^"#]+)\"""")
 
 
@@ -56,7 +59,11 @@ def _signs_in(person: str) -> Step:
 
 
 async def _agents_differ(walk: Walk) -> None:
-    wanted = {"ada": ["concierge", "advisor"], "ben": ["concierge"], "cleo": []}
+    wanted = {
+        "ada": ["concierge", "advisor", "guide"],
+        "ben": ["concierge", "guide"],
+        "cleo": ["guide"],
+    }
     for person, names in wanted.items():
         answer = await walk.visitor.get("/xuna/agents", walk.tokens[person])
         expect(answer.status_code == httpx.codes.OK, f"{person} gets {answer.status_code}")
@@ -146,6 +153,37 @@ async def _tampered_token_is_refused(walk: Walk) -> None:
     refused(walk, answer, 401, "invalid_token")
 
 
+async def _visitor_is_challenged(walk: Walk) -> None:
+    answer = await walk.visitor.post(SIGNED_URL, GUIDE, **PAGE)
+    refused(walk, answer, 403, "challenge_required")
+    solution = solved(answer.headers["xuna-challenge"])
+    given = await walk.visitor.post(SIGNED_URL, GUIDE, xuna_challenge=solution, **PAGE)
+    granted(walk, given, "websocket")
+    expect(walk.visitor.ticket, "the visitor got no ticket")
+    walk.secrets.add(str(walk.visitor.ticket))
+    again = await walk.visitor.post(SIGNED_URL, GUIDE, **PAGE)
+    granted(walk, again, "websocket")
+
+
+async def _page_elsewhere_gets_nothing(walk: Walk) -> None:
+    elsewhere = {"sec_fetch_site": "cross-site", "origin": "https://evil.example"}
+    answer = await walk.visitor.post(SIGNED_URL, GUIDE, **elsewhere)
+    refused(walk, answer, 403, "cross_site")
+
+
+async def _visitor_reaches_the_limit(walk: Walk) -> None:
+    granted(walk, await walk.visitor.post(SIGNED_URL, GUIDE, **PAGE), "websocket")
+    answer = await walk.visitor.post(SIGNED_URL, GUIDE, **PAGE)
+    refused(walk, answer, 429, "quota_exceeded")
+    expect(int(answer.headers["retry-after"]) > 0, "it doesn't say when to come again")
+    expect("3/hour" in answer.headers["ratelimit-policy"], "it doesn't name the policy")
+
+
+async def _signing_in_refills_nothing(walk: Walk) -> None:
+    answer = await walk.visitor.post(SIGNED_URL, GUIDE, walk.tokens["ada"])
+    refused(walk, answer, 429, "quota_exceeded")
+
+
 async def _nothing_else_left(walk: Walk) -> None:
     issued, known = len(walk.stage.platform.issued), len(walk.passes)
     expect(issued == known, f"the platform issued {issued}, the visitors got {known}")
@@ -164,7 +202,7 @@ async def _feed_tells_all(walk: Walk) -> None:
     missing = [code for status, code, ref in walk.refused if (status, code, ref) not in told]
     expect(walk.refused and not missing, f"not told: {missing}")
     rules = {event.get("rule") for event in events if event["name"] == "authorized"}
-    expect(None not in rules and len(rules) == 2, "the rules are not named")
+    expect(None not in rules and len(rules) == 3, "the rules are not named")
 
 
 async def _nothing_secret_is_told(walk: Walk) -> None:
@@ -194,6 +232,10 @@ STEPS: Final[tuple[tuple[str, Step], ...]] = (
     ("A forged variable is refused: 400", _forged_variable_is_refused),
     ("No token is refused: 401", _token_is_required),
     ("A tampered token is refused: 401", _tampered_token_is_refused),
+    ("A visitor does the work that is asked, and gets a signed URL", _visitor_is_challenged),
+    ("A page elsewhere can't spend their budget: 403", _page_elsewhere_gets_nothing),
+    ("Their third in an hour is the last: 429, and when to come again", _visitor_reaches_the_limit),
+    ("Who signs in keeps what they spent: 429", _signing_in_refills_nothing),
     ("Nothing was issued but what the visitors got", _nothing_else_left),
     ("The feed tells each decision, with rule or reference", _feed_tells_all),
     ("No key, token or signed URL in feed, page or log", _nothing_secret_is_told),

@@ -37,7 +37,7 @@ class Form(HTMLParser):
 
 
 class Visitor:
-    """Walk up to the page's app like a browser: one client, no cookies of note, no proxies."""
+    """Walk up to the page's app like a browser: one client with its cookies, no proxies."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -51,9 +51,17 @@ class Visitor:
         """Send a GET, with the token as Bearer where there is one."""
         return await self._http.get(path, params=query, headers=_bearer(token))
 
-    async def post(self, path: str, body: Any, token: str | None = None) -> httpx.Response:
+    async def post(
+        self, path: str, body: Any, token: str | None = None, **headers: str
+    ) -> httpx.Response:
         """Send a POST of JSON, with the token as Bearer where there is one."""
-        return await self._http.post(path, json=body, headers=_bearer(token))
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return await self._http.post(path, json=body, headers={**_bearer(token), **named})
+
+    @property
+    def ticket(self) -> str | None:
+        """The cookie by which the gate knows a visitor again."""
+        return self._http.cookies.get("xuna_visitor")
 
     async def config(self) -> dict[str, Any]:
         """Return what the page is told about its surroundings."""

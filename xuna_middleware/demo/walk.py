@@ -1,6 +1,7 @@
 """What the steps of `--check` share: what was found so far, and how an answer is judged."""
 
 import base64
+import hashlib
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -71,6 +72,19 @@ def tampered(token: str, **claims: Any) -> str:
     told = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
     changed = json.dumps({**told, **claims}).encode()
     return f"{header}.{base64.urlsafe_b64encode(changed).decode().rstrip('=')}.{signature}"
+
+
+def solved(puzzle: str) -> str:
+    """Do the work of a challenge, as the page's `work.js` does."""
+    bits, text = puzzle.removeprefix("work;bits=").split(";puzzle=")
+    number = 0
+    while _number_of(f"{text}.{number}") >> (256 - int(bits)):
+        number += 1
+    return f"{text}.{number}"
+
+
+def _number_of(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest())
 
 
 def leaks(secret: str, text: str) -> bool:

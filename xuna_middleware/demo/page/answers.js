@@ -3,8 +3,9 @@
 import { fill } from "./timeline.js";
 
 // What `ask` of gate.js returned, as a piece of the page.
-export function answerBox({ ok, status, answer, reference }) {
-  if (!ok) return box(`${status} ${answer.code ?? answer.title ?? ""}`, answer.detail ?? "", { reference }, "refused");
+export function answerBox({ ok, status, answer, reference, wait }) {
+  const again = wait && `in ${wait} seconds`;
+  if (!ok) return box(`${status} ${answer.code ?? answer.title ?? ""}`, answer.detail ?? "", { again, reference }, "refused");
   return answer.transport === "websocket" ? signedUrlBox(answer) : tokenBox(answer);
 }
 

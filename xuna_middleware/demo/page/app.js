@@ -2,7 +2,7 @@
 
 import { answerBox } from "./answers.js";
 import { Conversation } from "./conversation.js";
-import { ask, conversationToken, signedUrl, tampered } from "./gate.js";
+import { ask, asVisitor, conversationToken, signedUrl, tampered } from "./gate.js";
 import { comeBack, leave } from "./login.js";
 import { follow } from "./timeline.js";
 
@@ -33,6 +33,7 @@ function listen() {
   for (const id of ["sign-in", "sign-in-again"]) enable(id, () => leave(config));
   $("get-signed-url").onclick = () => get(signedUrl);
   $("conversation-token").onclick = () => get(conversationToken);
+  enable("visit", visit);
   $("start").onclick = start;
   $("end").onclick = () => conversation.end();
   $("say").onsubmit = say;
@@ -101,9 +102,12 @@ async function markAgents() {
 // 3: a credential
 
 async function get(issue) {
-  const got = await issue(token, agent());
+  take(await issue(token, agent()), "pass");
+}
+
+function take(got, place) {
   pass = got.ok && got.answer.signed_url ? got.answer : null;
-  $("pass").replaceChildren(answerBox(got));
+  $(place).replaceChildren(answerBox(got));
   $("talk-start").hidden = !pass;
   $("talk-empty").hidden = Boolean(pass) || !$("chat").hidden;
 }
@@ -150,7 +154,24 @@ function line(kind, text) {
   $("talked").scrollTop = $("talked").scrollHeight;
 }
 
-// 5: cheating
+// 5: as a visitor
+
+async function visit() {
+  $("visit").disabled = true;
+  take(await asVisitor("guide"), "visited");
+  $("visit").disabled = false;
+  const { answer } = await ask("/xuna/agents");
+  const limits = (answer.agents ?? []).flatMap(({ limits = [] }) => limits);
+  $("left").replaceChildren(...limits.map(({ limit, left, most, unit }) => note(`${limit}: ${left} of ${most} ${unit} left`)));
+}
+
+function note(text) {
+  const item = document.createElement("li");
+  item.textContent = text;
+  return item;
+}
+
+// 6: cheating
 
 function cheat(id, attempt) {
   $(id).onclick = async () => {

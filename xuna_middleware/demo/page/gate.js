@@ -1,10 +1,13 @@
 // Asking the gate, honestly and otherwise. A token goes into a header here and nowhere else.
 
 import { base64url } from "./login.js";
+import { solve } from "./work.js";
 
-// One request: {ok, status, answer, reference}; answer is the JSON, a problem (RFC 9457) if refused.
-export async function ask(path, token, body) {
+// One request: {ok, status, answer, reference, challenge}; answer is the JSON, a problem (RFC 9457)
+// if refused. The visitor's cookie comes along by itself; the gate asks where the request is from.
+export async function ask(path, token, body, solution) {
   const headers = {};
+  if (solution) headers["Xuna-Challenge"] = solution;
   if (token) headers.Authorization = `Bearer ${token}`;
   if (body) headers["Content-Type"] = "application/json";
   const response = await fetch(path, {
@@ -12,10 +15,18 @@ export async function ask(path, token, body) {
     headers,
     body: body && JSON.stringify(body),
     cache: "no-store",
-    credentials: "omit",
+    credentials: "same-origin",
   });
   const answer = await response.json().catch(() => ({ title: response.statusText }));
-  return { ok: response.ok, status: response.status, answer, reference: response.headers.get("Xuna-Gate-Ref") };
+  const told = (name) => response.headers.get(name);
+  return { ok: response.ok, status: response.status, answer, reference: told("Xuna-Gate-Ref"), challenge: told("Xuna-Challenge"), wait: told("Retry-After") };
+}
+
+// Nobody signed in: where the gate sets a challenge, do the work and ask again.
+export async function asVisitor(agent) {
+  const first = await signedUrl(null, agent);
+  if (first.answer.code !== "challenge_required") return first;
+  return ask("/xuna/get-signed-url", null, { agent }, await solve(first.challenge));
 }
 
 export function signedUrl(token, agent, extra = {}) {
