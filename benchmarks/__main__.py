@@ -12,6 +12,7 @@ from benchmarks.imports import imports
 from benchmarks.memory import growth
 from benchmarks.ours import ours
 from benchmarks.peers import peers
+from benchmarks.reservations import in_memory, in_redis
 from benchmarks.tokens import Mint, tampered
 
 ROUNDS = 60
@@ -32,6 +33,8 @@ def main() -> None:
     _tell(f"CPU: {ROUNDS} rounds …")
     contenders, rounds = asyncio.run(side_by_side(Mint()))
     print(report.cpu(contenders, rounds), end="\n\n")
+    _tell("reservations in Redis …")
+    print(report.in_redis(asyncio.run(in_redis())), end="\n\n")
     _tell(f"a provider that hangs: {CALLERS:,} callers …")
     print(report.waiting(*asyncio.run(longest_wait(Mint(), callers=CALLERS)), CALLERS), end="\n\n")
     print(f"Medians of {ROUNDS} rounds ({IMPORT_ROUNDS} for imports), all contenders in each;")
@@ -41,7 +44,7 @@ def main() -> None:
 
 async def side_by_side(mint: Mint) -> tuple[list[Contender], Rounds]:
     """Show that each contender decides, then measure all of them."""
-    contenders = [*peers(mint), *ours(mint), *strangers_and_proofs(mint)]
+    contenders = [*peers(mint), *ours(mint), *strangers_and_proofs(mint), *in_memory()]
     for contender in contenders:
         await _decides(contender, mint.token(-1))
     counter = iter(range(1, sys.maxsize))

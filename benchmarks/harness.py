@@ -56,6 +56,11 @@ class Rounds:
         pairs = zip(self.samples[name], self.samples[over], strict=True)
         return median(mine - base for mine, base in pairs)
 
+    def whole_ratio(self, name: str, to: str) -> float:
+        """Return the median of name / to, round by round."""
+        pairs = zip(self.samples[name], self.samples[to], strict=True)
+        return median(mine / one for mine, one in pairs)
+
     def added_ratio(self, name: str, over: str, to: str, to_over: str | None = None) -> float:
         """Return the median of (name - over) / (to - to_over), round by round."""
         unit = self.samples[to]

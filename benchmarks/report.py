@@ -12,6 +12,7 @@ from benchmarks.imports import LITERALLY, PACKAGE, PARTS, Import
 from benchmarks.memory import TOKENS, Growth
 from benchmarks.ours import COLD, PASS_THROUGH, REMEMBERED
 from benchmarks.peers import CONSTANT, NO_OP, RAW, STARLETTE_PYJWT
+from benchmarks.reservations import RESERVED, RESERVED_ONE, InRedis
 
 LIBRARIES: Final = (
     "starlette",
@@ -42,6 +43,10 @@ def cpu(contenders: Sequence[Contender], rounds: Rounds) -> str:
 def _cpu_row(contender: Contender, rounds: Rounds) -> tuple[str, ...]:
     name, over = contender.name, contender.over
     cost = f"{rounds.cost(name) / 1000:.2f}"
+    if name in (RESERVED, RESERVED_ONE):
+        ratio = rounds.whole_ratio(name, RAW)
+        told = f"≤ 0.5 × raw: {verdict(ratio, 0.5)}"
+        return name, cost, cost, f"{ratio:.3f}", told, contender.contains
     if over is None:
         return name, cost, "", "", "", contender.contains
     added = f"{rounds.added(name, over) / 1000:.2f}"
@@ -77,6 +82,21 @@ def waiting(longest: float, asked: int, callers: int) -> str:
         f"none waits for it (5 s), ≤ 250 ms: {verdict(longest * 1000, 250)}",
     )
     return table(head, [row])
+
+
+def in_redis(seen: InRedis) -> str:
+    """Return the table of reservations in Redis."""
+    head = ("in Redis, one after another on one connection", "µs", "× bare", "should be")
+    rows = [
+        ("a bare EVALSHA (return 1)", f"{seen.bare:.0f}", "1", ""),
+        (
+            "a reservation of three limits, two principals",
+            f"{seen.reserved:.0f}",
+            f"{seen.ratio:.2f}",
+            f"≤ 2: {verdict(seen.ratio, 2)}; one round trip",
+        ),
+    ]
+    return table(head, rows)
 
 
 def importing(seen: Mapping[str, Import]) -> str:

@@ -24,6 +24,7 @@ from xuna_middleware.access.principals import Circumstances
 from xuna_middleware.access.reservations import Stores, make_budget, reserve
 
 RESERVED = "reservation of three limits, in memory"
+RESERVED_ONE = "reservation of one limit, in memory"
 CALLS = 200
 ROUNDS = 60
 
@@ -35,12 +36,21 @@ LIMITS = (
 
 
 def in_memory() -> list[Contender]:
-    """Return the row of a reservation, all of it: whom to count, taking, and what is returned."""
-    agent = Agent("support", id="agent_1", max_duration=600, limits=LIMITS)
+    """Return the rows of a reservation, all of it: whom to count, taking, and what is returned."""
+    return [
+        _reserving(RESERVED, LIMITS, "per subject twice, and per claim; all of them, or none"),
+        _reserving(RESERVED_ONE, LIMITS[:1], "per subject"),
+    ]
+
+
+def _reserving(name: str, limits: Sequence[Any], contains: str) -> Contender:
+    agent = Agent("support", id="agent_1", max_duration=600, limits=limits)
     budget = make_budget(agent, (), 900)
     store = MemoryStore()
     stores = Stores(shared=store, fallback=store)
-    asked = Circumstances(identity=Identity(subject="user-1", claims={"tenant": "t"}), agent="support")
+    asked = Circumstances(
+        identity=Identity(subject="user-1", claims={"tenant": "t"}), agent="support"
+    )
 
     async def batch(_: Sequence[str]) -> float:
         started = time.process_time_ns()
@@ -48,8 +58,7 @@ def in_memory() -> list[Contender]:
             await reserve(budget, asked, stores)
         return (time.process_time_ns() - started) / CALLS
 
-    contains = "per subject twice, and per claim; taken together or not at all"
-    return [Contender(name=RESERVED, contains=contains, batch=batch)]
+    return Contender(name=name, contains=contains, batch=batch)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

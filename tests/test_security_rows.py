@@ -11,7 +11,7 @@ import pytest
 PROJECT: Final = Path(__file__).parents[1]
 PAGE: Final = PROJECT / "docs" / "security-rows.md"
 NAMED: Final = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
-PARTS: Final = ("Tokens and keys", "Key sources and discovery", "HTTP and ASGI")
+PARTS: Final = ("Tokens and keys", "Key sources and discovery", "HTTP and ASGI", "Issuing")
 
 
 def rows_of(page: str) -> dict[str, list[str]]:

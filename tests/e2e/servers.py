@@ -38,6 +38,11 @@ class Options:
     lifespan: bool = True
     module: str = "served"
     environment: Mapping[str, str] = field(default_factory=dict)
+    workers: int = 1
+
+    @property
+    def workers_option(self) -> list[str]:
+        return [] if self.workers == 1 else ["--workers", f"{self.workers}"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +99,7 @@ def uvicorn(ws: str) -> Callable[[int, Options], list[str]]:
             ws,
             "--lifespan",
             lifespan,
+            *options.workers_option,
         ]
 
     return command
@@ -102,14 +108,27 @@ def uvicorn(ws: str) -> Callable[[int, Options], list[str]]:
 def hypercorn(port: int, options: Options) -> list[str]:
     """Return its command; it always tries the lifespan."""
     address = ["--bind", f"127.0.0.1:{port}", "--root-path", options.root_path]
-    return ["hypercorn", f"{options.module}:{options.app}", *address, "--access-logfile", "-"]
+    return [
+        "hypercorn",
+        f"{options.module}:{options.app}",
+        *address,
+        "--access-logfile",
+        "-",
+        *options.workers_option,
+    ]
 
 
 def granian(port: int, options: Options) -> list[str]:
     prefix = ["--url-path-prefix", options.root_path] if options.root_path else []
     interface = "asgi" if options.lifespan else "asginl"
     address = ["--host", "127.0.0.1", "--port", f"{port}", *prefix, "--interface", interface]
-    return ["granian", f"{options.module}:{options.app}", *address, "--access-log"]
+    return [
+        "granian",
+        f"{options.module}:{options.app}",
+        *address,
+        "--access-log",
+        *options.workers_option,
+    ]
 
 
 SERVERS: Final[Mapping[str, Callable[[int, Options], list[str]]]] = {

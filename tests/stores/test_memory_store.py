@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from xuna_middleware import ConfigurationError, MemoryStore, StoreError
 
-from .contract import StoreContract
+from .contract import StoreContract, window
 
 
 class TestMemoryStore(StoreContract):
@@ -64,6 +64,19 @@ async def test_taken_keys_don_t_make_it_grow() -> None:
         await store.take("a")
     with pytest.raises(StoreError):
         await store.put("a", b"", 10)
+
+
+async def test_window_ends_for_all_that_was_taken_in_it() -> None:
+    """It is anchored at its first use, and doesn't slide along with later ones."""
+    clock = Clock()
+    store, wanted = MemoryStore(monotonic=clock), [("a", window(2))]
+    assert (await store.reserve(wanted)).taken
+    clock.now += 50
+    assert (await store.reserve(wanted)).taken
+    clock.now += 9.9
+    assert not (await store.reserve(wanted)).taken
+    clock.now += 0.1
+    assert (await store.look(wanted))[0].left == 2
 
 
 async def test_closing_forgets_nothing() -> None:

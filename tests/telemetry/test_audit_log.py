@@ -1,5 +1,6 @@
 """The audit log: every event a line, and no cut unseen."""
 
+import hashlib
 import json
 import logging
 import os
@@ -103,6 +104,18 @@ def renumber(lines: list[str]) -> list[str]:
     ]
 
 
+def hash_anew(lines: list[str]) -> list[str]:
+    """Drop one, number the rest anew and hash each: what they follow tells."""
+    forged = lines[:2]
+    for number, text in enumerate(lines[3:], 3):
+        line = {**json.loads(text), "n": number}
+        del line["hash"]
+        octets = json.dumps(line, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+        line["hash"] = hashlib.sha256(octets.encode()).hexdigest()
+        forged.append(json.dumps(line) + "\n")
+    return forged
+
+
 @pytest.mark.parametrize(
     ("forge", "where"),
     [
@@ -114,6 +127,7 @@ def renumber(lines: list[str]) -> list[str]:
         (break_off, 5),
         (garble, 3),
         (renumber, 3),
+        (hash_anew, 3),
     ],
 )
 def test_cuts_are_seen(tmp_path: Path, forge: Callable[[list[str]], list[str]], where: int) -> None:

@@ -86,18 +86,7 @@ class Authentication:
             return await (self._ambient(scope) if ticket is None else self._taken(ticket))
         if self._shows:
             credentials = self._shown(credentials, scope, base)
-        try:
-            if credentials.scheme != "bearer":
-                check_takes_dpop(verifier)
-            identity = await verifier.verify(credentials)
-        except GateError:
-            raise
-        except Exception as error:
-            raise UnavailableError(
-                cause="verifier: failed unexpectedly", trace=trace_of(error, credentials.token)
-            ) from None
-        if not isinstance(identity, Identity):
-            raise _no_identity("verifier", "raise InvalidTokenError instead")
+        identity = await _identity_of(verifier, credentials)
         return Caller(identity, False)
 
     async def verified(self, token: str) -> Identity:
@@ -109,15 +98,7 @@ class Authentication:
         """
         if self._verifier is None:
             raise NotAuthenticatedError(cause="no verifier: a token says nothing here")
-        credentials = Credentials(scheme="bearer", token=token)
-        try:
-            return await self._verifier.verify(credentials)
-        except GateError:
-            raise
-        except Exception as error:
-            raise UnavailableError(
-                cause="verifier: failed unexpectedly", trace=trace_of(error, token)
-            ) from None
+        return await _identity_of(self._verifier, Credentials(scheme="bearer", token=token))
 
     def _shown(self, credentials: Credentials, scope: Scope, base: str | None) -> Credentials:
         presented = Presented(scope=scope, surroundings=self._surroundings, base=base)
@@ -152,6 +133,22 @@ def _checked_verifiers(verifier: Verifier | Sequence[Verifier]) -> tuple[Verifie
 
 def _one_of(verifiers: tuple[Verifier, ...]) -> Verifier | None:
     return IssuerChoice(verifiers) if len(verifiers) > 1 else next(iter(verifiers), None)
+
+
+async def _identity_of(verifier: Verifier, credentials: Credentials) -> Identity:
+    try:
+        if credentials.scheme != "bearer":
+            check_takes_dpop(verifier)
+        identity = await verifier.verify(credentials)
+    except GateError:
+        raise
+    except Exception as error:
+        raise UnavailableError(
+            cause="verifier: failed unexpectedly", trace=trace_of(error, credentials.token)
+        ) from None
+    if not isinstance(identity, Identity):
+        raise _no_identity("verifier", "raise InvalidTokenError instead")
+    return identity
 
 
 async def _ask(authenticator: Authenticator, connection: HTTPConnection) -> Identity | None:
