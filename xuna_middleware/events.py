@@ -24,6 +24,7 @@ EventName: TypeAlias = Literal[
     "issued",
     "released",
     "settled",
+    "expired",
     "uncounted",
     "ticket_issued",
     "refused",
@@ -40,8 +41,9 @@ class Event:
     Attributes:
         name: `verified` (the caller is known), `authorized` (a rule said yes), `reserved` (limits
             were taken), `issued` (a credential left), `released` (nothing was issued, so it was
-            given back), `settled` (the true length is known), `uncounted` (the store is down, and
-            these limits are open meanwhile), `ticket_issued` (a one-time ticket left), `refused`,
+            given back), `settled` (the true length is known), `expired` (it can't become known any
+            more, so it counts in full), `uncounted` (the store is down, and these limits are open
+            meanwhile), `ticket_issued` (a one-time ticket left), `refused`,
             `personalization_unsupported` (the platform does not take variables at token creation:
             see `XunaPlatform(personalization=…)`), `keys_rotated` (an identity provider's keys
             are others than before), or `provider_down` (they can't be fetched; `cause` says why).

@@ -54,6 +54,9 @@ logger = logging.getLogger("xuna_middleware")
 #: Seconds for which a gate that closes waits for what it began.
 _PATIENCE: Final = 2.0
 
+#: Seconds for which a note outlives the moment at which it is looked at for the last time.
+_GRACE: Final = 60.0
+
 Issued: TypeAlias = SignedUrl | ConversationToken
 
 
@@ -104,6 +107,7 @@ class Pipeline:
 
     async def finish(self) -> None:
         """Wait a little for what goes on in the running event loop."""
+        self.settlement.stop()
         loop = asyncio.get_running_loop()
         mine = [task for task in self.background if task.get_loop() is loop]
         if mine:
@@ -316,12 +320,13 @@ def _remembered(pipeline: Pipeline, reservation: Reservation, order: Order, issu
     """Note, beside the answer, by which conversation a reservation can be settled."""
     if issued.conversation_id is None or reservation.store is None:
         return
-    note = reservation.remember(
-        issued.conversation_id,
-        about_whom(order.identity, issued.agent),
-        pipeline.budgets[issued.agent].settled_within,
-    )
-    pipeline.beside(note)
+    reserved = reservation.milliseconds
+    if reserved is None:
+        return
+    seconds = pipeline.budget(pipeline.agents[issued.agent], order.identity).settled_within
+    about = about_whom(order.identity, issued.agent)
+    pipeline.beside(reservation.remember(issued.conversation_id, about, seconds + _GRACE))
+    pipeline.settlement.expect(issued.conversation_id, seconds, reserved)
 
 
 def circumstances(

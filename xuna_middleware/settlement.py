@@ -2,7 +2,8 @@
 
 Nobody polls. Whoever is refused for want of time or slots may have conversations that ended by now:
 only then the platform is asked for those, each at most once in a few seconds, and what they did
-not use is given back. What is never asked for, or never answered, counts in full.
+not use is given back. What is never asked for, or never answered, counts in full: when it can't be
+settled any more the process that issued it says so, with the event `expired`.
 """
 
 import asyncio
@@ -11,11 +12,12 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from heapq import heappop, heappush
 from typing import Final
 
 from xuna_middleware.access.reservations import milliseconds
 from xuna_middleware.errors import ConfigurationError, UnavailableError
-from xuna_middleware.events import Event, Events
+from xuna_middleware.events import Event, EventName, Events
 from xuna_middleware.identity.credentials import Identity
 from xuna_middleware.platform.client import Platform
 from xuna_middleware.stores.protocol import Store, StoreError
@@ -27,6 +29,7 @@ _BETWEEN: Final = 5.0
 #: Seconds for all that a refused request asks.
 _PATIENCE: Final = 3.0
 _MOST_ASKED: Final = 4_096
+_MOST_EXPECTED: Final = 10_000
 
 
 class Settlement:
@@ -45,6 +48,22 @@ class Settlement:
         self._clock = clock
         self._now = monotonic
         self._asked: OrderedDict[str, float] = OrderedDict()
+        #: When conversations can no longer be settled: the time, the id, the milliseconds reserved.
+        self._expected: list[tuple[float, str, int]] = []
+        self._timer: tuple[asyncio.AbstractEventLoop, asyncio.TimerHandle] | None = None
+        self._expiring: set[asyncio.Task[None]] = set()
+
+    def expect(self, conversation_id: str, seconds: float, reserved: int) -> None:
+        """Look after so many seconds whether somebody settled it; `reserved` is in milliseconds."""
+        if len(self._expected) < _MOST_EXPECTED:
+            heappush(self._expected, (self._now() + seconds, conversation_id, reserved))
+            self._wake()
+
+    def stop(self) -> None:
+        """End what waits in the running event loop."""
+        if self._timer is not None:
+            self._timer[1].cancel()
+            self._timer = None
 
     async def settle_ended(self, platform: Platform, conversations: Iterable[str]) -> bool:
         """Ask for conversations, and settle those that are over; tell whether there were any."""
@@ -68,8 +87,34 @@ class Settlement:
             raise UnavailableError(cause=f"store: {error}") from None
         if about is None:
             return False
-        self._emit(conversation_id, seconds, *json.loads(about))
+        self._emit("settled", conversation_id, seconds, *json.loads(about))
         return True
+
+    def _wake(self) -> None:
+        """Set the timer of the running loop to the next conversation."""
+        loop = asyncio.get_running_loop()
+        if self._timer is not None and self._timer[0] is loop:
+            self._timer[1].cancel()
+        delay = max(0.0, self._expected[0][0] - self._now())
+        self._timer = loop, loop.call_later(delay, self._expire)
+
+    def _expire(self) -> None:
+        self._timer = None
+        while self._expected and self._expected[0][0] <= self._now():
+            _, conversation_id, reserved = heappop(self._expected)
+            task = asyncio.get_running_loop().create_task(self._expired(conversation_id, reserved))
+            self._expiring.add(task)
+            task.add_done_callback(self._expiring.discard)
+        if self._expected:
+            self._wake()
+
+    async def _expired(self, conversation_id: str, reserved: int) -> None:
+        try:
+            about = await self._store.settle(conversation_id, reserved)
+        except StoreError:
+            return  # its note ends by itself
+        if about is not None:
+            self._emit("expired", conversation_id, None, *json.loads(about))
 
     async def _settle_if_over(self, platform: Platform, conversation_id: str) -> bool:
         try:
@@ -91,11 +136,17 @@ class Settlement:
         return True
 
     def _emit(
-        self, conversation_id: str, seconds: float, issuer: str, subject: str, agent: str
+        self,
+        name: EventName,
+        conversation_id: str,
+        seconds: float | None,
+        issuer: str,
+        subject: str,
+        agent: str,
     ) -> None:
         self._events.emit(
             Event(
-                name="settled",
+                name=name,
                 time=self._clock(),
                 conversation_id=conversation_id,
                 seconds=seconds,

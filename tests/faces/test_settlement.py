@@ -261,3 +261,29 @@ async def test_closing_waits_for_notes() -> None:
     assert (await ask(gate, headers=headers)).status == 200
     await gate.aclose()
     assert await store.settle("conv_1", 0) is not None
+
+
+def test_what_nobody_settles_is_told() -> None:
+    """Once, when it can't be settled any more; it counted in full all the time."""
+
+    async def story() -> None:
+        events: list[Event] = []
+        platform = Conversations()
+        store = MemoryStore(monotonic=seconds)
+        gate = platform.gate(TalkTime("1 hour/day"), store=store, on_event=[events.append])
+        gate._parts.pipeline.settlement._now = seconds
+        assert await issue(gate) == 200
+        assert await issue(gate) == 200
+        assert await gate.settle("conv_2", 5)
+        await asyncio.sleep(900 + 60 + 7200 - 1)
+        assert [event.name for event in events].count("expired") == 0
+        await asyncio.sleep(2)
+        told = [event for event in events if event.name == "expired"]
+        assert [(e.conversation_id, e.subject, e.agent) for e in told] == [
+            ("conv_1", "user-1", "support")
+        ]
+        assert await left(gate) == [3600 - 60 - 5]
+        assert await gate.settle("conv_1", 1) is False
+        await gate.aclose()
+
+    in_fast_time(story())

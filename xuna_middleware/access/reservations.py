@@ -139,6 +139,13 @@ class Reservation:
     def parts(self) -> tuple[Part, ...]:
         return () if self.reserved is None else taken_parts(self.wanted, self.reserved)
 
+    @property
+    def milliseconds(self) -> int | None:
+        """The time that was reserved, 0 where only slots were; None where neither was."""
+        metered = [part for part in self.parts if part.kind != "rate"]
+        times = [part.amount for part in metered if part.kind == "time"]
+        return max(times, default=0) if metered else None
+
     async def release(self) -> None:
         """Give everything back: nothing was issued."""
         await self._give_back(self.parts)
