@@ -17,6 +17,7 @@ from xuna_middleware.access.grants import Scalar, Transport
 from xuna_middleware.access.kinds import KINDS, Kind
 from xuna_middleware.access.limits import AnyLimit, checked_limits
 from xuna_middleware.access.plans import Plan, make_plan
+from xuna_middleware.access.relay_rules import RelayRules
 from xuna_middleware.access.rules import ANY_VERIFIED_CALLER, Rule, RuleLike, as_rule
 from xuna_middleware.access.sources import Claim
 from xuna_middleware.errors import ConfigurationError
@@ -32,7 +33,9 @@ Variables: TypeAlias = (
 )
 _AGENT_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _LONGEST_CONVERSATION: Final = 86_400
-_TRANSPORTS: Final = ("websocket", "webrtc")
+#: Where a caller is handed a credential; with the relay the gate keeps it.
+_HANDED_OUT: Final = ("websocket", "webrtc")
+_TRANSPORTS: Final = (*_HANDED_OUT, "relay")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,9 +59,14 @@ class Agent:
             `{"agent.language": OneOf("de", "en"), "tts.speed": Number(0.8, 1.1)}`. To open
             `agent.prompt.prompt` or `agent.prompt.llm` is to let every caller write the agent's
             instructions, or choose the model that you pay for.
-        transports: which credentials may be issued, `websocket` (signed URL) and `webrtc` (token).
-        max_duration: seconds that a conversation lasts at most, up to a day. Over a signed URL or a
-            token only the platform can end it: set the same or less for the agent there.
+        transports: how conversations are opened: `websocket` (signed URL), `webrtc` (token),
+            `relay` (through the gate, which `websocket` allows, too). With `relay` and without
+            `websocket` the signed URL that a client gets leads to the gate.
+        max_duration: seconds that a conversation lasts at most, up to a day. The relay ends it then;
+            over a signed URL or a token only the platform can: set the same or less there.
+        relay: what the relay lets a client do; see `RelayRules`.
+        user_id: what the relay tells the platform as `user_id`, from the same sources as a
+            variable; by default nothing. A client's own is never passed on.
         anonymous: callers without credentials are admitted as well, on the terms of
             `XunaGate(visitors=…)`; needs `max_duration`. A rule is asked about them, too:
             `who.is_visitor` tells them.
@@ -85,8 +93,10 @@ class Agent:
     variables: Mapping[str, Kind] = field(default_factory=dict, repr=False)
     client_variables: Collection[str] = ()
     client_overrides: Collection[str] | Mapping[str, Kind] = ()
-    transports: Sequence[Transport] | tuple[Transport, ...] = _TRANSPORTS
+    transports: Sequence[Transport] | tuple[Transport, ...] = _HANDED_OUT
     max_duration: float | None = None
+    relay: RelayRules = RelayRules()
+    user_id: Source | None = field(default=None, repr=False)
     limits: Sequence[AnyLimit] = field(default=(), repr=False)
     anonymous: bool = False
     rule: Rule = field(init=False, repr=False)
@@ -99,7 +109,7 @@ class Agent:
             self._settle(**_checked(self))
             self._settle(rule=ANY_VERIFIED_CALLER if self.allow is None else as_rule(self.allow))
             kinds = {name: kind.check for name, kind in self.variables.items()}
-            self._settle(plan=make_plan(self.dynamic_variables, self.overrides, kinds))
+            self._settle(plan=make_plan(self.dynamic_variables, self.overrides, kinds, self.user_id))
             _check_clashes(self)
             _check_required(self)
             _check_anonymous(self)
@@ -117,6 +127,11 @@ class Agent:
         """Names of the server's variables, without those that a mapping function returns."""
         asked = (wanted.name for wanted in self.plan.variables)
         return frozenset((*self.plan.fixed.dynamic_variables, *asked))
+
+    @property
+    def is_relayed(self) -> bool:
+        """Tell whether a client that asks for a signed URL is led to the gate itself."""
+        return "relay" in self.transports and "websocket" not in self.transports
 
     @property
     def required_variables(self) -> frozenset[str]:
@@ -164,6 +179,7 @@ def _checked(agent: Agent) -> dict[str, Any]:
         "transports": _transports(_tuple("transports", agent.transports)),
         "max_duration": _duration(agent.max_duration),
         "limits": checked_limits(agent.limits),
+        "relay": _relay_rules(agent.relay),
     }
 
 
@@ -233,13 +249,15 @@ def _tuple(option: str, value: Any) -> tuple[str, ...]:
 
 
 def _transports(names: tuple[str, ...]) -> tuple[str, ...]:
-    if "relay" in names:
-        raise ConfigurationError(
-            "the relay is not in this version: transports takes 'websocket' and 'webrtc'"
-        )
     if not names or not set(names).issubset(_TRANSPORTS):
-        raise ConfigurationError("transports takes one or both of 'websocket' and 'webrtc'")
+        raise ConfigurationError("transports takes some of 'websocket', 'webrtc' and 'relay'")
     return tuple(dict.fromkeys(names))
+
+
+def _relay_rules(rules: Any) -> RelayRules:
+    if not isinstance(rules, RelayRules):
+        raise ConfigurationError("relay takes RelayRules(…)")
+    return rules
 
 
 def _check_anonymous(agent: Agent) -> None:

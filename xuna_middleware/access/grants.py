@@ -7,7 +7,8 @@ from typing import Any, Literal, TypeAlias
 
 from xuna_middleware.identity.credentials import Identity
 
-Transport: TypeAlias = Literal["websocket", "webrtc"]
+#: How a conversation reaches the platform: over a signed URL, a conversation token, or the gate.
+Transport: TypeAlias = Literal["websocket", "webrtc", "relay"]
 #: What a dynamic variable may hold.
 Scalar: TypeAlias = str | int | float | bool
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 from xuna_middleware.access.fields import (
     MAX_ALL_TEXT,
@@ -11,12 +11,16 @@ from xuna_middleware.access.fields import (
     Check,
     both,
     override_check,
+    text,
     too_much,
     variable_check,
 )
 from xuna_middleware.access.grants import Personalization
 from xuna_middleware.access.sources import MISSING, Call, Claim, prepared
 from xuna_middleware.errors import ConfigurationError
+
+#: In characters, as a `sub` has at most.
+_LONGEST_USER_ID: Final = 255
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +40,7 @@ class Plan:
         fixed: the literals, ready to be handed out as they are.
         variables, overrides: what claims and functions give one by one.
         mapping: the one function that returns all variables, where that was configured.
+        user_id: what the platform is told as the user's name; None where it is told nothing.
     """
 
     fixed: Personalization
@@ -44,6 +49,7 @@ class Plan:
     mapping: Call | None
     #: What values of variables must be beyond scalars, for those that were declared.
     kinds: Mapping[str, Check]
+    user_id: Wanted | None = None
 
     @property
     def is_fixed(self) -> bool:
@@ -51,12 +57,15 @@ class Plan:
 
     @property
     def needs_connection(self) -> bool:
-        sources = (wanted.source for wanted in (*self.variables, *self.overrides))
+        named = () if self.user_id is None else (self.user_id,)
+        sources = (wanted.source for wanted in (*self.variables, *self.overrides, *named))
         calls = (one for one in (self.mapping, *sources) if isinstance(one, Call))
         return any(call.takes_connection for call in calls)
 
 
-def make_plan(variables: Any, overrides: Any, kinds: Mapping[str, Check]) -> Plan:
+def make_plan(
+    variables: Any, overrides: Any, kinds: Mapping[str, Check], user_id: Any = None
+) -> Plan:
     """Check and sort an agent's variables and overrides, or raise ConfigurationError.
 
     `kinds` are checks of declared variables, beside the one that all must pass.
@@ -84,7 +93,17 @@ def make_plan(variables: Any, overrides: Any, kinds: Mapping[str, Check]) -> Pla
         overrides=wanted_overrides,
         mapping=mapping,
         kinds=kinds,
+        user_id=None if user_id is None else _user_id(user_id),
     )
+
+
+def _user_id(source: Any) -> Wanted:
+    """Read where a user's name comes from; one name for everybody would name nobody."""
+    if not isinstance(source, Claim) and not callable(source):
+        raise ConfigurationError(
+            'user_id takes claim(…) or a function, such as user_id=claim("sub")'
+        )
+    return _wanted("user_id", "user_id", source, text(_LONGEST_USER_ID))
 
 
 def _sorted_out(
