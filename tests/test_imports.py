@@ -31,7 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("resource_metadata",),
     ("refusals", "settlement", "entrance"),
     ("pipeline",),
-    ("explaining",),
+    ("explaining", "relaying"),
     ("routes",),
     ("gate",),
     ("middleware",),
@@ -46,7 +46,10 @@ OUTSIDE = {"sandbox", "testing", "demo", "telemetry", "cli"}
 VALUES = {
     "access": {"identity.credentials"},
     "platform": {"identity.credentials", "access.grants"},
-    "conversation": {"identity.credentials", "access.grants", "platform.credentials"},
+    "conversation": {
+        *("identity.credentials", "access.grants", "access.relay_rules"),
+        *("platform.credentials", "platform.lines"),
+    },
 }
 
 #: Libraries that one module of the core keeps to itself.
@@ -54,6 +57,7 @@ KEPT = {
     "joserfc": "identity._jose",
     "httpx": "_http",
     "redis": "stores.redis",
+    "websockets": "platform.dialling",
     "itsdangerous": "identity.visits",
 }
 

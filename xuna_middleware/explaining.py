@@ -12,11 +12,17 @@ from starlette.requests import HTTPConnection
 from xuna_middleware.access.agents import Agent
 from xuna_middleware.access.grants import Personalization
 from xuna_middleware.access.personalization import check_client, personalize
-from xuna_middleware.access.reservations import Remaining, remaining
+from xuna_middleware.access.reservations import Remaining, check_standing
 from xuna_middleware.access.rules import Rule
-from xuna_middleware.errors import GateError, LimitReachedError
+from xuna_middleware.errors import GateError
 from xuna_middleware.identity.credentials import Identity
-from xuna_middleware.pipeline import Order, Pipeline, check_transport, circumstances, meant_agent
+from xuna_middleware.pipeline import (
+    Order,
+    Pipeline,
+    check_limits,
+    check_transport,
+    meant_agent,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +79,8 @@ def not_verified(error: GateError) -> Explanation:
 
 async def _decide(steps: list[Step], pipeline: Pipeline, order: Order) -> None:
     agent = meant_agent(pipeline, order)
+    if agent.is_relayed and order.transport == "websocket":
+        order = replace(order, transport="relay")
     check_transport(agent, order.transport)
     steps.append(_passed("agent", f"{agent.name}, over {order.transport}"))
     client = check_client(agent, order.dynamic_variables, order.overrides)
@@ -88,13 +96,8 @@ async def _decide(steps: list[Step], pipeline: Pipeline, order: Order) -> None:
 
 
 async def _limits(pipeline: Pipeline, order: Order, agent: Agent) -> Step:
-    at = circumstances(pipeline, agent, order.identity, order.connection)
-    budget = pipeline.budget(agent, order.identity)
-    left = await remaining(budget, at, pipeline.stores)
-    fits = zip(budget.counted, left, strict=False)
-    over = [one.title for one, now in fits if now.left < one.shown(one.quota.amount)]
-    if over:
-        raise LimitReachedError(cause=f"limit: {'; '.join(over)}", policies=over)
+    await check_standing(order.identity, pipeline.stores)
+    left = await check_limits(pipeline, agent, order)
     return _passed("reserve", "; ".join(map(_remaining, left)) or "no limits")
 
 
@@ -141,4 +144,8 @@ def _names(personal: Personalization) -> str:
     return ", ".join([*personal.dynamic_variables, *personal.overrides])
 
 
-_CREDENTIALS: Final = {"websocket": "a signed URL", "webrtc": "a conversation token"}
+_CREDENTIALS: Final = {
+    "websocket": "a signed URL",
+    "webrtc": "a conversation token",
+    "relay": "a signed URL, and carry the conversation",
+}

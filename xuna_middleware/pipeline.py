@@ -10,12 +10,12 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from starlette.requests import HTTPConnection
 
 from xuna_middleware.access.agents import Agent, authorize
-from xuna_middleware.access.grants import Grant, Transport
+from xuna_middleware.access.grants import Grant, Personalization, Transport
 from xuna_middleware.access.personalization import check_client, personalize
 from xuna_middleware.access.principals import Circumstances, subject_principal
 from xuna_middleware.access.reservations import (
@@ -23,6 +23,8 @@ from xuna_middleware.access.reservations import (
     Remaining,
     Reservation,
     Stores,
+    check_left,
+    check_standing,
     remaining,
     reserve,
 )
@@ -66,6 +68,7 @@ class Order:
 
     `agent` is a configured name; None where the gate has only one. `overrides` are in the
     platform's nested spelling. `visit` is which visitor this is, or was before they signed in.
+    `has_ticket` says that what a ticket needs was decided when it was made.
     """
 
     identity: Identity
@@ -75,6 +78,17 @@ class Order:
     overrides: Any = field(default=None, repr=False)
     connection: HTTPConnection | None = field(default=None, repr=False)
     visit: Visit | None = field(default=None, repr=False)
+    has_ticket: bool = False
+
+
+class Terms(NamedTuple):
+    """Say which limits apply: an agent's, for visitors or for others, and whether they are held by
+    leases, since the gate itself carries the conversation.
+    """
+
+    agent: str
+    for_visitors: bool
+    leased: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,8 +98,7 @@ class Pipeline:
     agents: Mapping[str, Agent]
     platform: Platform
     events: Events
-    budgets: Mapping[str, Budget]
-    visitor_budgets: Mapping[str, Budget]
+    budgets: "Mapping[Terms, Budget]"
     entrance: Entrance | None
     stores: Stores
     settlement: Settlement
@@ -101,9 +114,11 @@ class Pipeline:
         task.add_done_callback(self.background.discard)
         return task
 
-    def budget(self, agent: Agent, identity: Identity) -> Budget:
+    def budget(
+        self, agent: Agent, identity: Identity, transport: Transport = "websocket"
+    ) -> Budget:
         """Return what limits this caller's conversations with an agent."""
-        return (self.visitor_budgets if identity.is_visitor else self.budgets)[agent.name]
+        return self.budgets[Terms(agent.name, identity.is_visitor, transport == "relay")]
 
     async def finish(self) -> None:
         """Wait a little for what goes on in the running event loop."""
@@ -136,24 +151,15 @@ async def issue(pipeline: Pipeline, order: Order) -> SignedUrl | ConversationTok
     agent = meant_agent(pipeline, order)
     check_transport(agent, order.transport)
     client = check_client(agent, order.dynamic_variables, order.overrides)
-    rule = await authorize(agent, order.identity, order.connection)
-    await _check_challenge(pipeline, order)
+    rule = await decide(pipeline, agent, order)
     about = {"agent": agent.name, "transport": order.transport}
-    pipeline.emit("authorized", order.identity, rule=rule, **about)
-    reservation = await _reserved(pipeline, agent, order)
+    reservation = await reserved(pipeline, agent, order)
     try:
-        grant = Grant(
-            identity=order.identity,
-            agent=agent.name,
-            agent_id=agent.id,
-            transport=order.transport,
-            personalization=await personalize(agent, order.identity, order.connection, client),
-            rule=rule,
-            is_metered=pipeline.budget(agent, order.identity).is_metered,
-        )
-        issued = await _issued(pipeline, grant)
+        personal = await personalize(agent, order.identity, order.connection, client)
+        grant = granted(pipeline, agent, order, rule, personal)
+        issued = await ask_platform(pipeline, grant)
     except BaseException:
-        await _released(pipeline, reservation, order.identity, **about)
+        await released(pipeline, reservation, order.identity, **about)
         raise
     _remembered(pipeline, reservation, order, issued)
     pipeline.emit(
@@ -170,18 +176,43 @@ async def issue(pipeline: Pipeline, order: Order) -> SignedUrl | ConversationTok
 
 
 async def admitted_agent(pipeline: Pipeline, order: Order) -> Agent:
-    """Decide as far as a ticket needs it: the agent is there, and its rule says yes.
+    """Decide as far as a ticket needs it: there is such an agent, its rule says yes, and its limits
+    have something left. Takes nothing.
 
     Raises:
         GateError: one of the documented answers.
     """
-    if order.dynamic_variables is not None or order.overrides is not None:
-        raise InvalidRequestError(cause="body: a ticket carries no variables and no overrides")
     agent = meant_agent(pipeline, order)
-    rule = await authorize(agent, order.identity, order.connection)
-    await _check_challenge(pipeline, order)
+    rule = await decide(pipeline, agent, order)
+    await check_standing(order.identity, pipeline.stores)
+    await check_limits(pipeline, agent, order)
     pipeline.emit("ticket_issued", order.identity, agent=agent.name, rule=rule)
     return agent
+
+
+async def decide(pipeline: Pipeline, agent: Agent, order: Order) -> str:
+    """Ask the agent's rule, and visitors for their challenge; return the rule's name.
+
+    Raises:
+        GateError: one of the documented answers.
+    """
+    rule = await authorize(agent, order.identity, order.connection)
+    if not order.has_ticket:
+        await _check_challenge(pipeline, order)
+    about = {"agent": agent.name, "transport": order.transport}
+    pipeline.emit("authorized", order.identity, rule=rule, **about)
+    return rule
+
+
+async def check_limits(pipeline: Pipeline, agent: Agent, order: Order) -> tuple[Remaining, ...]:
+    """Return what is left of the limits of an order, and take nothing.
+
+    Raises:
+        LimitReachedError: one of them has too little left. UnavailableError: it can't be known.
+    """
+    asked = circumstances(pipeline, agent, order.identity, order.connection)
+    budget = pipeline.budget(agent, order.identity, order.transport)
+    return await check_left(budget, asked, pipeline.stores)
 
 
 async def usable_agents(
@@ -283,7 +314,9 @@ def _chosen(agents: Mapping[str, Agent], name: str | None) -> Agent:
 
 
 def check_transport(agent: Agent, transport: Transport) -> None:
-    if transport not in agent.transports:
+    """Refuse a transport that the agent doesn't allow. The relay is a WebSocket, too."""
+    is_open = transport in agent.transports
+    if not is_open and not (transport == "relay" and "websocket" in agent.transports):
         raise AccessDeniedError(
             "This agent does not take this transport.",
             code="transport_not_open",
@@ -291,8 +324,24 @@ def check_transport(agent: Agent, transport: Transport) -> None:
         )
 
 
-async def _reserved(pipeline: Pipeline, agent: Agent, order: Order) -> Reservation:
-    budget = pipeline.budget(agent, order.identity)
+def granted(
+    pipeline: Pipeline, agent: Agent, order: Order, rule: str, personal: Personalization
+) -> Grant:
+    """Return what the platform is asked for."""
+    return Grant(
+        identity=order.identity,
+        agent=agent.name,
+        agent_id=agent.id,
+        transport=order.transport,
+        personalization=personal,
+        rule=rule,
+        is_metered=pipeline.budget(agent, order.identity, order.transport).is_metered,
+    )
+
+
+async def reserved(pipeline: Pipeline, agent: Agent, order: Order) -> Reservation:
+    """Take of all limits, or of none; see `reserve()`."""
+    budget = pipeline.budget(agent, order.identity, order.transport)
     asked = circumstances(pipeline, agent, order.identity, order.connection)
     reservation = await _taken(pipeline, budget, asked, _move(budget, order))
     about = {"agent": agent.name, "transport": order.transport}
@@ -340,17 +389,22 @@ def circumstances(
     )
 
 
-async def _released(
+async def released(
     pipeline: Pipeline, reservation: Reservation, identity: Identity, **about: Any
 ) -> None:
     """Give everything back, even where whoever waits for it is cancelled again."""
-    if reservation.store is None:
+    if not reservation.parts:
         return
     await asyncio.shield(pipeline.beside(reservation.release()))
     pipeline.emit("released", identity, limits=reservation.limits, **about)
 
 
-async def _issued(pipeline: Pipeline, grant: Grant) -> SignedUrl | ConversationToken:
+async def ask_platform(pipeline: Pipeline, grant: Grant) -> SignedUrl | ConversationToken:
+    """Get the pass. What is wrong with the settings is a 503 to the caller.
+
+    Raises:
+        PlatformError, UnavailableError: there is none.
+    """
     try:
         return await pipeline.platform.issue(grant)
     except ConfigurationError as error:

@@ -75,14 +75,18 @@ class Settlement:
             return False
         return any(told)
 
-    async def settle(self, conversation_id: str, seconds: float) -> bool:
+    async def settle(
+        self, conversation_id: str, seconds: float, store: Store | None = None
+    ) -> bool:
         """Settle a reservation with the true length, once; tell whether there was one.
+
+        `store` is where it was made, if that is not the shared one.
 
         Raises:
             UnavailableError: the store can't be asked.
         """
         try:
-            about = await self._store.settle(conversation_id, milliseconds(seconds))
+            about = await (store or self._store).settle(conversation_id, milliseconds(seconds))
         except StoreError as error:
             raise UnavailableError(cause=f"store: {error}") from None
         if about is None:

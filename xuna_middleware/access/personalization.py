@@ -29,8 +29,12 @@ from xuna_middleware.identity.credentials import Identity
 _NOTHING: Final = Personalization()
 
 
-def check_client(agent: Agent, dynamic_variables: Any, overrides: Any) -> Personalization:
+def check_client(
+    agent: Agent, dynamic_variables: Any, overrides: Any, *, is_whole: bool = True
+) -> Personalization:
     """Return what a client asks for, checked; both are JSON as parsed, None where absent.
+
+    Where it is not the whole, since more will follow, nothing is missing yet.
 
     `dynamic_variables` is an object of strings, finite numbers and booleans. `overrides` is nested
     as the platform spells it: `{"agent": {"language": "de"}}`.
@@ -50,7 +54,7 @@ def check_client(agent: Agent, dynamic_variables: Any, overrides: Any) -> Person
         dynamic_variables=MappingProxyType(_client_variables(agent, dynamic_variables)),
         overrides=MappingProxyType(_client_overrides(agent, overrides)),
     )
-    if agent.plan.mapping is None:
+    if is_whole and agent.plan.mapping is None:
         _check_required(agent, {*agent.variable_names, *client.dynamic_variables})
     return client
 
@@ -73,8 +77,36 @@ async def personalize(
         InvalidRequestError: 400 `variable_conflict`, both sides set one name or path.
         ConfigurationError: a function takes a connection, and there is none.
     """
+    return merge(agent, await ask_server(agent, identity, connection), client)
+
+
+async def ask_server(
+    agent: Agent, identity: Identity, connection: HTTPConnection | None
+) -> Personalization:
+    """Return the server's values for this caller alone, before a client has said anything.
+
+    Raises: as `personalize()`.
+    """
     agent.check_connection(connection)
-    server = await _servers(agent.plan, identity, connection)
+    return await _servers(agent.plan, identity, connection)
+
+
+async def ask_user_id(
+    agent: Agent, identity: Identity, connection: HTTPConnection | None
+) -> str | None:
+    """Return what the platform is told as `user_id`; None where it is told nothing.
+
+    Raises: as `personalize()`.
+    """
+    if agent.plan.user_id is None:
+        return None
+    agent.check_connection(connection)
+    name: str = await _value(agent.plan.user_id, identity, connection, time_limit())
+    return name
+
+
+def merge(agent: Agent, server: Personalization, client: Personalization) -> Personalization:
+    """Return the server's values and the client's together; see `personalize()`."""
     if agent.plan.mapping is not None and agent.variables:
         _check_required(agent, {*server.dynamic_variables, *client.dynamic_variables})
     if not client:

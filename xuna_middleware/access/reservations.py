@@ -15,21 +15,34 @@ from typing import Final
 
 from xuna_middleware.access.agents import Agent
 from xuna_middleware.access.limits import AnyLimit, Concurrent, Limit, TalkTime
-from xuna_middleware.access.principals import Circumstances, Per, plain_principal, principal
+from xuna_middleware.access.principals import (
+    Circumstances,
+    Per,
+    plain_principal,
+    principal,
+    subject_principal,
+)
 from xuna_middleware.access.visitors import OPEN, closed
-from xuna_middleware.errors import ConfigurationError, LimitReachedError, UnavailableError
+from xuna_middleware.errors import (
+    ConfigurationError,
+    InvalidTokenError,
+    LimitReachedError,
+    UnavailableError,
+)
+from xuna_middleware.identity.credentials import Identity
 from xuna_middleware.stores.protocol import (
+    Kind,
     Level,
     Move,
     Note,
     Part,
     Quota,
     Reserved,
+    Standing,
     Store,
     StoreError,
     Wanted,
     taken_parts,
-    unused,
 )
 
 logger = logging.getLogger("xuna_middleware")
@@ -150,10 +163,6 @@ class Reservation:
         """Give everything back: nothing was issued."""
         await self._give_back(self.parts)
 
-    async def settle(self, seconds: float) -> None:
-        """Give back what a conversation of this length did not use; its slots are free again."""
-        await self._give_back(unused(self.parts, milliseconds(seconds)))
-
     async def _give_back(self, parts: Sequence[Part]) -> None:
         if self.store is None or not parts:
             return
@@ -162,9 +171,20 @@ class Reservation:
         except StoreError as error:
             logger.warning("what a reservation took could not be given back: %s", error)
 
-    async def remember(self, conversation_id: str, about: str, seconds: float) -> None:
+    @property
+    def slots(self) -> tuple[Part, ...]:
+        """What a lease renews."""
+        return tuple(part for part in self.parts if part.kind == "slot")
+
+    async def remember(
+        self,
+        conversation_id: str,
+        about: str,
+        seconds: float,
+        kinds: Sequence[Kind] = ("time", "slot"),
+    ) -> None:
         """Keep a note by which the reservation can be settled in any process, once."""
-        parts = tuple([part for part in self.parts if part.kind != "rate"])
+        parts = tuple([part for part in self.parts if part.kind in kinds])
         if self.store is None or not parts:
             return
         try:
@@ -186,22 +206,25 @@ def make_budget(
     gate_limits: Sequence[AnyLimit],
     start_within: float,
     visitors: Sequence[AnyLimit] | None = None,
+    *,
+    lease: float | None = None,
 ) -> Budget:
-    """Put together what applies to one agent; `visitors` are limits of visitors, for their budget.
+    """Put together what applies to one agent.
+
+    `visitors` are limits of visitors, for their budget. `lease` are the seconds for which a slot is
+    held at first, where whoever takes it renews it; otherwise it is held for the whole time.
 
     Raises:
         ConfigurationError: talk time without `max_duration`, or less of it than one conversation.
     """
+    held = _Held(whole=start_within + (agent.max_duration or _USUAL_DURATION), lease=lease)
     counted = [
-        *(_counted(limit, agent, "gate", "", start_within) for limit in gate_limits),
+        *(_counted(limit, agent, "gate", "", held) for limit in gate_limits),
         *(
-            _counted(limit, agent, f"agent {agent.name}", f"{agent.name}: ", start_within)
+            _counted(limit, agent, f"agent {agent.name}", f"{agent.name}: ", held)
             for limit in agent.limits
         ),
-        *(
-            _counted(limit, agent, "visitors", "visitors: ", start_within)
-            for limit in visitors or ()
-        ),
+        *(_counted(limit, agent, "visitors", "visitors: ", held) for limit in visitors or ()),
     ]
     distinct: list[Per] = []
     for one in counted:
@@ -216,30 +239,72 @@ def make_budget(
         needs_connection=any(one.limit.counted.needs_connection for one in counted),
         is_metered=any(not isinstance(one.limit, Limit) for one in counted),
         door=() if visitors is None else (OPEN,),
-        settled_within=start_within + (agent.max_duration or _USUAL_DURATION) + _LATE,
+        settled_within=held.whole + _LATE,
     )
 
 
 async def reserve(
     budget: Budget, asked: Circumstances, stores: Stores, move: Move | None = None
 ) -> Reservation:
-    """Take of all limits, or of none.
+    """Take of all limits, or of none, and see that the caller was not revoked, in one go.
 
     Raises:
-        LimitReachedError: one of them has too little left.
-        UnavailableError: the store can't be asked, and a limit is closed then.
+        InvalidTokenError: what proved the caller was revoked.
+        LimitReachedError: one of the limits has too little left.
+        UnavailableError: the store can't be asked, and a limit is closed then, or there is none.
         AccessDeniedError: the caller can't be counted; see `principal()`.
     """
-    if not budget.counted:
-        return Reservation()
     wanted = _wanted(budget.counted, await budget.principals(asked))
     wanted += budget.door
+    standing = standing_of(asked.identity)
     try:
-        reserved = await stores.shared.reserve(wanted, move)
+        reserved = await stores.shared.reserve(wanted, move, standing)
     except StoreError as error:
-        return await _reserve_without_store(budget.counted, wanted, stores, error)
+        return await _reserve_without_store(budget.counted, wanted, standing, stores, error)
+    if reserved.is_revoked:
+        raise revoked()
     _check(budget.counted, reserved)
     return Reservation(limits=budget.titles, store=stores.shared, wanted=wanted, reserved=reserved)
+
+
+async def check_standing(identity: Identity, stores: Stores) -> None:
+    """Refuse a caller who was revoked, and take nothing.
+
+    Raises:
+        InvalidTokenError: what proved the caller was revoked.
+        UnavailableError: it can't be known.
+    """
+    try:
+        reserved = await stores.shared.reserve((), None, standing_of(identity))
+    except StoreError as error:
+        raise UnavailableError(cause=f"store: {error}") from None
+    if reserved.is_revoked:
+        raise revoked()
+
+
+def standing_of(identity: Identity) -> Standing:
+    """Return who this is to the store, and when what proves it was issued (`iat`)."""
+    issued_at = identity.claims.get("iat")
+    known = type(issued_at) in (int, float)
+    return Standing(subject_principal(identity), float(issued_at) if known else None)
+
+
+def revoked() -> InvalidTokenError:
+    return InvalidTokenError(cause="revoked: gate.revoke() named this caller, after their sign-in")
+
+
+async def check_left(
+    budget: Budget, asked: Circumstances, stores: Stores
+) -> tuple[Remaining, ...]:
+    """Return what is left, where it is enough for one more conversation. Takes nothing.
+
+    Raises:
+        LimitReachedError: one of the limits has too little left. Else as `remaining()`.
+    """
+    counted, levels = await _levels(budget, asked, stores)
+    if any(stands.left < one.quota.amount for one, stands in zip(counted, levels, strict=True)):
+        raise _limit_reached(counted, levels, ())
+    return tuple(map(_remaining, counted, levels))
 
 
 async def remaining(budget: Budget, asked: Circumstances, stores: Stores) -> tuple[Remaining, ...]:
@@ -249,26 +314,38 @@ async def remaining(budget: Budget, asked: Circumstances, stores: Stores) -> tup
         UnavailableError: the store can't be asked, and a limit is closed then.
         AccessDeniedError: the caller can't be counted; see `principal()`.
     """
+    return tuple(map(_remaining, *(await _levels(budget, asked, stores))))
+
+
+async def _levels(
+    budget: Budget, asked: Circumstances, stores: Stores
+) -> tuple[Sequence[Counted], Sequence[Level]]:
+    """Return the limits that can be looked at now, and where they stand."""
     if not budget.counted:
-        return ()
+        return (), ()
     counted: Sequence[Counted] = budget.counted
     wanted: Sequence[Wanted] = _wanted(counted, await budget.principals(asked))
     try:
-        levels = await stores.shared.look(wanted)
+        return counted, await stores.shared.look(wanted)
     except StoreError as error:
         counted, wanted = _in_memory(counted, wanted, error)
-        levels = await stores.fallback.look(wanted)
-    return tuple(_remaining(one, stands) for one, stands in zip(counted, levels, strict=True))
+        return counted, await stores.fallback.look(wanted)
 
 
 async def _reserve_without_store(
-    counted: Sequence[Counted], wanted: Sequence[Wanted], stores: Stores, error: StoreError
+    counted: Sequence[Counted],
+    wanted: Sequence[Wanted],
+    standing: Standing,
+    stores: Stores,
+    error: StoreError,
 ) -> Reservation:
     in_memory, wanted_there = _in_memory(counted, wanted, error)
     try:
-        reserved = await stores.fallback.reserve(wanted_there)
+        reserved = await stores.fallback.reserve(wanted_there, None, standing)
     except StoreError as full:
         raise UnavailableError(cause=f"store: {full}") from None
+    if reserved.is_revoked:  # as far as this process was told
+        raise revoked()
     _check(in_memory, reserved)
     uncounted = tuple(one.title for one in counted if one.limit.when_store_down == "open")
     return Reservation(
@@ -285,9 +362,10 @@ def _in_memory(
 ) -> tuple[Sequence[Counted], Sequence[Wanted]]:
     """Return what is counted in this process now, or refuse where one limit is closed."""
     closed = [one.title for one in counted if one.limit.when_store_down == "closed"]
-    if closed:
+    if closed or not counted:
+        what = ", ".join(closed) or "all that has no limits"
         raise UnavailableError(
-            cause=f"store: {error}; closed meanwhile, as when_store_down says: {', '.join(closed)}"
+            cause=f"store: {error}; closed meanwhile, as when_store_down says: {what}"
         )
     pairs = [
         pair
@@ -297,15 +375,21 @@ def _in_memory(
     return [one for one, _ in pairs], [each for _, each in pairs]
 
 
-def _counted(
-    limit: AnyLimit, agent: Agent, place: str, prefix: str, start_within: float
-) -> Counted:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Held:
+    """Say for how many seconds a slot is held: the whole time, or a lease that is renewed."""
+
+    whole: float
+    lease: float | None
+
+
+def _counted(limit: AnyLimit, agent: Agent, place: str, prefix: str, held: _Held) -> Counted:
     kind = type(limit).__name__
     digest = hashlib.sha256(f"{place}/{kind}/{limit.counts_like}".encode()).digest()
     return Counted(
         title=prefix + limit.title,
         limit=limit,
-        quota=_quota(limit, agent, _short(digest), start_within),
+        quota=_quota(limit, agent, _short(digest), held),
     )
 
 
@@ -314,12 +398,18 @@ def _short(digest: bytes) -> str:
     return base64.urlsafe_b64encode(digest[:6]).decode()
 
 
-def _quota(limit: AnyLimit, agent: Agent, name: str, start_within: float) -> Quota:
+def _quota(limit: AnyLimit, agent: Agent, name: str, held: _Held) -> Quota:
     if isinstance(limit, Limit):
         return Quota(field=name, most=limit.most, amount=1, seconds=limit.seconds, kind="rate")
     if isinstance(limit, Concurrent):
-        held = start_within + (agent.max_duration or _USUAL_DURATION)
-        return Quota(field=name, most=limit.most, amount=1, seconds=held, kind="slot")
+        return Quota(
+            field=name,
+            most=limit.most,
+            amount=1,
+            seconds=held.whole,
+            kind="slot",
+            held=held.lease,
+        )
     if agent.max_duration is None:
         raise ConfigurationError(
             f"Agent({agent.name!r}): {limit.title!r} counts time, so the longest conversation must "

@@ -18,6 +18,8 @@ from xuna_middleware.platform.conversations import (
     read_conversation,
 )
 from xuna_middleware.platform.credentials import ConversationToken, SignedUrl
+from xuna_middleware.platform.dialling import check_installed, open_line
+from xuna_middleware.platform.lines import Line
 from xuna_middleware.platform.questions import Question, Way
 from xuna_middleware.platform.secrets import ApiKey
 
@@ -51,6 +53,15 @@ class Platform(Protocol):
 
     def client_carries(self, transport: Transport) -> bool:
         """Tell whether personalization travels through the client."""
+
+    async def connect(self, signed: SignedUrl, *, max_frame: int) -> Line:
+        """Open the conversation behind a signed URL, for the relay. `max_frame` is in bytes.
+
+        Raises PlatformError where the platform doesn't open it.
+        """
+
+    def check_relay(self) -> None:
+        """Raise ConfigurationError where no conversation could be carried."""
 
     async def ended(self, conversation_id: str) -> Ended | None:
         """Return how long a conversation was that is over; None where it runs, or isn't known."""
@@ -164,7 +175,7 @@ class XunaPlatform:
 
     def client_carries(self, transport: Transport) -> bool:
         """Tell whether personalization travels through the client, which can read and change it."""
-        return transport == "websocket" or self._way == "client"
+        return transport == "websocket" or (transport == "webrtc" and self._way == "client")
 
     async def issue(self, grant: Grant) -> SignedUrl | ConversationToken:
         """Return a fresh credential for this grant. It is never cached or shared.
@@ -176,9 +187,28 @@ class XunaPlatform:
             ConfigurationError: there is no API key.
         """
         session = self._session(grant)
-        if grant.transport == "websocket":
-            return await self._signed_url(grant, session)
-        return await self._token(grant, session)
+        if grant.transport == "webrtc":
+            return await self._token(grant, session)
+        return await self._signed_url(grant, session)
+
+    async def connect(self, signed: SignedUrl, *, max_frame: int) -> Line:
+        """Open the conversation behind a signed URL: its WebSocket, with sub-protocol `convai`.
+
+        Redirects are not followed, and nothing is compressed. HTTPS_PROXY is honoured.
+
+        Raises:
+            PlatformError: 502 or 504, XUNA AI doesn't open it.
+            ConfigurationError: the extra `relay` is not installed.
+        """
+        return await open_line(signed.url, max_frame=max_frame)
+
+    def check_relay(self) -> None:
+        """See that conversations can be carried.
+
+        Raises:
+            ConfigurationError: the extra `relay` is not installed.
+        """
+        check_installed()
 
     async def ended(self, conversation_id: str) -> Ended | None:
         """Ask XUNA AI whether a conversation is over, and how long it was.

@@ -1,0 +1,1 @@
+"""The conversation itself, carried by the gate: enforced where it happens, not where it began."""

@@ -1,0 +1,86 @@
+"""The client's end of a relayed conversation: its WebSocket, as ASGI gives it."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Final
+
+from starlette.types import Receive, Scope, Send
+
+from xuna_middleware.conversation.endings import (
+    BINARY_FRAME,
+    FIRST_FRAME_TIMEOUT,
+    FRAME_TOO_LARGE,
+    EndedError,
+    Ending,
+    hung_up,
+    short,
+)
+from xuna_middleware.conversation.metering import size_of
+
+#: What a browser must see chosen where it offers it, or it fails the handshake.
+SUBPROTOCOL: Final = "convai"
+
+#: Seconds for the first frame, and for a close to leave.
+_FIRST: Final = 5.0
+_CLOSE: Final = 2.0
+_BROKEN_OFF: Final = 1006
+
+
+class Client:
+    """Be talked to. `receive` and `send` are the server's own, for the pumps."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.receive = receive
+        self.send = send
+        self._offered: Iterable[str] = scope.get("subprotocols", ())
+        self._is_open = False
+
+    async def accept(self) -> None:
+        """Accept the WebSocket, with the sub-protocol `convai` where that is offered.
+
+        Raises:
+            EndedError: it was gone already.
+        """
+        message = await self.receive()
+        if message["type"] != "websocket.connect":
+            raise EndedError(hung_up(_BROKEN_OFF, ""))
+        chosen = SUBPROTOCOL if SUBPROTOCOL in self._offered else None
+        await self.send({"type": "websocket.accept", "subprotocol": chosen, "headers": []})
+        self._is_open = True
+
+    async def first(self, max_frame: int) -> str:
+        """Return the first frame.
+
+        Raises:
+            EndedError: none comes in time, or it is binary, too large, or the client's goodbye.
+        """
+        try:
+            async with asyncio.timeout(_FIRST):
+                message = await self.receive()
+        except TimeoutError:
+            raise EndedError(FIRST_FRAME_TIMEOUT) from None
+        text = message.get("text")
+        if text is None:
+            raise EndedError(without_text(message))
+        if size_of(text) > max_frame:
+            raise EndedError(FRAME_TOO_LARGE)
+        return str(text)
+
+    async def close(self, ending: Ending) -> None:
+        """Say goodbye, if anybody is there to hear it."""
+        if not self._is_open or ending.by == "client":
+            return
+        self._is_open = False
+        goodbye = {"type": "websocket.close", "code": ending.code, "reason": short(ending.reason)}
+        try:
+            async with asyncio.timeout(_CLOSE):
+                await self.send(goodbye)
+        except Exception:  # servers raise what they like where the client has gone
+            return
+
+
+def without_text(message: "dict[str, object] | object") -> Ending:
+    """Return the end that a message without text makes: a binary frame, or a goodbye."""
+    if not isinstance(message, dict) or message.get("type") != "websocket.disconnect":
+        return BINARY_FRAME
+    return hung_up(int(message.get("code") or _BROKEN_OFF), str(message.get("reason") or ""))

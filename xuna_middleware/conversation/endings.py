@@ -1,0 +1,109 @@
+"""How a relayed conversation ends: one code and one word for each way.
+
+| code | reason | why |
+|---|---|---|
+| 1000 | | the client or the platform ended it |
+| 1001 | `going_away` | the gate stops |
+| 1003 | `binary_frame` | the client sent a binary frame |
+| 1009 | `frame_too_large` | the client sent more than `max_frame` |
+| 4400 | `no_json`, `first_frame_expected`, `second_first_frame`, `member_not_open`, `variable_…`, … | a frame of the client's is not what may be sent |
+| 4401 | `token_expired` | the token's `exp` has come |
+| 4403 | `frame_not_open`, `override_not_open`, … | the agent doesn't open that to clients |
+| 4408 | `first_frame_timeout`, `idle_timeout`, `client_stalled` | the client took too long |
+| 4410 | `max_duration` | the agent's `max_duration` is over |
+| 4411 | `revoked` | the caller's credentials were revoked |
+| 4412 | `ended_by_operator` | an operator ended it |
+| 4429 | `too_many_frames` | the client sent more than `frames_per_second` |
+| 4502 | `platform_error` | the platform refused, broke off, or sent what is no frame |
+| 4503 | `store_unavailable` | the store could not be asked for so long that the lease ran out |
+| 4504 | `platform_timeout` | the platform took too long |
+
+A close of the platform's own passes through with its code and reason (RFC 6455 section 7.4).
+"""
+
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+from xuna_middleware.errors import GateError
+
+By: TypeAlias = Literal["client", "platform", "gate"]
+
+#: In bytes: what a close frame has room for (RFC 6455 section 5.5).
+_LONGEST_REASON: Final = 123
+#: No code came with the close (RFC 6455 section 7.1.5): an ordinary end.
+_NO_CODE: Final = 1005
+_NORMAL: Final = 1000
+#: Statuses of refusals that have a close code of their own.
+_STATUSES: Final = (400, 401, 403, 429, 502, 503, 504)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """Say how a conversation ended: the close code, the word beside it, and who ended it."""
+
+    code: int
+    reason: str
+    by: By = "gate"
+
+
+class EndedError(Exception):
+    """End a conversation from wherever it is; holds no word of a frame."""
+
+    def __init__(self, ending: Ending) -> None:
+        super().__init__(ending.reason)
+        self.ending = ending
+
+
+GOING_AWAY: Final = Ending(code=1001, reason="going_away")
+BINARY_FRAME: Final = Ending(code=1003, reason="binary_frame")
+FRAME_TOO_LARGE: Final = Ending(code=1009, reason="frame_too_large")
+NO_JSON: Final = Ending(code=4400, reason="no_json")
+FIRST_FRAME_EXPECTED: Final = Ending(code=4400, reason="first_frame_expected")
+SECOND_FIRST_FRAME: Final = Ending(code=4400, reason="second_first_frame")
+MEMBER_NOT_OPEN: Final = Ending(code=4400, reason="member_not_open")
+TOKEN_EXPIRED: Final = Ending(code=4401, reason="token_expired")
+FRAME_NOT_OPEN: Final = Ending(code=4403, reason="frame_not_open")
+FIRST_FRAME_TIMEOUT: Final = Ending(code=4408, reason="first_frame_timeout")
+IDLE_TIMEOUT: Final = Ending(code=4408, reason="idle_timeout")
+CLIENT_STALLED: Final = Ending(code=4408, reason="client_stalled")
+MAX_DURATION: Final = Ending(code=4410, reason="max_duration")
+REVOKED: Final = Ending(code=4411, reason="revoked")
+ENDED_BY_OPERATOR: Final = Ending(code=4412, reason="ended_by_operator")
+TOO_MANY_FRAMES: Final = Ending(code=4429, reason="too_many_frames")
+PLATFORM_ERROR: Final = Ending(code=4502, reason="platform_error")
+STORE_UNAVAILABLE: Final = Ending(code=4503, reason="store_unavailable")
+PLATFORM_TIMEOUT: Final = Ending(code=4504, reason="platform_timeout")
+#: The process is stopped, or has a fault of its own.
+FAULT: Final = Ending(code=1011, reason="internal_error")
+
+
+def hung_up(code: int, reason: str) -> Ending:
+    """Return the end of a conversation that its client left."""
+    return Ending(code=code, reason=reason, by="client")
+
+
+def closed_by_platform(told: tuple[int, str] | None) -> Ending:
+    """Return the end that the platform made; where it said nothing, it broke off."""
+    if told is None:
+        return PLATFORM_ERROR
+    code, reason = told
+    if code == _NO_CODE:
+        return Ending(code=_NORMAL, reason="", by="platform")
+    return Ending(code=code, reason=reason, by="platform") if is_sendable(code) else PLATFORM_ERROR
+
+
+def refused(error: GateError) -> Ending:
+    """Return the end that stands for a refusal: 4000 and its status, its code as the reason."""
+    if error.status_code in _STATUSES:
+        return Ending(code=4000 + error.status_code, reason=error.code)
+    return Ending(code=4400, reason=error.code)
+
+
+def is_sendable(code: int) -> bool:
+    """Tell whether a code may stand in a close frame (RFC 6455 section 7.4)."""
+    return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
+
+
+def short(reason: str) -> str:
+    """Return as much of a reason as a close frame has room for."""
+    return reason.encode("utf-8", "replace")[:_LONGEST_REASON].decode("utf-8", "ignore")

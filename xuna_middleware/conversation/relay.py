@@ -1,0 +1,211 @@
+"""Carry frames between a client and the platform, until one of them ends it, or a rule does.
+
+Two pumps, one for each way; each waits for the slower side, so order is kept and nothing piles up.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias
+
+from xuna_middleware.access.relay_rules import RelayRules
+from xuna_middleware.conversation.client import Client, without_text
+from xuna_middleware.conversation.deadlines import Deadlines
+from xuna_middleware.conversation.endings import (
+    CLIENT_STALLED,
+    FAULT,
+    FRAME_TOO_LARGE,
+    PLATFORM_ERROR,
+    PLATFORM_TIMEOUT,
+    EndedError,
+    Ending,
+    closed_by_platform,
+    hung_up,
+    is_sendable,
+    short,
+)
+from xuna_middleware.conversation.frames import conversation_of, is_turn
+from xuna_middleware.conversation.judging import Judge, Refresh
+from xuna_middleware.conversation.metering import Meter, size_of
+from xuna_middleware.platform.lines import Line
+
+#: Seconds for the platform's first frame.
+_SPEAKS_WITHIN: Final = 10.0
+#: Seconds between two looks at whether a frame is stuck.
+_STUCK: Final = 15.0
+#: What a side that takes no frame ends it with.
+_STALLS: Final = (CLIENT_STALLED, PLATFORM_TIMEOUT)
+_NORMAL: Final = 1000
+
+#: Takes a fresh token of the client's, and returns the frame that answers it.
+Renew: TypeAlias = Callable[[str], Awaitable[str]]
+
+
+class Relay:
+    """Carry one conversation.
+
+    Args:
+        client, line: the two ends, open, the first frame already handed on.
+        rules: what the client may do.
+        renew: what to do with a fresh token.
+        told: called with the conversation's id, where the platform's first frame tells it.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        line: Line,
+        rules: RelayRules,
+        *,
+        renew: Renew,
+        told: Callable[[str], None],
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self._client = client
+        self._line = line
+        self._rules = rules
+        self._renew = renew
+        self._told = told
+        self._judge = Judge(rules, loop.time)
+        self._ended: asyncio.Future[Ending] = loop.create_future()
+        #: Which frame waits for the client, or the platform, to take it; 0 is none.
+        self._waiting_for_client = 0
+        self._waiting_for_platform = 0
+        self._waited = (0, 0)
+        self.meter = Meter(began=loop.time())
+        self.deadlines = Deadlines(self.end)
+
+    def end(self, ending: Ending) -> None:
+        """End the conversation from outside. The first word counts."""
+        if not self._ended.done():
+            self._ended.set_result(ending)
+
+    async def run(self, max_duration: float | None, expires_at: float | None) -> Ending:
+        """Carry frames until the end, and close both ends. Returns how it ended."""
+        ending = FAULT
+        try:
+            self._set_deadlines(max_duration, expires_at)
+            ending = await self._pumped()
+        finally:
+            self.deadlines.cancel()
+            self.meter.ended = asyncio.get_running_loop().time()
+            await asyncio.shield(self._close(ending))
+        return ending
+
+    def _set_deadlines(self, max_duration: float | None, expires_at: float | None) -> None:
+        if max_duration is not None:
+            self.deadlines.last_at_most(max_duration)
+        self.deadlines.expire_at(expires_at)
+        if self._rules.idle_timeout is not None:
+            self.deadlines.be_heard(self._rules.idle_timeout, lambda: self._judge.heard_at)
+        self.deadlines.look_every(_STUCK, self._stuck)
+
+    async def _pumped(self) -> Ending:
+        """Run both pumps until one of them, or somebody else, says how it ends."""
+        pumps = [asyncio.ensure_future(self._to_client()), asyncio.ensure_future(self._from_client())]
+        try:
+            await asyncio.wait((self._ended, *pumps), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for pump in pumps:
+                pump.cancel()
+            told = await asyncio.gather(*pumps, return_exceptions=True)
+        if self._ended.done():
+            return self._ended.result()
+        return next((one for one in told if isinstance(one, Ending)), FAULT)
+
+    async def _from_client(self) -> Ending:
+        """Hand on what the client says."""
+        receive, send, judge, meter = self._client.receive, self._line.send, self._judge, self.meter
+        max_frame = self._rules.max_frame
+        while True:
+            message = await receive()
+            text = message.get("text")
+            if text is None:
+                return without_text(message)
+            size = size_of(text)
+            if size > max_frame:
+                return FRAME_TOO_LARGE
+            verdict = judge(text)
+            if verdict is not None:
+                if isinstance(verdict, Ending):
+                    return verdict
+                await self._renewed(verdict)
+                continue
+            meter.client_frames += 1
+            meter.client_bytes += size
+            self._waiting_for_platform = meter.client_frames
+            try:
+                await send(text)
+            except Exception:  # the line's own; it says itself how it ended
+                return closed_by_platform(self._line.ended)
+            self._waiting_for_platform = 0
+
+    async def _to_client(self) -> Ending:
+        """Hand on what the platform says."""
+        recv, meter = self._line.recv, self.meter
+        try:
+            await self._hand_on(await self._first_word())
+            while True:
+                frame = await recv()
+                if isinstance(frame, bytes):
+                    return PLATFORM_ERROR
+                await self._hand_on(frame)
+                if is_turn(frame):
+                    meter.turns += 1
+        except EndedError as error:
+            return error.ending
+        except Exception:  # the line's own; it says itself how it ended
+            return closed_by_platform(self._line.ended)
+
+    async def _first_word(self) -> str:
+        """Return the platform's first frame: without that no client connects.
+
+        Raises:
+            EndedError: none comes in time, or it is none.
+        """
+        try:
+            async with asyncio.timeout(_SPEAKS_WITHIN):
+                frame = await self._line.recv()
+        except TimeoutError:
+            raise EndedError(PLATFORM_TIMEOUT) from None
+        conversation_id = conversation_of(frame)
+        if conversation_id is not None:
+            self._told(conversation_id)
+        return str(frame)
+
+    async def _hand_on(self, frame: str) -> None:
+        """Send the client one frame.
+
+        Raises:
+            EndedError: the client has gone.
+        """
+        self.meter.platform_frames += 1
+        self.meter.platform_bytes += size_of(frame)
+        self._waiting_for_client = self.meter.platform_frames
+        await self._say(frame)
+        self._waiting_for_client = 0
+
+    async def _say(self, text: str) -> None:
+        try:
+            await self._client.send({"type": "websocket.send", "text": text})
+        except Exception:  # servers raise what they like where the client has gone
+            raise EndedError(hung_up(1006, "")) from None
+
+    async def _renewed(self, refresh: Refresh) -> None:
+        await self._say(await self._renew(refresh.token))
+
+    def _stuck(self) -> Ending | None:
+        """Say whose side is stuck: the frame that waited at the last look waits still."""
+        before, self._waited = self._waited, (self._waiting_for_client, self._waiting_for_platform)
+        for was, still, ending in zip(before, self._waited, _STALLS, strict=True):
+            if was and was == still:
+                return ending
+        return None
+
+    async def _close(self, ending: Ending) -> None:
+        code, reason = (ending.code, short(ending.reason)) if ending.by == "client" else (_NORMAL, "")
+        if not is_sendable(code):
+            code, reason = _NORMAL, ""
+        await asyncio.gather(
+            self._client.close(ending), self._line.close(code, reason), return_exceptions=True
+        )
+

@@ -1,0 +1,198 @@
+"""The story of a conversation that the gate carries itself, from a known caller to its end.
+
+check agent → authorize → reserve → ask for variables → signed URL → accept →
+first frame: check, merge → connect → carry → give back, settle
+
+What happens before the client is accepted is answered with a status, what happens after it with a
+close code (`conversation/endings.py`). Whatever ends it, the lease is given up and the true length
+is settled, once.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from xuna_middleware.access.agents import Agent
+from xuna_middleware.access.grants import Personalization
+from xuna_middleware.access.personalization import ask_server, ask_user_id, check_client, merge
+from xuna_middleware.access.reservations import Reservation, standing_of
+from xuna_middleware.conversation.client import Client
+from xuna_middleware.conversation.endings import FAULT, EndedError, Ending, refused
+from xuna_middleware.conversation.frames import FIRST, REFRESH, FirstFrame, read_first
+from xuna_middleware.conversation.metering import Meter
+from xuna_middleware.conversation.relay import Relay
+from xuna_middleware.conversation.sessions import Live, Session, Sessions, new_session_id
+from xuna_middleware.errors import (
+    ConfigurationError,
+    GateError,
+    InvalidRequestError,
+    UnavailableError,
+)
+from xuna_middleware.identity.credentials import Identity
+from xuna_middleware.identity.tickets import Ticket, Tickets
+from xuna_middleware.pipeline import (
+    Order,
+    Pipeline,
+    admitted_agent,
+    ask_platform,
+    check_transport,
+    decide,
+    granted,
+    meant_agent,
+    released,
+    reserved,
+)
+from xuna_middleware.platform.credentials import SignedUrl
+from xuna_middleware.platform.lines import Line
+from xuna_middleware.platform.sessions import for_client, for_platform, not_for_clients
+from xuna_middleware.refusals import Refusals
+from xuna_middleware.settlement import about_whom
+from xuna_middleware.stores.protocol import StoreError
+
+#: Seconds for which a note outlives the conversation that it would settle.
+_LATE: Final = 7200.0
+
+Verify = Callable[[str], Awaitable[Identity]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relaying:
+    """Hold what conversations need beside the pipeline.
+
+    `url` is where clients reach `/conversation`, None where nobody said; `verify` returns whom a
+    fresh token proves.
+    """
+
+    sessions: Sessions
+    refusals: Refusals
+    verify: Verify
+    url: str | None
+    clock: Callable[[], float] = time.time
+
+
+@dataclass(slots=True, kw_only=True)
+class _Conversation:
+    """Hold what is known of one conversation, as it becomes known."""
+
+    order: Order
+    agent: Agent
+    server: Personalization
+    user_id: str | None
+    signed: SignedUrl = field(repr=False)
+    reservation: Reservation
+    live: Live
+    meter: Meter | None = None
+
+    @property
+    def note(self) -> str:
+        """The name by which its time is settled: the platform's, where that is known."""
+        return self.signed.conversation_id or self.live.session.id
+
+
+async def lead_to_relay(
+    pipeline: Pipeline, relaying: Relaying, order: Order, tickets: Tickets, origin: str | None
+) -> SignedUrl:
+    """Return a signed URL that leads to the gate itself, with a ticket in it that is good once.
+
+    Limits are looked at, and nothing is taken before the conversation comes. What the client asks
+    for is its own to carry, in `session`: it is checked again in its first frame.
+
+    Raises:
+        GateError: one of the documented answers.
+    """
+    agent = await admitted_agent(pipeline, replace(order, transport="relay"))
+    sent = check_client(agent, order.dynamic_variables, order.overrides, is_whole=False)
+    ticket, seconds = await tickets.make(
+        Ticket(identity=order.identity, agent=agent.name, origin=origin)
+    )
+    return SignedUrl(
+        url=f"{relaying.url}?{urlencode({'agent': agent.name, 'ticket': ticket})}",
+        agent=agent.name,
+        start_by=relaying.clock() + seconds,
+        session=_carried(sent),
+    )
+
+
+async def converse(pipeline: Pipeline, relaying: Relaying, order: Order, client: Client) -> None:
+    """Carry one conversation to its end.
+
+    Does not check: who calls (`order.identity` is believed), or from which page.
+
+    Raises:
+        GateError: one of the documented answers; the client was not accepted then.
+    """
+    talk = await _opened(pipeline, relaying, order)
+    ending = FAULT
+    try:
+        ending = await _carried_on(pipeline, relaying, talk, client)
+    except EndedError as ended:
+        ending = ended.ending
+    except GateError as error:
+        noted = relaying.refusals.note(
+            error, identity=order.identity, agent=talk.agent.name, transport="relay"
+        )
+        ending = refused(noted)
+    finally:
+        closing = pipeline.beside(_closed(pipeline, relaying, talk, client, ending))
+        await asyncio.shield(closing)
+
+
+async def _opened(pipeline: Pipeline, relaying: Relaying, order: Order) -> _Conversation:
+    """Decide, reserve, and get a signed URL: all that can be done before the client is accepted."""
+    agent = meant_agent(pipeline, order)
+    check_transport(agent, "relay")
+    pipeline.check_relay()
+    rule = await decide(pipeline, agent, order)
+    reservation = await reserved(pipeline, agent, order)
+    live = _live(pipeline, relaying, order, agent, reservation)
+    try:
+        server = await ask_server(agent, order.identity, order.connection)
+        user_id = await ask_user_id(agent, order.identity, order.connection)
+        signed = await ask_platform(pipeline, granted(pipeline, agent, order, rule, server))
+        live.session = replace(live.session, conversation_id=signed.conversation_id)
+        await _held(relaying, live)
+    except BaseException:
+        await released(
+            pipeline, reservation, order.identity, agent=agent.name, transport="relay"
+        )
+        raise
+    return _Conversation(
+        order=order,
+        agent=agent,
+        server=server,
+        user_id=user_id,
+        signed=signed,
+        reservation=reservation,
+        live=live,
+    )
+
+
+async def _carried_on(
+    pipeline: Pipeline, relaying: Relaying, talk: _Conversation, client: Client
+) -> Ending:
+    """Accept the client, hand its first frame on, and carry what comes after."""
+    agent, live = talk.agent, talk.live
+    await client.accept()
+    first = await _first_frame(talk, client)
+    await _noted(pipeline, talk)
+    line = await pipeline.platform.connect(talk.signed, max_frame=agent.relay.max_frame)
+    relay = Relay(client, line, agent.relay, renew=_renewing(relaying, talk), told=live.told)
+    talk.meter = relay.meter
+    live.carry(relay)
+    await _hand_over(line, first)
+    pipeline.emit(
+        "started",
+        talk.order.identity,
+        agent=agent.name,
+        transport="relay",
+        session=live.session.id,
+        conversation_id=live.session.conversation_id,
+        limits=talk.reservation.limits,
+        variables=tuple(talk.server.dynamic_variables),
+        overrides=tuple(talk.server.overrides),
+    )
+    return await relay.run(agent.max_duration, talk.order.identity.expires_at)
