@@ -3,14 +3,15 @@
 What was taken of a quota is a small mapping from the time at which something comes back to how much
 comes back then. A window has one such time, for all that is taken while it lasts; slots have one
 for each reservation, rounded up to a fiftieth of their length, so that no quota, however large, has
-more than some fifty of them. Times are whole milliseconds of one clock.
+more than some fifty of them; leases, which are held for less, have some fifty of their own. Times
+are whole milliseconds of one clock.
 
 `scripts.py` says the same in Lua, for Redis; the stores' contract runs on both.
 """
 
 from typing import TypeAlias
 
-from xuna_middleware.stores.protocol import Level, Quota
+from xuna_middleware.stores.protocol import Level, Quota, step_of
 
 Counts: TypeAlias = dict[int, int]
 
@@ -39,9 +40,9 @@ def level(counts: Counts, quota: Quota, now: int) -> Level:
 
 def take(counts: Counts, quota: Quota, now: int) -> int:
     """Take of counts that are alive, and return the mark."""
-    ends = now + quota.length
-    if quota.step:
-        ends += -ends % quota.step
+    ends = now + quota.held_length
+    if quota.held_step:
+        ends += -ends % quota.held_step
     elif counts:
         ends = max(counts)
     if quota.amount:
@@ -55,6 +56,17 @@ def give_back(counts: Counts, mark: int, amount: int, now: int) -> None:
         counts[mark] = max(0, counts[mark] - amount)
         if not counts[mark]:
             del counts[mark]
+
+
+def hold(counts: Counts, mark: int, amount: int, length: int, now: int) -> int:
+    """Move what comes back at `mark` to so many milliseconds from now, and return the new mark. It
+    is taken anew where it is gone.
+    """
+    give_back(counts, mark, amount, now)
+    ends = now + length
+    ends += -ends % step_of(length)
+    counts[ends] = counts.get(ends, 0) + amount
+    return ends
 
 
 def merge(counts: Counts, others: Counts) -> None:

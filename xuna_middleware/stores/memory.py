@@ -3,36 +3,43 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
-from heapq import heappop, heappush
 from threading import Lock
-from typing import Any, Final, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from xuna_middleware.errors import ConfigurationError
 from xuna_middleware.stores.counting import (
     Counts,
     alive,
     give_back,
+    hold,
     level,
     merge,
     take,
 )
+from xuna_middleware.stores.entries import Entries, Leased, Noted, Principal, Revoked, Value
 from xuna_middleware.stores.protocol import (
+    MOST_TOLD,
+    Held,
+    Lease,
     Level,
     Move,
     Note,
     Part,
     Quota,
     Reserved,
-    StoreError,
+    Standing,
     Wanted,
     unused,
+    whole,
 )
 from xuna_middleware.stores.siblings import has_siblings
+from xuna_middleware.stores.waking import Bell
 
 logger = logging.getLogger("xuna_middleware")
 
 #: Of one principal; older ones are no longer told of.
 _MOST_NOTES: Final = 8
+_REFUSED_AS_REVOKED: Final = Reserved(False, (), is_revoked=True)
 
 
 class MemoryStore:
@@ -53,19 +60,18 @@ class MemoryStore:
     ) -> None:
         if type(most) is not int or most < 1:
             raise ConfigurationError("MemoryStore(most=…) must be a whole number, 1 or more")
-        self._most = most
         self._now = monotonic
-        self._kept: dict[str, _Value] = {}
-        self._notes: dict[str, _Noted] = {}
-        self._principals: dict[str, _Principal] = {}
-        #: When each entry ends, the soonest first. A taken value stays here until then; a principal
-        #: who lives on by then comes back in with a later end.
-        self._ends: list[tuple[int, int, str, _Entry]] = []
-        self._entered = 0
+        self._entries = Entries(most)
+        self._kept: dict[str, Value] = {}
+        self._notes: dict[str, Noted] = {}
+        self._principals: dict[str, Principal] = {}
+        self._leases: dict[str, Leased] = {}
+        self._revoked: dict[str, Revoked] = {}
+        self._bell = Bell()
         self._lock = Lock()  # held for no await: threads may run event loops of their own
 
     def __repr__(self) -> str:
-        return f"MemoryStore(most={self._most})"
+        return f"MemoryStore(most={self._entries.most})"
 
     async def put(self, key: str, value: bytes, seconds: float) -> bool:
         """Keep a value unless the key is there; see `Store`."""
@@ -73,9 +79,8 @@ class MemoryStore:
             now = self._forget_ended()
             if key in self._kept:
                 return False
-            self._check_room(1)
-            self._kept[key] = kept = _Value(value, now + max(1, round(seconds * 1000)))
-            self._enter(key, kept)
+            self._entries.check_room(1)
+            self._entries.keep(self._kept, key, Value(value, now + whole(seconds)))
             return True
 
     async def take(self, key: str) -> bytes | None:
@@ -84,10 +89,17 @@ class MemoryStore:
             kept = self._kept.pop(key, None)
             return kept.value if kept is not None and self._milliseconds() < kept.ends else None
 
-    async def reserve(self, wanted: Sequence[Wanted], move: Move | None = None) -> Reserved:
+    async def reserve(
+        self,
+        wanted: Sequence[Wanted],
+        move: Move | None = None,
+        standing: Standing | None = None,
+    ) -> Reserved:
         """Take of every quota or of none; see `Store`."""
         with self._lock:
             now = self._forget_ended()
+            if standing is not None and self._is_revoked(standing):
+                return _REFUSED_AS_REVOKED
             if move is not None:
                 self._move(move, now)
             found = [self._found(principal, quota, now) for principal, quota in wanted]
@@ -114,9 +126,8 @@ class MemoryStore:
         """Keep a note; see `Store`."""
         with self._lock:
             now = self._forget_ended()
-            self._check_room(1)
-            self._notes[note.name] = noted = _Noted(note, now + round(note.seconds * 1000))
-            self._enter(note.name, noted)
+            self._entries.check_room(1)
+            self._entries.keep(self._notes, note.name, Noted(note, now + whole(note.seconds)))
             for principal in {part.principal for part in note.parts}:
                 entry = self._entry(principal)
                 if entry is not None:
@@ -136,6 +147,54 @@ class MemoryStore:
                     entry.notes.remove(name)
             return noted.note.about
 
+    async def hold(self, leases: Sequence[Lease]) -> tuple[Held, ...]:
+        """Let conversations go on; see `Store`."""
+        with self._lock:
+            now = self._forget_ended()
+            self._entries.check_room(self._newcomers(leases))
+            return tuple([self._held(lease, now) for lease in leases])
+
+    async def let_go(self, name: str, slots: Sequence[Part]) -> None:
+        """Forget a conversation that is over; see `Store`."""
+        with self._lock:
+            now = self._forget_ended()
+            leased = self._leases.pop(name, None)
+            if leased is not None:
+                self._give_back(_marked(slots, leased.marks), now)
+
+    async def leases(self) -> tuple[str, ...]:
+        """Return what the live conversations are about; see `Store`."""
+        with self._lock:
+            self._forget_ended()
+            return tuple([self._leases[name].about for name in sorted(self._leases)[:MOST_TOLD]])
+
+    async def end(self, name: str) -> bool:
+        """Ask that a conversation ends; see `Store`."""
+        with self._lock:
+            self._forget_ended()
+            leased = self._leases.get(name)
+            if leased is None:
+                return False
+            leased.is_ended = True
+        self._bell.ring()
+        return True
+
+    async def revoke(self, principal: str, at: float, seconds: float) -> None:
+        """Refuse credentials issued before; see `Store`."""
+        with self._lock:
+            ends = self._forget_ended() + whole(seconds)
+            revoked = self._revoked.get(principal)
+            if revoked is None:
+                self._entries.check_room(1)
+                revoked = Revoked(at, ends)
+                self._entries.keep(self._revoked, principal, revoked)
+            revoked.at, revoked.ends = max(revoked.at, at), max(revoked.ends, ends)
+        self._bell.ring()
+
+    async def woken(self) -> None:
+        """Wait until somebody called `end()` or `revoke()`; see `Store`."""
+        await self._bell.wait()
+
     def start(self) -> None:
         """Say so where another worker of this service runs, which counts by itself."""
         if has_siblings():
@@ -154,6 +213,43 @@ class MemoryStore:
             if entry is not None and part.field in entry.fields:
                 give_back(entry.fields[part.field], part.mark, part.amount, now)
 
+    def _is_revoked(self, standing: Standing) -> bool:
+        revoked = self._revoked.get(standing.principal)
+        return revoked is not None and standing.is_covered(revoked.at)
+
+    def _newcomers(self, leases: Sequence[Lease]) -> int:
+        """Return for how many entries there must be room to hold all of these."""
+        whom = {part.principal for lease in leases for part in lease.slots}
+        new = {lease.name for lease in leases} - self._leases.keys()
+        return len(new) + sum(self._entry(who) is None for who in whom)
+
+    def _held(self, lease: Lease, now: int) -> Held:
+        leased = self._leases.get(lease.name)
+        slots = lease.slots if leased is None else _marked(lease.slots, leased.marks)
+        word = self._word(lease, leased)
+        if word:
+            return Held(slots, word)
+        length = whole(lease.seconds)
+        slots = tuple([self._held_slot(part, length, now) for part in slots])
+        if leased is None:
+            leased = Leased(now + length)
+            self._entries.keep(self._leases, lease.name, leased)
+        leased.ends, leased.about = now + length, lease.about
+        leased.marks = [part.mark for part in slots]
+        return Held(slots, "")
+
+    def _word(self, lease: Lease, leased: Leased | None) -> Literal["", "ended", "revoked"]:
+        if lease.standing is not None and self._is_revoked(lease.standing):
+            return "revoked"
+        return "ended" if leased is not None and leased.is_ended else ""
+
+    def _held_slot(self, part: Part, length: int, now: int) -> Part:
+        entry = self._entry(part.principal) or self._new(part.principal, now + length)
+        counts = entry.fields.setdefault(part.field, {})
+        mark = hold(counts, part.mark, part.amount, length, now)
+        entry.ends = max(entry.ends, mark)
+        return part._replace(mark=mark)
+
     def _refused(self, wanted: Sequence[Wanted], found: list["_Found"], now: int) -> Reserved:
         pairs = list(zip(found, wanted, strict=True))
         metered = [
@@ -167,7 +263,7 @@ class MemoryStore:
 
     def _taken(self, wanted: Sequence[Wanted], found: list["_Found"], now: int) -> Reserved:
         if any(stands[0] is None for stands in found):
-            self._check_room(len({who for who, _ in wanted if self._entry(who) is None}))
+            self._entries.check_room(len({who for who, _ in wanted if self._entry(who) is None}))
         levels, marks = [], []
         for (entry, counts, left), (principal, quota) in zip(found, wanted, strict=True):
             mark = take(counts, quota, now)
@@ -188,7 +284,7 @@ class MemoryStore:
             return
         person = self._entry(move.person)
         if person is None:
-            self._check_room(1)
+            self._entries.check_room(1)
             person = self._new(move.person, visitor.ends)
         for field, counts in visitor.fields.items():
             merge(person.fields.setdefault(field, {}), counts)
@@ -205,82 +301,34 @@ class MemoryStore:
         counts = alive(counts, quota, now)
         return entry, counts, quota.most - sum(counts.values())
 
-    def _entry(self, principal: str) -> "_Principal | None":
+    def _entry(self, principal: str) -> Principal | None:
         entry = self._principals.get(principal)
         if entry is not None and entry.moved_to is not None:
             return self._principals.get(entry.moved_to)
         return entry
 
-    def _new(self, principal: str, ends: int) -> "_Principal":
+    def _new(self, principal: str, ends: int) -> Principal:
         known = self._principals.get(principal)
         if known is not None and known.moved_to is not None:  # the person's own entry has ended
             principal = known.moved_to
-        self._principals[principal] = entry = _Principal(ends)
-        self._enter(principal, entry)
+        entry = Principal(ends)
+        self._entries.keep(self._principals, principal, entry)
         return entry
-
-    def _check_room(self, wanted: int) -> None:
-        if len(self._ends) + wanted > self._most:
-            raise StoreError("the store in memory is full")
-
-    def _enter(self, key: str, entry: "_Entry") -> None:
-        self._entered += 1  # so that entries themselves are never compared
-        heappush(self._ends, (entry.ends, self._entered, key, entry))
 
     def _forget_ended(self) -> int:
         now = self._milliseconds()
-        while self._ends and self._ends[0][0] <= now:
-            _, _, key, entry = heappop(self._ends)
-            if entry.ends > now:
-                self._enter(key, entry)
-                continue
-            kept = self._where(entry)
-            if kept.get(key) is entry:
-                del kept[key]
+        self._entries.forget_ended(now)
         return now
-
-    def _where(self, entry: "_Entry") -> dict[str, Any]:
-        if isinstance(entry, _Value):
-            return self._kept
-        return self._principals if isinstance(entry, _Principal) else self._notes
 
     def _milliseconds(self) -> int:
         return int(self._now() * 1000)
 
 
-class _Value:
-    """Hold a value until it ends."""
-
-    __slots__ = ("ends", "value")
-
-    def __init__(self, value: bytes, ends: int) -> None:
-        self.value, self.ends = value, ends
+def _marked(slots: Sequence[Part], marks: Sequence[int]) -> tuple[Part, ...]:
+    """Return parts with the marks that the store knows them by: an answer may have been lost."""
+    known = [part._replace(mark=mark) for part, mark in zip(slots, marks, strict=False)]
+    return (*known, *slots[len(known) :])
 
 
-class _Noted:
-    """Hold a note until it ends."""
-
-    __slots__ = ("ends", "note")
-
-    def __init__(self, note: Note, ends: int) -> None:
-        self.note, self.ends = note, ends
-
-
-class _Principal:
-    """Hold what somebody took, by the limits' fields, or who they turned out to be."""
-
-    __slots__ = ("ends", "fields", "moved_to", "notes")
-
-    def __init__(self, ends: int) -> None:
-        self.ends = ends
-        self.fields: dict[str, Counts] = {}
-        self.notes: list[str] = []
-        self.moved_to: str | None = None
-
-    def has_taken(self, now: int) -> bool:
-        return any(ends > now for counts in self.fields.values() for ends in counts)
-
-
-_Entry: TypeAlias = _Value | _Noted | _Principal
 #: Where a quota stands before anything is taken: whose it is, what is, and what is left.
-_Found: TypeAlias = tuple[_Principal | None, Counts, int]
+_Found: TypeAlias = tuple[Principal | None, Counts, int]

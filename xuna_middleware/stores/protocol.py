@@ -1,4 +1,6 @@
-"""What a store does: keep a value for a while, tell who was first, and count what was taken."""
+"""What a store does: keep a value for a while, tell who was first, count what was taken, hold the
+leases of live conversations, and know who is revoked.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +12,8 @@ Kind: TypeAlias = Literal["rate", "time", "slot"]
 
 #: In how many steps the length of a slot is divided.
 _STEPS: Final = 50
+#: How many leases `leases()` tells of.
+MOST_TOLD: Final = 10_000
 
 
 class StoreError(Exception):
@@ -28,6 +32,8 @@ class Quota:
         seconds: how long a window lasts from its first use, or how long one slot is held.
         kind: what is taken of a "rate", or of "time" in milliseconds, comes back all together at
             the end of its window; each "slot" comes back by itself, at most 2 % later.
+        held: for how many seconds one reservation of a slot is held at first, where that is shorter
+            than `seconds`: a lease, see `Store.hold()`.
     """
 
     field: str
@@ -35,15 +41,33 @@ class Quota:
     amount: int
     seconds: float
     kind: Kind
+    held: float | None = None
     #: In milliseconds: its time, and how far apart the ends of slots lie (a fiftieth of it), 0 for
-    #: what ends with a window. Read from the rest, once.
+    #: what ends with a window. The same of what one reservation is held for. Read from the rest,
+    #: once.
     length: int = derived(init=False, repr=False)
     step: int = derived(init=False, repr=False)
+    held_length: int = derived(init=False, repr=False)
+    held_step: int = derived(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        length = max(1, round(self.seconds * 1000))
+        length = whole(self.seconds)
+        is_slot = self.kind == "slot"
+        held = length if self.held is None or not is_slot else min(length, whole(self.held))
         object.__setattr__(self, "length", length)
-        object.__setattr__(self, "step", max(1, length // _STEPS) if self.kind == "slot" else 0)
+        object.__setattr__(self, "step", step_of(length) if is_slot else 0)
+        object.__setattr__(self, "held_length", held)
+        object.__setattr__(self, "held_step", step_of(held) if is_slot else 0)
+
+
+def whole(seconds: float) -> int:
+    """Return whole milliseconds, one at least."""
+    return max(1, round(seconds * 1000))
+
+
+def step_of(length: int) -> int:
+    """Return how far apart the ends of slots lie that are held for so many milliseconds."""
+    return max(1, length // _STEPS)
 
 
 #: Whom to count (issuer and all), and how.
@@ -64,13 +88,15 @@ class Reserved(NamedTuple):
 
     `marks` say when each comes back, in milliseconds of the store's clock: by them it is given
     back before that; there are none where nothing was taken. Then `open_notes` name reservations
-    of the same principals whose conversations may have ended by now, the oldest first.
+    of the same principals whose conversations may have ended by now, the oldest first. Where a
+    revocation is why nothing was taken, `is_revoked` says so, and there are no levels.
     """
 
     taken: bool
     levels: tuple[Level, ...]
     marks: tuple[int, ...] = ()
     open_notes: tuple[str, ...] = ()
+    is_revoked: bool = False
 
 
 class Part(NamedTuple):
@@ -122,6 +148,44 @@ class Move(NamedTuple):
     seconds: float
 
 
+class Standing(NamedTuple):
+    """Say who asks, and when their credential was issued: its `iat`, in seconds since the epoch;
+    None where it has none.
+    """
+
+    principal: str
+    issued_at: float | None
+
+    def is_covered(self, mark: float) -> bool:
+        """Tell whether what was revoked at `mark` includes this credential."""
+        return self.issued_at is None or self.issued_at <= mark
+
+
+class Lease(NamedTuple):
+    """Hold one live conversation: what must be renewed, or it ends by itself.
+
+    Attributes:
+        name: the session's id, up to 64 letters, digits, "-" and "_".
+        about: one line of the writer's own, which `leases()` shows.
+        seconds: how long it lasts without being held again.
+        slots: its parts of kind "slot", with the marks of the last answer.
+        standing: whose revocation ends it, if anybody's.
+    """
+
+    name: str
+    about: str
+    seconds: float
+    slots: tuple[Part, ...]
+    standing: Standing | None
+
+
+class Held(NamedTuple):
+    """Return a lease's parts with their new marks, and the word on it: "" is to go on."""
+
+    slots: tuple[Part, ...]
+    word: Literal["", "ended", "revoked"]
+
+
 class Store(Protocol):
     """Keep small values and counts for a short time, the same for every process that shares it.
 
@@ -143,11 +207,19 @@ class Store(Protocol):
             StoreError: it can't be known.
         """
 
-    async def reserve(self, wanted: Sequence[Wanted], move: Move | None = None) -> Reserved:
+    async def reserve(
+        self,
+        wanted: Sequence[Wanted],
+        move: Move | None = None,
+        standing: Standing | None = None,
+    ) -> Reserved:
         """Take of every quota, or of none where one has too little left.
 
         With `move`, what the visitor took counts as the person's from then on, whichever of the two
         asks; that happens once, and also where nothing is taken afterwards.
+
+        With `standing`, nothing is done at all where that is revoked; see `revoke()`. Nothing may
+        be wanted besides.
 
         Whoever is cancelled or gets a `StoreError` has taken nothing that stays taken, except where
         the store can't be asked any more: then it comes back when the quota's time is over.
@@ -184,6 +256,61 @@ class Store(Protocol):
 
         Raises:
             StoreError: it is not known whether that was done.
+        """
+
+    async def hold(self, leases: Sequence[Lease]) -> tuple[Held, ...]:
+        """Let conversations go on, each for its seconds from now, and tell of each whether it may.
+
+        A slot is taken anew where it is gone, since a server lost it or the beat came late: a
+        conversation that runs is counted, never refused. One that somebody ended, or whose standing
+        is revoked, is not held any longer: what it holds stays until it is let go or runs out.
+
+        Does not check: that there is room in a quota.
+
+        Raises:
+            StoreError: it is not known which of them are held.
+        """
+
+    async def let_go(self, name: str, slots: Sequence[Part]) -> None:
+        """Forget a conversation that is over, and give its slots back, once.
+
+        Nothing is given back where nothing is held by this name: never, no longer, or let go
+        before. Slots that are not held yet are given back with `give_back()`.
+
+        Raises:
+            StoreError: it is not known whether that was done; it runs out by itself.
+        """
+
+    async def leases(self) -> tuple[str, ...]:
+        """Return what the live conversations are about, of all processes, in the order of their
+        names; 10,000 of them at most.
+
+        Raises:
+            StoreError: it can't be known.
+        """
+
+    async def end(self, name: str) -> bool:
+        """Ask that a conversation ends, of which `hold()` tells its holder; tell whether there is
+        such a lease.
+
+        Raises:
+            StoreError: it is not known whether that was done.
+        """
+
+    async def revoke(self, principal: str, at: float, seconds: float) -> None:
+        """Refuse, for so many seconds, whoever's credential was issued at `at` (seconds since the
+        epoch) or before, or at no known time. What was revoked up to a later time, or for longer,
+        stays so.
+
+        Raises:
+            StoreError: it is not known whether that was done.
+        """
+
+    async def woken(self) -> None:
+        """Wait until somebody, in any process, called `end()` or `revoke()` since the last call.
+
+        It only makes things faster: it returns without a cause, too, and where nothing can be known
+        it waits. One caller in each event loop. Raises nothing.
         """
 
     async def aclose(self) -> None:

@@ -4,6 +4,7 @@
   (Redis 6.2), and for counting the scripts of `scripts.py`.
 - A pool that waits rather than fails when many ask at once, one for each event loop.
 - What goes wrong becomes a `StoreError` in fixed words: addresses hold passwords.
+- One connection more in each event loop that waits for others to end conversations or to revoke.
 - Nothing is sent twice: a command whose answer was lost may have been carried out. What a
   reservation took for somebody who didn't wait for the answer is given back when that comes late.
 """
@@ -15,33 +16,49 @@ import logging
 from collections.abc import Awaitable, Sequence
 from functools import lru_cache, partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 from weakref import WeakKeyDictionary
 
 from xuna_middleware.errors import ConfigurationError
 from xuna_middleware.stores import scripts
 from xuna_middleware.stores.protocol import (
+    MOST_TOLD,
+    Held,
+    Lease,
     Level,
     Move,
     Note,
     Part,
     Quota,
     Reserved,
+    Standing,
     StoreError,
     Wanted,
+    step_of,
     taken_parts,
+    whole,
 )
+from xuna_middleware.stores.waking import Bell
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 logger = logging.getLogger("xuna_middleware")
 
-_CONNECTIONS: Final = 16
+#: Those that ask, and one that listens.
+_CONNECTIONS: Final = 16 + 1
 #: Seconds for which the answer to a reservation is waited for after whoever asked has gone.
 _LATE: Final = 10.0
 #: A policy under which Redis forgets nothing that was promised to last.
 _KEEPS: Final = "noeviction"
+#: How many leases are held with one script, how many are read at once, and how many are listed.
+_HELD_AT_ONCE: Final = 64
+_READ_AT_ONCE: Final = 1_000
+_MOST_LISTED: Final = 100_000
+#: Seconds of silence after which a listening connection is tried, and between attempts to listen.
+_SILENCE: Final = 30.0
+_SOONEST: Final = 1.0
+_LATEST: Final = 30.0
 _MISSING: Final = 'RedisStore needs redis-py: pip install "xuna-middleware[redis]"'
 
 T = TypeVar("T")
@@ -52,7 +69,8 @@ class RedisStore:
 
     Each principal is one hash whose key is a digest, so no name of a person stands in Redis. When
     the gate starts, a server that may evict keys under pressure is reported with a WARNING: limits
-    would be forgotten.
+    would be forgotten. Whose access is limited by an ACL needs the channel `{namespace}:woken`;
+    without it, who ends a conversation or revokes is heard a little later.
 
     Args:
         url: `redis://…`, `rediss://…` (TLS) or `unix://…`, with user, password and database in it.
@@ -89,6 +107,8 @@ class RedisStore:
         self._timeout = timeout
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Redis] = WeakKeyDictionary()
         self._background: set[asyncio.Task[Any]] = set()
+        self._bell = Bell()
+        self._listening: dict[asyncio.AbstractEventLoop, asyncio.Task[None]] = {}
         if url is not None:
             self._connected()  # a mistake in the address is told now
 
@@ -97,9 +117,8 @@ class RedisStore:
 
     async def put(self, key: str, value: bytes, seconds: float) -> bool:
         """Keep a value unless the key is there; see `Store`."""
-        lasting = max(1, round(seconds * 1000))
         answer = await self._asked(
-            self._client().set(self._prefix + key, value, nx=True, px=lasting)
+            self._client().set(self._prefix + key, value, nx=True, px=whole(seconds))
         )
         return bool(answer)
 
@@ -108,9 +127,14 @@ class RedisStore:
         answer = await self._asked(self._client().getdel(self._prefix + key))
         return answer if isinstance(answer, bytes | None) else str(answer).encode()
 
-    async def reserve(self, wanted: Sequence[Wanted], move: Move | None = None) -> Reserved:
+    async def reserve(
+        self,
+        wanted: Sequence[Wanted],
+        move: Move | None = None,
+        standing: Standing | None = None,
+    ) -> Reserved:
         """Take of every quota or of none; see `Store`."""
-        asking = asyncio.ensure_future(self._reserved(wanted, move, taking=True))
+        asking = asyncio.ensure_future(self._reserved(wanted, move, standing, taking=True))
         try:
             done, _ = await asyncio.wait((asking,), timeout=self._timeout)
         except asyncio.CancelledError:
@@ -126,27 +150,74 @@ class RedisStore:
 
     async def look(self, wanted: Sequence[Wanted]) -> tuple[Level, ...]:
         """Return where quotas stand; see `Store`."""
-        return (await self._asked(self._reserved(wanted, None, taking=False))).levels
+        return (await self._asked(self._reserved(wanted, None, None, taking=False))).levels
 
     async def give_back(self, parts: Sequence[Part]) -> None:
         """Give back what was taken; see `Store`."""
         keys = [self._principal(part.principal) for part in parts]
-        named = chain.from_iterable((part.field, part.mark, part.amount) for part in parts)
-        await self._asked(self._run(_GIVE_BACK, keys, tuple(named)))
+        await self._asked(self._run(_GIVE_BACK, keys, _amounts(parts)))
 
     async def remember(self, note: Note) -> None:
         """Keep a note; see `Store`."""
         principals = dict.fromkeys(part.principal for part in note.parts)
         text = "\n".join([note.about, *(_line(who, note.parts) for who in principals)])
         keys = [self._note(note.name), *map(self._principal, principals)]
-        lasting = max(1, round(note.seconds * 1000))
-        await self._asked(self._run(_REMEMBER, keys, (note.name, text, lasting)))
+        arguments = (_listed(note.name), text, whole(note.seconds))
+        await self._asked(self._run(_REMEMBER, keys, arguments))
 
     async def settle(self, name: str, milliseconds: int) -> str | None:
         """Give back what a noted reservation did not use, once; see `Store`."""
-        arguments = (name, milliseconds, self._prefix)
+        arguments = (_listed(name), milliseconds, self._prefix)
         about = await self._asked(self._run(_SETTLE, [self._note(name)], arguments))
-        return about.decode() if isinstance(about, bytes) else about
+        return None if about is None else _text(about)
+
+    async def hold(self, leases: Sequence[Lease]) -> tuple[Held, ...]:
+        """Let conversations go on; see `Store`."""
+        held: list[Held] = []
+        for start in range(0, len(leases), _HELD_AT_ONCE):
+            some = leases[start : start + _HELD_AT_ONCE]
+            keys = [self._index, *chain.from_iterable(map(self._keys, some))]
+            texts = chain.from_iterable((_spec(lease), lease.about) for lease in some)
+            answers = await self._asked(self._run(_HOLD, keys, (_MOST_LISTED, *texts)))
+            held += map(_held, some, answers)
+        return tuple(held)
+
+    async def let_go(self, name: str, slots: Sequence[Part]) -> None:
+        """Forget a conversation that is over; see `Store`."""
+        keys = [
+            self._index,
+            self._lease(name),
+            *(self._principal(part.principal) for part in slots),
+        ]
+        await self._asked(self._run(_LET_GO, keys, (name, *_amounts(slots))))
+
+    async def leases(self) -> tuple[str, ...]:
+        """Return what the live conversations are about; see `Store`."""
+        answer = await self._asked(self._run(_LEASES, [self._index], (MOST_TOLD,)))
+        names = sorted(map(_text, answer))
+        told: list[str] = []
+        for start in range(0, len(names), _READ_AT_ONCE):
+            keys = [self._lease(name) for name in names[start : start + _READ_AT_ONCE]]
+            kept = await self._asked(self._client().mget(keys))
+            told += [_text(each).partition("\n")[2] for each in kept if each is not None]
+        return tuple(told)
+
+    async def end(self, name: str) -> bool:
+        """Ask that a conversation ends; see `Store`."""
+        return bool(await self._asked(self._run(_END, [self._lease(name)], (self._channel,))))
+
+    async def revoke(self, principal: str, at: float, seconds: float) -> None:
+        """Refuse credentials issued before; see `Store`."""
+        arguments = (repr(float(at)), whole(seconds), self._channel)
+        await self._asked(self._run(_REVOKE, [self._revocation(principal)], arguments))
+
+    async def woken(self) -> None:
+        """Wait until somebody called `end()` or `revoke()`; see `Store`."""
+        loop = asyncio.get_running_loop()
+        if loop not in self._listening:
+            self._listening[loop] = task = loop.create_task(self._listen())
+            task.add_done_callback(lambda _: self._listening.pop(loop, None))
+        await self._bell.wait()
 
     def start(self) -> None:
         """Look, beside all else, whether the server may forget what it was told."""
@@ -154,17 +225,26 @@ class RedisStore:
 
     async def aclose(self) -> None:
         """Close the connections that this store opened in the running event loop."""
-        mine = [task for task in self._background if task.get_loop() is asyncio.get_running_loop()]
+        loop = asyncio.get_running_loop()
+        if loop in self._listening:
+            self._listening[loop].cancel()
+            await asyncio.wait([self._listening[loop]])
+        mine = [task for task in self._background if task.get_loop() is loop]
         if mine:
             _, pending = await asyncio.wait(mine, timeout=self._timeout)
             for task in pending:
                 task.cancel()
-        client = self._clients.pop(asyncio.get_running_loop(), None)
+        client = self._clients.pop(loop, None)
         if client is not None:
             await client.aclose()
 
     async def _reserved(
-        self, wanted: Sequence[Wanted], move: Move | None, *, taking: bool
+        self,
+        wanted: Sequence[Wanted],
+        move: Move | None,
+        standing: Standing | None,
+        *,
+        taking: bool,
     ) -> Reserved:
         principals = list(dict.fromkeys([principal for principal, _ in wanted]))
         quotas = [
@@ -173,9 +253,11 @@ class RedisStore:
         remembered = 0
         if move is not None:
             principals += move.visitor, move.person
-            remembered = max(1, round(move.seconds * 1000))
+            remembered = whole(move.seconds)
         keys = list(map(self._principal, principals))
-        wishes = "\n".join([f"{taking:d} {remembered}", *quotas, ""])
+        if standing is not None:
+            keys.append(self._revocation(standing.principal))
+        wishes = "\n".join([f"{taking:d} {remembered} {_issued(standing)}", *quotas, ""])
         return _read(await self._run(_RESERVE, keys, (wishes,)))
 
     async def _run(self, script: "_Script", keys: list[str], arguments: tuple[Any, ...]) -> Any:
@@ -192,7 +274,52 @@ class RedisStore:
         return self._prefix + _digest(name)
 
     def _note(self, name: str) -> str:
-        return f"{self._prefix}note:{name}"
+        return self._prefix + _digest(name, b"note")
+
+    def _revocation(self, principal: str) -> str:
+        return f"{self._prefix}revoked:{_digest(principal)}"
+
+    def _lease(self, name: str) -> str:
+        return f"{self._prefix}lease:{name}"
+
+    def _keys(self, lease: Lease) -> list[str]:
+        """Return what `HOLD` wants to know of, in its order."""
+        standing = lease.standing
+        revoked = [] if standing is None else [self._revocation(standing.principal)]
+        slots = [self._principal(part.principal) for part in lease.slots]
+        return [self._lease(lease.name), *revoked, *slots]
+
+    @property
+    def _index(self) -> str:
+        return f"{self._prefix}leases"
+
+    @property
+    def _channel(self) -> str:
+        return f"{self._prefix}woken"
+
+    async def _listen(self) -> None:
+        """Ring when somebody calls; where that can't be heard, try again, less and less often."""
+        pause = _SOONEST
+        while True:
+            try:
+                async with self._client().pubsub() as calls:
+                    await calls.subscribe(self._channel)
+                    while await self._heard(calls):
+                        pause = _SOONEST
+            except Exception as error:  # as in _asked()
+                logger.info("nobody can be heard who revokes: %s", type(error).__name__)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LATEST)
+
+    async def _heard(self, calls: Any) -> bool:
+        """Ring at the next call, or once it listens; tell whether the connection still lives."""
+        heard = await calls.get_message(timeout=_SILENCE)
+        if heard is None:
+            await calls.ping()
+            heard = await calls.get_message(timeout=self._timeout)
+        if heard is not None and heard["type"] in ("message", "subscribe"):
+            self._bell.ring()
+        return heard is not None
 
     def _give_back_when_late(
         self, asking: asyncio.Task[Reserved], wanted: Sequence[Wanted]
@@ -285,38 +412,108 @@ _RESERVE: Final = _Script(scripts.RESERVE)
 _GIVE_BACK: Final = _Script(scripts.GIVE_BACK)
 _REMEMBER: Final = _Script(scripts.REMEMBER)
 _SETTLE: Final = _Script(scripts.SETTLE)
+_HOLD: Final = _Script(scripts.HOLD)
+_LET_GO: Final = _Script(scripts.LET_GO)
+_LEASES: Final = _Script(scripts.LEASES)
+_END: Final = _Script(scripts.END)
+_REVOKE: Final = _Script(scripts.REVOKE)
+
+#: What most names of notes begin with, and what those do that don't where they are listed.
+_USUAL: Final = "conv_"
+_UNUSUAL: Final = "/"
+#: The words on a lease, as `HOLD` writes them.
+_WORDS: Final[dict[str, Literal["", "ended", "revoked"]]] = {
+    "-": "",
+    "e": "ended",
+    "r": "revoked",
+}
+#: What stands in a note before an amount; what is issued stays counted, so rates don't.
+_MARKS: Final = {"time": ":", "slot": "/", "rate": ""}
+_DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
-def _digest(name: str) -> str:
-    """Return 22 letters that stand for a principal, and tell nobody who that is."""
-    digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+def _digest(name: str, kind: bytes = b"") -> str:
+    """Return 22 letters that stand for a principal or a note, and tell nobody who that is."""
+    octets = name.encode("utf-8", "surrogatepass")
+    digest = hashlib.blake2b(octets, digest_size=16, person=kind).digest()
     return base64.urlsafe_b64encode(digest)[:22].decode()
 
 
 def _line(principal: str, parts: Sequence[Part]) -> str:
-    """Return what was taken of one principal, as short as it can be read again."""
+    """Return what may come back of one principal, as short as it can be read again."""
     taken = [
-        f"{part.field}:{part.mark}:{part.amount}:{part.kind[0]}"
+        f"{part.field}{mark}{_short(part.mark)}{mark}{_short(part.amount)}"
         for part in parts
-        if part.principal == principal
+        if part.principal == principal and (mark := _MARKS[part.kind])
     ]
     return " ".join([_digest(principal), *taken])
 
 
-@lru_cache(maxsize=1024)
-def _written(quota: Quota) -> str:
-    words = (quota.field, quota.kind, quota.most, quota.amount, quota.length, quota.step)
+def _short(number: int) -> str:
+    """Return a whole number, not below 0, in base 36."""
+    letters = ""
+    while number or not letters:
+        number, digit = divmod(number, 36)
+        letters = _DIGITS[digit] + letters
+    return letters
+
+
+def _listed(name: str) -> str:
+    """Return a note's name without what most begin with: each person's hash would repeat it."""
+    rest = name.removeprefix(_USUAL)
+    return _UNUSUAL + name if rest == name or rest.startswith(_UNUSUAL) else rest
+
+
+def _unlisted(text: str) -> str:
+    return text[1:] if text.startswith(_UNUSUAL) else _USUAL + text
+
+
+def _amounts(parts: Sequence[Part]) -> tuple[str | int, ...]:
+    return tuple(chain.from_iterable((part.field, part.mark, part.amount) for part in parts))
+
+
+def _issued(standing: Standing | None) -> str:
+    if standing is None:
+        return "-"
+    return "?" if standing.issued_at is None else repr(standing.issued_at)
+
+
+def _spec(lease: Lease) -> str:
+    length = whole(lease.seconds)
+    words = (lease.name, length, step_of(length), _issued(lease.standing), *_amounts(lease.slots))
     return " ".join(map(str, words))
 
 
+def _held(lease: Lease, answer: bytes | str) -> Held:
+    word, *marks = _text(answer).split()
+    pairs = zip(lease.slots, map(int, marks), strict=True)
+    return Held(tuple([part._replace(mark=mark) for part, mark in pairs]), _WORDS[word])
+
+
+def _text(answer: bytes | str) -> str:
+    return answer.decode() if isinstance(answer, bytes) else answer
+
+
+@lru_cache(maxsize=1024)
+def _written(quota: Quota) -> str:
+    return (
+        f"{quota.field} {quota.kind} {quota.most} {quota.amount} {quota.length} {quota.step} "
+        f"{quota.held_length} {quota.held_step}"
+    )
+
+
 def _read(answer: bytes | str) -> Reserved:
-    text = answer.decode() if isinstance(answer, bytes) else answer
+    text = _text(answer)
+    if text == "-":
+        return Reserved(False, (), is_revoked=True)
     told, _, names = text.partition("\n")
     taken, *figures = map(int, told.split())
     left, waits, marks = figures[::3], figures[1::3], figures[2::3]
     levels = tuple(Level(n, wait / 1000) for n, wait in zip(left, waits, strict=True))
     if not taken:
-        return Reserved(False, levels, open_notes=tuple(dict.fromkeys(names.split())))
+        return Reserved(
+            False, levels, open_notes=tuple(map(_unlisted, dict.fromkeys(names.split())))
+        )
     return Reserved(True, levels, tuple(marks))
 
 

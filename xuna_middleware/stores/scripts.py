@@ -3,8 +3,11 @@
 Each principal is one hash. A field is one quota: `<ends>:<taken> …`, times in milliseconds of the
 server's clock. The field `>` names the hash of the person whom a visitor turned out to be, the
 field `~` the notes of reservations that may be settled. A note is a text: what it is about, and a
-line for each principal, with the parts that were taken. All keys of a gate stand under one hash
-tag, so that a cluster has them on one node, those that are named in a hash or a note included.
+line for each principal, with the parts that were taken, in base 36, "/" before what a slot is and
+":" before what time is. A lease is a text: 0, or 1 where somebody ended it, the marks of its slots,
+and on the next line what it is about; one sorted set has the names of all leases by when they end.
+A revocation is the time up to which it reaches. All keys of a gate stand under one hash tag, so
+that a cluster has them on one node, those that are named in a hash or a note included.
 """
 
 from typing import Final
@@ -81,6 +84,16 @@ local function write_notes(key, list)
   end
 end
 
+-- Whole milliseconds from now, rounded up as counts of slots are.
+local function rounded(length, step)
+  return math.ceil((now + length) / step) * step
+end
+
+local function is_revoked(key, issued)
+  local at = redis.call('GET', key)
+  return at and (issued == '?' or tonumber(issued) <= tonumber(at))
+end
+
 local function last_until(key, ends)
   if redis.call('PTTL', key) < ends - now then
     redis.call('PEXPIRE', key, string.format(n, ends - now))
@@ -88,21 +101,28 @@ local function last_until(key, ends)
 end
 """
 
-#: KEYS: one for each principal; with a move, the last two are the visitor's and the person's. ARGV,
-#: one text, since clients write and read one faster than a list: on a line 1 to take or 0 to look,
-#: and for how long a move is remembered, 0 without one; then a line for each quota: its key's
-#: number, field, kind, most, amount, length and step. Returns 1 or 0, for each quota what is left,
-#: when some comes back and the mark; on a second line the notes of those that were refused time or
-#: a slot.
+#: KEYS: one for each principal; with a move, then the visitor's and the person's; with a standing,
+#: then its revocation's. ARGV, one text, since clients write and read one faster than a list: on a
+#: line 1 to take or 0 to look, for how long a move is remembered, 0 without one, and when the
+#: standing's credential was issued, ? where nobody knows, - without one; then a line for each
+#: quota: its key's number, field, kind, most, amount, length and step, and the two of what is held
+#: at first. Returns 1 or 0, for each quota what is left, when some comes back and the mark; on a
+#: second line the notes of those that were refused time or a slot. Or - where it is revoked.
 RESERVE: Final = (
     _SHARED
     + """
-local how, remembered, wishes = string.match(ARGV[1], '^(%d) (%d+)\\n(.*)$')
+local how, remembered, issued, wishes = string.match(ARGV[1], '^(%d) (%d+) ([^\\n]+)\\n(.*)$')
 local taking = how == '1'
+local others = #KEYS
 remembered = tonumber(remembered)
 
+if issued ~= '-' then
+  if is_revoked(KEYS[others], issued) then return '-' end
+  others = others - 1
+end
+
 if remembered > 0 then
-  local visitor, person = KEYS[#KEYS - 1], KEYS[#KEYS]
+  local visitor, person = KEYS[others - 1], KEYS[others]
   local ends = redis.call('PTTL', visitor)
   local fields, has_taken = redis.call('HKEYS', visitor), false
   for _, field in ipairs(fields) do
@@ -136,14 +156,14 @@ if remembered > 0 then
 end
 
 local quotas, fields, keys, rows = {}, {}, {}, {}
-for at, field, kind, most, amount, length, step in
-    string.gmatch(wishes, '(%d+) ([^ ]+) (%l+) (%d+) (%d+) (%d+) (%d+)\\n') do
+for at, field, kind, most, amount, length, step, held, held_step in string.gmatch(
+    wishes, '(%d+) ([^ ]+) (%l+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)\\n') do
   at = tonumber(at)
   local wanted = fields[at] or {'>'}
   wanted[#wanted + 1] = field
   fields[at] = wanted
   quotas[#quotas + 1] = {at, #wanted, field, kind, tonumber(most), tonumber(amount),
-    tonumber(length), tonumber(step)}
+    tonumber(length), tonumber(step), tonumber(held), tonumber(held_step)}
 end
 for at, wanted in pairs(fields) do
   keys[at] = KEYS[at]
@@ -156,15 +176,11 @@ end
 
 local plans, answer, fits, open = {}, {'1'}, true, {}
 for i, quota in ipairs(quotas) do
-  local at, place, field, kind, most, amount, length, step = unpack(quota)
+  local at, place, field, kind, most, amount, length, step, held, held_step = unpack(quota)
   local counts, total, soonest, last, brought_near = parse(rows[at][place], now + length + step)
   if taking and brought_near then write(keys[at], field, counts) end
-  local mark = now + length
-  if step > 0 then
-    mark = math.ceil(mark / step) * step
-  else
-    mark = last or mark
-  end
+  local mark = last or now + length
+  if step > 0 then mark = rounded(held, held_step) end
   if most - total < amount then
     fits = false
     if kind ~= 'rate' then open[#open + 1] = redis.call('HGET', keys[at], '~') or nil end
@@ -238,10 +254,10 @@ if not text then return false end
 redis.call('DEL', KEYS[1])
 for line in string.gmatch(text, '\\n([^\\n]+)') do
   local named = ARGV[3] .. string.match(line, '^[^ ]+')
-  for field, mark, amount, kind in string.gmatch(line, ' ([^ :]+):(%d+):(%d+):(%l)') do
-    amount = tonumber(amount)
-    if kind == 't' then amount = amount - tonumber(ARGV[2]) end
-    if kind ~= 'r' then give_back(named, field, tonumber(mark), amount) end
+  for field, kind, mark, amount in string.gmatch(line, ' ([^ :/]+)([:/])(%w+)[:/](%w+)') do
+    amount = tonumber(amount, 36)
+    if kind == ':' then amount = amount - tonumber(ARGV[2]) end
+    give_back(named, field, tonumber(mark, 36), amount)
   end
   local key, left = who(named), {}
   for _, name in ipairs(names(redis.call('HGET', key, '~'))) do
@@ -250,5 +266,134 @@ for line in string.gmatch(text, '\\n([^\\n]+)') do
   write_notes(key, left)
 end
 return string.match(text, '^[^\\n]*')
+"""
+)
+
+_LEASES: Final = (
+    _SHARED
+    + """
+local function lease_at(key)
+  local is_ended, marks, about = string.match(
+    redis.call('GET', key) or '', '^(%d)([^\\n]*)\\n(.*)$')
+  if not is_ended then return nil end
+  local lease = {is_ended = is_ended == '1', about = about, marks = {}}
+  for mark in string.gmatch(marks, '%d+') do lease.marks[#lease.marks + 1] = tonumber(mark) end
+  return lease
+end
+
+-- Tell all processes; whoever may not only has to wait for their next look.
+local function wake(channel)
+  redis.pcall('PUBLISH', channel, '')
+end
+"""
+)
+
+#: KEYS: the index of leases; then for each lease its own, with a standing its revocation's, and one
+#: for each slot. ARGV: how many the index has at most; then for each lease its name, length, step
+#: and when the standing's credential was issued, as in RESERVE, and each slot's field, mark and
+#: amount, in one text; and what it is about. Returns a text for each: e, r or -, and the marks.
+HOLD: Final = (
+    _LEASES
+    + """
+local function hold(named, field, mark, amount, ends)
+  local key = who(named)
+  local counts = read(key, field)
+  if counts[mark] then
+    counts[mark] = math.max(0, counts[mark] - amount)
+    if counts[mark] == 0 then counts[mark] = nil end
+  end
+  counts[ends] = (counts[ends] or 0) + amount
+  write(key, field, counts)
+  last_until(key, ends)
+end
+
+local at, answers = 1, {}
+local function next_key()
+  at = at + 1
+  return KEYS[at]
+end
+
+local function answer_to(spec, about)
+  local name, length, step, issued, slots = string.match(
+    spec, '^([^ ]+) (%d+) (%d+) ([^ ]+)(.*)$')
+  local key, word = next_key(), '-'
+  local lease = lease_at(key)
+  if lease and lease.is_ended then word = 'e' end
+  if issued ~= '-' and is_revoked(next_key(), issued) then word = 'r' end
+  local ends, marks, place = rounded(tonumber(length), tonumber(step)), {}, 0
+  for field, mark, amount in string.gmatch(slots, ' ([^ ]+) (%d+) (%d+)') do
+    place = place + 1
+    mark = lease and lease.marks[place] or tonumber(mark)
+    local slot = next_key()
+    if word == '-' then
+      hold(slot, field, mark, tonumber(amount), ends)
+      mark = ends
+    end
+    marks[place] = string.format(n, mark)
+  end
+  marks = table.concat(marks, ' ')
+  if word == '-' then
+    redis.call('SET', key, '0' .. marks .. '\\n' .. about, 'PX', length)
+    redis.call('ZADD', KEYS[1], string.format(n, now + length), name)
+    last_until(KEYS[1], now + length)
+  end
+  return word .. ' ' .. marks
+end
+
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format(n, now))
+for i = 2, #ARGV, 2 do answers[#answers + 1] = answer_to(ARGV[i], ARGV[i + 1]) end
+local over = redis.call('ZCARD', KEYS[1]) - tonumber(ARGV[1])
+if over > 0 then redis.call('ZREMRANGEBYRANK', KEYS[1], 0, over - 1) end
+return answers
+"""
+)
+
+#: KEYS: the index, the lease's, and one for each slot. ARGV: the name, and for each slot its field,
+#: mark and amount.
+LET_GO: Final = (
+    _LEASES
+    + """
+local lease = lease_at(KEYS[2])
+if not lease then return 0 end
+redis.call('DEL', KEYS[2])
+redis.call('ZREM', KEYS[1], ARGV[1])
+for i = 1, #KEYS - 2 do
+  local mark = lease.marks[i] or tonumber(ARGV[i * 3])
+  give_back(KEYS[i + 2], ARGV[i * 3 - 1], mark, tonumber(ARGV[i * 3 + 1]))
+end
+return 1
+"""
+)
+
+#: KEYS: the index. ARGV: how many names to return at most.
+LEASES: Final = (
+    _SHARED
+    + """
+return redis.call(
+  'ZRANGEBYSCORE', KEYS[1], string.format('(' .. n, now), '+inf', 'LIMIT', 0, ARGV[1])
+"""
+)
+
+#: KEYS: the lease's. ARGV: the channel. Returns 1, or 0 where there is no such lease.
+END: Final = (
+    _LEASES
+    + """
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+redis.call('SETRANGE', KEYS[1], 0, '1')
+wake(ARGV[1])
+return 1
+"""
+)
+
+#: KEYS: the revocation's. ARGV: up to when, for how many milliseconds, and the channel.
+REVOKE: Final = (
+    _LEASES
+    + """
+local at, kept = ARGV[1], redis.call('GET', KEYS[1])
+if kept and tonumber(kept) > tonumber(at) then at = kept end
+local lasting = math.max(redis.call('PTTL', KEYS[1]), tonumber(ARGV[2]))
+redis.call('SET', KEYS[1], at, 'PX', string.format(n, lasting))
+wake(ARGV[3])
+return 1
 """
 )

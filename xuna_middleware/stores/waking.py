@@ -1,0 +1,38 @@
+"""Wake whoever waits in any event loop of this process, from any thread."""
+
+import asyncio
+from contextlib import suppress
+from threading import Lock
+
+
+class Bell:
+    """Ring for one waiter in each event loop. What rings between two waits ends the next at once,
+    and so does the first wait: nobody knows what was before it.
+    """
+
+    def __init__(self) -> None:
+        self._rung: dict[asyncio.AbstractEventLoop, asyncio.Event] = {}
+        self._lock = Lock()
+
+    async def wait(self) -> None:
+        """Return when it rang since the last wait."""
+        rung = self._here()
+        await rung.wait()
+        rung.clear()
+
+    def ring(self) -> None:
+        """Ring in all loops; what is closed hears nothing."""
+        with self._lock:
+            loops = list(self._rung.items())
+        for loop, rung in loops:
+            with suppress(RuntimeError):  # it has been closed
+                loop.call_soon_threadsafe(rung.set)
+
+    def _here(self) -> asyncio.Event:
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            if loop not in self._rung:
+                self._rung = {one: it for one, it in self._rung.items() if not one.is_closed()}
+                self._rung[loop] = asyncio.Event()
+                self._rung[loop].set()
+            return self._rung[loop]
