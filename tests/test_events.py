@@ -28,7 +28,8 @@ def test_event_has_no_place_for_a_secret() -> None:
     assert fields == {
         *("name", "time", "issuer", "subject", "agent", "transport", "rule", "code", "status"),
         *("cause", "reference", "conversation_id", "variables", "overrides"),
-        *("limits", "seconds"),
+        *("limits", "seconds", "session", "close_code", "turns"),
+        *("client_bytes", "platform_bytes"),
     }
 
 

@@ -14,6 +14,7 @@ from xuna_middleware.access.kinds import Flag, Number, OneOf, Text
 from xuna_middleware.access.languages import accept_language
 from xuna_middleware.access.limits import Concurrent, Limit, TalkTime
 from xuna_middleware.access.proof_of_work import ProofOfWork
+from xuna_middleware.access.relay_rules import RelayRules
 from xuna_middleware.access.reservations import Remaining
 from xuna_middleware.access.rules import (
     all_of,
@@ -27,6 +28,7 @@ from xuna_middleware.access.rules import (
 )
 from xuna_middleware.access.sources import claim
 from xuna_middleware.access.visitors import Challenge, Visitors
+from xuna_middleware.conversation.sessions import Session
 from xuna_middleware.errors import (
     AccessDeniedError,
     ConfigurationError,
@@ -66,6 +68,7 @@ from xuna_middleware.middleware import XunaMiddleware, get_identity
 from xuna_middleware.platform.client import Platform, XunaPlatform
 from xuna_middleware.platform.conversations import Ended
 from xuna_middleware.platform.credentials import ConversationToken, SignedUrl
+from xuna_middleware.platform.lines import Line
 from xuna_middleware.providers import (
     auth0,
     clerk,
@@ -81,12 +84,15 @@ from xuna_middleware.providers import (
 )
 from xuna_middleware.stores.memory import MemoryStore
 from xuna_middleware.stores.protocol import (
+    Held,
+    Lease,
     Level,
     Move,
     Note,
     Part,
     Quota,
     Reserved,
+    Standing,
     Store,
     StoreError,
 )
@@ -115,14 +121,17 @@ __all__ = [
     "Freshness",
     "GateError",
     "Grant",
+    "Held",
     "Identity",
     "IntrospectionVerifier",
     "InvalidRequestError",
     "InvalidTokenError",
     "JWTVerifier",
+    "Lease",
     "Level",
     "Limit",
     "LimitReachedError",
+    "Line",
     "MemoryStore",
     "Move",
     "NewAPIKey",
@@ -139,9 +148,12 @@ __all__ = [
     "ProxyAuthenticator",
     "Quota",
     "RedisStore",
+    "RelayRules",
     "Remaining",
     "Reserved",
+    "Session",
     "SignedUrl",
+    "Standing",
     "Step",
     "StepUpRequiredError",
     "Store",

@@ -31,6 +31,9 @@ EventName: TypeAlias = Literal[
     "personalization_unsupported",
     "keys_rotated",
     "provider_down",
+    "started",
+    "ended",
+    "revoked",
 ]
 
 
@@ -46,11 +49,13 @@ class Event:
             meanwhile), `ticket_issued` (a one-time ticket left), `refused`,
             `personalization_unsupported` (the platform does not take variables at token creation:
             see `XunaPlatform(personalization=…)`), `keys_rotated` (an identity provider's keys
-            are others than before), or `provider_down` (they can't be fetched; `cause` says why).
+            are others than before), `provider_down` (they can't be fetched; `cause` says why),
+            `started` (the gate carries a conversation), `ended` (it is over; `cause` says by whom
+            and why), or `revoked` (somebody's credentials were).
         time: seconds since the epoch.
         issuer, subject: who, as verified; None while nobody is.
         agent: the configured name; None where the request named none that exists.
-        transport: `websocket` or `webrtc`.
+        transport: `websocket`, `webrtc` or `relay`.
         rule: the name of the rule that decided.
         code, status: of the refusal, as answered.
         cause: why, in the operator's words; not for the caller.
@@ -58,6 +63,9 @@ class Event:
         conversation_id: where the platform told one.
         limits: the names of the limits that this is about.
         seconds: how long the conversation was.
+        session: the gate's own name for a conversation that it carries.
+        close_code: what the WebSocket was closed with; see docs/relay.md.
+        turns: how often the agent spoke. client_bytes, platform_bytes: of the frames of each side.
         variables, overrides: names of what left the gate, never the values.
     """
 
@@ -75,6 +83,11 @@ class Event:
     conversation_id: str | None = None
     limits: tuple[str, ...] = ()
     seconds: float | None = None
+    session: str | None = None
+    close_code: int | None = None
+    turns: int | None = None
+    client_bytes: int | None = None
+    platform_bytes: int | None = None
     variables: tuple[str, ...] = ()
     overrides: tuple[str, ...] = ()
 

@@ -8,12 +8,12 @@ import asyncio
 import re
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
-from typing import Any, Final, Protocol, Self, TypeGuard
+from typing import Any, Final, Protocol, Self, TypeGuard, TypeVar
 
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
@@ -24,16 +24,22 @@ from xuna_middleware.access.agents import Agent
 from xuna_middleware.access.captchas import HEADER as CHALLENGE_HEADER
 from xuna_middleware.access.grants import Transport
 from xuna_middleware.access.limits import AnyLimit, checked_limits
+from xuna_middleware.access.principals import subject_principal
 from xuna_middleware.access.reservations import START_WITHIN, Budget, Stores, make_budget
+from xuna_middleware.access.rules import Rule, RuleLike, as_rule
 from xuna_middleware.access.visitors import Visitors, has_budget
 from xuna_middleware.challenges import Challenges, challenges_of
+from xuna_middleware.conversation.client import Client
+from xuna_middleware.conversation.sessions import LEASE, Session, Sessions
 from xuna_middleware.crosssite import Origins, checked_origins, origin_of
 from xuna_middleware.entrance import Entrance
 from xuna_middleware.errors import (
     PRIVATE,
     ConfigurationError,
     GateError,
+    InvalidRequestError,
     NotAuthenticatedError,
+    UnavailableError,
 )
 from xuna_middleware.events import Event, EventName, Events, Hook
 from xuna_middleware.explaining import Explanation, explain, not_verified
@@ -53,14 +59,17 @@ from xuna_middleware.paths import route_path
 from xuna_middleware.pipeline import (
     Order,
     Pipeline,
+    Terms,
     admitted_agent,
     check_personalization,
     issue,
+    meant_agent,
     named_agent,
 )
 from xuna_middleware.platform.client import Platform, XunaPlatform
 from xuna_middleware.platform.credentials import ConversationToken, SignedUrl
 from xuna_middleware.refusals import REFERENCE_HEADER, Refusals
+from xuna_middleware.relaying import Relaying, converse, lead_to_relay, relay_url
 from xuna_middleware.resource_metadata import (
     ResourceMetadata,
     metadata_document,
@@ -69,7 +78,7 @@ from xuna_middleware.resource_metadata import (
 from xuna_middleware.routes import ISSUING, Routes
 from xuna_middleware.settlement import Settlement
 from xuna_middleware.stores.memory import MemoryStore
-from xuna_middleware.stores.protocol import Store
+from xuna_middleware.stores.protocol import Store, StoreError
 
 _EXPOSED_HEADERS: Final = (
     REFERENCE_HEADER,
@@ -86,12 +95,18 @@ _ALLOWED_HEADERS: Final = (
     *(VISITOR_HEADER, CHALLENGE_HEADER),
 )
 _STORE_VERBS: Final = (
-    *("put", "take", "reserve", "look", "give_back", "remember", "settle", "aclose"),
+    *("put", "take", "reserve", "look", "give_back", "remember", "settle"),
+    *("hold", "let_go", "leases", "end", "revoke", "woken", "aclose"),
 )
+_RELAY_VERBS: Final = ("connect", "check_relay")
 _PLATFORM_VERBS: Final = ("issue", "check", "client_carries", "ended", "aclose")
 #: Seconds; no conversation is longer than a week.
 _LONGEST: Final = 604_800
+#: Seconds; a token without a verifier of ours may live so long, and the clocks' tolerance.
+_DAY: Final = 86_400.0 + 30.0
 _HEADER_NAME: Final = re.compile(r"[a-z0-9-]+")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +134,10 @@ class XunaGate:
         visitors: the terms for callers without credentials, where an agent has `anonymous=True`;
             by default those of `Visitors()`.
         cors_origins: exact origins of pages that may use the gate from elsewhere.
-        public_url: where clients reach the gate, prefix included, like "https://acme.com/xuna".
+        public_url: where clients reach the gate, prefix included, like "https://acme.com/xuna";
+            the transport `relay` needs it.
+        operators: a rule, or a function that is one: who may see and end live conversations, at
+            `/sessions`. Without it there are no such routes.
         store: what the processes of a gate share: counts, used proofs and one-time tickets; by
             default a `MemoryStore`, which is one process's own.
         limits: `Limit(…)`, `Concurrent(…)` and `TalkTime(…)`, counted over all agents together;
@@ -150,6 +168,7 @@ class XunaGate:
         visitors: Visitors | None = None,
         cors_origins: Iterable[str] = (),
         public_url: str | None = None,
+        operators: RuleLike | None = None,
         trusted_proxies: Iterable[str] = (),
         client_cert_header: str | None = None,
         on_event: Iterable[Hook] = (),
@@ -173,11 +192,21 @@ class XunaGate:
             pipeline=self._pipeline(by_name, _checked_platform(platform), limits),
         )
         check_personalization(self._parts.pipeline)
+        self._check_relay()
         self._refusals = Refusals(self._events, self._challenges())
+        self._sessions = Sessions(*self._parts.pipeline.stores.all)
+        self._relaying = Relaying(
+            sessions=self._sessions,
+            refusals=self._refusals,
+            verify=lambda token: self._parts.authentication.verified(token),
+            url=None if self.public_url is None else relay_url(self.public_url),
+        )
         self._routes = Routes(
             authenticate=partial(self.authenticate, base=self.public_url, visitors=True),
             issue=self._issue,
             issue_ticket=self._issue_ticket,
+            converse=self._converse,
+            oversight=None if operators is None else _Oversight(self, as_rule(operators)),
             pipeline=lambda: self._parts.pipeline,
             visitor_headers=self._visitor_headers,
             missing=self._missing,
@@ -224,6 +253,7 @@ class XunaGate:
     async def aclose(self) -> None:
         """End what runs in the background and close connections. It can start again after that."""
         self._started_on = _nowhere
+        await self._sessions.aclose()
         await self._parts.pipeline.finish()
         await self._events.flush()
         failures: list[Exception] = []
@@ -341,6 +371,46 @@ class XunaGate:
             raise ConfigurationError("gate.settle() takes the seconds that a conversation lasted")
         return await self._parts.pipeline.settlement.settle(conversation_id, seconds)
 
+    async def sessions(self) -> tuple[Session, ...]:
+        """Return the live conversations that the gate carries, in all processes with its store.
+
+        Raises:
+            UnavailableError: the store can't be asked.
+        """
+        return await _told(self._sessions.all())
+
+    async def end_session(self, session_id: str) -> bool:
+        """End a live conversation, in whatever process; tell whether there is such a one.
+
+        It ends with 4412 `ended_by_operator`, at once where the store can wake that process, at the
+        next heartbeat (5 s) else.
+
+        Raises:
+            UnavailableError: the store can't be told.
+        """
+        return await _told(self._sessions.end(session_id))
+
+    async def revoke(self, issuer: str, subject: str) -> None:
+        """Revoke all that proves somebody up to now: no new credential, no reconnect.
+
+        Tokens whose `iat` is now or earlier are refused for as long as the longest of them may live
+        (by the verifiers' `max_lifetime`; a day where there are none), and so is whoever has no
+        `iat`: sessions of an authenticator, API keys. Their live conversations in the relay end
+        with 4411 `revoked`. A sign-in after this is good.
+
+        Does not check: whether the provider would give a new token. Clocks: a provider's that runs
+        ahead makes tokens that seem to come later.
+
+        Raises:
+            UnavailableError: the store can't be told; nobody is revoked then.
+            ConfigurationError: issuer or subject is no name.
+        """
+        whom = subject_principal(Identity(issuer=issuer, subject=subject))
+        at, seconds = time.time(), self._longest_life()
+        await _told(self._surroundings.store.revoke(whom, at, seconds))
+        await _told(self._parts.pipeline.stores.fallback.revoke(whom, at, seconds))
+        self._events.emit(Event(name="revoked", time=at, issuer=issuer, subject=subject))
+
     async def close_entrance(self) -> None:
         """Turn visitors away from the next request on, in every process that shares the store.
 
@@ -384,7 +454,7 @@ class XunaGate:
         cors = CORSMiddleware(
             app,
             allow_origins=self._cors_origins,
-            allow_methods=("GET", "POST"),
+            allow_methods=("GET", "POST", "DELETE"),
             allow_headers=_ALLOWED_HEADERS,
             allow_credentials=self._authenticator is not None,
             expose_headers=_EXPOSED_HEADERS,
@@ -461,27 +531,39 @@ class XunaGate:
             raise ConfigurationError("no agent admits visitors: Agent(…, anonymous=True)")
         return self._entrance
 
-    def _visitor_budgets(
-        self, agents: Mapping[str, Agent], everywhere: Sequence[AnyLimit], start_within: float
-    ) -> dict[str, Budget]:
-        """Return what limits visitors, for each agent that they may use.
+    def _check_visitors_budgets(
+        self, agents: Iterable[Agent], everywhere: Sequence[AnyLimit]
+    ) -> None:
+        """Refuse an entrance where what visitors may spend together has no end.
 
         Raises:
-            ConfigurationError: what they may spend together has no end.
+            ConfigurationError: it has none.
         """
-        if self._entrance is None:
-            return {}
-        theirs = self._entrance.visitors.limits
-        open_ones = [agent for agent in agents.values() if agent.anonymous]
-        for agent in open_ones:
-            if not has_budget((*everywhere, *agent.limits, *theirs)):
+        theirs = () if self._entrance is None else self._entrance.visitors.limits
+        for agent in agents:
+            if agent.anonymous and not has_budget((*everywhere, *agent.limits, *theirs)):
                 raise ConfigurationError(
                     f"Agent({agent.name!r}, anonymous=True) needs a budget for all visitors "
                     'together, such as limits=[TalkTime("5 hours/day", per="all")], on the agent '
                     "or in visitors=Visitors(limits=…)"
                 )
+
+    def _budgets(
+        self, agents: Iterable[Agent], everywhere: Sequence[AnyLimit], start_within: float
+    ) -> dict[Terms, Budget]:
+        """Return what limits conversations with each agent: of whom, and how it is held."""
+        theirs = () if self._entrance is None else self._entrance.visitors.limits
         return {
-            agent.name: make_budget(agent, everywhere, start_within, theirs) for agent in open_ones
+            Terms(agent.name, for_visitors, leased): make_budget(
+                agent,
+                everywhere,
+                start_within,
+                theirs if for_visitors else None,
+                lease=LEASE if leased else None,
+            )
+            for agent in agents
+            for for_visitors in ((False, True) if agent.anonymous else (False,))
+            for leased in (False, True)
         }
 
     def _pipeline(
@@ -489,15 +571,12 @@ class XunaGate:
     ) -> Pipeline:
         start_within = getattr(platform, "start_within", None) or START_WITHIN
         everywhere = checked_limits(limits)
+        self._check_visitors_budgets(agents.values(), everywhere)
         return Pipeline(
             agents=agents,
             platform=platform,
             events=self._events,
-            budgets={
-                agent.name: make_budget(agent, everywhere, start_within)
-                for agent in agents.values()
-            },
-            visitor_budgets=self._visitor_budgets(agents, everywhere, start_within),
+            budgets=self._budgets(agents.values(), everywhere, start_within),
             entrance=self._entrance,
             stores=Stores(shared=self._surroundings.store, fallback=MemoryStore()),
             settlement=Settlement(self._surroundings.store, self._events),
@@ -510,8 +589,14 @@ class XunaGate:
         await self._routes.serve(path, scope, receive, send)
 
     async def _issue(self, order: Order) -> SignedUrl | ConversationToken:
+        pipeline = self._parts.pipeline
         try:
-            return await issue(self._parts.pipeline, order)
+            if order.transport == "websocket" and meant_agent(pipeline, order).is_relayed:
+                tickets = self._parts.authentication.tickets
+                return await lead_to_relay(
+                    pipeline, self._relaying, order, tickets, _origin_of(order)
+                )
+            return await issue(pipeline, order)
         except GateError as error:
             raise self._refusals.note(
                 error,
@@ -520,9 +605,23 @@ class XunaGate:
                 transport=order.transport,
             ) from None
 
+    async def _converse(self, order: Order, client: Client) -> None:
+        try:
+            await converse(self._parts.pipeline, self._relaying, order, client)
+        except GateError as error:
+            raise self._refusals.note(
+                error,
+                identity=order.identity,
+                agent=named_agent(self._parts.pipeline, order),
+                transport="relay",
+            ) from None
+
     async def _issue_ticket(self, order: Order, origin: str | None) -> tuple[str, float]:
         pipeline, authentication = self._parts.pipeline, self._parts.authentication
         try:
+            if order.dynamic_variables is not None or order.overrides is not None:
+                cause = "body: a ticket carries no variables and no overrides"
+                raise InvalidRequestError(cause=cause)
             agent = await admitted_agent(pipeline, order)
             ticket = Ticket(identity=order.identity, agent=agent.name, origin=origin)
             return await authentication.tickets.make(ticket)
@@ -530,6 +629,35 @@ class XunaGate:
             raise self._refusals.note(
                 error, identity=order.identity, agent=named_agent(pipeline, order)
             ) from None
+
+    @property
+    def has_relay(self) -> bool:
+        """Tell whether an agent lists the transport `relay`."""
+        return any("relay" in agent.transports for agent in self._parts.pipeline.agents.values())
+
+    def _check_relay(self) -> None:
+        """Refuse a relay that could not work.
+
+        Raises:
+            ConfigurationError: nobody said where clients reach it, or something is missing.
+        """
+        if not self.has_relay:
+            return
+        if self.public_url is None:
+            raise ConfigurationError(
+                'transports=("relay",) leads clients to the gate itself, so it must be told where '
+                'that is: public_url="https://acme.com/xuna"'
+            )
+        if not all(hasattr(self.platform, name) for name in _RELAY_VERBS):
+            raise ConfigurationError(
+                "the relay needs a platform that connects: XunaPlatform(…), or what Platform says"
+            )
+        self.platform.check_relay()
+
+    def _longest_life(self) -> float:
+        """Return for how many seconds a token may be good that was made by now."""
+        verifiers = self._parts.authentication.verifiers
+        return max([_DAY, *(getattr(each, "longest_life", _DAY) for each in verifiers)])
 
     def _challenges(self) -> Challenges:
         """Return what refusals challenge with.
@@ -586,6 +714,39 @@ class XunaGate:
         except ConfigurationError:
             missing.append("platform")
         return missing
+
+
+class _Oversight:
+    """Let whom a rule admits see and end live conversations."""
+
+    def __init__(self, gate: XunaGate, rule: Rule) -> None:
+        self._rule = rule
+        self.sessions = gate.sessions
+        self.end = gate.end_session
+
+    async def check(self, identity: Identity, connection: HTTPConnection) -> None:
+        """Refuse who is no operator, visitors first.
+
+        Raises:
+            NotAuthenticatedError: a visitor. GateError: the rule says no, or can't be asked.
+        """
+        if identity.is_visitor:
+            raise NotAuthenticatedError(cause="no credentials: operators have some")
+        refusal = await self._rule.refusal(identity, connection)
+        if refusal is not None:
+            raise refusal
+
+
+async def _told(answer: Awaitable[T]) -> T:
+    """Return what the store says; where it can't say anything, that is a 503."""
+    try:
+        return await answer
+    except StoreError as error:
+        raise UnavailableError(cause=f"store: {error}") from None
+
+
+def _origin_of(order: Order) -> str | None:
+    return None if order.connection is None else order.connection.headers.get("origin")
 
 
 def _nowhere() -> None:

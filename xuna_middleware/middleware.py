@@ -18,7 +18,7 @@ from xuna_middleware.lifespan import wrap_lifespan
 from xuna_middleware.paths import ProtectedPaths, is_plain, route_path
 from xuna_middleware.resource_metadata import metadata_path
 from xuna_middleware.responses import deny
-from xuna_middleware.routes import ISSUING
+from xuna_middleware.routes import ISSUING, RELAYED
 
 #: In characters; what is longer is looked at each time.
 _LONGEST_KEPT: Final = 200
@@ -41,7 +41,8 @@ class XunaMiddleware:
         app: any ASGI application.
         gate: the `XunaGate`.
         prefix: beneath which the gate's routes are; everything beneath it is the gate's. With ""
-            only the issuing routes are, and the rest stays the app's.
+            only the issuing routes are (`/conversation` and `/ticket`, too, where an agent lists
+            the transport `relay`), and the rest stays the app's.
         protect: path prefixes of the app that only verified callers reach; there `request.user` is
             the `Identity` and `request.auth.scopes` its scopes, so that Starlette's `requires()`
             works. Whatever else passes untouched, but for the gate's metadata (RFC 9728), which is
@@ -65,7 +66,8 @@ class XunaMiddleware:
         self.gate = gate
         self._prefix = _checked_prefix(prefix, gate.public_url)
         self._public_base = (gate.public_url or "").removesuffix(prefix) or None
-        self._exactly = frozenset({prefix}) if prefix else frozenset(ISSUING)
+        at_root = (*ISSUING, *(RELAYED if gate.has_relay else ()))
+        self._exactly = frozenset({prefix}) if prefix else frozenset(at_root)
         self._beneath = (prefix + "/",) if prefix else ()
         self._metadata_path = gate.resource_metadata and metadata_path(str(gate.public_url))
         self._protected = ProtectedPaths(protect)

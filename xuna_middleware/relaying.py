@@ -10,6 +10,7 @@ is settled, once.
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -30,6 +31,7 @@ from xuna_middleware.errors import (
     ConfigurationError,
     GateError,
     InvalidRequestError,
+    PlatformError,
     UnavailableError,
 )
 from xuna_middleware.identity.credentials import Identity
@@ -46,12 +48,14 @@ from xuna_middleware.pipeline import (
     released,
     reserved,
 )
-from xuna_middleware.platform.credentials import SignedUrl
+from xuna_middleware.platform.credentials import ConversationToken, SignedUrl
 from xuna_middleware.platform.lines import Line
 from xuna_middleware.platform.sessions import for_client, for_platform, not_for_clients
 from xuna_middleware.refusals import Refusals
 from xuna_middleware.settlement import about_whom
 from xuna_middleware.stores.protocol import StoreError
+
+logger = logging.getLogger("xuna_middleware")
 
 #: Seconds for which a note outlives the conversation that it would settle.
 _LATE: Final = 7200.0
@@ -91,6 +95,11 @@ class _Conversation:
     def note(self) -> str:
         """The name by which its time is settled: the platform's, where that is known."""
         return self.signed.conversation_id or self.live.session.id
+
+
+def relay_url(public_url: str) -> str:
+    """Return where clients reach the relay of a gate: its address, with a WebSocket's scheme."""
+    return f"ws{public_url.removeprefix('http')}/conversation"
 
 
 async def lead_to_relay(
@@ -145,20 +154,20 @@ async def _opened(pipeline: Pipeline, relaying: Relaying, order: Order) -> _Conv
     """Decide, reserve, and get a signed URL: all that can be done before the client is accepted."""
     agent = meant_agent(pipeline, order)
     check_transport(agent, "relay")
-    pipeline.check_relay()
+    _check_platform(pipeline)
     rule = await decide(pipeline, agent, order)
     reservation = await reserved(pipeline, agent, order)
     live = _live(pipeline, relaying, order, agent, reservation)
     try:
         server = await ask_server(agent, order.identity, order.connection)
         user_id = await ask_user_id(agent, order.identity, order.connection)
-        signed = await ask_platform(pipeline, granted(pipeline, agent, order, rule, server))
+        signed = _signed(
+            await ask_platform(pipeline, granted(pipeline, agent, order, rule, server))
+        )
         live.session = replace(live.session, conversation_id=signed.conversation_id)
         await _held(relaying, live)
     except BaseException:
-        await released(
-            pipeline, reservation, order.identity, agent=agent.name, transport="relay"
-        )
+        await released(pipeline, reservation, order.identity, agent=agent.name, transport="relay")
         raise
     return _Conversation(
         order=order,
@@ -196,3 +205,155 @@ async def _carried_on(
         overrides=tuple(talk.server.overrides),
     )
     return await relay.run(agent.max_duration, talk.order.identity.expires_at)
+
+
+async def _first_frame(talk: _Conversation, client: Client) -> str:
+    """Return the first frame as the platform gets it: the client's wishes, and the server's word.
+
+    Raises:
+        EndedError: there is none. GateError: it asks for what isn't open, or clashes.
+    """
+    agent = talk.agent
+    frame = read_first(await client.first(agent.relay.max_frame))
+    sent = check_client(agent, frame.dynamic_variables, frame.overrides)
+    return _written(merge(agent, talk.server, sent), talk.user_id, frame)
+
+
+def _written(personal: Personalization, user_id: str | None, frame: FirstFrame) -> str:
+    members: dict[str, Any] = {"type": FIRST, **for_platform(personal)}
+    if user_id is not None:
+        members["user_id"] = user_id
+    if frame.source_info is not None:
+        members["source_info"] = frame.source_info
+    return json.dumps(members, ensure_ascii=False, separators=(",", ":"))
+
+
+async def _hand_over(line: Line, first: str) -> None:
+    """Send the first frame. Where the line broke already, the relay sees it at once."""
+    try:
+        await line.send(first)
+    except Exception:  # the line's own; `Line.ended` says how it ended
+        return
+
+
+def _signed(issued: SignedUrl | ConversationToken) -> SignedUrl:
+    if not isinstance(issued, SignedUrl):
+        raise PlatformError(cause="platform: gave a token where a signed URL was asked for")
+    return issued
+
+
+def _live(
+    pipeline: Pipeline,
+    relaying: Relaying,
+    order: Order,
+    agent: Agent,
+    reservation: Reservation,
+) -> Live:
+    session = Session(
+        id=new_session_id(),
+        issuer=order.identity.issuer,
+        subject=order.identity.subject,
+        agent=agent.name,
+        started_at=relaying.clock(),
+    )
+    store = reservation.store or pipeline.stores.shared
+    return Live(
+        session,
+        store,
+        reservation.slots,
+        standing_of(order.identity),
+        must_hold=store is pipeline.stores.shared,
+    )
+
+
+async def _held(relaying: Relaying, live: Live) -> None:
+    try:
+        await relaying.sessions.enter(live)
+    except StoreError as error:
+        raise UnavailableError(cause=f"store: {error}") from None
+
+
+async def _noted(pipeline: Pipeline, talk: _Conversation) -> None:
+    """Keep a note, so that the time can be settled if this process doesn't live to do it."""
+    longest = talk.agent.max_duration or 0.0
+    about = about_whom(talk.order.identity, talk.agent.name)
+    await talk.reservation.remember(talk.note, about, longest + _LATE, kinds=("time",))
+
+
+def _renewing(relaying: Relaying, talk: _Conversation) -> Callable[[str], Awaitable[str]]:
+    """Return what takes a fresh token: it must prove the same caller, and says the new end."""
+
+    async def renew(token: str) -> str:
+        try:
+            identity = await relaying.verify(token)
+        except GateError as error:
+            return _answer({"code": error.code})
+        known = talk.order.identity
+        if (identity.issuer, identity.subject) != (known.issuer, known.subject):
+            return _answer({"code": "another_caller"})
+        talk.live.renew(standing_of(identity), identity.expires_at)
+        return _answer({"expires_at": identity.expires_at})
+
+    return renew
+
+
+def _answer(members: Mapping[str, Any]) -> str:
+    return json.dumps({"type": REFRESH, **members}, separators=(",", ":"))
+
+
+async def _closed(
+    pipeline: Pipeline,
+    relaying: Relaying,
+    talk: _Conversation,
+    client: Client,
+    ending: Ending,
+) -> None:
+    """Say goodbye, give back what was taken and not used, and tell what it came to."""
+    await client.close(ending)
+    meter, live = talk.meter or Meter(began=0.0, ended=0.0), talk.live
+    seconds = meter.seconds(asyncio.get_running_loop().time())
+    await relaying.sessions.leave(live)
+    pipeline.emit(
+        "ended",
+        talk.order.identity,
+        agent=talk.agent.name,
+        transport="relay",
+        session=live.session.id,
+        conversation_id=live.session.conversation_id,
+        close_code=ending.code,
+        cause=f"{ending.by}: {ending.reason or 'closed'}",
+        seconds=seconds,
+        turns=meter.turns,
+        client_bytes=meter.client_bytes,
+        platform_bytes=meter.platform_bytes,
+    )
+    await _settled(pipeline, talk, seconds)
+    live.gone.set()
+
+
+async def _settled(pipeline: Pipeline, talk: _Conversation, seconds: float) -> None:
+    if not talk.reservation.is_timed:
+        return
+    try:
+        await pipeline.settlement.settle(talk.note, seconds, talk.live.store)
+    except UnavailableError as error:
+        logger.warning("a conversation's time counts in full: %s", error.cause)
+
+
+def _check_platform(pipeline: Pipeline) -> None:
+    """See that conversations can be carried, before anything is taken for one."""
+    try:
+        pipeline.platform.check_relay()
+    except ConfigurationError as error:
+        raise UnavailableError(cause=f"configuration: {error}") from None
+
+
+def _carried(sent: Personalization) -> Mapping[str, Any] | None:
+    """Return what the client asked for, in the spelling of its own first frame."""
+    if not_for_clients(sent.dynamic_variables, sent.overrides):
+        raise InvalidRequestError(
+            "An override that you sent belongs into the first frame of the conversation.",
+            code="override_not_carried",
+            cause="client override: no client library carries it; the first frame may",
+        )
+    return for_client(sent) or None

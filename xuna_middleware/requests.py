@@ -33,7 +33,7 @@ async def read_request(scope: Scope, receive: Receive) -> Asked:
         InvalidRequestError: 400, 413 or 415, in fixed words.
         ClientDisconnect: nobody is there to answer.
     """
-    named = _agent_in_query(scope.get("query_string", b""))
+    named = agent_in_query(scope.get("query_string", b""))
     if scope["method"] != "POST":
         return Asked(agent=named)
     asked = _asked(await _read_json(scope, receive))
@@ -44,7 +44,12 @@ async def read_request(scope: Scope, receive: Receive) -> Asked:
     return Asked(agent=named, dynamic_variables=asked.dynamic_variables, overrides=asked.overrides)
 
 
-def _agent_in_query(query: bytes) -> str | None:
+def agent_in_query(query: bytes) -> str | None:
+    """Return the agent that a query names; None where it names none.
+
+    Raises:
+        InvalidRequestError: 400, it names several, or can't be read.
+    """
     try:
         pairs = parse_qsl(
             query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=64

@@ -4,14 +4,17 @@
 |---|---|
 | `/get-signed-url`, `/conversation-token` | GET, POST |
 | `/ticket` | POST |
+| `/conversation` | a WebSocket |
 | `/agents` | GET |
+| `/sessions` | GET |
+| `/sessions/{id}` | DELETE |
 | `/readyz` | GET |
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, HTTPConnection
@@ -21,13 +24,17 @@ from starlette.types import Receive, Scope, Send
 from xuna_middleware.access.agents import Agent
 from xuna_middleware.access.grants import Transport
 from xuna_middleware.access.reservations import Remaining
+from xuna_middleware.conversation.client import Client
+from xuna_middleware.conversation.sessions import Session
 from xuna_middleware.crosssite import Origins
-from xuna_middleware.errors import GateError
+from xuna_middleware.errors import GateError, InvalidRequestError
 from xuna_middleware.identity.authentication import Caller
+from xuna_middleware.identity.credentials import Identity
+from xuna_middleware.identity.tickets import Ticket
 from xuna_middleware.pipeline import Order, Pipeline, meant_agent, usable_agents
 from xuna_middleware.platform.credentials import ConversationToken, SignedUrl
 from xuna_middleware.refusals import Refusals
-from xuna_middleware.requests import Asked, read_request
+from xuna_middleware.requests import Asked, agent_in_query, read_request
 from xuna_middleware.responses import answer, deny, method_not_allowed, not_found
 
 #: The routes that hand out passes; these are what a gate without a prefix claims.
@@ -40,6 +47,26 @@ Authenticate: TypeAlias = Callable[[Scope], Awaitable[Caller]]
 Issue: TypeAlias = Callable[[Order], Awaitable[SignedUrl | ConversationToken]]
 #: Takes an order and the page's origin, returns the ticket and its seconds.
 IssueTicket: TypeAlias = Callable[[Order, str | None], Awaitable[tuple[str, float]]]
+#: Carries the conversation of an order.
+Converse: TypeAlias = Callable[[Order, Client], Awaitable[None]]
+
+#: What the routes claim where there is no prefix, once an agent lists the relay.
+RELAYED: Final = ("/conversation", "/ticket")
+_CONVERSATION: Final = RELAYED[0]
+_SESSION: Final = "/sessions/"
+
+
+class Oversight(Protocol):
+    """Let operators see and end live conversations."""
+
+    async def check(self, identity: Identity, connection: HTTPConnection) -> None:
+        """Refuse who is no operator."""
+
+    async def sessions(self) -> tuple[Session, ...]:
+        """Return the live conversations."""
+
+    async def end(self, session_id: str) -> bool:
+        """End one; tell whether there is such a one."""
 
 
 class _Route(NamedTuple):
@@ -56,6 +83,8 @@ class Routes:
         authenticate: Authenticate,
         issue: Issue,
         issue_ticket: IssueTicket,
+        converse: Converse,
+        oversight: Oversight | None,
         pipeline: Callable[[], Pipeline],
         visitor_headers: Callable[[Order], Mapping[str, str]],
         missing: Callable[[], list[str]],
@@ -65,6 +94,8 @@ class Routes:
         self._authenticate = authenticate
         self._issue = issue
         self._issue_ticket = issue_ticket
+        self._converse = converse
+        self._oversight = oversight
         self._pipeline = pipeline
         self._visitor_headers = visitor_headers
         self._missing = missing
@@ -79,10 +110,15 @@ class Routes:
             "/agents": _Route(("GET",), self._agents),
             "/readyz": _Route(("GET",), self._readyz),
         }
+        if oversight is not None:
+            self._routes["/sessions"] = _Route(("GET",), partial(self._sessions, oversight))
 
     async def serve(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, whatever happens, with exactly one response."""
         try:
+            if scope["type"] == "websocket":
+                await self._carry(path, scope, receive, send)
+                return
             response = await self._find(path, scope).serve(scope, receive)
         except ClientDisconnect:
             return
@@ -92,12 +128,37 @@ class Routes:
             await response(scope, receive, send)
 
     def _find(self, path: str, scope: Scope) -> _Route:
-        route = self._routes.get(path.removesuffix("/"))
-        if route is None or scope["type"] == "websocket":
+        route = self._routes.get(path.removesuffix("/")) or self._session_route(path)
+        if route is None:
             raise not_found()
         if scope["method"] not in route.methods:
             raise method_not_allowed(route.methods)
         return route
+
+    def _session_route(self, path: str) -> _Route | None:
+        if self._oversight is None or not path.startswith(_SESSION):
+            return None
+        session_id = path.removeprefix(_SESSION).removesuffix("/")
+        return _Route(("DELETE",), partial(self._end_session, self._oversight, session_id))
+
+    async def _carry(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+        if path.removesuffix("/") != _CONVERSATION:
+            raise not_found()
+        await self._converse(await self._relayed(scope), Client(scope, receive, send))
+
+    async def _relayed(self, scope: Scope) -> Order:
+        """Read who wants to talk to which agent, and from which page."""
+        caller = await self._authenticate(scope)
+        try:
+            if caller.ambient:
+                self._origins.check(Headers(scope=scope))
+            named = agent_in_query(scope.get("query_string", b""))
+            if caller.ticket is not None:
+                named = _bound(caller.ticket, named)
+        except GateError as error:
+            raise self._refusals.note(error, identity=caller.identity, transport="relay") from None
+        order = _ordered(caller, "relay", Asked(agent=named), scope)
+        return replace(order, has_ticket=caller.ticket is not None)
 
     async def _hand_out(self, transport: Transport, scope: Scope, receive: Receive) -> Response:
         order = await self._order(transport, scope, receive)
@@ -105,7 +166,7 @@ class Routes:
         return answer(issued.to_dict(), headers=self._visitor_headers(order))
 
     async def _ticket(self, scope: Scope, receive: Receive) -> Response:
-        order = await self._order("websocket", scope, receive)
+        order = await self._order("relay", scope, receive)
         origin = Headers(scope=scope).get("origin")
         ticket, seconds = await self._issue_ticket(order, origin)
         made = {"ticket": ticket, "expires_in": int(seconds)}
@@ -133,6 +194,28 @@ class Routes:
         agents = await usable_agents(self._pipeline(), identity, HTTPConnection(scope))
         return answer({"agents": [_shown(agent, left) for agent, left in agents]})
 
+    async def _sessions(self, oversight: Oversight, scope: Scope, receive: Receive) -> Response:
+        await self._overseen(oversight, scope)
+        return answer({"sessions": [each.to_dict() for each in await oversight.sessions()]})
+
+    async def _end_session(
+        self, oversight: Oversight, session_id: str, scope: Scope, receive: Receive
+    ) -> Response:
+        await self._overseen(oversight, scope)
+        if not await oversight.end(session_id):
+            raise not_found()
+        return answer({"session": session_id, "ending": True}, status=202)
+
+    async def _overseen(self, oversight: Oversight, scope: Scope) -> None:
+        """See that an operator asks, and that no other page made their browser do it."""
+        caller = await self._authenticate(scope)
+        try:
+            if caller.ambient:
+                self._origins.check(Headers(scope=scope))
+            await oversight.check(caller.identity, HTTPConnection(scope))
+        except GateError as error:
+            raise self._refusals.note(error, identity=caller.identity) from None
+
     async def _readyz(self, scope: Scope, receive: Receive) -> Response:
         missing = self._missing()
         status = 503 if missing else 200
@@ -149,6 +232,17 @@ def _ordered(caller: Caller, transport: Transport, asked: Asked, scope: Scope) -
         connection=HTTPConnection(scope),
         visit=caller.visit,
     )
+
+
+def _bound(ticket: Ticket, named: str | None) -> str:
+    """Return the agent for which a ticket was made.
+
+    Raises:
+        InvalidRequestError: another one is named beside it.
+    """
+    if named not in (None, ticket.agent):
+        raise InvalidRequestError(cause="ticket: made for another agent than the query names")
+    return ticket.agent
 
 
 def _shown(agent: Agent, left: tuple[Remaining, ...]) -> dict[str, Any]:

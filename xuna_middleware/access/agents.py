@@ -62,7 +62,7 @@ class Agent:
         transports: how conversations are opened: `websocket` (signed URL), `webrtc` (token),
             `relay` (through the gate, which `websocket` allows, too). With `relay` and without
             `websocket` the signed URL that a client gets leads to the gate.
-        max_duration: seconds that a conversation lasts at most, up to a day. The relay ends it then;
+        max_duration: seconds that a conversation lasts at most, up to a day. The relay ends it;
             over a signed URL or a token only the platform can: set the same or less there.
         relay: what the relay lets a client do; see `RelayRules`.
         user_id: what the relay tells the platform as `user_id`, from the same sources as a
@@ -95,7 +95,7 @@ class Agent:
     client_overrides: Collection[str] | Mapping[str, Kind] = ()
     transports: Sequence[Transport] | tuple[Transport, ...] = _HANDED_OUT
     max_duration: float | None = None
-    relay: RelayRules = RelayRules()
+    relay: RelayRules = field(default_factory=RelayRules)
     user_id: Source | None = field(default=None, repr=False)
     limits: Sequence[AnyLimit] = field(default=(), repr=False)
     anonymous: bool = False
@@ -109,7 +109,9 @@ class Agent:
             self._settle(**_checked(self))
             self._settle(rule=ANY_VERIFIED_CALLER if self.allow is None else as_rule(self.allow))
             kinds = {name: kind.check for name, kind in self.variables.items()}
-            self._settle(plan=make_plan(self.dynamic_variables, self.overrides, kinds, self.user_id))
+            self._settle(
+                plan=make_plan(self.dynamic_variables, self.overrides, kinds, self.user_id)
+            )
             _check_clashes(self)
             _check_required(self)
             _check_anonymous(self)

@@ -172,6 +172,11 @@ class Reservation:
             logger.warning("what a reservation took could not be given back: %s", error)
 
     @property
+    def is_timed(self) -> bool:
+        """Whether time was taken, so that the true length matters."""
+        return any(part.kind == "time" for part in self.parts)
+
+    @property
     def slots(self) -> tuple[Part, ...]:
         """What a lease renews."""
         return tuple(part for part in self.parts if part.kind == "slot")
@@ -199,6 +204,10 @@ class Stores:
 
     shared: Store
     fallback: Store
+
+    @property
+    def all(self) -> tuple[Store, Store]:
+        return self.shared, self.fallback
 
 
 def make_budget(
@@ -285,17 +294,16 @@ async def check_standing(identity: Identity, stores: Stores) -> None:
 def standing_of(identity: Identity) -> Standing:
     """Return who this is to the store, and when what proves it was issued (`iat`)."""
     issued_at = identity.claims.get("iat")
-    known = type(issued_at) in (int, float)
-    return Standing(subject_principal(identity), float(issued_at) if known else None)
+    if type(issued_at) not in (int, float):
+        issued_at = None
+    return Standing(subject_principal(identity), issued_at)
 
 
 def revoked() -> InvalidTokenError:
     return InvalidTokenError(cause="revoked: gate.revoke() named this caller, after their sign-in")
 
 
-async def check_left(
-    budget: Budget, asked: Circumstances, stores: Stores
-) -> tuple[Remaining, ...]:
+async def check_left(budget: Budget, asked: Circumstances, stores: Stores) -> tuple[Remaining, ...]:
     """Return what is left, where it is enough for one more conversation. Takes nothing.
 
     Raises:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import Final
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from xuna_middleware.conversation.endings import (
     BINARY_FRAME,
@@ -79,8 +79,8 @@ class Client:
             return
 
 
-def without_text(message: "dict[str, object] | object") -> Ending:
+def without_text(message: Message) -> Ending:
     """Return the end that a message without text makes: a binary frame, or a goodbye."""
-    if not isinstance(message, dict) or message.get("type") != "websocket.disconnect":
+    if message["type"] != "websocket.disconnect":
         return BINARY_FRAME
     return hung_up(int(message.get("code") or _BROKEN_OFF), str(message.get("reason") or ""))

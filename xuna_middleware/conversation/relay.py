@@ -101,7 +101,10 @@ class Relay:
 
     async def _pumped(self) -> Ending:
         """Run both pumps until one of them, or somebody else, says how it ends."""
-        pumps = [asyncio.ensure_future(self._to_client()), asyncio.ensure_future(self._from_client())]
+        pumps = [
+            asyncio.ensure_future(self._to_client()),
+            asyncio.ensure_future(self._from_client()),
+        ]
         try:
             await asyncio.wait((self._ended, *pumps), return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -202,10 +205,11 @@ class Relay:
         return None
 
     async def _close(self, ending: Ending) -> None:
-        code, reason = (ending.code, short(ending.reason)) if ending.by == "client" else (_NORMAL, "")
+        code, reason = (
+            (ending.code, short(ending.reason)) if ending.by == "client" else (_NORMAL, "")
+        )
         if not is_sendable(code):
             code, reason = _NORMAL, ""
         await asyncio.gather(
             self._client.close(ending), self._line.close(code, reason), return_exceptions=True
         )
-

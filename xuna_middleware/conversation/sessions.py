@@ -1,4 +1,4 @@
-"""Live conversations: each holds a lease in the store, renewed by heartbeats, seen by every process.
+"""Live conversations: each holds a lease in the store, which heartbeats renew and all can see.
 
 What a lease holds (slots of `Concurrent`, the record of the conversation) ends by itself when its
 process dies. A heartbeat also brings word from elsewhere: that an operator ended the conversation,
@@ -9,8 +9,8 @@ import asyncio
 import json
 import logging
 import secrets
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -21,6 +21,7 @@ from xuna_middleware.conversation.endings import (
     STORE_UNAVAILABLE,
     Ending,
 )
+from xuna_middleware.conversation.relay import Relay
 from xuna_middleware.stores.protocol import Held, Lease, Part, Standing, Store, StoreError
 
 logger = logging.getLogger("xuna_middleware")
@@ -30,6 +31,8 @@ LEASE: Final = 30.0
 BEAT: Final = 5.0
 #: Seconds between two looks where many words come.
 _BREATH: Final = 0.1
+#: Seconds for conversations to end when the gate does.
+_PATIENCE: Final = 5.0
 _WORDS: Final = {"ended": ENDED_BY_OPERATOR, "revoked": REVOKED}
 
 
@@ -82,17 +85,39 @@ class Live:
         self.standing = standing
         self.must_hold = must_hold
         self.held_until = 0.0
-        self.end: Callable[[Ending], None] = self._end_early
-        self.ending: Ending | None = None
+        #: Set when all is given back and settled.
+        self.gone = asyncio.Event()
+        self._relay: Relay | None = None
+        self._early: Ending | None = None
 
     @property
     def lease(self) -> Lease:
         about = json.dumps(self.session.to_dict(), separators=(",", ":"))
         return Lease(self.session.id, about, LEASE, self.slots, self.standing)
 
-    def _end_early(self, ending: Ending) -> None:
-        """Keep the word for whoever begins to carry it."""
-        self.ending = self.ending or ending
+    def carry(self, relay: Relay) -> None:
+        """Name what carries it; a word that it shall end may have come before."""
+        self._relay = relay
+        if self._early is not None:
+            relay.end(self._early)
+
+    def end(self, ending: Ending) -> None:
+        """End it as soon as that can be."""
+        if self._relay is None:
+            self._early = self._early or ending
+        else:
+            self._relay.end(ending)
+
+    def told(self, conversation_id: str) -> None:
+        """Take the platform's name for it, unless that is known."""
+        if self.session.conversation_id is None:
+            self.session = replace(self.session, conversation_id=conversation_id)
+
+    def renew(self, standing: Standing, expires_at: float | None) -> None:
+        """Let it last as long as a fresh token."""
+        self.standing = standing
+        if self._relay is not None:
+            self._relay.deadlines.expire_at(expires_at)
 
 
 class Sessions:
@@ -149,11 +174,20 @@ class Sessions:
         """
         return any([await store.end(session_id) for store in self._stores])
 
-    def close(self, ending: Ending = GOING_AWAY) -> None:
-        """End those of the running event loop."""
-        heart = self._beating.pop(asyncio.get_running_loop(), None)
-        if heart is not None:
-            heart.stop(ending)
+    async def aclose(self) -> None:
+        """End those of the running event loop, and wait a little until all is given back."""
+        heart = self._beating.get(asyncio.get_running_loop())
+        if heart is None:
+            return
+        lives = tuple(heart.lives.values())
+        for live in lives:
+            live.end(GOING_AWAY)
+        if lives:
+            leaving = [asyncio.ensure_future(live.gone.wait()) for live in lives]
+            _, late = await asyncio.wait(leaving, timeout=_PATIENCE)
+            for each in late:
+                each.cancel()
+        await heart.stop()
 
 
 class _Heart:
@@ -175,11 +209,11 @@ class _Heart:
         async with self._holding:
             self.lives.pop(live.session.id, None)
 
-    def stop(self, ending: Ending) -> None:
-        for live in tuple(self.lives.values()):
-            live.end(ending)
+    async def stop(self) -> None:
         if self._task is not None:
             self._task.cancel()
+            await asyncio.wait((self._task,))
+            self._task = None
 
     async def _beat(self) -> None:
         word = asyncio.ensure_future(self._waking.woken())

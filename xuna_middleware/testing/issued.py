@@ -4,7 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
-from xuna_middleware import ConversationToken, Grant, Platform, SignedUrl
+from starlette.types import ASGIApp
+
+from xuna_middleware import ConversationToken, Grant, Line, Platform, SignedUrl
+from xuna_middleware.testing.lines import connect_in_process
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +26,7 @@ class IssuedPass:
 
     agent: str
     agent_id: str
-    transport: Literal["websocket", "webrtc"]
+    transport: Literal["websocket", "webrtc", "relay"]
     issuer: str
     subject: str
     rule: str
@@ -53,13 +56,21 @@ class RecordingPlatform:
     Only the grant knows what goes through the client, which the platform never sees.
     """
 
-    def __init__(self, platform: Platform) -> None:
+    def __init__(self, platform: Platform, stage: ASGIApp) -> None:
         self._platform = platform
+        self._stage = stage
         self.issued: list[IssuedPass] = []
         self.check = platform.check
         self.client_carries = platform.client_carries
         self.ended = platform.ended
         self.aclose = platform.aclose
+
+    def check_relay(self) -> None:
+        """Carry conversations without a library: it all stays in this process."""
+
+    async def connect(self, signed: SignedUrl, *, max_frame: int) -> Line:
+        """Open the conversation on the local platform."""
+        return await connect_in_process(self._stage, signed.url)
 
     async def issue(self, grant: Grant) -> SignedUrl | ConversationToken:
         """Return the credential, once it is noted."""

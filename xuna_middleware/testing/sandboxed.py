@@ -82,9 +82,10 @@ def sandboxed(gate: XunaGate, *, platform: SandboxPlatform | None = None) -> Ite
     """
     stage = SandboxPlatform(unknown_agents=SandboxAgent) if platform is None else platform
     yours = gate.platform if isinstance(gate.platform, XunaPlatform) else XunaPlatform()
-    recorder = RecordingPlatform(
-        yours.moved(api_key=stage.api_key, base_url=_PLATFORM, transport=httpx.ASGITransport(stage))
+    moved = yours.moved(
+        api_key=stage.api_key, base_url=_PLATFORM, transport=httpx.ASGITransport(stage)
     )
+    recorder = RecordingPlatform(moved, stage)
     with gate.overridden(verifier=_verifier(), platform=recorder):
         yield Sandbox(_provider(), stage, recorder)
 
