@@ -22,7 +22,13 @@ from xuna_middleware.access.grants import Personalization
 from xuna_middleware.access.personalization import ask_server, ask_user_id, check_client, merge
 from xuna_middleware.access.reservations import Reservation, standing_of
 from xuna_middleware.conversation.client import Client
-from xuna_middleware.conversation.endings import FAULT, EndedError, Ending, refused
+from xuna_middleware.conversation.endings import (
+    FAULT,
+    EndedError,
+    Ending,
+    refused,
+    told_to_platform,
+)
 from xuna_middleware.conversation.frames import FIRST, REFRESH, FirstFrame, read_first
 from xuna_middleware.conversation.metering import Meter
 from xuna_middleware.conversation.relay import Relay
@@ -31,6 +37,7 @@ from xuna_middleware.errors import (
     ConfigurationError,
     GateError,
     InvalidRequestError,
+    InvalidTokenError,
     PlatformError,
     UnavailableError,
 )
@@ -89,6 +96,7 @@ class _Conversation:
     signed: SignedUrl = field(repr=False)
     reservation: Reservation
     live: Live
+    line: Line | None = None
     meter: Meter | None = None
 
     @property
@@ -113,8 +121,10 @@ async def lead_to_relay(
     Raises:
         GateError: one of the documented answers.
     """
-    agent = await admitted_agent(pipeline, replace(order, transport="relay"))
+    order = replace(order, transport="relay")
+    agent = meant_agent(pipeline, order)
     sent = check_client(agent, order.dynamic_variables, order.overrides, is_whole=False)
+    await admitted_agent(pipeline, order)
     ticket, seconds = await tickets.make(
         Ticket(identity=order.identity, agent=agent.name, origin=origin)
     )
@@ -154,6 +164,7 @@ async def _opened(pipeline: Pipeline, relaying: Relaying, order: Order) -> _Conv
     """Decide, reserve, and get a signed URL: all that can be done before the client is accepted."""
     agent = meant_agent(pipeline, order)
     check_transport(agent, "relay")
+    _check_life(order.identity, relaying.clock())
     _check_platform(pipeline)
     rule = await decide(pipeline, agent, order)
     reservation = await reserved(pipeline, agent, order)
@@ -185,14 +196,13 @@ async def _carried_on(
 ) -> Ending:
     """Accept the client, hand its first frame on, and carry what comes after."""
     agent, live = talk.agent, talk.live
+    await _noted(pipeline, talk)
     await client.accept()
     first = await _first_frame(talk, client)
-    await _noted(pipeline, talk)
     line = await pipeline.platform.connect(talk.signed, max_frame=agent.relay.max_frame)
     relay = Relay(client, line, agent.relay, renew=_renewing(relaying, talk), told=live.told)
-    talk.meter = relay.meter
+    talk.line, talk.meter = line, relay.meter
     live.carry(relay)
-    await _hand_over(line, first)
     pipeline.emit(
         "started",
         talk.order.identity,
@@ -204,7 +214,7 @@ async def _carried_on(
         variables=tuple(talk.server.dynamic_variables),
         overrides=tuple(talk.server.overrides),
     )
-    return await relay.run(agent.max_duration, talk.order.identity.expires_at)
+    return await relay.run(first, agent.max_duration, talk.order.identity.expires_at)
 
 
 async def _first_frame(talk: _Conversation, client: Client) -> str:
@@ -226,14 +236,6 @@ def _written(personal: Personalization, user_id: str | None, frame: FirstFrame) 
     if frame.source_info is not None:
         members["source_info"] = frame.source_info
     return json.dumps(members, ensure_ascii=False, separators=(",", ":"))
-
-
-async def _hand_over(line: Line, first: str) -> None:
-    """Send the first frame. Where the line broke already, the relay sees it at once."""
-    try:
-        await line.send(first)
-    except Exception:  # the line's own; `Line.ended` says how it ended
-        return
 
 
 def _signed(issued: SignedUrl | ConversationToken) -> SignedUrl:
@@ -309,7 +311,10 @@ async def _closed(
     ending: Ending,
 ) -> None:
     """Say goodbye, give back what was taken and not used, and tell what it came to."""
-    await client.close(ending)
+    goodbyes = [client.close(ending)]
+    if talk.line is not None:
+        goodbyes.append(talk.line.close(*told_to_platform(ending)))
+    await asyncio.gather(*goodbyes, return_exceptions=True)
     meter, live = talk.meter or Meter(began=0.0, ended=0.0), talk.live
     seconds = meter.seconds(asyncio.get_running_loop().time())
     await relaying.sessions.leave(live)
@@ -338,6 +343,12 @@ async def _settled(pipeline: Pipeline, talk: _Conversation, seconds: float) -> N
         await pipeline.settlement.settle(talk.note, seconds, talk.live.store)
     except UnavailableError as error:
         logger.warning("a conversation's time counts in full: %s", error.cause)
+
+
+def _check_life(identity: Identity, now: float) -> None:
+    """Refuse a token that is good by the leeway alone: here it would be over before it began."""
+    if identity.expires_at is not None and now >= identity.expires_at:
+        raise InvalidTokenError(cause="expired: no conversation begins by the leeway alone")
 
 
 def _check_platform(pipeline: Pipeline) -> None:

@@ -6,8 +6,8 @@
 | 1001 | `going_away` | the gate stops |
 | 1003 | `binary_frame` | the client sent a binary frame |
 | 1009 | `frame_too_large` | the client sent more than `max_frame` |
-| 4400 | `no_json`, `first_frame_expected`, `second_first_frame`, `member_not_open`, … | what a client
-|  |  | sent is not what may be sent |
+| 4400 | `no_json`, `first_frame_expected`, `second_first_frame`, `member_not_open`, … | a
+|  |  | frame that may not be sent |
 | 4401 | `token_expired` | the token's `exp` has come |
 | 4403 | `frame_not_open`, `override_not_open`, … | the agent doesn't open that to clients |
 | 4408 | `first_frame_timeout`, `idle_timeout`, `client_stalled` | the client took too long |
@@ -98,6 +98,13 @@ def refused(error: GateError) -> Ending:
     if error.status_code in _STATUSES:
         return Ending(code=4000 + error.status_code, reason=error.code)
     return Ending(code=4400, reason=error.code)
+
+
+def told_to_platform(ending: Ending) -> tuple[int, str]:
+    """Return the code and reason to hang up with: the client's own, else an ordinary end."""
+    if ending.by == "client" and is_sendable(ending.code):
+        return ending.code, short(ending.reason)
+    return _NORMAL, ""
 
 
 def is_sendable(code: int) -> bool:

@@ -20,8 +20,6 @@ from xuna_middleware.conversation.endings import (
     Ending,
     closed_by_platform,
     hung_up,
-    is_sendable,
-    short,
 )
 from xuna_middleware.conversation.frames import conversation_of, is_turn
 from xuna_middleware.conversation.judging import Judge, Refresh
@@ -32,9 +30,10 @@ from xuna_middleware.platform.lines import Line
 _SPEAKS_WITHIN: Final = 10.0
 #: Seconds between two looks at whether a frame is stuck.
 _STUCK: Final = 15.0
+#: What waits for the platform before it is the client's turn.
+_THE_FIRST: Final = -1
 #: What a side that takes no frame ends it with.
 _STALLS: Final = (CLIENT_STALLED, PLATFORM_TIMEOUT)
-_NORMAL: Final = 1000
 
 #: Takes a fresh token of the client's, and returns the frame that answers it.
 Renew: TypeAlias = Callable[[str], Awaitable[str]]
@@ -44,7 +43,7 @@ class Relay:
     """Carry one conversation.
 
     Args:
-        client, line: the two ends, open, the first frame already handed on.
+        client, line: the two ends, open; whoever opened them closes them.
         rules: what the client may do.
         renew: what to do with a fresh token.
         told: called with the conversation's id, where the platform's first frame tells it.
@@ -79,17 +78,14 @@ class Relay:
         if not self._ended.done():
             self._ended.set_result(ending)
 
-    async def run(self, max_duration: float | None, expires_at: float | None) -> Ending:
-        """Carry frames until the end, and close both ends. Returns how it ended."""
-        ending = FAULT
+    async def run(self, first: str, max_duration: float | None, expires_at: float | None) -> Ending:
+        """Hand on the first frame, carry the others until the end, and return how it ended."""
         try:
             self._set_deadlines(max_duration, expires_at)
-            ending = await self._pumped()
+            return await self._pumped(first)
         finally:
             self.deadlines.cancel()
             self.meter.ended = asyncio.get_running_loop().time()
-            await asyncio.shield(self._close(ending))
-        return ending
 
     def _set_deadlines(self, max_duration: float | None, expires_at: float | None) -> None:
         if max_duration is not None:
@@ -99,11 +95,11 @@ class Relay:
             self.deadlines.be_heard(self._rules.idle_timeout, lambda: self._judge.heard_at)
         self.deadlines.look_every(_STUCK, self._stuck)
 
-    async def _pumped(self) -> Ending:
+    async def _pumped(self, first: str) -> Ending:
         """Run both pumps until one of them, or somebody else, says how it ends."""
         pumps = [
             asyncio.ensure_future(self._to_client()),
-            asyncio.ensure_future(self._from_client()),
+            asyncio.ensure_future(self._to_platform(first)),
         ]
         try:
             await asyncio.wait((self._ended, *pumps), return_when=asyncio.FIRST_COMPLETED)
@@ -114,6 +110,19 @@ class Relay:
         if self._ended.done():
             return self._ended.result()
         return next((one for one in told if isinstance(one, Ending)), FAULT)
+
+    async def _to_platform(self, first: str) -> Ending:
+        """Hand on the first frame, then what else the client says."""
+        self._waiting_for_platform = _THE_FIRST
+        try:
+            await self._line.send(first)
+        except Exception:  # as in _from_client()
+            return await self._said_by_the_other()
+        self._waiting_for_platform = 0
+        try:
+            return await self._from_client()
+        except EndedError as error:
+            return error.ending
 
     async def _from_client(self) -> Ending:
         """Hand on what the client says."""
@@ -138,9 +147,13 @@ class Relay:
             self._waiting_for_platform = meter.client_frames
             try:
                 await send(text)
-            except Exception:  # the line's own; it says itself how it ended
-                return closed_by_platform(self._line.ended)
+            except Exception:  # the line's own: it has ended
+                return await self._said_by_the_other()
             self._waiting_for_platform = 0
+
+    async def _said_by_the_other(self) -> Ending:
+        """Wait: the platform's last words are still to be handed on, and then how it ended."""
+        return await asyncio.shield(self._ended)
 
     async def _to_client(self) -> Ending:
         """Hand on what the platform says."""
@@ -203,13 +216,3 @@ class Relay:
             if was and was == still:
                 return ending
         return None
-
-    async def _close(self, ending: Ending) -> None:
-        code, reason = (
-            (ending.code, short(ending.reason)) if ending.by == "client" else (_NORMAL, "")
-        )
-        if not is_sendable(code):
-            code, reason = _NORMAL, ""
-        await asyncio.gather(
-            self._client.close(ending), self._line.close(code, reason), return_exceptions=True
-        )
