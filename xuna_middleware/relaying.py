@@ -123,7 +123,9 @@ async def lead_to_relay(
     """
     order = replace(order, transport="relay")
     agent = meant_agent(pipeline, order)
-    sent = check_client(agent, order.dynamic_variables, order.overrides, is_whole=False)
+    session = _carried(
+        check_client(agent, order.dynamic_variables, order.overrides, is_whole=False)
+    )
     await admitted_agent(pipeline, order)
     ticket, seconds = await tickets.make(
         Ticket(identity=order.identity, agent=agent.name, origin=origin)
@@ -132,7 +134,7 @@ async def lead_to_relay(
         url=f"{relaying.url}?{urlencode({'agent': agent.name, 'ticket': ticket})}",
         agent=agent.name,
         start_by=relaying.clock() + seconds,
-        session=_carried(sent),
+        session=session,
     )
 
 

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import pytest
-from conversation.scripted import GREETING, ScriptedLine
 from doubles import in_fast_time, seconds
+from scripted import GREETING, ScriptedLine
 from starlette.types import Message
 from talking import Talk
 
@@ -66,7 +66,7 @@ class Scene:
         return '{"type":"answer"}'
 
     async def until(self, is_so: Callable[[], bool]) -> None:
-        while not is_so():
+        while not is_so():  # noqa: ASYNC110 - in fast time
             await asyncio.sleep(0.001)
 
 
