@@ -41,8 +41,7 @@ from xuna_middleware import (
 )
 from xuna_middleware.sandbox import SandboxAgent, SandboxPlatform
 from xuna_middleware.stores.protocol import Held
-from xuna_middleware.testing import sandboxed
-from xuna_middleware.testing.sandboxed import Sandbox
+from xuna_middleware.testing import Sandbox, sandboxed
 
 URL: Final = "https://acme.com/xuna"
 PAGE: Final = (b"origin", b"https://page.example.com")
