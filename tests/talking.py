@@ -13,8 +13,8 @@ from starlette.types import ASGIApp, Message
 FIRST: Final = "conversation_initiation_client_data"
 #: What a page offers: the sub-protocol of the platform's clients.
 CONVAI: Final = ("convai",)
-#: Seconds for one answer, which an app in this process gives at once.
-_PATIENCE: Final = 60.0
+#: Seconds for what an app in this process does at once.
+_PATIENCE: Final = 10.0
 
 
 class ClosedError(Exception):
@@ -88,17 +88,19 @@ class Talk:
 
     async def heard(self, kind: str) -> Any:
         """Return the next frame of a kind."""
-        while True:
-            frame = await self.hear()
-            if frame["type"] == kind:
-                return frame
+        async with asyncio.timeout(_PATIENCE):
+            while True:
+                frame = await self.hear()
+                if frame["type"] == kind:
+                    return frame
 
-    async def ending(self) -> tuple[int, str]:
-        """Return the code and reason that the app closes with, whatever comes before."""
-        while True:
-            message = await self.next()
-            if message["type"] == "websocket.close":
-                return message["code"], message["reason"]
+    async def ending(self, within: float = _PATIENCE) -> tuple[int, str]:
+        """Return the code and reason that the app closes with in time, whatever comes before."""
+        async with asyncio.timeout(within):
+            while True:
+                message = await self.from_app.get()
+                if message["type"] == "websocket.close":
+                    return message["code"], message["reason"]
 
     def frames(self) -> list[str]:
         """Return the frames that the app sent."""

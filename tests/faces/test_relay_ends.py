@@ -35,7 +35,7 @@ def test_longest_time() -> None:
         async with on_stage(agent(max_duration=45)) as stage:
             async with talking(stage.app, headers=stage.sign_in()) as talk:
                 await talk.begin()
-                assert await talk.ending() == (4410, "max_duration")
+                assert await talk.ending(within=100) == (4410, "max_duration")
             event = await stage.ended()
             assert event.seconds == pytest.approx(45, abs=0.1)
             assert stage.platform.conversations[0].ended_by == "user", "the platform is hung up on"
@@ -55,7 +55,7 @@ def test_silence() -> None:
                 for _ in range(2):
                     await asyncio.sleep(10)
                     await talk.say({"type": "pong", "event_id": 1})
-                assert await talk.ending() == (4408, "idle_timeout")
+                assert await talk.ending(within=100) == (4408, "idle_timeout")
             assert (await stage.ended()).seconds == pytest.approx(50, abs=0.1)
 
     in_fast_time(story())
@@ -204,7 +204,7 @@ def test_lease_that_cannot_be_renewed() -> None:
                 await talk.begin()
                 await asyncio.sleep(12)
                 store.dead = True
-                assert await talk.ending() == (4503, "store_unavailable")
+                assert await talk.ending(within=100) == (4503, "store_unavailable")
             assert 30 <= (float((await stage.ended()).seconds or 0)) <= 46
 
     in_fast_time(story())
