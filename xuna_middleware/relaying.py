@@ -49,7 +49,6 @@ from xuna_middleware.pipeline import (
     reserved,
 )
 from xuna_middleware.platform.credentials import ConversationToken, SignedUrl
-from xuna_middleware.platform.lines import Line
 from xuna_middleware.platform.sessions import for_client, for_platform, not_for_clients
 from xuna_middleware.refusals import Refusals
 from xuna_middleware.settlement import about_whom
@@ -140,11 +139,11 @@ async def converse(pipeline: Pipeline, relaying: Relaying, order: Order, client:
         ending = await _carried_on(pipeline, relaying, talk, client)
     except EndedError as ended:
         ending = ended.ending
-    except GateError as error:
+    except Exception as error:  # noted, and told as far as a close code can
         noted = relaying.refusals.note(
             error, identity=order.identity, agent=talk.agent.name, transport="relay"
         )
-        ending = refused(noted)
+        ending = refused(noted) if isinstance(error, GateError) else FAULT
     finally:
         closing = pipeline.beside(_closed(pipeline, relaying, talk, client, ending))
         await asyncio.shield(closing)
@@ -189,10 +188,10 @@ async def _carried_on(
     first = await _first_frame(talk, client)
     await _noted(pipeline, talk)
     line = await pipeline.platform.connect(talk.signed, max_frame=agent.relay.max_frame)
-    relay = Relay(client, line, agent.relay, renew=_renewing(relaying, talk), told=live.told)
+    renew = _renewing(relaying, talk)
+    relay = Relay(client, line, agent.relay, first=first, renew=renew, told=live.told)
     talk.meter = relay.meter
     live.carry(relay)
-    await _hand_over(line, first)
     pipeline.emit(
         "started",
         talk.order.identity,
@@ -226,14 +225,6 @@ def _written(personal: Personalization, user_id: str | None, frame: FirstFrame) 
     if frame.source_info is not None:
         members["source_info"] = frame.source_info
     return json.dumps(members, ensure_ascii=False, separators=(",", ":"))
-
-
-async def _hand_over(line: Line, first: str) -> None:
-    """Send the first frame. Where the line broke already, the relay sees it at once."""
-    try:
-        await line.send(first)
-    except Exception:  # the line's own; `Line.ended` says how it ended
-        return
 
 
 def _signed(issued: SignedUrl | ConversationToken) -> SignedUrl:

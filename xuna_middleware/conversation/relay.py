@@ -44,7 +44,8 @@ class Relay:
     """Carry one conversation.
 
     Args:
-        client, line: the two ends, open, the first frame already handed on.
+        client, line: the two ends, open.
+        first: the first frame, for the platform.
         rules: what the client may do.
         renew: what to do with a fresh token.
         told: called with the conversation's id, where the platform's first frame tells it.
@@ -56,12 +57,14 @@ class Relay:
         line: Line,
         rules: RelayRules,
         *,
+        first: str,
         renew: Renew,
         told: Callable[[str], None],
     ) -> None:
         loop = asyncio.get_running_loop()
         self._client = client
         self._line = line
+        self._first = first
         self._rules = rules
         self._renew = renew
         self._told = told
@@ -116,9 +119,13 @@ class Relay:
         return next((one for one in told if isinstance(one, Ending)), FAULT)
 
     async def _from_client(self) -> Ending:
-        """Hand on what the client says."""
+        """Hand on what the client says, after the first frame."""
         receive, send, judge, meter = self._client.receive, self._line.send, self._judge, self.meter
         max_frame = self._rules.max_frame
+        try:
+            await send(self._first)
+        except Exception:  # the line's own; it says itself how it ended
+            return closed_by_platform(self._line.ended)
         while True:
             message = await receive()
             text = message.get("text")
