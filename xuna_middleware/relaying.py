@@ -88,12 +88,17 @@ class _Conversation:
     signed: SignedUrl = field(repr=False)
     reservation: Reservation
     live: Live
-    meter: Meter | None = None
+    relay: Relay | None = None
 
     @property
     def note(self) -> str:
         """The name by which its time is settled: the platform's, where that is known."""
         return self.signed.conversation_id or self.live.session.id
+
+    @property
+    def meter(self) -> Meter:
+        """What it took; nothing where it never reached the platform."""
+        return Meter(began=0.0, ended=0.0) if self.relay is None else self.relay.meter
 
 
 def relay_url(public_url: str) -> str:
@@ -134,17 +139,18 @@ async def converse(pipeline: Pipeline, relaying: Relaying, order: Order, client:
         GateError: one of the documented answers; the client was not accepted then.
     """
     talk = await _opened(pipeline, relaying, order)
-    ending = FAULT
+    early: Ending | None = None
     try:
-        ending = await _carried_on(pipeline, relaying, talk, client)
+        await _carried_on(pipeline, relaying, talk, client)
     except EndedError as ended:
-        ending = ended.ending
+        early = ended.ending
     except Exception as error:  # noted, and told as far as a close code can
         noted = relaying.refusals.note(
             error, identity=order.identity, agent=talk.agent.name, transport="relay"
         )
-        ending = refused(noted) if isinstance(error, GateError) else FAULT
+        early = refused(noted) if isinstance(error, GateError) else FAULT
     finally:
+        ending = early or (FAULT if talk.relay is None else talk.relay.ending)
         closing = pipeline.beside(_closed(pipeline, relaying, talk, client, ending))
         await asyncio.shield(closing)
 
@@ -181,7 +187,7 @@ async def _opened(pipeline: Pipeline, relaying: Relaying, order: Order) -> _Conv
 
 async def _carried_on(
     pipeline: Pipeline, relaying: Relaying, talk: _Conversation, client: Client
-) -> Ending:
+) -> None:
     """Accept the client, hand its first frame on, and carry what comes after."""
     agent, live = talk.agent, talk.live
     await client.accept()
@@ -190,7 +196,7 @@ async def _carried_on(
     line = await pipeline.platform.connect(talk.signed, max_frame=agent.relay.max_frame)
     renew = _renewing(relaying, talk)
     relay = Relay(client, line, agent.relay, first=first, renew=renew, told=live.told)
-    talk.meter = relay.meter
+    talk.relay = relay
     live.carry(relay)
     pipeline.emit(
         "started",
@@ -203,7 +209,7 @@ async def _carried_on(
         variables=tuple(talk.server.dynamic_variables),
         overrides=tuple(talk.server.overrides),
     )
-    return await relay.run(agent.max_duration, talk.order.identity.expires_at)
+    await relay.run(agent.max_duration, talk.order.identity.expires_at)
 
 
 async def _first_frame(talk: _Conversation, client: Client) -> str:
@@ -301,7 +307,7 @@ async def _closed(
 ) -> None:
     """Say goodbye, give back what was taken and not used, and tell what it came to."""
     await client.close(ending)
-    meter, live = talk.meter or Meter(began=0.0, ended=0.0), talk.live
+    meter, live = talk.meter, talk.live
     seconds = meter.seconds(asyncio.get_running_loop().time())
     await relaying.sessions.leave(live)
     pipeline.emit(

@@ -76,6 +76,8 @@ class Relay:
         self._waited = (0, 0)
         self.meter = Meter(began=loop.time())
         self.deadlines = Deadlines(self.end)
+        #: How it ended; before that, what it would be if it broke off here.
+        self.ending = FAULT
 
     def end(self, ending: Ending) -> None:
         """End the conversation from outside. The first word counts."""
@@ -83,16 +85,18 @@ class Relay:
             self._ended.set_result(ending)
 
     async def run(self, max_duration: float | None, expires_at: float | None) -> Ending:
-        """Carry frames until the end, and close both ends. Returns how it ended."""
-        ending = FAULT
+        """Carry frames until the end, and close both ends. Returns how it ended.
+
+        A server may cancel this once the client is closed; `ending` says it all the same.
+        """
         try:
             self._set_deadlines(max_duration, expires_at)
-            ending = await self._pumped()
+            self.ending = await self._pumped()
         finally:
             self.deadlines.cancel()
             self.meter.ended = asyncio.get_running_loop().time()
-            await asyncio.shield(self._close(ending))
-        return ending
+            await asyncio.shield(self._close(self.ending))
+        return self.ending
 
     def _set_deadlines(self, max_duration: float | None, expires_at: float | None) -> None:
         if max_duration is not None:
