@@ -33,6 +33,7 @@ from xuna_middleware.errors import (
     DPoPNonceRequiredError,
     GateError,
     InvalidRequestError,
+    InvalidSignatureError,
     InvalidTokenError,
     LimitReachedError,
     NotAuthenticatedError,
@@ -66,6 +67,7 @@ from xuna_middleware.middleware import XunaMiddleware, get_identity
 from xuna_middleware.platform.client import Platform, XunaPlatform
 from xuna_middleware.platform.conversations import Ended
 from xuna_middleware.platform.credentials import ConversationToken, SignedUrl
+from xuna_middleware.platform.webhooks import PostCallWebhook
 from xuna_middleware.providers import (
     auth0,
     clerk,
@@ -118,6 +120,7 @@ __all__ = [
     "Identity",
     "IntrospectionVerifier",
     "InvalidRequestError",
+    "InvalidSignatureError",
     "InvalidTokenError",
     "JWTVerifier",
     "Level",
@@ -135,6 +138,7 @@ __all__ = [
     "Personalization",
     "Platform",
     "PlatformError",
+    "PostCallWebhook",
     "ProofOfWork",
     "ProxyAuthenticator",
     "Quota",

@@ -6,6 +6,7 @@
 | `/ticket` | POST |
 | `/agents` | GET |
 | `/readyz` | GET |
+| `/webhooks/post-call` | POST, where the gate has a `PostCallWebhook` |
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -22,6 +23,7 @@ from xuna_middleware.access.agents import Agent
 from xuna_middleware.access.grants import Transport
 from xuna_middleware.access.reservations import Remaining
 from xuna_middleware.crosssite import Origins
+from xuna_middleware.deliveries import WEBHOOK, Deliveries
 from xuna_middleware.errors import GateError
 from xuna_middleware.identity.authentication import Caller
 from xuna_middleware.pipeline import Order, Pipeline, meant_agent, usable_agents
@@ -61,6 +63,7 @@ class Routes:
         missing: Callable[[], list[str]],
         origins: Origins,
         refusals: Refusals,
+        deliveries: Deliveries | None,
     ) -> None:
         self._authenticate = authenticate
         self._issue = issue
@@ -79,6 +82,8 @@ class Routes:
             "/agents": _Route(("GET",), self._agents),
             "/readyz": _Route(("GET",), self._readyz),
         }
+        if deliveries is not None:
+            self._routes[WEBHOOK] = _Route(("POST",), deliveries.serve)
 
     async def serve(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, whatever happens, with exactly one response."""
