@@ -300,8 +300,10 @@ def webhook(data: bytes) -> None:
     raw = json.dumps(bits.choice([said, bits.value()])).encode()
     time = bits.choice([_NOW, _NOW + bits.number(256) * 16, _NOW - bits.number(256) * 16])
     good = f"t={time},v0={_digest(time, raw)}".encode()
+    others = [f"t={time},v0={_digest(time + 1, raw)}", f"t={time - 1},v0={_digest(time, raw)}"]
     cut = bits.number(len(good))
-    values = [good, good[:cut] + bits.octets(4) + good[cut + bits.number(4) :], bits.octets()]
+    bent = [good[:cut] + bits.octets(4) + good[cut + bits.number(4) :], bits.octets()]
+    values = [good, good, *(other.encode() for other in others), *bent]
     headers = [(b"elevenlabs-signature", bits.choice(values)) for _ in range(1 + bits.number(2))]
     try:
         claimed = _WEBHOOK.claimed(Headers(raw=headers))
