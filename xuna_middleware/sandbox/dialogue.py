@@ -44,6 +44,7 @@ class Dialogue:
     def __init__(
         self, workspace: Workspace, socket: WebSocket, admission: Admission, *, ping_interval: float
     ) -> None:
+        self._workspace = workspace
         self._clock = workspace.clock
         self._socket = socket
         self._agent = admission.agent
@@ -208,6 +209,7 @@ class Dialogue:
         record.ended_at = self._clock()
         record.close_code, record.close_reason = end.code, end.reason
         record.ended_by, record.error = end.by, end.error
+        self._workspace.close(record)
 
 
 def _parsed(message: Message) -> ClientFrame:

@@ -1,12 +1,14 @@
 """A local XUNA AI platform: the same doors, the same locks, and a sign on every one."""
 
 import math
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from inspect import isawaitable
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
+import httpx
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -22,6 +24,7 @@ from xuna_middleware.sandbox.marking import Marked
 from xuna_middleware.sandbox.passes import Issued
 from xuna_middleware.sandbox.records import Conversation
 from xuna_middleware.sandbox.refusals import RefusalError, answer_http, answer_refusal
+from xuna_middleware.sandbox.webhooks import Webhook
 from xuna_middleware.sandbox.workspace import Workspace
 
 _Call: TypeAlias = Callable[[Workspace, Request], Response | Awaitable[Response]]
@@ -50,6 +53,11 @@ class SandboxPlatform:
         clock: seconds since the epoch; tests move it.
         base_url: where clients reach it (`http://…`), for the host in signed URLs; None takes the
             Host header of the call that asks.
+        webhook_url: where to send a signed `post_call_transcription` when a conversation has ended,
+            three times at most: a gate's `/webhooks/post-call` on loopback.
+        webhook_secret: what it is signed with; None makes a random one, see the attribute.
+        webhook_transport: an `httpx.AsyncBaseTransport` for it instead of the network, such as
+            `httpx.ASGITransport(app)`.
     """
 
     def __init__(
@@ -63,9 +71,12 @@ class SandboxPlatform:
         ping_interval: float = 10.0,
         clock: Callable[[], float] = time.time,
         base_url: str | None = None,
+        webhook_url: str | None = None,
+        webhook_secret: str | None = None,
+        webhook_transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        if api_key == "":
-            raise ValueError("api_key is empty: leave it out for a random one")
+        if "" in (api_key, webhook_secret):
+            raise ValueError("api_key or webhook_secret is empty: leave it out for a random one")
         if not (math.isfinite(ping_interval) and ping_interval > 0):
             raise ValueError("ping_interval is in seconds, more than 0")
         self._workspace = Workspace(
@@ -74,6 +85,11 @@ class SandboxPlatform:
             unknown_agents=unknown_agents,
             quota=quota,
             clock=clock,
+            told=self._tell,
+        )
+        self._webhook_secret = webhook_secret or f"wsec_{secrets.token_hex(32)}"
+        self._webhook = (
+            None if webhook_url is None else self._signing(webhook_url, webhook_transport)
         )
         self._base_url = _checked_url(base_url)
         self._post_tokens = post_tokens
@@ -90,6 +106,11 @@ class SandboxPlatform:
     def api_key(self) -> str:
         """Return the sandbox's key: what XUNA_AI_API_KEY holds while you rehearse."""
         return self._workspace.api_key
+
+    @property
+    def webhook_secret(self) -> str:
+        """Return what webhooks are signed with: XUNA_AI_WEBHOOK_SECRET while you rehearse."""
+        return self._webhook_secret
 
     @property
     def agents(self) -> tuple[SandboxAgent, ...]:
@@ -164,6 +185,14 @@ class SandboxPlatform:
 
     def _signed_url(self, workspace: Workspace, request: Request) -> Response:
         return issuing.signed_url(workspace, request, self._base_url)
+
+    def _signing(self, url: str, transport: httpx.AsyncBaseTransport | None) -> Webhook:
+        clock = self._workspace.clock
+        return Webhook(url, self._webhook_secret, transport=transport, clock=clock)
+
+    def _tell(self, ended: Conversation) -> None:
+        if self._webhook is not None:
+            self._webhook.begin(history.whole(self._workspace, ended))
 
     async def _converse(self, socket: WebSocket) -> None:
         await converse(self._workspace, socket, ping_interval=self._ping_interval)
