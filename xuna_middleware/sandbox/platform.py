@@ -15,7 +15,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from xuna_middleware.sandbox import catalogue, history, issuing, pages
+from xuna_middleware.sandbox import catalogue, history, issuing, pages, rtc
 from xuna_middleware.sandbox.agents import SandboxAgent
 from xuna_middleware.sandbox.conversation import converse
 from xuna_middleware.sandbox.marking import Marked
@@ -115,6 +115,7 @@ class SandboxPlatform:
             routes=[
                 _route("/", _root, "GET"),
                 *self._issuing_routes(),
+                *self._signalling_routes(),
                 *self._agent_routes(),
                 *self._conversation_routes(),
             ],
@@ -130,6 +131,12 @@ class SandboxPlatform:
             _route(f"{talk}/get-signed-url", self._keyed(self._signed_url), "GET"),
             _route(f"{talk}/token", self._keyed(_token), *methods),
             WebSocketRoute(talk, self._converse),
+        ]
+
+    def _signalling_routes(self) -> list[Route | WebSocketRoute]:
+        return [
+            WebSocketRoute("/rtc/v1", self._signal),
+            _route("/rtc/v1/validate", self._validate, "GET"),
         ]
 
     def _agent_routes(self) -> list[Route]:
@@ -167,6 +174,12 @@ class SandboxPlatform:
 
     async def _converse(self, socket: WebSocket) -> None:
         await converse(self._workspace, socket, ping_interval=self._ping_interval)
+
+    async def _signal(self, socket: WebSocket) -> None:
+        await rtc.signal(self._workspace, socket, ping_interval=self._ping_interval)
+
+    async def _validate(self, request: Request) -> Response:
+        return rtc.validate(self._workspace, request)
 
 
 def _route(path: str, endpoint: _Endpoint, *methods: str) -> Route:
