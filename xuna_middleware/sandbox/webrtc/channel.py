@@ -9,6 +9,7 @@ from aiortc import InvalidStateError, RTCDataChannel
 from google.protobuf.message import DecodeError
 from livekit.protocol.models import DataPacket
 
+from xuna_middleware.sandbox import frames
 from xuna_middleware.sandbox.carrier import Ended
 from xuna_middleware.sandbox.frames import MAX_FRAME
 from xuna_middleware.sandbox.webrtc.room import Room
@@ -21,8 +22,9 @@ _MAX_PACKET: Final = MAX_FRAME + 1_024
 #: Frames that may wait to be taken, and bytes that may wait to be sent.
 _MAX_WAITING: Final = 256
 _MAX_UNSENT: Final = 1_048_576
-#: Seconds for the last words to leave before the room closes.
-_FLUSH: Final = 1.0
+#: Seconds for the last words to arrive before the room closes, and the ping that asks.
+_LAST_WORDS: Final = 1.0
+_LAST_PING: Final = 0
 
 
 class ChannelCarrier:
@@ -81,10 +83,21 @@ class ChannelCarrier:
         return heard
 
     async def close(self, code: int, reason: str) -> None:
-        """Let the last words leave, then close the room. LiveKit has no place for the code."""
-        if self._opened.done() and (channel := self._opened.result()) is not None:
-            await _flushed(channel)
+        """Let the last words arrive, then close the room. LiveKit has no place for the code."""
+        if self._end is None:
+            with suppress(Ended, TimeoutError):
+                async with asyncio.timeout(_LAST_WORDS):
+                    await self._taken()
         await self._leave()
+
+    async def _taken(self) -> None:
+        """Wait until the client has taken every frame: it answers a ping that comes after them.
+
+        The room closes over another connection, which would often be faster than the last words.
+        """
+        await self.send(frames.encode(frames.ping(_LAST_PING, None)))
+        while not _answers(await self.receive()):
+            pass
 
     async def _channel(self) -> RTCDataChannel:
         await asyncio.wait({self._opened}, timeout=self._patience)
@@ -123,11 +136,10 @@ def _user_text(data: bytes | str) -> str | None:
         raise Ended(1007, "sandbox: packet is malformed", by="agent") from None
 
 
-async def _flushed(channel: RTCDataChannel) -> None:
-    """Wait until all of it has left, for a moment at most."""
-    empty = asyncio.Event()
-    channel.on("bufferedamountlow", empty.set)
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_FLUSH):
-            while channel.bufferedAmount and channel.readyState == "open":
-                await empty.wait()
+def _answers(text: str) -> bool:
+    """Say whether this frame answers the last ping."""
+    try:
+        frame = frames.parse(text)
+    except frames.FrameError:
+        return False
+    return frame.type == "pong" and frame.body["event_id"] == _LAST_PING

@@ -22,6 +22,7 @@ from livekit.protocol.rtc import (
     AddTrackRequest,
     JoinResponse,
     LeaveRequest,
+    ParticipantUpdate,
     Ping,
     Pong,
     SessionDescription,
@@ -43,13 +44,15 @@ class Room:
 
     Attributes:
         name: the conversation's id. client: the identity in the client's token.
-        agent: the agent's identity; clients know an agent by its first letters. agent_name: as
-            its maker calls it. started_at: seconds since the epoch.
+        agent: the agent's identity; clients know an agent by its first letters.
+        agent_sid: its session's id. agent_name: as its maker calls it.
+        started_at: seconds since the epoch.
     """
 
     name: str
     client: str
     agent: str
+    agent_sid: str
     agent_name: str
     started_at: int
 
@@ -60,6 +63,7 @@ class Room:
             name=issued.conversation_id,
             client=issued.participant or "",
             agent=f"agent-{secrets.token_hex(6)}",
+            agent_sid=_sid("PA"),
             agent_name=agent_name,
             started_at=int(now),
         )
@@ -78,13 +82,24 @@ class Room:
                     num_participants=2,
                 ),
                 participant=self._client(),
-                other_participants=[self._agent()],
+                other_participants=[self._agent(present=True)],
                 server_version=_VERSION,
                 server_info=ServerInfo(version=_VERSION, edition=ServerInfo.Edition.Standard),
                 ping_interval=PING_INTERVAL,
                 ping_timeout=PING_TIMEOUT,
                 subscriber_primary=False,
             )
+        )
+
+    def left(self) -> tuple[SignalResponse, SignalResponse]:
+        """Return the end in two messages: the agent has left, and the room is gone for good."""
+        gone = self._agent(present=False)
+        leave = LeaveRequest(
+            reason=DisconnectReason.ROOM_DELETED, action=LeaveRequest.Action.DISCONNECT
+        )
+        return (
+            SignalResponse(update=ParticipantUpdate(participants=[gone])),
+            SignalResponse(leave=leave),
         )
 
     def says(self, text: str) -> bytes:
@@ -107,12 +122,13 @@ class Room:
             ),
         )
 
-    def _agent(self) -> ParticipantInfo:
+    def _agent(self, *, present: bool) -> ParticipantInfo:
+        states = ParticipantInfo.State
         return ParticipantInfo(
-            sid=_sid("PA"),
+            sid=self.agent_sid,
             identity=self.agent,
             name=self.agent_name,
-            state=ParticipantInfo.State.ACTIVE,
+            state=states.ACTIVE if present else states.DISCONNECTED,
             joined_at=self.started_at,
             kind=ParticipantInfo.Kind.AGENT,
         )
@@ -141,12 +157,6 @@ def pong(ping: Ping, now: float) -> SignalResponse:
     return SignalResponse(
         pong_resp=Pong(last_ping_timestamp=ping.timestamp, timestamp=int(now * 1000))
     )
-
-
-def left() -> SignalResponse:
-    """Return the end: the room is gone, and there is nothing to come back to."""
-    reason = DisconnectReason.ROOM_DELETED
-    return SignalResponse(leave=LeaveRequest(reason=reason, action=LeaveRequest.Action.DISCONNECT))
 
 
 def _sid(kind: str) -> str:

@@ -126,7 +126,8 @@ class Session:
 
     async def _leave(self) -> None:
         with suppress(RuntimeError, WebSocketDisconnect):
-            await self._send(rooms.left())
+            for message in self._room.left():
+                await self._send(message)
 
     async def _hang_up(self) -> None:
         with suppress(RuntimeError, WebSocketDisconnect):
