@@ -36,9 +36,15 @@ def _bytes(encoded: str) -> bytes:
 
 def _unpacked(wrapped: WrappedJoinRequest) -> bytes:
     if wrapped.compression == WrappedJoinRequest.Compression.NONE:
-        request = wrapped.join_request
-    else:
-        request = zlib.decompressobj(_GZIP).decompress(wrapped.join_request, MAX_JOIN + 1)
+        return _fitting(wrapped.join_request)
+    gzip = zlib.decompressobj(_GZIP)
+    request = _fitting(gzip.decompress(wrapped.join_request, MAX_JOIN + 1))
+    if not gzip.eof:
+        raise ValueError("it breaks off")
+    return request
+
+
+def _fitting(request: bytes) -> bytes:
     if len(request) > MAX_JOIN:
         raise RefusalError(413, "sandbox: join_request is too large")
     return request

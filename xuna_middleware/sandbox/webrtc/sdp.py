@@ -26,7 +26,7 @@ class Section:
 
     kind: str
     media: str
-    attributes: tuple[str, ...]
+    attributes: tuple[str, ...] = field(repr=False)
 
     def value(self, name: str) -> str | None:
         """Return what follows `a=name:`, the first time."""

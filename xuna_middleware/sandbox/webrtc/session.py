@@ -10,9 +10,7 @@ from contextlib import suppress
 from typing import Final
 
 from google.protobuf.message import DecodeError
-from livekit.protocol.models import TrackType
 from livekit.protocol.rtc import (
-    AddTrackRequest,
     JoinRequest,
     SessionDescription,
     SignalRequest,
@@ -55,6 +53,7 @@ class Session:
             self._room, patience=min(CONNECT_WAIT, agent.max_duration), leave=self._leave
         )
         self._peer = Peer(on_channel=self._carrier.adopt, on_lost=self._lost)
+        self._told_deaf = False
         self._lost_timer: asyncio.TimerHandle | None = None
         self._dialogue = Dialogue(workspace, self._carrier, admission, ping_interval=ping_interval)
 
@@ -111,7 +110,7 @@ class Session:
             case "offer":
                 await self._answer(signal.offer)
             case "add_track":
-                logger.warning("a client sends %s: nobody here can hear", _kind(signal.add_track))
+                self._tell_deaf()
                 await self._send(rooms.published(signal.add_track))
             case "ping_req":
                 await self._send(rooms.pong(signal.ping_req, self._clock()))
@@ -139,6 +138,8 @@ class Session:
             loop = asyncio.get_running_loop()
             self._lost_timer = loop.call_later(_GRACE, self._carrier.end, gone)
 
-
-def _kind(track: AddTrackRequest) -> str:
-    return TrackType.Name(track.type).lower()
+    def _tell_deaf(self) -> None:
+        """Say it once: who speaks to a rehearsal waits for an answer."""
+        if not self._told_deaf:
+            self._told_deaf = True
+            logger.warning("a client sends audio or video: nobody here can hear or see")
