@@ -13,6 +13,7 @@ from aiortc.mediastreams import AudioStreamTrack
 from livekit.protocol.models import DataPacket, ParticipantInfo, TrackType, UserPacket
 from livekit.protocol.rtc import (
     AddTrackRequest,
+    JoinRequest,
     LeaveRequest,
     Ping,
     SessionDescription,
@@ -33,6 +34,7 @@ from .livekit_client import (
     talking,
     wrapped,
 )
+from .offers import OFFER
 from .stage import AGENT, Clock, Stage, StageOf, platform_with
 
 # One loop and one server for all of them: what differs is the platform behind it.
@@ -286,6 +288,47 @@ async def test_an_offer_that_can_t_be_answered_ends_it(stage_of: StageOf) -> Non
     assert (restarted.close_code, malformed.close_code) == (1008, 1008)
     assert restarted.close_reason == "sandbox: the offer restarts ICE"
     assert malformed.close_reason == "sandbox: the offer has no section, or too many"
+
+
+async def test_a_client_whose_connection_is_lost(stage_of: StageOf) -> None:
+    """Its WebSocket stays open, and says nothing: it counts as gone, and is told so."""
+    platform = platform_with()
+    async with stage_of(platform) as stage:
+        async with talking(stage, await stage.token()) as caller:
+            await caller.said()
+            await caller.socket.peer.close()
+            with pytest.raises(ConnectionClosed):
+                await caller.socket.signals.next("never")
+        record = await ended(platform)
+    assert (record.ended_by, record.close_code) == ("user", 1006)
+
+
+async def test_a_client_with_another_certificate(stage_of: StageOf) -> None:
+    """Who isn't the one that signalled gets no data channel: the hash in the offer decides."""
+    platform = platform_with()
+    async with stage_of(platform) as stage:
+        token = (await stage.token())["token"]
+        with on_loopback():
+            async with joined(stage, token) as line:
+                offer = await line.offered()
+                offer.sdp = re.sub(r"(a=fingerprint:\S+) ..", r"\1 00", offer.sdp)
+                await line.signals.send(offer=offer)
+                await line.take(await line.signals.next("answer"))
+                record = await ended(platform)
+    assert (record.ended_by, record.close_code, record.close_reason) == ("user", 1006, "")
+
+
+async def test_it_is_reached_on_loopback_only(stage_of: StageOf) -> None:
+    """One candidate, on this machine, whatever other addresses it has."""
+    platform = platform_with()
+    request = JoinRequest(publisher_offer=SessionDescription(type="offer", sdp=OFFER, id=1))
+    async with stage_of(platform) as stage:
+        knocking = address(stage, (await stage.token())["token"], request)
+        async with asyncio.timeout(10), connect(knocking, proxy=None) as socket:
+            answer = (await Signals(socket).next("answer")).sdp
+    candidates = set(re.findall(r"a=candidate:\S+ \d+ (\S+) \d+ (\S+) \d+ typ (\S+)\r", answer))
+    assert candidates == {("udp", "127.0.0.1", "host")}
+    assert answer.count("a=end-of-candidates") == answer.count("m=")
 
 
 async def test_audio_is_taken_and_thrown_away(

@@ -4,6 +4,7 @@ import gzip
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -19,22 +20,9 @@ from xuna_middleware.sandbox.webrtc import joining, sdp
 from xuna_middleware.sandbox.webrtc.sdp import Local, OfferError
 
 from .livekit_client import encoded, wrapped
+from .offers import AUDIO, DATA, OFFER, SESSION, TRANSPORT
 
 ROOT = Path(xuna_middleware.__file__).parent.parent
-SESSION = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0 1\r\n"
-TRANSPORT = (
-    "a=ice-ufrag:abcd\r\na=ice-pwd:0123456789abcdefghijkl\r\n"
-    "a=fingerprint:sha-256 AA:BB\r\na=setup:actpass\r\n"
-)
-AUDIO = (
-    "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\nc=IN IP4 0.0.0.0\r\na=mid:0\r\na=recvonly\r\n"
-    "a=rtpmap:111 opus/48000/2\r\na=fmtp:111 minptime=10\r\na=rtcp-fb:111 transport-cc\r\n"
-)
-DATA = (
-    "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\na=mid:1\r\n"
-    "a=sctp-port:5000\r\na=max-message-size:262144\r\n"
-)
-OFFER = f"{SESSION}{AUDIO}{TRANSPORT}{DATA}{TRANSPORT}"
 LOCAL = Local(
     username="wxyz",
     password="lkjihgfedcba9876543210",
@@ -73,6 +61,8 @@ def test_every_section_is_answered_on_one_transport() -> None:
     answer = answered(OFFER)
     assert answer.group[0].items == ["0", "1"]
     for media in answer.media:
+        assert media.ice is not None
+        assert media.dtls is not None
         assert (media.ice.usernameFragment, media.ice.password) == (LOCAL.username, LOCAL.password)
         assert [(one.ip, one.port, one.type) for one in media.ice_candidates] == [
             ("127.0.0.1", 4000, "host")
@@ -80,6 +70,7 @@ def test_every_section_is_answered_on_one_transport() -> None:
         assert (media.dtls.role, media.ice_candidates_complete) == ("client", True)
     audio, data = answer.media
     assert [codec.mimeType for codec in audio.rtp.codecs] == ["audio/opus"]
+    assert data.sctpCapabilities is not None
     assert (data.sctp_port, data.sctpCapabilities.maxMessageSize) == (5000, 65536)
 
 
@@ -169,6 +160,18 @@ def test_a_malformed_join_request(parameter: str, status: int) -> None:
     with pytest.raises(RefusalError) as refused:
         joining.read(parameter)
     assert refused.value.status == status
+
+
+def test_a_bomb_is_not_unpacked() -> None:
+    """Fifty megabytes of nothing cost no more memory than the largest request."""
+    bomb = wrapped(bytes(50_000_000))
+    tracemalloc.start()
+    try:
+        with pytest.raises(RefusalError):
+            joining.read(bomb)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_importing_the_sandbox_costs_no_webrtc() -> None:

@@ -22,6 +22,8 @@ _MAX_PACKET: Final = MAX_FRAME + 1_024
 #: Frames that may wait to be taken, and bytes that may wait to be sent.
 _MAX_WAITING: Final = 256
 _MAX_UNSENT: Final = 1_048_576
+#: Seconds for signalling to say why a connection was lost: a client that leaves does both at once.
+_GRACE: Final = 1.0
 #: Seconds for the last words to arrive before the room closes, and the ping that asks.
 _LAST_WORDS: Final = 1.0
 _LAST_PING: Final = 0
@@ -47,12 +49,13 @@ class ChannelCarrier:
         self._opened: asyncio.Future[RTCDataChannel | None] = asyncio.Future()
         self._heard: asyncio.Queue[str | Ended] = asyncio.Queue()
         self._end: Ended | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     def adopt(self, channel: RTCDataChannel) -> None:
         """Take the channel if it is the one. A second one of that name is let be."""
         if channel.label == LABEL and not self._opened.done():
             channel.on("message", self._take)
-            channel.on("close", self._closed)
+            channel.on("close", self.lost)
             self._opened.set_result(channel)
 
     def end(self, end: Ended) -> None:
@@ -62,6 +65,17 @@ class ChannelCarrier:
             self._heard.put_nowait(end)
             if not self._opened.done():
                 self._opened.set_result(None)
+
+    def lost(self) -> None:
+        """Let it end soon: the connection is gone, and signalling may still say why."""
+        if self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(_GRACE, self.end, Ended(1006, by="user"))
+
+    def release(self) -> None:
+        """Wait for nothing more."""
+        if self._timer is not None:
+            self._timer.cancel()
 
     async def send(self, text: str) -> None:
         """Send one frame. Raises Ended where the client is gone, or never came."""
@@ -118,9 +132,6 @@ class ChannelCarrier:
             self.end(Ended(1008, "sandbox: too many frames at once", by="agent"))
         elif text is not None:
             self._heard.put_nowait(text)
-
-    def _closed(self) -> None:
-        self.end(Ended(1006, by="user"))
 
 
 def _user_text(data: bytes | str) -> str | None:

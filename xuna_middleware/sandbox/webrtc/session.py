@@ -29,8 +29,6 @@ from xuna_middleware.sandbox.workspace import POLICY, Admission, Workspace
 
 #: Bytes of one signal: an offer of 64 KB, and what stands around it.
 MAX_SIGNAL: Final = 98_304
-#: Seconds for signalling to say why a connection was lost: a client that leaves does both at once.
-_GRACE: Final = 1.0
 logger = logging.getLogger("xuna_middleware.sandbox")
 
 
@@ -52,9 +50,8 @@ class Session:
         self._carrier = ChannelCarrier(
             self._room, patience=min(CONNECT_WAIT, agent.max_duration), leave=self._leave
         )
-        self._peer = Peer(on_channel=self._carrier.adopt, on_lost=self._lost)
+        self._peer = Peer(on_channel=self._carrier.adopt, on_lost=self._carrier.lost)
         self._told_deaf = False
-        self._lost_timer: asyncio.TimerHandle | None = None
         self._dialogue = Dialogue(workspace, self._carrier, admission, ping_interval=ping_interval)
 
     async def run(self, join: JoinRequest) -> None:
@@ -65,9 +62,8 @@ class Session:
         finally:
             listening.cancel()
             await asyncio.wait({listening})
-            if self._lost_timer is not None:
-                self._lost_timer.cancel()
             await self._peer.close()
+            self._carrier.release()
             await self._hang_up()
 
     async def _listen(self, join: JoinRequest) -> None:
@@ -131,12 +127,6 @@ class Session:
     async def _hang_up(self) -> None:
         with suppress(RuntimeError, WebSocketDisconnect):
             await self._socket.close()
-
-    def _lost(self) -> None:
-        if self._lost_timer is None:
-            gone = Ended(1006, by="user")
-            loop = asyncio.get_running_loop()
-            self._lost_timer = loop.call_later(_GRACE, self._carrier.end, gone)
 
     def _tell_deaf(self) -> None:
         """Say it once: who speaks to a rehearsal waits for an answer."""
