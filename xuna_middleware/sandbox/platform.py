@@ -34,8 +34,14 @@ class SandboxPlatform:
     Checks, as the real one does: the API key; agents private or public; signed URLs (HMAC, once,
     15 minutes) and conversation tokens (LiveKit-shaped JWT, once, 10 minutes); override switches;
     required variables; maximum duration and concurrency of an agent; the form of every frame.
-    Does not: hear, speak aloud, think, call tools, serve WebRTC media, or know your real agents.
+    Does not: hear, speak aloud, think, call tools, or know your real agents.
     Where XUNA documents nothing, the shape is that of the ElevenLabs Agents API.
+
+    A conversation token opens a session over WebRTC, too (extra `webrtc`), for clients that are
+    given `livekit_url`: this app's address with `ws` for `http`. Signalling is LiveKit's
+    (`/rtc/v1`, one peer connection), and frames travel over a data channel. The peer is on
+    127.0.0.1, asks no STUN or TURN server, and needs no flag in a browser. It takes what a client
+    sends of audio and video and throws it away; it resumes nothing and restarts no ICE.
 
     Args:
         api_key: what `xi-api-key` must hold; None makes a random one, see the attribute.

@@ -23,7 +23,7 @@ logger = logging.getLogger("xuna_middleware.sandbox")
 async def signal(workspace: Workspace, socket: WebSocket, *, ping_interval: float) -> None:
     """Serve one session. A refusal comes before the accept, as a LiveKit server's does."""
     try:
-        check_extra()
+        _check_extra()
         from xuna_middleware.sandbox.webrtc import joining, session
 
         join = joining.read(_given(socket, "join_request"))
@@ -38,7 +38,7 @@ async def signal(workspace: Workspace, socket: WebSocket, *, ping_interval: floa
 def validate(workspace: Workspace, request: Request) -> Response:
     """Answer GET `/rtc/v1/validate`: a client that was refused asks here why."""
     try:
-        check_extra()
+        _check_extra()
         workspace.passes.check_token(_given(request, "access_token"))
     except RefusalError as refused:
         return PlainTextResponse(refused.detail, refused.status, headers=cors_headers(request))
@@ -47,11 +47,15 @@ def validate(workspace: Workspace, request: Request) -> Response:
     return PlainTextResponse("success", headers=cors_headers(request))
 
 
-def check_extra() -> None:
-    """Let pass where the extra is installed. Raises RefusalError (501), which names the mend."""
-    if missing := [name for name in _NEEDED if not _installed(name)]:
-        names = ", ".join(missing)
-        raise RefusalError(501, f'WebRTC needs {names}: pip install "xuna-middleware[webrtc]"')
+def missing_extra() -> str | None:
+    """Return what to say where the extra is missing, with the mend; None where it is there."""
+    missing = ", ".join(name for name in _NEEDED if not _installed(name))
+    return f'WebRTC needs {missing}: pip install "xuna-middleware[webrtc]"' if missing else None
+
+
+def _check_extra() -> None:
+    if (lacking := missing_extra()) is not None:
+        raise RefusalError(501, lacking)
 
 
 def _installed(name: str) -> bool:

@@ -49,7 +49,6 @@ class ChannelCarrier:
         self._opened: asyncio.Future[RTCDataChannel | None] = asyncio.Future()
         self._heard: asyncio.Queue[str | Ended] = asyncio.Queue()
         self._end: Ended | None = None
-        self._timer: asyncio.TimerHandle | None = None
 
     def adopt(self, channel: RTCDataChannel) -> None:
         """Take the channel if it is the one. A second one of that name is let be."""
@@ -68,14 +67,7 @@ class ChannelCarrier:
 
     def lost(self) -> None:
         """Let it end soon: the connection is gone, and signalling may still say why."""
-        if self._timer is None:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(_GRACE, self.end, Ended(1006, by="user"))
-
-    def release(self) -> None:
-        """Wait for nothing more."""
-        if self._timer is not None:
-            self._timer.cancel()
+        asyncio.get_running_loop().call_later(_GRACE, self.end, Ended(1006, by="user"))
 
     async def send(self, text: str) -> None:
         """Send one frame. Raises Ended where the client is gone, or never came."""

@@ -55,7 +55,7 @@ class Session:
         self._dialogue = Dialogue(workspace, self._carrier, admission, ping_interval=ping_interval)
 
     async def run(self, join: JoinRequest) -> None:
-        """Serve it, and leave nothing behind: no task, no peer connection, no timer."""
+        """Serve it, and leave nothing behind: no task, no socket, no peer connection."""
         listening = asyncio.create_task(self._listen(join))
         try:
             await self._dialogue.run()
@@ -63,7 +63,6 @@ class Session:
             listening.cancel()
             await asyncio.wait({listening})
             await self._peer.close()
-            self._carrier.release()
             await self._hang_up()
 
     async def _listen(self, join: JoinRequest) -> None:
