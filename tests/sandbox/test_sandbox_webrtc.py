@@ -285,7 +285,12 @@ async def test_an_offer_that_can_t_be_answered_ends_it(stage_of: StageOf) -> Non
             await caller.socket.signals.send(offer=SessionDescription(type="offer", sdp="v=0"))
             await caller.socket.signals.next("leave")
         malformed = await ended(platform)
-    assert (restarted.close_code, malformed.close_code) == (1008, 1008)
+        request = JoinRequest(publisher_offer=SessionDescription(type="offer", sdp="v=0"))
+        knocking = address(stage, (await stage.token())["token"], request)
+        async with asyncio.timeout(10), connect(knocking, proxy=None) as socket:
+            await Signals(socket).next("leave")
+        at_once = await ended(platform)
+    assert (restarted.close_code, malformed.close_code, at_once.close_code) == (1008, 1008, 1008)
     assert restarted.close_reason == "sandbox: the offer restarts ICE"
     assert malformed.close_reason == "sandbox: the offer has no section, or too many"
 
