@@ -189,6 +189,8 @@ async def test_the_command_line_serves_both() -> None:
         *("XUNA_AI_BASE_URL", "XUNA_AI_API_KEY", "OIDC_ISSUER", "XUNA_AI_WEBHOOK_SECRET")
     }
     assert signed.json()["signed_url"].startswith(values["XUNA_AI_BASE_URL"].replace("http", "ws"))
+    livekit = values["XUNA_AI_BASE_URL"].replace("http", "ws", 1)
+    assert f'XunaPlatform(livekit_url="{livekit}")' in words
     assert document.json()["issuer"] == values["OIDC_ISSUER"]
     assert (second.returncode, token.count(b".")) == (0, 2)
     assert (third.returncode, b"nobody" in complaint) == (1, True)

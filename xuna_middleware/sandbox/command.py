@@ -16,6 +16,7 @@ from xuna_middleware.sandbox.people import VOICE_SCOPE
 from xuna_middleware.sandbox.platform import SandboxPlatform
 from xuna_middleware.sandbox.provider import SandboxProvider
 from xuna_middleware.sandbox.redirects import LOOPBACK_REDIRECTS
+from xuna_middleware.sandbox.rtc import missing_extra
 from xuna_middleware.sandbox.serving import Place, serve
 from xuna_middleware.sandbox.signing_in import SignInError, sign_in
 
@@ -158,6 +159,8 @@ XUNA sandbox: a rehearsal on this machine. Nothing here is real, and nothing lea
 
 {exports}
 
+{_webrtc(variables["XUNA_AI_BASE_URL"])}
+
 Access tokens are for the audience "{provider.audiences[0]}". Agents appear when first asked for.
 People who can sign in:
 {people}
@@ -167,3 +170,11 @@ and your own route with it:          \
 curl -H "Authorization: Bearer $({command} ada)" http://127.0.0.1:8000/xuna/get-signed-url
 
 Ctrl-C stops it."""
+
+
+def _webrtc(url: str) -> str:
+    """Return how a gate's conversation tokens lead here; no environment variable says it."""
+    address = url.replace("http", "ws", 1)
+    told = f'For conversation tokens over WebRTC: XunaPlatform(livekit_url="{address}").'
+    lacking = missing_extra()
+    return told if lacking is None else f"{told}\n{lacking}"

@@ -17,7 +17,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from xuna_middleware.sandbox import catalogue, history, issuing, pages
+from xuna_middleware.sandbox import catalogue, history, issuing, pages, rtc
 from xuna_middleware.sandbox.agents import SandboxAgent
 from xuna_middleware.sandbox.conversation import converse
 from xuna_middleware.sandbox.marking import Marked
@@ -37,8 +37,14 @@ class SandboxPlatform:
     Checks, as the real one does: the API key; agents private or public; signed URLs (HMAC, once,
     15 minutes) and conversation tokens (LiveKit-shaped JWT, once, 10 minutes); override switches;
     required variables; maximum duration and concurrency of an agent; the form of every frame.
-    Does not: hear, speak aloud, think, call tools, serve WebRTC media, or know your real agents.
+    Does not: hear, speak aloud, think, call tools, or know your real agents.
     Where XUNA documents nothing, the shape is that of the ElevenLabs Agents API.
+
+    A conversation token opens a session over WebRTC, too (extra `webrtc`), for clients that are
+    given `livekit_url`: this app's address with `ws` for `http`. Signalling is LiveKit's
+    (`/rtc/v1`, one peer connection), and frames travel over a data channel. The peer is on
+    127.0.0.1, asks no STUN or TURN server, and needs no flag in a browser. It takes what a client
+    sends of audio and video and throws it away; it resumes nothing and restarts no ICE.
 
     Args:
         api_key: what `xi-api-key` must hold; None makes a random one, see the attribute.
@@ -136,6 +142,7 @@ class SandboxPlatform:
             routes=[
                 _route("/", _root, "GET"),
                 *self._issuing_routes(),
+                *self._signalling_routes(),
                 *self._agent_routes(),
                 *self._conversation_routes(),
             ],
@@ -151,6 +158,12 @@ class SandboxPlatform:
             _route(f"{talk}/get-signed-url", self._keyed(self._signed_url), "GET"),
             _route(f"{talk}/token", self._keyed(_token), *methods),
             WebSocketRoute(talk, self._converse),
+        ]
+
+    def _signalling_routes(self) -> list[Route | WebSocketRoute]:
+        return [
+            WebSocketRoute("/rtc/v1", self._signal),
+            _route("/rtc/v1/validate", self._validate, "GET"),
         ]
 
     def _agent_routes(self) -> list[Route]:
@@ -196,6 +209,12 @@ class SandboxPlatform:
 
     async def _converse(self, socket: WebSocket) -> None:
         await converse(self._workspace, socket, ping_interval=self._ping_interval)
+
+    async def _signal(self, socket: WebSocket) -> None:
+        await rtc.signal(self._workspace, socket, ping_interval=self._ping_interval)
+
+    async def _validate(self, request: Request) -> Response:
+        return rtc.validate(self._workspace, request)
 
 
 def _route(path: str, endpoint: _Endpoint, *methods: str) -> Route:
