@@ -97,12 +97,17 @@ class _Conversation:
     reservation: Reservation
     live: Live
     line: Line | None = None
-    meter: Meter | None = None
+    relay: Relay | None = None
 
     @property
     def note(self) -> str:
         """The name by which its time is settled: the platform's, where that is known."""
         return self.signed.conversation_id or self.live.session.id
+
+    @property
+    def meter(self) -> Meter:
+        """What it took; nothing where it never reached the platform."""
+        return Meter(began=0.0, ended=0.0) if self.relay is None else self.relay.meter
 
 
 def relay_url(public_url: str) -> str:
@@ -152,11 +157,11 @@ async def converse(pipeline: Pipeline, relaying: Relaying, order: Order, client:
         ending = await _carried_on(pipeline, relaying, talk, client)
     except EndedError as ended:
         ending = ended.ending
-    except GateError as error:
+    except Exception as error:  # noted, and told as far as a close code can
         noted = relaying.refusals.note(
             error, identity=order.identity, agent=talk.agent.name, transport="relay"
         )
-        ending = refused(noted)
+        ending = refused(noted) if isinstance(error, GateError) else FAULT
     finally:
         closing = pipeline.beside(_closed(pipeline, relaying, talk, client, ending))
         await asyncio.shield(closing)
@@ -201,9 +206,10 @@ async def _carried_on(
     await _noted(pipeline, talk)
     await client.accept()
     first = await _first_frame(talk, client)
-    line = await pipeline.platform.connect(talk.signed, max_frame=agent.relay.max_frame)
-    relay = Relay(client, line, agent.relay, renew=_renewing(relaying, talk), told=live.told)
-    talk.line, talk.meter = line, relay.meter
+    talk.line = await pipeline.platform.connect(talk.signed, max_frame=agent.relay.max_frame)
+    renew = _renewing(relaying, talk)
+    relay = Relay(client, talk.line, agent.relay, first=first, renew=renew, told=live.told)
+    talk.relay = relay
     live.carry(relay)
     pipeline.emit(
         "started",
@@ -216,7 +222,7 @@ async def _carried_on(
         variables=tuple(talk.server.dynamic_variables),
         overrides=tuple(talk.server.overrides),
     )
-    return await relay.run(first, agent.max_duration, talk.order.identity.expires_at)
+    return await relay.run(agent.max_duration, talk.order.identity.expires_at)
 
 
 async def _first_frame(talk: _Conversation, client: Client) -> str:
@@ -317,7 +323,7 @@ async def _closed(
     if talk.line is not None:
         goodbyes.append(talk.line.close(*told_to_platform(ending)))
     await asyncio.gather(*goodbyes, return_exceptions=True)
-    meter, live = talk.meter or Meter(began=0.0, ended=0.0), talk.live
+    meter, live = talk.meter, talk.live
     seconds = meter.seconds(asyncio.get_running_loop().time())
     await relaying.sessions.leave(live)
     pipeline.emit(

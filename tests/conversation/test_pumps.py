@@ -49,7 +49,9 @@ class Scene:
         self.told: list[str] = []
         self.renewed: list[str] = []
         client = Client({"type": "websocket"}, self.talk.receive, self.send)
-        self.relay = Relay(client, self.line, rules, renew=self.renew, told=self.told.append)
+        self.relay = Relay(
+            client, self.line, rules, first=THE_FIRST, renew=self.renew, told=self.told.append
+        )
         #: Cleared where the client takes nothing; `is_gone` where its server says so.
         self.takes = asyncio.Event()
         self.takes.set()
@@ -83,7 +85,7 @@ def played(
     async def story() -> tuple[Ending, float, Scene]:
         scene = Scene(rules or RelayRules(), *says)
         acting = None if plot is None else asyncio.ensure_future(plot(scene))
-        ending = await scene.relay.run(THE_FIRST, max_duration, expires_at)
+        ending = await scene.relay.run(max_duration, expires_at)
         ended = seconds()
         if acting is not None:
             await acting
@@ -350,7 +352,7 @@ def test_cancelled() -> None:
 
     async def story() -> None:
         scene = Scene(RelayRules(), GREETING)
-        running = asyncio.ensure_future(scene.relay.run(THE_FIRST, 60, None))
+        running = asyncio.ensure_future(scene.relay.run(60, None))
         await asyncio.sleep(5)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -55,9 +55,9 @@ def carried(live: Live) -> "asyncio.Task[Ending]":
         return token
 
     line = ScriptedLine("{}")
-    relay = Relay(client, line, RelayRules(), renew=renew, told=live.told)
+    relay = Relay(client, line, RelayRules(), first="{}", renew=renew, told=live.told)
     live.carry(relay)
-    return asyncio.ensure_future(relay.run("{}", 3_600, None))
+    return asyncio.ensure_future(relay.run(3_600, None))
 
 
 def test_beats_while_there_is_somebody() -> None:

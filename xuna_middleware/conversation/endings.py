@@ -6,8 +6,8 @@
 | 1001 | `going_away` | the gate stops |
 | 1003 | `binary_frame` | the client sent a binary frame |
 | 1009 | `frame_too_large` | the client sent more than `max_frame` |
-| 4400 | `no_json`, `first_frame_expected`, `second_first_frame`, `member_not_open`, … | a
-|  |  | frame that may not be sent |
+| 4400 | `no_json`, `first_frame_expected`, `second_first_frame`, `member_not_open`, \
+`variable_not_open`, `variable_conflict`, … | a frame of the client's is not what may be sent |
 | 4401 | `token_expired` | the token's `exp` has come |
 | 4403 | `frame_not_open`, `override_not_open`, … | the agent doesn't open that to clients |
 | 4408 | `first_frame_timeout`, `idle_timeout`, `client_stalled` | the client took too long |

@@ -44,6 +44,7 @@ class Relay:
 
     Args:
         client, line: the two ends, open; whoever opened them closes them.
+        first: the first frame, for the platform.
         rules: what the client may do.
         renew: what to do with a fresh token.
         told: called with the conversation's id, where the platform's first frame tells it.
@@ -55,12 +56,14 @@ class Relay:
         line: Line,
         rules: RelayRules,
         *,
+        first: str,
         renew: Renew,
         told: Callable[[str], None],
     ) -> None:
         loop = asyncio.get_running_loop()
         self._client = client
         self._line = line
+        self._first = first
         self._rules = rules
         self._renew = renew
         self._told = told
@@ -78,11 +81,11 @@ class Relay:
         if not self._ended.done():
             self._ended.set_result(ending)
 
-    async def run(self, first: str, max_duration: float | None, expires_at: float | None) -> Ending:
-        """Hand on the first frame, carry the others until the end, and return how it ended."""
+    async def run(self, max_duration: float | None, expires_at: float | None) -> Ending:
+        """Carry frames until the end, and return how it ended."""
         try:
             self._set_deadlines(max_duration, expires_at)
-            return await self._pumped(first)
+            return await self._pumped()
         finally:
             self.deadlines.cancel()
             self.meter.ended = asyncio.get_running_loop().time()
@@ -95,11 +98,11 @@ class Relay:
             self.deadlines.be_heard(self._rules.idle_timeout, lambda: self._judge.heard_at)
         self.deadlines.look_every(_STUCK, self._stuck)
 
-    async def _pumped(self, first: str) -> Ending:
+    async def _pumped(self) -> Ending:
         """Run both pumps until one of them, or somebody else, says how it ends."""
         pumps = [
             asyncio.ensure_future(self._to_client()),
-            asyncio.ensure_future(self._to_platform(first)),
+            asyncio.ensure_future(self._to_platform()),
         ]
         try:
             await asyncio.wait((self._ended, *pumps), return_when=asyncio.FIRST_COMPLETED)
@@ -111,11 +114,11 @@ class Relay:
             return self._ended.result()
         return next((one for one in told if isinstance(one, Ending)), FAULT)
 
-    async def _to_platform(self, first: str) -> Ending:
+    async def _to_platform(self) -> Ending:
         """Hand on the first frame, then what else the client says."""
         self._waiting_for_platform = _THE_FIRST
         try:
-            await self._line.send(first)
+            await self._line.send(self._first)
         except Exception:  # as in _from_client()
             return await self._said_by_the_other()
         self._waiting_for_platform = 0
