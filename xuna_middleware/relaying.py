@@ -26,6 +26,7 @@ from xuna_middleware.conversation.endings import (
     FAULT,
     EndedError,
     Ending,
+    cause_of,
     refused,
     told_to_platform,
 )
@@ -55,6 +56,7 @@ from xuna_middleware.pipeline import (
     released,
     reserved,
 )
+from xuna_middleware.platform.answers import conversation_id
 from xuna_middleware.platform.credentials import ConversationToken, SignedUrl
 from xuna_middleware.platform.lines import Line
 from xuna_middleware.platform.sessions import for_client, for_platform, not_for_clients
@@ -208,7 +210,7 @@ async def _carried_on(
     first = await _first_frame(talk, client)
     talk.line = await pipeline.platform.connect(talk.signed, max_frame=agent.relay.max_frame)
     renew = _renewing(relaying, talk)
-    relay = Relay(client, talk.line, agent.relay, first=first, renew=renew, told=live.told)
+    relay = Relay(client, talk.line, agent.relay, first=first, renew=renew, told=_naming(live))
     talk.relay = relay
     live.carry(relay)
     pipeline.emit(
@@ -307,6 +309,17 @@ def _renewing(relaying: Relaying, talk: _Conversation) -> Callable[[str], Awaita
     return renew
 
 
+def _naming(live: Live) -> Callable[[str], None]:
+    """Return what takes the platform's name for a conversation, where it is one for logs."""
+
+    def told(named: str) -> None:
+        known = conversation_id(named)
+        if known is not None:
+            live.told(known)
+
+    return told
+
+
 def _answer(members: Mapping[str, Any]) -> str:
     return json.dumps({"type": REFRESH, **members}, separators=(",", ":"))
 
@@ -334,7 +347,7 @@ async def _closed(
         session=live.session.id,
         conversation_id=live.session.conversation_id,
         close_code=ending.code,
-        cause=f"{ending.by}: {ending.reason or 'closed'}",
+        cause=cause_of(ending),
         seconds=seconds,
         turns=meter.turns,
         client_bytes=meter.client_bytes,

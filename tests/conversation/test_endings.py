@@ -16,6 +16,7 @@ from xuna_middleware.conversation.endings import (
     PLATFORM_ERROR,
     EndedError,
     Ending,
+    cause_of,
     closed_by_platform,
     hung_up,
     is_sendable,
@@ -67,6 +68,19 @@ def test_the_platforms_own_close(told: tuple[int, str] | None, ending: Ending) -
 def test_what_the_platform_is_told(ending: Ending, told: tuple[int, str]) -> None:
     """A client's goodbye is handed on; what the gate decides is none of the platform's affairs."""
     assert told_to_platform(ending) == told
+
+
+@pytest.mark.parametrize(
+    ("ending", "cause"),
+    [
+        (endings.REVOKED, "gate: revoked"),
+        (hung_up(1000, ""), "client: closed"),
+        (hung_up(4000, "é\n\x00"), "client: é??"),
+    ],
+)
+def test_why_it_ended_in_one_line(ending: Ending, cause: str) -> None:
+    """Either side's word may be anything."""
+    assert cause_of(ending) == cause
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from xuna_middleware.conversation.endings import (
     GOING_AWAY,
     MAX_DURATION,
     REVOKED,
+    STORE_UNAVAILABLE,
     Ending,
 )
 from xuna_middleware.conversation.relay import Relay
@@ -147,6 +148,28 @@ async def test_lease_that_need_not_be_held() -> None:
     await sessions.enter(live)
     assert len(sessions) == 1
     await sessions.leave(live)
+
+
+@pytest.mark.parametrize("error", [StoreError("away"), RuntimeError("cAnArY")])
+def test_lease_that_runs_out(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever the store raises: nobody could end it any more, so it ends by itself."""
+
+    async def story() -> None:
+        store = Store()
+        sessions = Sessions(store)
+        live = new_live(store)
+        await sessions.enter(live)
+        carrying = carried(live)
+        await asyncio.sleep(1)
+        store.fails = error
+        began = asyncio.get_running_loop().time()
+        assert await carrying == STORE_UNAVAILABLE
+        assert 28 <= asyncio.get_running_loop().time() - began <= 36
+        await sessions.leave(live)
+
+    in_fast_time(story())
+    assert "could not be renewed" in caplog.text
+    assert "cAnArY" not in caplog.text
 
 
 async def test_leave_without_having_entered() -> None:

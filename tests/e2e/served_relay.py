@@ -32,7 +32,7 @@ from xuna_middleware import (
 from xuna_middleware.conversation import client, relay, sessions
 from xuna_middleware.platform import dialling
 
-LEASE: Final = 1.5
+LEASE: Final = 3.0
 #: What the package's own constants are here, in seconds.
 FASTER: Final[tuple[tuple[Any, str, float], ...]] = (
     (sessions, "LEASE", LEASE),

@@ -249,7 +249,7 @@ async def test_client_that_floods(served: Served, platform: ScriptedPlatform) ->
                 await talk.send(HELLO)
         assert await ending(talk) == (4429, "too_many_frames")
     await until(platform_closed(platform))
-    assert len(platform.heard) <= 1 + 2 * 50
+    assert len(platform.heard) < 1_000
 
 
 async def test_client_that_floods_a_platform_that_does_not_read(

@@ -1,6 +1,7 @@
 """Those who watch conversations: operators, events, and what they are never shown."""
 
 import asyncio
+import json
 import logging
 import time
 from typing import Any
@@ -161,6 +162,28 @@ async def test_conversation_that_the_platform_names_itself(monkeypatch: pytest.M
             await talk.hear()
             await talk.hang_up()
             assert (await stage.ended()).conversation_id == "conv_scripted"
+
+
+@pytest.mark.parametrize("name", ["conv_" + "x" * 300, "conv_1\nforged", "a name of its own", ""])
+async def test_name_that_is_none_for_a_log(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The frame passes; nobody writes the name down."""
+    async with on_stage() as stage:
+        greeting = GREETING.replace('"conv_scripted"', json.dumps(name))
+        swap_line(stage, monkeypatch, ScriptedLine(greeting))
+        async with talking(stage.app, headers=stage.sign_in()) as talk:
+            await talk.begin()
+            await talk.hear()
+            await talk.hang_up()
+            assert (await stage.ended()).conversation_id is None
+        assert talk.frames() == [greeting]
+
+
+async def test_client_that_leaves_with_many_words() -> None:
+    """They are one printable line in the event."""
+    async with on_stage() as stage, talking(stage.app, headers=stage.sign_in()) as talk:
+        await talk.accepted()
+        await talk.hang_up(4000, "bye\n2026 forged line\x1b[0m")
+        assert (await stage.ended()).cause == "client: bye?2026 forged line?[0m"
 
 
 def ending_by(how: str, talk: Talk, line: ScriptedLine) -> Any:
