@@ -212,6 +212,7 @@ def test_last_words_of_the_platform_while_the_client_talks() -> None:
     """What it said before it closed arrives, and so does its code, whoever notices the end."""
 
     async def plot(scene: Scene) -> None:
+        await scene.until(lambda: bool(scene.line.heard))
         scene.takes.clear()
         for number in range(20):
             scene.line.say({"number": number})

@@ -14,6 +14,8 @@ from signing import CANARY
 from talking import talking
 
 from xuna_middleware import (
+    ConversationToken,
+    Grant,
     MemoryStore,
     PlatformError,
     StoreError,
@@ -95,6 +97,19 @@ async def test_platform_that_does_not_open(
         assert await stage.left() == [1, 600, 2]
         assert await stage.gate.sessions() == ()
         assert len(stage.named("refused")) == 1
+
+
+async def test_platform_that_gives_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A platform of one's own that does not do what `Platform` says."""
+
+    async def issue(grant: Grant) -> ConversationToken:
+        return ConversationToken(token="x", agent=grant.agent)
+
+    async with on_stage(limited()) as stage:
+        monkeypatch.setattr(stage.gate.platform, "issue", issue)
+        async with talking(stage.app, headers=stage.sign_in()) as talk:
+            assert (await talk.refusal()).status == 502
+        assert await stage.left() == [1, 600, 3]
 
 
 class Forgetful(MemoryStore):
