@@ -81,12 +81,15 @@ from xuna_middleware.providers import (
 )
 from xuna_middleware.stores.memory import MemoryStore
 from xuna_middleware.stores.protocol import (
+    Held,
+    Lease,
     Level,
     Move,
     Note,
     Part,
     Quota,
     Reserved,
+    Standing,
     Store,
     StoreError,
 )
@@ -115,11 +118,13 @@ __all__ = [
     "Freshness",
     "GateError",
     "Grant",
+    "Held",
     "Identity",
     "IntrospectionVerifier",
     "InvalidRequestError",
     "InvalidTokenError",
     "JWTVerifier",
+    "Lease",
     "Level",
     "Limit",
     "LimitReachedError",
@@ -142,6 +147,7 @@ __all__ = [
     "Remaining",
     "Reserved",
     "SignedUrl",
+    "Standing",
     "Step",
     "StepUpRequiredError",
     "Store",

@@ -21,6 +21,7 @@ from xuna_middleware import (
     Note,
     Part,
     Reserved,
+    Standing,
     StoreError,
     TalkTime,
     XunaGate,
@@ -306,9 +307,14 @@ class Down(MemoryStore):
         super().__init__()
         self.is_down = True
 
-    async def reserve(self, wanted: Sequence[Wanted], move: Move | None = None) -> Reserved:
+    async def reserve(
+        self,
+        wanted: Sequence[Wanted],
+        move: Move | None = None,
+        standing: Standing | None = None,
+    ) -> Reserved:
         self._fail()
-        return await super().reserve(wanted, move)
+        return await super().reserve(wanted, move, standing)
 
     async def look(self, wanted: Sequence[Wanted]) -> tuple[Level, ...]:
         self._fail()

@@ -10,9 +10,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from xuna_middleware import ConfigurationError, MemoryStore, StoreError
 
 from .contract import StoreContract, window
+from .lease_contract import LeaseContract
 
 
-class TestMemoryStore(StoreContract):
+class TestMemoryStore(StoreContract, LeaseContract):
     """In memory."""
 
     @pytest.fixture

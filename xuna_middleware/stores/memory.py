@@ -67,7 +67,7 @@ class MemoryStore:
         self._principals: dict[str, Principal] = {}
         self._leases: dict[str, Leased] = {}
         self._revoked: dict[str, Revoked] = {}
-        self._bell = Bell()
+        self._bell = Bell(at_first=True)
         self._lock = Lock()  # held for no await: threads may run event loops of their own
 
     def __repr__(self) -> str:

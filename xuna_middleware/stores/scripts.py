@@ -4,10 +4,10 @@ Each principal is one hash. A field is one quota: `<ends>:<taken> …`, times in
 server's clock. The field `>` names the hash of the person whom a visitor turned out to be, the
 field `~` the notes of reservations that may be settled. A note is a text: what it is about, and a
 line for each principal, with the parts that were taken, in base 36, "/" before what a slot is and
-":" before what time is. A lease is a text: 0, or 1 where somebody ended it, the marks of its slots,
-and on the next line what it is about; one sorted set has the names of all leases by when they end.
-A revocation is the time up to which it reaches. All keys of a gate stand under one hash tag, so
-that a cluster has them on one node, those that are named in a hash or a note included.
+":" before what time is. A lease is a text: 0, or 1 where somebody ended it, when it ends, the marks
+of its slots, and on the next line what it is about; one sorted set has the names of all leases by
+when they end. A revocation is the time up to which it reaches. All keys of a gate stand under one
+hash tag, so that a cluster has them on one node, those that are named in a hash or a note included.
 """
 
 from typing import Final
@@ -273,12 +273,14 @@ _LEASES: Final = (
     _SHARED
     + """
 local function lease_at(key)
-  local is_ended, marks, about = string.match(
-    redis.call('GET', key) or '', '^(%d)([^\\n]*)\\n(.*)$')
+  local is_ended, times = string.match(redis.call('GET', key) or '', '^(%d) ([^\\n]*)')
   if not is_ended then return nil end
-  local lease = {is_ended = is_ended == '1', about = about, marks = {}}
-  for mark in string.gmatch(marks, '%d+') do lease.marks[#lease.marks + 1] = tonumber(mark) end
-  return lease
+  local lease = {is_ended = is_ended == '1', marks = {}}
+  for time in string.gmatch(times, '%d+') do
+    time = tonumber(time)
+    if lease.ends then lease.marks[#lease.marks + 1] = time else lease.ends = time end
+  end
+  return lease.ends > now and lease or nil
 end
 
 -- Tell all processes; whoever may not only has to wait for their next look.
@@ -333,8 +335,9 @@ local function answer_to(spec, about)
   end
   marks = table.concat(marks, ' ')
   if word == '-' then
-    redis.call('SET', key, '0' .. marks .. '\\n' .. about, 'PX', length)
-    redis.call('ZADD', KEYS[1], string.format(n, now + length), name)
+    local until_then = string.format(n, now + length)
+    redis.call('SET', key, '0 ' .. until_then .. ' ' .. marks .. '\\n' .. about, 'PX', length)
+    redis.call('ZADD', KEYS[1], until_then, name)
     last_until(KEYS[1], now + length)
   end
   return word .. ' ' .. marks
@@ -378,7 +381,7 @@ return redis.call(
 END: Final = (
     _LEASES
     + """
-if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+if not lease_at(KEYS[1]) then return 0 end
 redis.call('SETRANGE', KEYS[1], 0, '1')
 wake(ARGV[1])
 return 1
