@@ -60,7 +60,7 @@ def give_back(counts: Counts, mark: int, amount: int, now: int) -> None:
 
 def hold(counts: Counts, mark: int, amount: int, length: int, now: int) -> int:
     """Move what comes back at `mark` to so many milliseconds from now, and return the new mark. It
-    is taken anew where it is gone.
+    is taken anew where it is gone; where another's has its mark by then, at the next time.
     """
     give_back(counts, mark, amount, now)
     ends = now + length

@@ -52,7 +52,9 @@ class Listening:
         pause = _SOONEST
         while True:
             try:
-                async with self._client_here().pubsub() as calls:
+                client = self._client_here()
+                await client.ping()  # so that a cluster's client knows its nodes
+                async with client.pubsub() as calls:
                     await calls.subscribe(self._channel)
                     while await self._heard(calls):
                         pause = _SOONEST
