@@ -15,9 +15,20 @@ from typing import Final
 
 from xuna_middleware.access.agents import Agent
 from xuna_middleware.access.limits import AnyLimit, Concurrent, Limit, TalkTime
-from xuna_middleware.access.principals import Circumstances, Per, plain_principal, principal
+from xuna_middleware.access.principals import (
+    Circumstances,
+    Per,
+    Reader,
+    principal,
+    readers_of,
+)
 from xuna_middleware.access.visitors import OPEN, closed
-from xuna_middleware.errors import ConfigurationError, LimitReachedError, UnavailableError
+from xuna_middleware.errors import (
+    ConfigurationError,
+    InvalidTokenError,
+    LimitReachedError,
+    UnavailableError,
+)
 from xuna_middleware.stores.protocol import (
     Level,
     Move,
@@ -25,6 +36,7 @@ from xuna_middleware.stores.protocol import (
     Part,
     Quota,
     Reserved,
+    Standing,
     Store,
     StoreError,
     Wanted,
@@ -89,9 +101,11 @@ class Budget:
 
     agent: str
     counted: tuple[Counted, ...] = ()
-    #: Whom they count, each once, and for each limit its place among these.
+    #: Whom they count, each once, and how they are read where no function has to be asked; for each
+    #: limit its place among these, and what a store counts.
     distinct: tuple[Per, ...] = ()
-    places: tuple[int, ...] = ()
+    readers: tuple[Reader, ...] | None = None
+    places: tuple[tuple[int, Quota], ...] = ()
     titles: tuple[str, ...] = ()
     needs_connection: bool = False
     is_metered: bool = False
@@ -105,19 +119,19 @@ class Budget:
         """Seconds after which nothing that was taken is left."""
         return max((one.quota.seconds for one in self.counted), default=0.0)
 
-    async def principals(self, asked: Circumstances) -> list[str]:
-        """Return whom each limit counts; see `principal()`."""
-        if asked.connection is None and self.needs_connection:
+    async def wanted(self, asked: Circumstances) -> list[Wanted]:
+        """Return whom each limit counts, see `principal()`, and what it takes."""
+        if self.needs_connection and asked.connection is None:
             raise ConfigurationError(
                 f"Agent({self.agent!r}) has a limit by address, or by a function of (identity, "
                 "connection): pass the request or WebSocket, as in gate.issue(identity, …, "
                 "connection=request)"
             )
-        found = [
-            plain_principal(per, asked) if per.is_plain else await principal(per, asked)
-            for per in self.distinct
-        ]
-        return [found[place] for place in self.places]
+        if self.readers is not None:
+            found = [read(asked) for read in self.readers]
+        else:
+            found = [await principal(per, asked) for per in self.distinct]
+        return [(found[place], quota) for place, quota in self.places]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,7 +225,8 @@ def make_budget(
         agent=agent.name,
         counted=tuple(counted),
         distinct=tuple(distinct),
-        places=tuple(distinct.index(one.limit.counted) for one in counted),
+        places=tuple((distinct.index(one.limit.counted), one.quota) for one in counted),
+        readers=readers_of(distinct),
         titles=tuple(one.title for one in counted),
         needs_connection=any(one.limit.counted.needs_connection for one in counted),
         is_metered=any(not isinstance(one.limit, Limit) for one in counted),
@@ -221,21 +236,28 @@ def make_budget(
 
 
 async def reserve(
-    budget: Budget, asked: Circumstances, stores: Stores, move: Move | None = None
+    budget: Budget,
+    asked: Circumstances,
+    stores: Stores,
+    move: Move | None = None,
+    standing: Standing | None = None,
 ) -> Reservation:
-    """Take of all limits, or of none.
+    """Take of all limits, or of none, and of none where the caller's `standing` is revoked.
+
+    Does not check: revocations while the store is down, where each limit has a way of its own then.
 
     Raises:
         LimitReachedError: one of them has too little left.
-        UnavailableError: the store can't be asked, and a limit is closed then.
+        InvalidTokenError: the caller's credential is revoked.
+        UnavailableError: the store can't be asked, and a limit is closed then, or there is none.
         AccessDeniedError: the caller can't be counted; see `principal()`.
     """
-    if not budget.counted:
+    if not budget.counted and standing is None:
         return Reservation()
-    wanted = _wanted(budget.counted, await budget.principals(asked))
+    wanted = await budget.wanted(asked)
     wanted += budget.door
     try:
-        reserved = await stores.shared.reserve(wanted, move)
+        reserved = await stores.shared.reserve(wanted, move, standing)
     except StoreError as error:
         return await _reserve_without_store(budget.counted, wanted, stores, error)
     _check(budget.counted, reserved)
@@ -252,7 +274,7 @@ async def remaining(budget: Budget, asked: Circumstances, stores: Stores) -> tup
     if not budget.counted:
         return ()
     counted: Sequence[Counted] = budget.counted
-    wanted: Sequence[Wanted] = _wanted(counted, await budget.principals(asked))
+    wanted: Sequence[Wanted] = await budget.wanted(asked)
     try:
         levels = await stores.shared.look(wanted)
     except StoreError as error:
@@ -284,6 +306,8 @@ def _in_memory(
     counted: Sequence[Counted], wanted: Sequence[Wanted], error: StoreError
 ) -> tuple[Sequence[Counted], Sequence[Wanted]]:
     """Return what is counted in this process now, or refuse where one limit is closed."""
+    if not counted:  # only a revocation was to be read
+        raise UnavailableError(cause=f"store: {error}")
     closed = [one.title for one in counted if one.limit.when_store_down == "closed"]
     if closed:
         raise UnavailableError(
@@ -344,12 +368,10 @@ def milliseconds(seconds: float) -> int:
     return math.ceil(seconds * _MILLISECONDS)
 
 
-def _wanted(counted: Sequence[Counted], principals: Sequence[str]) -> list[Wanted]:
-    return [(who, one.quota) for who, one in zip(principals, counted, strict=True)]
-
-
 def _check(counted: Sequence[Counted], reserved: Reserved) -> None:
     """Refuse where nothing was taken."""
+    if reserved.is_revoked:
+        raise InvalidTokenError(cause="revoked: credentials of this caller, up to a later time")
     if not reserved.taken:
         if any(door.left < 0 for door in reserved.levels[len(counted) :]):
             raise closed()

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -71,6 +72,7 @@ class Keys:
         return [self.principal(part.principal) for part in parts]
 
 
+@lru_cache(maxsize=4096)
 def digest(name: str, kind: bytes = b"") -> str:
     """Return 22 letters that stand for a principal or a note, and tell nobody who that is."""
     octets = name.encode("utf-8", "surrogatepass")
@@ -122,15 +124,16 @@ def amounts(parts: Sequence[Part]) -> tuple[str | int, ...]:
 def issued(standing: Standing | None) -> str:
     """Return when a standing's credential was issued, as `RESERVE` and `HOLD` read it."""
     if standing is None:
-        return "-"
-    return "?" if standing.issued_at is None else repr(standing.issued_at)
+        return "false"
+    return "true" if standing.issued_at is None else repr(standing.issued_at)
 
 
 def spec(lease: Lease) -> str:
     """Return how a lease is to be held."""
     length = whole(lease.seconds)
-    words = (lease.name, length, step_of(length), issued(lease.standing), *amounts(lease.slots))
-    return " ".join(map(str, words))
+    slots = json.dumps([(part.field, part.mark, part.amount) for part in lease.slots])
+    name = json.dumps(lease.name)
+    return f"[{name},{length},{step_of(length)},{issued(lease.standing)},{slots}]"
 
 
 def held(lease: Lease, answer: bytes | str) -> Held:
@@ -145,12 +148,23 @@ def text_of(answer: bytes | str) -> str:
     return answer.decode() if isinstance(answer, bytes) else answer
 
 
+def order(
+    places: Sequence[tuple[int, Quota]],
+    standing: Standing | None = None,
+    *,
+    taking: bool,
+    remembered: int = 0,
+) -> str:
+    """Return what `RESERVE` is to do, of quotas with the places of their keys."""
+    quotas = ",".join([f"[{place},{_written(quota)}]" for place, quota in places])
+    return f"[{taking:d},{remembered},{issued(standing)},[{quotas}]]"
+
+
 @lru_cache(maxsize=1024)
-def written(quota: Quota) -> str:
-    """Return a quota as `RESERVE` reads it."""
+def _written(quota: Quota) -> str:
     return (
-        f"{quota.field} {quota.kind} {quota.most} {quota.amount} {quota.length} {quota.step} "
-        f"{quota.held_length} {quota.held_step}"
+        f'{json.dumps(quota.field)},"{quota.kind}",{quota.most},{quota.amount},{quota.length},'
+        f"{quota.step},{quota.held_length},{quota.held_step}"
     )
 
 
@@ -160,10 +174,10 @@ def reserved(answer: bytes | str) -> Reserved:
     if text == "-":
         return Reserved(False, (), is_revoked=True)
     told, _, names = text.partition("\n")
-    taken, *figures = map(int, told.split())
-    left, waits, marks = figures[::3], figures[1::3], figures[2::3]
-    levels = tuple(Level(n, wait / 1000) for n, wait in zip(left, waits, strict=True))
-    if taken:
-        return Reserved(True, levels, tuple(marks))
+    figures = [int(figure) for figure in told.split()]
+    stands = zip(figures[1::3], figures[2::3], strict=True)
+    levels = tuple([Level(left, wait / 1000) for left, wait in stands])
+    if figures[0]:
+        return Reserved(True, levels, tuple(figures[3::3]))
     open_notes = map(unlisted, dict.fromkeys(names.split()))
     return Reserved(False, levels, open_notes=tuple(open_notes))
