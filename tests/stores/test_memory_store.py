@@ -78,7 +78,9 @@ async def test_full_store_holds_on_to_what_runs() -> None:
     for _ in range(20):
         clock.now += 9
         (held,) = await store.hold([lease])
-        assert (await store.look([wanted]))[0] == (1, pytest.approx(10, abs=0.2))
+        (level,) = await store.look([wanted])
+        assert level.left == 1
+        assert 10 <= level.seconds <= 10.2
         lease = lease._replace(slots=held.slots)
         for refused in (
             store.hold([lease, make_lease()]),
