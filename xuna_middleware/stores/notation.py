@@ -44,22 +44,28 @@ class Keys:
 
     @property
     def leases(self) -> str:
+        """The index of leases, by when they end."""
         return f"{self.prefix}leases"
 
     @property
     def channel(self) -> str:
+        """Where is published that somebody ended a conversation or revoked."""
         return f"{self.prefix}woken"
 
     def principal(self, name: str) -> str:
+        """Return the key of what somebody took."""
         return self.prefix + digest(name)
 
     def note(self, name: str) -> str:
+        """Return the key of a reservation that can be settled."""
         return self.prefix + digest(name, b"note")
 
     def revocation(self, principal: str) -> str:
+        """Return the key of up to when somebody is revoked."""
         return f"{self.prefix}revoked:{digest(principal)}"
 
     def lease(self, name: str) -> str:
+        """Return the key of a live conversation."""
         return f"{self.prefix}lease:{name}"
 
     def to_hold(self, lease: Lease) -> list[str]:
@@ -69,6 +75,7 @@ class Keys:
         return [self.lease(lease.name), *revoked, *self.principals(lease.slots)]
 
     def principals(self, parts: Sequence[Part]) -> list[str]:
+        """Return the key of each part's principal."""
         return [self.principal(part.principal) for part in parts]
 
 
