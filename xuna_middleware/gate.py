@@ -8,7 +8,7 @@ import asyncio
 import re
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,7 +25,13 @@ from xuna_middleware.access.captchas import HEADER as CHALLENGE_HEADER
 from xuna_middleware.access.grants import Transport
 from xuna_middleware.access.limits import AnyLimit, checked_limits
 from xuna_middleware.access.principals import subject_principal
-from xuna_middleware.access.reservations import START_WITHIN, Budget, Stores, make_budget
+from xuna_middleware.access.reservations import (
+    START_WITHIN,
+    Budget,
+    Stores,
+    held_for,
+    make_budget,
+)
 from xuna_middleware.access.rules import Rule, RuleLike, as_rule
 from xuna_middleware.access.visitors import Visitors, has_budget
 from xuna_middleware.challenges import Challenges, challenges_of
@@ -576,10 +582,11 @@ class XunaGate:
                 )
 
     def _budgets(
-        self, agents: Iterable[Agent], everywhere: Sequence[AnyLimit], start_within: float
+        self, agents: Collection[Agent], everywhere: Sequence[AnyLimit], start_within: float
     ) -> dict[Terms, Budget]:
         """Return what limits conversations with each agent: of whom, and how it is held."""
         theirs = () if self._entrance is None else self._entrance.visitors.limits
+        longest = max(held_for(agent, start_within) for agent in agents)
         return {
             Terms(agent.name, for_visitors, leased): make_budget(
                 agent,
@@ -587,6 +594,7 @@ class XunaGate:
                 start_within,
                 theirs if for_visitors else None,
                 lease=LEASE if leased else None,
+                longest=longest,
             )
             for agent in agents
             for for_visitors in ((False, True) if agent.anonymous else (False,))

@@ -5,7 +5,21 @@ from typing import Any
 import pytest
 from doubles import make_gate
 
-from xuna_middleware import Agent, Concurrent, ConfigurationError, Identity, Limit, TalkTime, claim
+from xuna_middleware import (
+    Agent,
+    Concurrent,
+    ConfigurationError,
+    Identity,
+    InvalidTokenError,
+    Limit,
+    MemoryStore,
+    RedisStore,
+    TalkTime,
+    UnavailableError,
+    claim,
+)
+from xuna_middleware.access.principals import Circumstances, subject_principal
+from xuna_middleware.access.reservations import Stores, make_budget, reserve
 
 
 @pytest.mark.parametrize(
@@ -157,3 +171,31 @@ async def test_limits_that_read_the_request_need_one() -> None:
         gate = make_gate(agents=[Agent("a", id="agent_1", limits=[limit])])
         with pytest.raises(ConfigurationError, match="connection=request"):
             await gate.issue(Identity(subject="u"), transport="websocket")
+
+
+@pytest.mark.parametrize("limits", [(), (Limit("9/day"), Concurrent(3))])
+async def test_revoked_callers_reserve_nothing(limits: Any) -> None:
+    """The 401 of any bad token, whether something is counted or not."""
+    store = MemoryStore()
+    budget = make_budget(Agent("a", id="agent_1", limits=limits), (), 900)
+    before, after = (
+        Circumstances(identity=Identity(subject="u", claims={"iat": iat}), agent="a")
+        for iat in (1000, 1001)
+    )
+    stores = Stores(shared=store, fallback=store)
+    assert (await reserve(budget, before, stores)).limits == budget.titles
+    await store.revoke(subject_principal(before.identity), 1000.0, 60)
+    with pytest.raises(InvalidTokenError) as caught:
+        await reserve(budget, before, stores)
+    assert caught.value.cause.startswith("revoked: ")
+    assert (await reserve(budget, after, stores)).limits == budget.titles
+
+
+async def test_revocation_that_can_t_be_read() -> None:
+    """Where no limit says what happens then, nothing is issued."""
+    stores = Stores(shared=RedisStore("redis://127.0.0.1:1/0"), fallback=MemoryStore())
+    budget = make_budget(Agent("a", id="agent_1"), (), 900)
+    asked = Circumstances(identity=Identity(subject="u"), agent="a")
+    with pytest.raises(UnavailableError):
+        await reserve(budget, asked, stores)
+    await stores.shared.aclose()

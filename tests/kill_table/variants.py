@@ -352,9 +352,9 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "ticket for any page": broken("gate.py", "if caller.ticket is not None:", "if False:", TICKETS),
     "full store forgets": broken(
-        "stores/memory.py",
+        "stores/entries.py",
         'raise StoreError("the store in memory is full")',
-        "self._kept.clear()",
+        "[place.clear() for _, _, place, _, _ in self._ends]",
         "tests/stores/test_memory_store.py",
     ),
     "active in any spelling": broken(
@@ -433,9 +433,9 @@ VARIANTS: Final[dict[str, Variant]] = {
     "one limit after another": broken(
         "stores/memory.py",
         """                if left < quota.amount:
-                    return self._refused(wanted, found, now)""",
+                    return self._refused(found, now)""",
         """                if left < quota.amount and quota is wanted[0][1]:
-                    return self._refused(wanted, found, now)""",
+                    return self._refused(found, now)""",
         STORES,
     ),
     "limits over by one": broken(
@@ -625,6 +625,73 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "webhook secret that can be guessed": broken(
         HOOKS, "if len(secret.reveal()) < _LEAST_SECRET:", "if False:", WEBHOOK_PARTS
+    ),
+    "slot forgotten for a shorter agent's sake": broken(
+        "gate.py",
+        "                longest=longest,\n",
+        "",
+        "tests/faces/test_quotas.py::test_slots_of_agents_that_last_differently",
+    ),
+    # Leases and revocations
+    "revocation not read": broken(
+        "stores/memory.py",
+        "if standing is not None and self._is_revoked(standing):",
+        "if False:",
+        STORES,
+    ),
+    "revocation not read, in Redis": broken(
+        "stores/scripts.py",
+        "if is_revoked(KEYS[others], issued) then return '-' end",
+        "",
+        REDIS_COUNTS,
+    ),
+    "revoked at the same time goes on": broken(
+        "stores/protocol.py", "self.issued_at <= mark", "self.issued_at < mark", STORES
+    ),
+    "revoked at the same time goes on, in Redis": broken(
+        "stores/scripts.py", "issued <= tonumber(at)", "issued < tonumber(at)", REDIS_COUNTS
+    ),
+    "held slot does not move": broken(
+        "stores/memory.py",
+        "mark = hold(counts, part.mark, part.amount, length, now)",
+        "mark = part.mark",
+        STORES,
+    ),
+    "held slot does not move, in Redis": broken(
+        "stores/scripts.py", "      hold(named, field, mark, amount, ends)\n", "", REDIS_COUNTS
+    ),
+    "held slot is taken twice": broken(
+        "stores/counting.py",
+        "    give_back(counts, mark, amount, now)\n    ends = now",
+        "    ends = now",
+        STORES,
+    ),
+    "slot kept when it is let go": broken(
+        "stores/memory.py",
+        "self._give_back(_marked(slots, leased.marks), now)",
+        "pass",
+        STORES,
+    ),
+    "slot kept when it is let go, in Redis": broken(
+        "stores/scripts.py",
+        "  give_back(KEYS[i + 2], ARGV[i * 3 - 1], mark, tonumber(ARGV[i * 3 + 1]))\n",
+        "",
+        REDIS_COUNTS,
+    ),
+    "slot let go twice": broken(
+        "stores/memory.py",
+        "leased = self._leases.pop(name, None)",
+        "leased = self._leases.get(name)",
+        STORES,
+    ),
+    "earlier revocation replaces a later one": broken(
+        "stores/memory.py", "max(revoked.at, at)", "at", STORES
+    ),
+    "earlier revocation replaces a later one, in Redis": broken(
+        "stores/scripts.py",
+        "if kept and tonumber(kept) > tonumber(at) then at = kept end",
+        "",
+        REDIS_COUNTS,
     ),
     # Rules, personal data, events
     "rule open when it is late": broken(
