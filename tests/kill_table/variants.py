@@ -568,6 +568,12 @@ VARIANTS: Final[dict[str, Variant]] = {
         "if isinstance(refused, UnavailableError):",
         "tests/access/test_conditions.py",
     ),
+    "what is no decision counts as a no": broken(
+        "access/rules.py",
+        "return refused.status_code >= 500 or isinstance(refused, MistakenRuleError)",
+        "return refused.status_code >= 500",
+        "tests/access/test_conditions.py",
+    ),
     "required variable missing": broken(
         "access/personalization.py",
         "    missing = sorted(agent.required_variables - given)\n    if not missing:\n",

@@ -9,7 +9,14 @@ from typing import Any, Final, Literal
 
 from starlette.requests import HTTPConnection
 
-from xuna_middleware.access.rules import Rule, RuleLike, as_rule, deny, requirement
+from xuna_middleware.access.rules import (
+    Rule,
+    RuleLike,
+    as_rule,
+    deny,
+    is_uncertain,
+    requirement,
+)
 from xuna_middleware.access.sources import MISSING, claim_path, lookup
 from xuna_middleware.errors import (
     AccessDeniedError,
@@ -105,7 +112,10 @@ def deny_list(blocked: Container[Any]) -> Rule:
 
 
 def none_of(*rules: RuleLike) -> Rule:
-    """Admit callers whom no rule admits. One that could not be asked (503) is the answer.
+    """Admit callers whom no rule admits.
+
+    Only a no counts as one: a rule that could not be asked (503), or returned anything but a
+    decision, is the answer.
 
     Raises:
         ConfigurationError: none are given, or one is no rule.
@@ -119,7 +129,7 @@ def none_of(*rules: RuleLike) -> Rule:
             refused = await rule.refusal(identity, connection)
             if refused is None:
                 return AccessDeniedError(cause=f"rule: {rule.name} said yes, and must not")
-            if refused.status_code >= 500:
+            if is_uncertain(refused):
                 return refused
         return None
 

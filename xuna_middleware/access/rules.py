@@ -67,6 +67,10 @@ class Rule:
 RuleLike: TypeAlias = Rule | RuleFunction
 
 
+class MistakenRuleError(AccessDeniedError):
+    """Say no because a rule returned what is no decision: nobody knows what it meant."""
+
+
 class DenialError(AccessDeniedError):
     """Say no in the author's words; made by `deny()`. Falsy, so `deny(…) and …` stays a no."""
 
@@ -229,8 +233,8 @@ def any_of(*rules: RuleLike) -> Rule:
     """Admit callers whom at least one rule admits. Asks in order, until the first yes.
 
     Where all say no, the answer is that of the first rule, so put first the way that callers
-    should be told of. A rule that could not be asked (503) stops nobody whom another admits; where
-    none does, the 503 is the answer, since the no is not certain.
+    should be told of. A rule that could not be asked (503), or returned no decision, stops nobody
+    whom another admits; where none does, that is the answer, since the no is not certain.
 
     Raises:
         ConfigurationError: none are given, or one is no rule.
@@ -244,11 +248,16 @@ def any_of(*rules: RuleLike) -> Rule:
             if refused is None:
                 return None
             refusals.append(refused)
-        answer = next((one for one in refusals if one.status_code >= 500), refusals[0])
+        answer = next(filter(is_uncertain, refusals), refusals[0])
         answer.cause = "; and ".join(dict.fromkeys(one.cause for one in refusals))
         return answer
 
     return _combined("any_of", some, refusal)
+
+
+def is_uncertain(refused: GateError) -> bool:
+    """Tell whether a refusal is none of the rule's own: it could not be asked, or said nothing."""
+    return refused.status_code >= 500 or isinstance(refused, MistakenRuleError)
 
 
 def as_rule(rule: RuleLike, *, seconds: float | None = None) -> Rule:
@@ -292,7 +301,7 @@ def _refusal(decision: Any, name: str) -> GateError | None:
     if isinstance(decision, AccessDeniedError):
         return _afresh(decision, name)
     kind = type(decision).__name__
-    return AccessDeniedError(
+    return MistakenRuleError(
         cause=f"rule: {name} returned a {kind}",
         trace="a rule must return True, False or deny(code, detail)"
         + (" (is an await missing?)" if kind == "coroutine" else ""),
