@@ -65,8 +65,8 @@ class Entrance:
         """Return which visitor comes, a new one where nobody is known."""
         return self.known(scope) or new_visit()
 
-    async def check_challenge(self, visit: Visit, connection: HTTPConnection | None) -> None:
-        """Refuse a visitor who passed no challenge, or too long ago.
+    async def check_challenge(self, visit: Visit, connection: HTTPConnection | None) -> Visit:
+        """Return the visit as admitted; whoever passes the challenge now has passed it for a while.
 
         Raises:
             AccessDeniedError: 403 `challenge_required`, with what is needed to answer it.
@@ -74,7 +74,7 @@ class Entrance:
         """
         challenge = self.visitors.challenge
         if challenge is None or self._has_passed(visit):
-            return
+            return visit
         if connection is None:
             raise ConfigurationError("a challenge reads the request: gate.issue(…, connection=…)")
         if not await _in_time(challenge, connection):
@@ -84,11 +84,10 @@ class Entrance:
                 cause="challenge: no answer, or a wrong one",
                 headers=challenge.headers() if isinstance(challenge, Challenge) else None,
             )
+        return passed(visit, self._clock() + self.visitors.challenge_lasts)
 
     def headers(self, visit: Visit, scope: Scope) -> Mapping[str, str]:
         """Return what tells a visitor who they are from now on; nothing where they know."""
-        if self.visitors.challenge is not None and not self._has_passed(visit):
-            visit = passed(visit, self._clock() + self.visitors.challenge_lasts)
         if not visit.is_new:
             return {}
         ticket = self._tickets.write(visit)

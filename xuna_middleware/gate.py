@@ -179,7 +179,6 @@ class XunaGate:
             issue=self._issue,
             issue_ticket=self._issue_ticket,
             pipeline=lambda: self._parts.pipeline,
-            visitor_headers=self._visitor_headers,
             missing=self._missing,
             origins=self._origins,
             refusals=self._refusals,
@@ -426,12 +425,6 @@ class XunaGate:
         if entrance is None:
             return caller
         return caller._replace(visit=entrance.known(scope))
-
-    def _visitor_headers(self, order: Order) -> Mapping[str, str]:
-        if self._entrance is None or order.visit is None or not order.identity.is_visitor:
-            return {}
-        scope: Scope = {} if order.connection is None else dict(order.connection.scope)
-        return self._entrance.headers(order.visit, scope)
 
     def _authentication(self, verifier: Verifier | Sequence[Verifier] | None) -> Authentication:
         return Authentication(

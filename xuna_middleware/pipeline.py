@@ -66,6 +66,7 @@ class Order:
 
     `agent` is a configured name; None where the gate has only one. `overrides` are in the
     platform's nested spelling. `visit` is which visitor this is, or was before they signed in.
+    `told` are headers for the answer, whichever it will be; the steps add to them.
     """
 
     identity: Identity
@@ -75,6 +76,7 @@ class Order:
     overrides: Any = field(default=None, repr=False)
     connection: HTTPConnection | None = field(default=None, repr=False)
     visit: Visit | None = field(default=None, repr=False)
+    told: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,7 +255,9 @@ def meant_agent(pipeline: Pipeline, order: Order) -> Agent:
 async def _check_challenge(pipeline: Pipeline, order: Order) -> None:
     if order.identity.is_visitor and pipeline.entrance is not None:
         visit = order.visit or Visit(visitor=order.identity.subject)
-        await pipeline.entrance.check_challenge(visit, order.connection)
+        admitted = await pipeline.entrance.check_challenge(visit, order.connection)
+        scope = {} if order.connection is None else order.connection.scope
+        order.told.update(pipeline.entrance.headers(admitted, scope))
 
 
 def _move(budget: Budget, order: Order) -> Move | None:

@@ -5,8 +5,9 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final
 
+import httpx
 import pytest
-from doubles import Answer, CountedPlatform, ask, bearer, echo_app, make_gate
+from doubles import API_KEY, Answer, CountedPlatform, ask, bearer, echo_app, make_gate
 from signing import RSA, good_claims
 from starlette.requests import HTTPConnection
 
@@ -23,6 +24,7 @@ from xuna_middleware import (
     Visitors,
     XunaGate,
     XunaMiddleware,
+    XunaPlatform,
     deny,
 )
 from xuna_middleware.identity.visits import VisitorTickets, new_visit
@@ -59,6 +61,14 @@ def open_gate(*limits: Any, visitors: Visitors | None = None, **options: Any) ->
     ]
     visitors = visitors or Visitors(secret=SECRET)
     return make_gate(options.pop("platform", None), agents=agents, visitors=visitors, **options)
+
+
+def turn(gate: XunaGate, clock: Clock) -> None:
+    """Give the gate's entrance a clock that a test turns."""
+    entrance = gate._entrance
+    assert entrance is not None
+    entrance._clock = clock
+    entrance._tickets = VisitorTickets([SECRET], seconds=30 * 86_400, clock=clock)
 
 
 async def visit(
@@ -416,6 +426,26 @@ class TestChallenge:
         assert answer.status == 200
         assert (await visit(gate, ticket_of(answer))).status == 200, "not asked again"
         assert len(asked) == 4
+
+    async def test_pass_that_ends_while_the_platform_answers(self) -> None:
+        """Is not renewed by that: only a solved challenge makes one."""
+        clock, slow = Clock(), CountedPlatform()
+
+        def late(request: httpx.Request) -> httpx.Response:
+            clock.now += 30
+            return slow.handle(request)
+
+        async def by_word(connection: HTTPConnection) -> bool:
+            return "xuna-challenge" in connection.headers
+
+        platform = XunaPlatform(API_KEY, transport=httpx.MockTransport(late))
+        terms = Visitors(secret=SECRET, challenge=by_word, challenge_lasts=45)
+        gate = open_gate(visitors=terms, platform=platform)
+        turn(gate, clock)
+        ticket = ticket_of(await visit(gate, headers=[(b"xuna-challenge", b"solved")]))
+        again = await visit(gate, ticket)
+        assert (again.status, again.header("Xuna-Visitor")) == (200, None)
+        assert (await visit(gate, ticket)).status == 403
 
     async def test_signed_in_callers_are_not_asked(self, me: Any) -> None:
         """It is for visitors."""

@@ -540,6 +540,14 @@ VARIANTS: Final[dict[str, Variant]] = {
         "return bool(await told if inspect.isawaitable(told) else told)",
         VISITORS,
     ),
+    "challenge passed once and for all": broken(
+        "entrance.py",
+        "        if challenge is None or self._has_passed(visit):\n            return visit\n",
+        "        if challenge is None:\n            return visit\n"
+        "        if visit.passed_until:\n"
+        "            return passed(visit, self._clock() + self.visitors.challenge_lasts)\n",
+        VISITORS,
+    ),
     "puzzle solved again and again": broken(
         "access/proof_of_work.py",
         'return await self._store.put(f"work:{puzzle}", b"", 2 * self._seconds)',
