@@ -16,7 +16,14 @@ from typing import Any, Final
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
-from xuna_middleware.access.visitors import CLOSING, SECRET_VARIABLE, Challenge, Visitors
+from xuna_middleware.access.visitors import (
+    CLOSING,
+    OPEN,
+    SECRET_VARIABLE,
+    Challenge,
+    Visitors,
+    closed,
+)
 from xuna_middleware.errors import (
     AccessDeniedError,
     ConfigurationError,
@@ -65,6 +72,16 @@ class Entrance:
         """Return which visitor comes, a new one where nobody is known."""
         return self.known(scope) or new_visit()
 
+    async def check_door(self) -> None:
+        """Refuse visitors while the entrance is closed, or nobody knows whether it is.
+
+        Raises:
+            AccessDeniedError: 403 `visitors_closed`. UnavailableError: the store can't be asked.
+        """
+        (door,) = await self._told(self._store.look([OPEN]))
+        if door.left < 0:
+            raise closed()
+
     async def check_challenge(self, visit: Visit, connection: HTTPConnection | None) -> Visit:
         """Return the visit as admitted; whoever passes the challenge now has passed it for a while.
 
@@ -111,8 +128,8 @@ class Entrance:
             UnavailableError: the store can't be told.
         """
         who, quota = CLOSING
-        closed = await self._told(self._store.reserve([CLOSING]))
-        everything = Part(who, quota.field, closed.marks[0], quota.most, quota.kind)
+        taken = await self._told(self._store.reserve([CLOSING]))
+        everything = Part(who, quota.field, taken.marks[0], quota.most, quota.kind)
         await self._told(self._store.give_back([everything]))
 
     def start(self) -> None:

@@ -19,6 +19,7 @@ from xuna_middleware.access.grants import Grant, Transport
 from xuna_middleware.access.personalization import check_client, personalize
 from xuna_middleware.access.principals import Circumstances, subject_principal
 from xuna_middleware.access.reservations import (
+    TICKETS,
     Budget,
     Remaining,
     Reservation,
@@ -139,7 +140,7 @@ async def issue(pipeline: Pipeline, order: Order) -> SignedUrl | ConversationTok
     check_transport(agent, order.transport)
     client = check_client(agent, order.dynamic_variables, order.overrides)
     rule = await authorize(agent, order.identity, order.connection)
-    await _check_challenge(pipeline, order)
+    await _check_entrance(pipeline, order)
     about = {"agent": agent.name, "transport": order.transport}
     pipeline.emit("authorized", order.identity, rule=rule, **about)
     reservation = await _reserved(pipeline, agent, order)
@@ -174,6 +175,8 @@ async def issue(pipeline: Pipeline, order: Order) -> SignedUrl | ConversationTok
 async def admitted_agent(pipeline: Pipeline, order: Order) -> Agent:
     """Decide as far as a ticket needs it: the agent is there, and its rule says yes.
 
+    Visitors' tickets have a limit of their own, since nothing else is taken for one.
+
     Raises:
         GateError: one of the documented answers.
     """
@@ -181,7 +184,10 @@ async def admitted_agent(pipeline: Pipeline, order: Order) -> Agent:
         raise InvalidRequestError(cause="body: a ticket carries no variables and no overrides")
     agent = meant_agent(pipeline, order)
     rule = await authorize(agent, order.identity, order.connection)
-    await _check_challenge(pipeline, order)
+    await _check_entrance(pipeline, order)
+    if order.identity.is_visitor:
+        asked = circumstances(pipeline, agent, order.identity, order.connection)
+        await reserve(TICKETS, asked, pipeline.stores)
     pipeline.emit("ticket_issued", order.identity, agent=agent.name, rule=rule)
     return agent
 
@@ -252,8 +258,9 @@ def meant_agent(pipeline: Pipeline, order: Order) -> Agent:
     return agent
 
 
-async def _check_challenge(pipeline: Pipeline, order: Order) -> None:
+async def _check_entrance(pipeline: Pipeline, order: Order) -> None:
     if order.identity.is_visitor and pipeline.entrance is not None:
+        await pipeline.entrance.check_door()
         visit = order.visit or Visit(visitor=order.identity.subject)
         admitted = await pipeline.entrance.check_challenge(visit, order.connection)
         scope = {} if order.connection is None else order.connection.scope

@@ -349,6 +349,32 @@ async def test_switch_closes_the_entrance_at_once(me: Any) -> None:
     assert (await visit(one)).status == 200
 
 
+async def ask_ticket(gate: XunaGate, host: str = "10.0.0.1", headers: Any = ()) -> Answer:
+    return await visit(gate, path="/ticket", method="POST", client=(host, 1), headers=headers)
+
+
+async def test_closed_entrance_makes_no_tickets(me: Any) -> None:
+    """A ticket would outlive the closing; who signed in gets theirs."""
+    gate = open_gate()
+    await gate.close_entrance()
+    answer = await ask_ticket(gate)
+    assert (answer.status, answer.json()["code"]) == (403, "visitors_closed")
+    assert (await ask_ticket(gate, headers=me)).status == 200
+    await gate.open_entrance()
+    assert (await ask_ticket(gate)).status == 200
+
+
+async def test_tickets_of_visitors_are_bounded(me: Any) -> None:
+    """30 a minute for each address, since strangers could fill the store with them."""
+    gate = open_gate()
+    told = [(await ask_ticket(gate, f"2001:db8::{n}")).status for n in range(32)]
+    assert told == [200] * 30 + [429] * 2
+    refused = await ask_ticket(gate, "2001:db8::1")
+    assert refused.json()["violated-policies"] == ["tickets"]
+    assert (await ask_ticket(gate, "2001:db8:0:1::1")).status == 200
+    assert (await ask_ticket(gate, "2001:db8::1", headers=me)).status == 200
+
+
 async def test_switch_without_an_entrance() -> None:
     """There is nothing to close."""
     with pytest.raises(ConfigurationError, match="anonymous=True"):

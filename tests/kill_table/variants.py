@@ -555,7 +555,16 @@ VARIANTS: Final[dict[str, Variant]] = {
         "tests/access/test_challenges.py",
     ),
     "closed entrance admits": broken(
-        "access/reservations.py", "    wanted += budget.door\n", "", VISITORS
+        "entrance.py", "        if door.left < 0:\n", "        if False:\n", VISITORS
+    ),
+    "tickets from a closed entrance": broken(
+        "pipeline.py",
+        "    await _check_entrance(pipeline, order)\n    if order.identity.is_visitor:\n",
+        "    if order.identity.is_visitor:\n",
+        VISITORS,
+    ),
+    "any number of visitors' tickets": broken(
+        "pipeline.py", "        await reserve(TICKETS, asked, pipeline.stores)\n", "", VISITORS
     ),
     "who signs in starts anew": broken(
         "stores/memory.py",

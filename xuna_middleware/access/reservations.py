@@ -16,7 +16,6 @@ from typing import Final
 from xuna_middleware.access.agents import Agent
 from xuna_middleware.access.limits import AnyLimit, Concurrent, Limit, TalkTime
 from xuna_middleware.access.principals import Circumstances, Per, plain_principal, principal
-from xuna_middleware.access.visitors import OPEN, closed
 from xuna_middleware.errors import ConfigurationError, LimitReachedError, UnavailableError
 from xuna_middleware.stores.protocol import (
     Level,
@@ -97,8 +96,6 @@ class Budget:
     is_metered: bool = False
     #: Seconds in which the true length of a conversation may become known.
     settled_within: float = 0.0
-    #: What must be open besides, for visitors: a door of the operator's.
-    door: tuple[Wanted, ...] = ()
 
     @property
     def longest(self) -> float:
@@ -215,7 +212,6 @@ def make_budget(
         titles=tuple(one.title for one in counted),
         needs_connection=any(one.limit.counted.needs_connection for one in counted),
         is_metered=any(not isinstance(one.limit, Limit) for one in counted),
-        door=() if visitors is None else (OPEN,),
         settled_within=start_within + (agent.max_duration or _USUAL_DURATION) + _LATE,
     )
 
@@ -233,7 +229,6 @@ async def reserve(
     if not budget.counted:
         return Reservation()
     wanted = _wanted(budget.counted, await budget.principals(asked))
-    wanted += budget.door
     try:
         reserved = await stores.shared.reserve(wanted, move)
     except StoreError as error:
@@ -291,7 +286,7 @@ def _in_memory(
         )
     pairs = [
         pair
-        for pair in zip(counted, wanted, strict=False)  # less the door, which nobody knows of
+        for pair in zip(counted, wanted, strict=True)
         if pair[0].limit.when_store_down == "memory"
     ]
     return [one for one, _ in pairs], [each for _, each in pairs]
@@ -312,6 +307,24 @@ def _counted(
 def _short(digest: bytes) -> str:
     """Return eight letters: there are few limits, and each counted person's hash holds them."""
     return base64.urlsafe_b64encode(digest[:6]).decode()
+
+
+def _tickets() -> Budget:
+    limit = Limit("30/minute", per="address", name="tickets")
+    quota = Quota(field="tickets", most=limit.most, amount=1, seconds=limit.seconds, kind="rate")
+    return Budget(
+        agent="(tickets)",
+        counted=(Counted(title=limit.title, limit=limit, quota=quota),),
+        distinct=(limit.counted,),
+        places=(0,),
+        titles=(limit.title,),
+        needs_connection=True,
+    )
+
+
+#: What bounds the one-time tickets of visitors, beside all limits: each is kept for a minute, and
+#: anybody can ask for one.
+TICKETS: Final = _tickets()
 
 
 def _quota(limit: AnyLimit, agent: Agent, name: str, start_within: float) -> Quota:
@@ -351,15 +364,13 @@ def _wanted(counted: Sequence[Counted], principals: Sequence[str]) -> list[Wante
 def _check(counted: Sequence[Counted], reserved: Reserved) -> None:
     """Refuse where nothing was taken."""
     if not reserved.taken:
-        if any(door.left < 0 for door in reserved.levels[len(counted) :]):
-            raise closed()
         raise _limit_reached(counted, reserved.levels, reserved.open_notes)
 
 
 def _limit_reached(
     counted: Sequence[Counted], levels: Sequence[Level], open_notes: tuple[str, ...]
 ) -> LimitReachedError:
-    pairs = list(zip(counted, levels, strict=False))
+    pairs = list(zip(counted, levels, strict=True))
     over = [pair for pair in pairs if pair[1].left < pair[0].quota.amount]
     titles = tuple(one.title for one, _ in over)
     wait = max(_whole(stands.seconds) for _, stands in over)

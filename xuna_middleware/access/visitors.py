@@ -21,7 +21,7 @@ _DAY: Final = 86_400
 _LEAST_SECRET: Final = 32
 #: Who counts closings; no caller's name looks like it.
 _DOOR: Final = "entrance"
-#: Looked at with every visitor's reservation: where anything is taken of it, it is closed.
+#: Looked at before every visitor: where anything is taken of it, it is closed.
 OPEN: Final[Wanted] = (
     _DOOR,
     Quota(field="closed", most=0, amount=0, seconds=366 * _DAY, kind="rate"),
