@@ -16,14 +16,8 @@ from typing import Any, Final
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
-from xuna_middleware.access.visitors import (
-    CLOSING,
-    OPEN,
-    SECRET_VARIABLE,
-    Challenge,
-    Visitors,
-    closed,
-)
+from xuna_middleware.access.door import Door
+from xuna_middleware.access.visitors import SECRET_VARIABLE, Challenge, Visitors
 from xuna_middleware.errors import (
     AccessDeniedError,
     ConfigurationError,
@@ -39,7 +33,7 @@ from xuna_middleware.identity.visits import (
     new_visit,
     passed,
 )
-from xuna_middleware.stores.protocol import Part, Store, StoreError
+from xuna_middleware.stores.protocol import Store
 
 logger = logging.getLogger("xuna_middleware")
 
@@ -58,7 +52,7 @@ class Entrance:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.visitors = visitors
-        self._store = store
+        self.door = Door(store)
         self._is_secure = is_secure
         self._clock = clock
         secrets = visitors.secret or (token_urlsafe(),)
@@ -71,16 +65,6 @@ class Entrance:
     def visit(self, scope: Scope) -> Visit:
         """Return which visitor comes, a new one where nobody is known."""
         return self.known(scope) or new_visit()
-
-    async def check_door(self) -> None:
-        """Refuse visitors while the entrance is closed, or nobody knows whether it is.
-
-        Raises:
-            AccessDeniedError: 403 `visitors_closed`. UnavailableError: the store can't be asked.
-        """
-        (door,) = await self._told(self._store.look([OPEN]))
-        if door.left < 0:
-            raise closed()
 
     async def check_challenge(self, visit: Visit, connection: HTTPConnection | None) -> Visit:
         """Return the visit as admitted; whoever passes the challenge now has passed it for a while.
@@ -113,25 +97,6 @@ class Entrance:
         cookie = f"{COOKIE}={ticket}; {lasting}; Path=/; HttpOnly; SameSite=Lax{secure}"
         return {HEADER: ticket, "Set-Cookie": cookie}
 
-    async def close(self) -> None:
-        """Close the entrance, in every process that shares the store, from the next request on.
-
-        Raises:
-            UnavailableError: the store can't be told.
-        """
-        await self._told(self._store.reserve([CLOSING]))
-
-    async def open(self) -> None:
-        """Open it again.
-
-        Raises:
-            UnavailableError: the store can't be told.
-        """
-        who, quota = CLOSING
-        taken = await self._told(self._store.reserve([CLOSING]))
-        everything = Part(who, quota.field, taken.marks[0], quota.most, quota.kind)
-        await self._told(self._store.give_back([everything]))
-
     def start(self) -> None:
         """Say what the operator may not have thought of."""
         if self.visitors.secret is None:
@@ -146,12 +111,6 @@ class Entrance:
         closing = getattr(self.visitors.challenge, "aclose", None)
         if closing is not None:
             await closing()
-
-    async def _told(self, telling: Any) -> Any:
-        try:
-            return await telling
-        except StoreError as error:
-            raise UnavailableError(cause=f"store: {error}") from None
 
     def _has_passed(self, visit: Visit) -> bool:
         return self._clock() < visit.passed_until

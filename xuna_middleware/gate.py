@@ -343,16 +343,17 @@ class XunaGate:
     async def close_entrance(self) -> None:
         """Turn visitors away from the next request on, in every process that shares the store.
 
-        Lasts until `open_entrance()`, or a year. With a `MemoryStore` it is this process alone.
+        Lasts until `open_entrance()`, or a year. With a `MemoryStore` it is this process alone. A
+        store that loses its data is told again by a process that knew; see docs/limits.md.
 
         Raises:
             UnavailableError: the store can't be told. ConfigurationError: there is no entrance.
         """
-        await self._checked_entrance().close()
+        await self._checked_entrance().door.close()
 
     async def open_entrance(self) -> None:
         """Let visitors in again; see `close_entrance()`."""
-        await self._checked_entrance().open()
+        await self._checked_entrance().door.open()
 
     async def authenticate(
         self, scope: Scope, *, base: str | None = None, visitors: bool = False

@@ -260,7 +260,7 @@ def meant_agent(pipeline: Pipeline, order: Order) -> Agent:
 
 async def _check_entrance(pipeline: Pipeline, order: Order) -> None:
     if order.identity.is_visitor and pipeline.entrance is not None:
-        await pipeline.entrance.check_door()
+        await pipeline.entrance.door.check()
         visit = order.visit or Visit(visitor=order.identity.subject)
         admitted = await pipeline.entrance.check_challenge(visit, order.connection)
         scope = {} if order.connection is None else order.connection.scope

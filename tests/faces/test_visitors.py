@@ -20,7 +20,9 @@ from xuna_middleware import (
     Limit,
     MemoryStore,
     ProofOfWork,
+    StoreError,
     TalkTime,
+    UnavailableError,
     Visitors,
     XunaGate,
     XunaMiddleware,
@@ -373,6 +375,82 @@ async def test_tickets_of_visitors_are_bounded(me: Any) -> None:
     assert refused.json()["violated-policies"] == ["tickets"]
     assert (await ask_ticket(gate, "2001:db8:0:1::1")).status == 200
     assert (await ask_ticket(gate, "2001:db8::1", headers=me)).status == 200
+
+
+class Losing(MemoryStore):
+    """A store that can be down, or go on with nothing in it."""
+
+    down = ""
+
+    async def reserve(self, *wanted: Any, **options: Any) -> Any:
+        self.check("reserve")
+        return await super().reserve(*wanted, **options)
+
+    async def look(self, wanted: Any) -> Any:
+        self.check("look")
+        return await super().look(wanted)
+
+    async def give_back(self, parts: Any) -> None:
+        self.check("give_back")
+        await super().give_back(parts)
+
+    def check(self, verb: str) -> None:
+        if verb in self.down:
+            raise StoreError("the store does not answer")
+
+    def lose(self) -> None:
+        self.__init__()  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("when", ["open", "memory"])
+@pytest.mark.parametrize("path", ["/get-signed-url", "/ticket"])
+async def test_door_that_cannot_be_asked_is_closed(when: Any, path: str) -> None:
+    """Whatever the limits say: nobody knows whether the operator closed it."""
+    store = Losing()
+    terms = Visitors(secret=SECRET, limits=[Limit("9/hour", when_store_down=when)])
+    budget = Limit("1000/day", per="all", when_store_down="memory")
+    gate = open_gate(budget, visitors=terms, store=store)
+    store.down = "look reserve give_back"
+    method = "POST" if path == "/ticket" else "GET"
+    assert (await visit(gate, path=path, method=method)).status == 503
+    store.down = ""
+    assert (await visit(gate, path=path, method=method)).status == 200
+
+
+async def test_store_that_lost_its_data_opens_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """Who closed it, or saw it closed, closes it again; the others learn of it then."""
+    store = Losing()
+    one, other, new = (open_gate(store=store) for _ in range(3))
+    await one.close_entrance()
+    assert (await visit(other)).status == 403
+    store.lose()
+    for gate in (other, one, new):
+        assert (await visit(gate)).json()["code"] == "visitors_closed"
+    assert caplog.text.count("closed again") == 1
+    await new.open_entrance()
+    for gate in (one, other, new):
+        assert (await visit(gate)).status == 200
+    store.lose()
+    for gate in (one, other, new):
+        assert (await visit(gate)).status == 200, "what is open stays open"
+
+
+@pytest.mark.parametrize("verb", ["look", "reserve", "give_back"])
+@pytest.mark.parametrize("is_closed", [True, False])
+async def test_opening_that_fails_half_way(verb: str, is_closed: bool) -> None:
+    """Leaves the entrance as it was, and can be tried again."""
+    store = Losing()
+    gate = open_gate(store=store)
+    if is_closed:
+        await gate.close_entrance()
+    store.down = verb
+    if is_closed or verb != "give_back":
+        with pytest.raises(UnavailableError):
+            await gate.open_entrance()
+    store.down = ""
+    assert (await visit(gate)).status == (403 if is_closed else 200)
+    await gate.open_entrance()
+    assert (await visit(gate)).status == 200
 
 
 async def test_switch_without_an_entrance() -> None:

@@ -109,7 +109,9 @@ class Agent:
             self._settle(**_checked(self))
             self._settle(rule=ANY_VERIFIED_CALLER if self.allow is None else as_rule(self.allow))
             kinds = {name: kind.check for name, kind in self.variables.items()}
-            self._settle(plan=make_plan(self.dynamic_variables, self.overrides, kinds, self.user_id))
+            self._settle(
+                plan=make_plan(self.dynamic_variables, self.overrides, kinds, self.user_id)
+            )
             _check_clashes(self)
             _check_required(self)
             _check_anonymous(self)

@@ -9,8 +9,7 @@ from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 from starlette.requests import HTTPConnection
 
 from xuna_middleware.access.limits import AnyLimit, Concurrent, Limit, checked_limits
-from xuna_middleware.errors import AccessDeniedError, ConfigurationError
-from xuna_middleware.stores.protocol import Quota, Wanted
+from xuna_middleware.errors import ConfigurationError
 
 SECRET_VARIABLE: Final = "XUNA_VISITOR_SECRET"  # noqa: S105  (a variable's name)
 
@@ -19,18 +18,6 @@ DEFAULT_LIMITS: Final = (Limit("10/hour"), Limit("30/hour", per="address"))
 
 _DAY: Final = 86_400
 _LEAST_SECRET: Final = 32
-#: Who counts closings; no caller's name looks like it.
-_DOOR: Final = "entrance"
-#: Looked at before every visitor: where anything is taken of it, it is closed.
-OPEN: Final[Wanted] = (
-    _DOOR,
-    Quota(field="closed", most=0, amount=0, seconds=366 * _DAY, kind="rate"),
-)
-#: Takes of it.
-CLOSING: Final[Wanted] = (
-    _DOOR,
-    Quota(field="closed", most=10**9, amount=1, seconds=366 * _DAY, kind="rate"),
-)
 
 
 @runtime_checkable
@@ -110,15 +97,6 @@ def _secrets(secret: Any) -> tuple[str, ...]:
 def has_budget(limits: Sequence[AnyLimit]) -> bool:
     """Tell whether what all callers together may spend has an end."""
     return any(not isinstance(one, Concurrent) and one.counted.is_shared for one in limits)
-
-
-def closed() -> AccessDeniedError:
-    """Return the 403 of an entrance that the operator closed."""
-    return AccessDeniedError(
-        "Visitors are not admitted right now.",
-        code="visitors_closed",
-        cause="visitors: the entrance is closed",
-    )
 
 
 def _is_challenge(value: Any) -> bool:
