@@ -2,7 +2,8 @@
 
 A visitor is a caller of their own, known again by a signed ticket. They reach the agents that are
 open to them and no others, pass a challenge where one is set, and have limits of their own. Whoever
-signs in later keeps what they spent: see `Move`.
+signs in later keeps what they spent: see `Move`. Their ticket ends with that: else a stranger who
+planted it in their browser, or kept a copy, could go on in their name.
 """
 
 import asyncio
@@ -26,10 +27,10 @@ from xuna_middleware.errors import (
     trace_of,
 )
 from xuna_middleware.identity.visits import (
-    COOKIE,
     HEADER,
     Visit,
     VisitorTickets,
+    cookie_name,
     new_visit,
     passed,
 )
@@ -60,11 +61,35 @@ class Entrance:
 
     def known(self, scope: Scope) -> Visit | None:
         """Return which visitor a request was before, as its ticket says."""
-        return self._tickets.read(scope)
+        return self._tickets.read(scope, is_secure=self._is_secure_at(scope))
 
     def visit(self, scope: Scope) -> Visit:
         """Return which visitor comes, a new one where nobody is known."""
         return self.known(scope) or new_visit()
+
+    async def check_door(self, visit: Visit, scope: Scope) -> None:
+        """Refuse visitors while the entrance is closed, and whoever has signed in meanwhile.
+
+        Raises:
+            AccessDeniedError: 403 `visitors_closed`, or `visitor_signed_in` with a new ticket.
+            UnavailableError: it can't be known.
+        """
+        if not await self.door.check(visit.visitor):
+            raise AccessDeniedError(
+                "This visitor has signed in. Ask again with the new ticket.",
+                code="visitor_signed_in",
+                cause="visitors: the ticket ended when its visitor signed in",
+                headers=self.headers(new_visit(), scope),
+            )
+
+    async def leave(self, visit: Visit, scope: Scope) -> Mapping[str, str]:
+        """End a visitor's ticket, since they signed in; return what makes their browser forget it.
+
+        Raises:
+            UnavailableError: it can't be ended.
+        """
+        await self.door.leave(visit.visitor, self.visitors.ticket_lasts)
+        return self._handed_out("", 0, scope)
 
     async def check_challenge(self, visit: Visit, connection: HTTPConnection | None) -> Visit:
         """Return the visit as admitted; whoever passes the challenge now has passed it for a while.
@@ -91,11 +116,7 @@ class Entrance:
         """Return what tells a visitor who they are from now on; nothing where they know."""
         if not visit.is_new:
             return {}
-        ticket = self._tickets.write(visit)
-        secure = "; Secure" if self._is_secure or scope.get("scheme") in ("https", "wss") else ""
-        lasting = f"Max-Age={self.visitors.ticket_lasts}"
-        cookie = f"{COOKIE}={ticket}; {lasting}; Path=/; HttpOnly; SameSite=Lax{secure}"
-        return {HEADER: ticket, "Set-Cookie": cookie}
+        return self._handed_out(self._tickets.write(visit), self.visitors.ticket_lasts, scope)
 
     def start(self) -> None:
         """Say what the operator may not have thought of."""
@@ -111,6 +132,15 @@ class Entrance:
         closing = getattr(self.visitors.challenge, "aclose", None)
         if closing is not None:
             await closing()
+
+    def _handed_out(self, ticket: str, seconds: int, scope: Scope) -> Mapping[str, str]:
+        is_secure = self._is_secure_at(scope)
+        name, secure = cookie_name(is_secure), "; Secure" if is_secure else ""
+        cookie = f"{name}={ticket}; Max-Age={seconds}; Path=/; HttpOnly; SameSite=Lax{secure}"
+        return {HEADER: ticket, "Set-Cookie": cookie}
+
+    def _is_secure_at(self, scope: Scope) -> bool:
+        return self._is_secure or scope.get("scheme") in ("https", "wss")
 
     def _has_passed(self, visit: Visit) -> bool:
         return self._clock() < visit.passed_until

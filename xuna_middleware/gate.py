@@ -512,6 +512,7 @@ class XunaGate:
                 identity=order.identity,
                 agent=named_agent(self._parts.pipeline, order),
                 transport=order.transport,
+                told=order.told,
             ) from None
 
     async def _issue_ticket(self, order: Order, origin: str | None) -> tuple[str, float]:
@@ -522,7 +523,10 @@ class XunaGate:
             return await authentication.tickets.make(ticket)
         except GateError as error:
             raise self._refusals.note(
-                error, identity=order.identity, agent=named_agent(pipeline, order)
+                error,
+                identity=order.identity,
+                agent=named_agent(pipeline, order),
+                told=order.told,
             ) from None
 
     def _challenges(self) -> Challenges:

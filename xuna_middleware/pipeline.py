@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from starlette.requests import HTTPConnection
+from starlette.types import Scope
 
 from xuna_middleware.access.agents import Agent, authorize
 from xuna_middleware.access.grants import Grant, Transport
@@ -78,6 +79,11 @@ class Order:
     connection: HTTPConnection | None = field(default=None, repr=False)
     visit: Visit | None = field(default=None, repr=False)
     told: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def scope(self) -> Scope:
+        """What the connection says of itself; nothing where there is none."""
+        return {} if self.connection is None else self.connection.scope
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +208,8 @@ async def usable_agents(
     Raises:
         UnavailableError: one of the rules, or the store, can't be asked now.
     """
+    if identity.is_visitor and not await _may_enter(pipeline, identity):
+        return []
     usable = []
     for agent in pipeline.agents.values():
         if identity.is_visitor and not agent.anonymous:
@@ -259,19 +267,36 @@ def meant_agent(pipeline: Pipeline, order: Order) -> Agent:
 
 
 async def _check_entrance(pipeline: Pipeline, order: Order) -> None:
-    if order.identity.is_visitor and pipeline.entrance is not None:
-        await pipeline.entrance.door.check()
-        visit = order.visit or Visit(visitor=order.identity.subject)
-        admitted = await pipeline.entrance.check_challenge(visit, order.connection)
-        scope = {} if order.connection is None else order.connection.scope
-        order.told.update(pipeline.entrance.headers(admitted, scope))
+    """Look at the door, and ask visitors for their challenge. Others pass."""
+    entrance = pipeline.entrance
+    if entrance is None or not order.identity.is_visitor:
+        return
+    visit = order.visit or Visit(visitor=order.identity.subject)
+    await entrance.check_door(visit, order.scope)
+    admitted = await entrance.check_challenge(visit, order.connection)
+    order.told.update(entrance.headers(admitted, order.scope))
 
 
-def _move(budget: Budget, order: Order) -> Move | None:
-    """Return whom a signed-in caller was before, as their visitor's ticket says."""
-    if order.visit is None or order.identity.is_visitor or not budget.counted:
+async def _may_enter(pipeline: Pipeline, visitor: Identity) -> bool:
+    try:
+        return pipeline.entrance is not None and await pipeline.entrance.door.check(visitor.subject)
+    except AccessDeniedError:
+        return False
+
+
+async def _move(pipeline: Pipeline, budget: Budget, order: Order) -> Move | None:
+    """Return whom a signed-in caller was before, as their visitor's ticket says, and end that.
+
+    Where it can't be ended nothing moves: nobody else may go on in the person's name.
+    """
+    entrance, visit = pipeline.entrance, order.visit
+    if entrance is None or visit is None or order.identity.is_visitor or not budget.counted:
         return None
-    visitor, person = order.visit.identity, order.identity
+    try:
+        order.told.update(await entrance.leave(visit, order.scope))
+    except UnavailableError:
+        return None
+    visitor, person = visit.identity, order.identity
     return Move(subject_principal(visitor), subject_principal(person), budget.longest)
 
 
@@ -305,7 +330,7 @@ def check_transport(agent: Agent, transport: Transport) -> None:
 async def _reserved(pipeline: Pipeline, agent: Agent, order: Order) -> Reservation:
     budget = pipeline.budget(agent, order.identity)
     asked = circumstances(pipeline, agent, order.identity, order.connection)
-    reservation = await _taken(pipeline, budget, asked, _move(budget, order))
+    reservation = await _taken(pipeline, budget, asked, await _move(pipeline, budget, order))
     about = {"agent": agent.name, "transport": order.transport}
     if reservation.limits:
         pipeline.emit("reserved", order.identity, limits=reservation.limits, **about)

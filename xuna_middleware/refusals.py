@@ -9,6 +9,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Final
 
 from xuna_middleware.challenges import Challenges
@@ -47,8 +48,9 @@ class Refusals:
         identity: Identity | None = None,
         agent: str | None = None,
         transport: str | None = None,
+        told: Mapping[str, str] = MappingProxyType({}),
     ) -> GateError:
-        """Log and emit a refusal; return it with its reference in the headers.
+        """Log and emit a refusal; return it with its reference in the headers, and `told` beside.
 
         What is returned is a copy: an error that somebody keeps and raises again is a new refusal.
         What nobody foresaw becomes a 503.
@@ -73,7 +75,9 @@ class Refusals:
                     reference=reference,
                 )
             )
-        return _copy(refusal, _Noted({**self._headers(refusal), REFERENCE_HEADER: reference}))
+        return _copy(
+            refusal, _Noted({**told, **self._headers(refusal), REFERENCE_HEADER: reference})
+        )
 
     def _headers(self, error: GateError) -> Mapping[str, str]:
         headers = error.headers or {}

@@ -34,6 +34,7 @@ from xuna_middleware.identity.visits import VisitorTickets, new_visit
 HOME: Final = "https://app.example.com"
 SECRET: Final = "s" * 43
 SAME: Final = (b"sec-fetch-site", b"same-origin")
+COOKIE: Final = "__Host-xuna_visitor"
 DAILY: Final = Limit("1000/day", per="all")
 
 
@@ -79,7 +80,7 @@ async def visit(
     """Ask as a page of our own does, with a visitor's cookie or without."""
     headers = [SAME, *options.pop("headers", ())]
     if ticket is not None:
-        headers.append((b"cookie", f"theme=dark; xuna_visitor={ticket}".encode()))
+        headers.append((b"cookie", f"theme=dark; {COOKIE}={ticket}".encode()))
     query = f"agent={agent}".encode()
     return await ask(gate, path or "/get-signed-url", headers=headers, query=query, **options)
 
@@ -88,7 +89,7 @@ def ticket_of(answer: Answer) -> str:
     """Return the ticket that an answer hands out, in the header and in the cookie."""
     ticket = answer.header("Xuna-Visitor")
     assert ticket
-    assert (answer.header("Set-Cookie") or "").startswith(f"xuna_visitor={ticket}; ")
+    assert (answer.header("Set-Cookie") or "").startswith(f"{COOKIE}={ticket}; ")
     return ticket
 
 
@@ -98,7 +99,7 @@ async def test_visitor_gets_a_pass_and_a_ticket() -> None:
     first = await visit(gate)
     assert first.status == 200
     assert re.fullmatch(
-        r"xuna_visitor=[\w.-]+; Max-Age=2592000; Path=/; HttpOnly; SameSite=Lax; Secure",
+        r"__Host-xuna_visitor=[\w.-]+; Max-Age=2592000; Path=/; HttpOnly; SameSite=Lax; Secure",
         first.header("Set-Cookie") or "",
     )
     again = await visit(gate, ticket_of(first), path="/conversation-token")
@@ -109,11 +110,27 @@ async def test_visitor_gets_a_pass_and_a_ticket() -> None:
 
 async def test_cookie_over_plain_http() -> None:
     """On a hobbyist's machine there is no TLS, and a Secure cookie would be lost."""
-    answer = await visit(open_gate(), scheme="http")
-    assert "Secure" not in (answer.header("Set-Cookie") or "")
+    gate = open_gate(Limit("1/hour"), DAILY)
+    answer = await visit(gate, scheme="http")
+    cookie = answer.header("Set-Cookie") or ""
+    assert cookie.startswith("xuna_visitor=")
+    assert "Secure" not in cookie
+    headers = [(b"cookie", cookie.partition(";")[0].encode())]
+    assert (await visit(gate, headers=headers, scheme="http")).status == 429, "known again"
     public = open_gate(public_url="https://acme.com/xuna")
     answer = await visit(public, scheme="http")
-    assert "Secure" in (answer.header("Set-Cookie") or ""), "TLS ends before us"
+    cookie = answer.header("Set-Cookie") or ""
+    assert cookie.startswith(f"{COOKIE}="), "TLS ends before us"
+    assert "Secure" in cookie
+
+
+async def test_cookie_of_a_neighbouring_host() -> None:
+    """Over TLS only a name counts that no other host of the domain can set."""
+    gate = open_gate(Limit("1/hour"), DAILY)
+    planted = ticket_of(await visit(gate))
+    headers = [(b"cookie", f"xuna_visitor={planted}".encode())]
+    answer = await visit(gate, headers=headers)
+    assert (answer.status, ticket_of(answer) != planted) == (200, True)
 
 
 async def test_ticket_in_a_header() -> None:
@@ -199,7 +216,7 @@ async def test_page_elsewhere_spends_nobodys_budget(headers: Sequence[tuple[byte
     store, platform = MemoryStore(), CountedPlatform()
     gate = open_gate(Limit("1/hour"), DAILY, store=store, platform=platform)
     ticket = ticket_of(await visit(open_gate()))
-    cookie = (b"cookie", f"xuna_visitor={ticket}".encode())
+    cookie = (b"cookie", f"{COOKIE}={ticket}".encode())
     for sent in (headers, [*headers, cookie]):
         for path, method in (("/get-signed-url", "GET"), ("/conversation-token", "GET")):
             answer = await ask(gate, path, method=method, headers=sent, query=b"agent=faq")
@@ -467,7 +484,7 @@ class TestUpgrade:
         return int(answer.json()["agents"][0]["limits"][0]["left"])
 
     async def test_neither_lost_nor_doubled(self, me: Any) -> None:
-        """Three as a visitor and one as themselves are four, whoever asks afterwards."""
+        """Three as a visitor and one as themselves are four, and stay theirs."""
         gate = open_gate(Limit("6/hour"), DAILY)
         ticket = ticket_of(await visit(gate))
         for _ in range(2):
@@ -477,10 +494,53 @@ class TestUpgrade:
         assert await self.left(gate, me) == 2
         assert (await visit(gate, ticket, headers=me)).status == 200
         assert await self.left(gate, me) == 1
-        assert (await visit(gate, ticket)).status == 200, "signed out again: the same person"
+        assert (await visit(gate, headers=me)).status == 200
         assert await self.left(gate, me) == 0
-        assert (await visit(gate, ticket)).status == 429
         assert (await visit(gate, ticket, headers=me)).status == 429
+
+    async def test_browser_forgets_the_ticket(self, me: Any) -> None:
+        """Whoever signs out again is somebody new, and the person keeps what is theirs."""
+        gate = open_gate(Limit("1/hour"), DAILY)
+        ticket = ticket_of(await visit(gate))
+        answer = await visit(gate, ticket, headers=me)
+        assert answer.status == 429, "refusals say so, too"
+        assert answer.header("Xuna-Visitor") == ""
+        assert re.fullmatch(
+            rf"{COOKIE}=; Max-Age=0; Path=/; HttpOnly; SameSite=Lax; Secure",
+            answer.header("Set-Cookie") or "",
+        )
+        assert (await visit(gate, headers=me)).header("Set-Cookie") is None, "nothing to forget"
+        assert ticket_of(await visit(gate))
+        assert await self.left(gate, me) == 0
+
+    async def test_ticket_that_a_stranger_kept(self, me: Any) -> None:
+        """Spends nothing of the person's, shows nothing of it, and is nobody's any more."""
+        events: list[Event] = []
+        gate = open_gate(Limit("5/hour"), DAILY, on_event=[events.append])
+        ticket = ticket_of(await visit(gate))
+        assert (await visit(gate, ticket, headers=me)).status == 200
+        for path, method in (("/get-signed-url", "GET"), ("/ticket", "POST")):
+            answer = await visit(gate, ticket, path=path, method=method)
+            assert (answer.status, answer.json()["code"]) == (403, "visitor_signed_in")
+            assert (await visit(gate, ticket_of(answer))).status == 200, "somebody new"
+        cookie = [(b"cookie", f"{COOKIE}={ticket}".encode())]
+        assert (await ask(gate, "/agents", headers=cookie)).json() == {"agents": []}
+        assert await self.left(gate, me) == 3
+
+    async def test_ticket_that_cannot_be_ended(self, me: Any) -> None:
+        """Moves nothing: what a stranger may go on with must not be the person's."""
+
+        class Forgetful(MemoryStore):
+            async def reserve(self, wanted: Any, *further: Any, **options: Any) -> Any:
+                if any(who.startswith("left:") for who, _ in wanted):
+                    raise StoreError("the store does not answer")
+                return await super().reserve(wanted, *further, **options)
+
+        gate = open_gate(Limit("5/hour"), DAILY, store=Forgetful())
+        ticket = ticket_of(await visit(gate))
+        assert (await visit(gate, ticket, headers=me)).status == 200
+        assert (await visit(gate, ticket)).status == 200
+        assert await self.left(gate, me) == 4
 
     async def test_running_conversation(self, me: Any) -> None:
         """What a visitor began holds the person's slot."""

@@ -589,6 +589,21 @@ VARIANTS: Final[dict[str, Variant]] = {
         "",
         VISITORS,
     ),
+    "ticket goes on in the person's name": broken(
+        "entrance.py", "if not await self.door.check(visit.visitor):", "if False:", VISITORS
+    ),
+    "ticket that never ends": broken(
+        "entrance.py",
+        "        await self.door.leave(visit.visitor, self.visitors.ticket_lasts)\n",
+        "",
+        VISITORS,
+    ),
+    "visitor's cookie from any host": broken(
+        "identity/visits.py",
+        'return f"__Host-{_COOKIE}" if is_secure else _COOKIE',
+        "return _COOKIE",
+        VISITORS,
+    ),
     "crowd without a budget": broken(
         "access/visitors.py",
         "return any(not isinstance(one, Concurrent) and one.counted.is_shared for one in limits)",

@@ -2,7 +2,8 @@
 
 Closed is a mark in the store, opened is another one, so that a store that lost its data is not
 taken for an operator who opened: a process that knows the door as closed then closes it again.
-Nobody is admitted while the store can't be asked.
+Nobody is admitted while the store can't be asked. Who signed in has left by it, and can't come back
+as the visitor they were.
 """
 
 import logging
@@ -30,6 +31,10 @@ _CLOSED: Final = _mark("entrance", "closed", _YEAR)
 _OPENED: Final = _mark("entrance", "opened", _YEAR)
 
 
+def _left(visitor: str, seconds: float = _YEAR) -> Wanted:
+    return _mark(f"left:{visitor}", "left", seconds)
+
+
 class Door:
     """Stand between visitors and all that is open to them."""
 
@@ -38,13 +43,14 @@ class Door:
         #: As far as this process knows.
         self._is_closed = False
 
-    async def check(self) -> None:
-        """Refuse visitors while the door is closed, or nobody knows whether it is.
+    async def check(self, visitor: str) -> bool:
+        """Refuse visitors while the door is closed; else tell whether this one has not left.
 
         Raises:
             AccessDeniedError: 403 `visitors_closed`. UnavailableError: the store can't be asked.
         """
-        is_closed, was_opened = await self._happened(_CLOSED, _OPENED)
+        marks = _CLOSED, _OPENED, _left(visitor)
+        is_closed, was_opened, has_left = await self._happened(*marks)
         if self._is_closed and not is_closed and not was_opened:
             logger.warning("the store lost that the visitors' entrance is closed: closed again")
             await self.close()
@@ -52,6 +58,15 @@ class Door:
         self._is_closed = is_closed
         if is_closed:
             raise _closed()
+        return not has_left
+
+    async def leave(self, visitor: str, seconds: float) -> None:
+        """Let a visitor go for so many seconds, whoever may come in their name.
+
+        Raises:
+            UnavailableError: the store can't be told.
+        """
+        await _told(self._store.reserve([_left(visitor, seconds)]))
 
     async def close(self) -> None:
         """Turn visitors away, in every process that shares the store, from the next request on.
