@@ -476,12 +476,14 @@ async def test_switch_without_an_entrance() -> None:
         await make_gate().close_entrance()
 
 
+async def left(gate: XunaGate, headers: Any) -> int:
+    """Return what is left of a caller's first limit."""
+    answer = await ask(gate, "/agents", headers=headers)
+    return int(answer.json()["agents"][0]["limits"][0]["left"])
+
+
 class TestUpgrade:
     """Who signs in keeps what they spent."""
-
-    async def left(self, gate: XunaGate, headers: Any) -> int:
-        answer = await ask(gate, "/agents", headers=headers)
-        return int(answer.json()["agents"][0]["limits"][0]["left"])
 
     async def test_neither_lost_nor_doubled(self, me: Any) -> None:
         """Three as a visitor and one as themselves are four, and stay theirs."""
@@ -489,13 +491,13 @@ class TestUpgrade:
         ticket = ticket_of(await visit(gate))
         for _ in range(2):
             await visit(gate, ticket)
-        assert await self.left(gate, me) == 6
+        assert await left(gate, me) == 6
         assert (await visit(gate, ticket, headers=me)).status == 200
-        assert await self.left(gate, me) == 2
+        assert await left(gate, me) == 2
         assert (await visit(gate, ticket, headers=me)).status == 200
-        assert await self.left(gate, me) == 1
+        assert await left(gate, me) == 1
         assert (await visit(gate, headers=me)).status == 200
-        assert await self.left(gate, me) == 0
+        assert await left(gate, me) == 0
         assert (await visit(gate, ticket, headers=me)).status == 429
 
     async def test_browser_forgets_the_ticket(self, me: Any) -> None:
@@ -511,21 +513,7 @@ class TestUpgrade:
         )
         assert (await visit(gate, headers=me)).header("Set-Cookie") is None, "nothing to forget"
         assert ticket_of(await visit(gate))
-        assert await self.left(gate, me) == 0
-
-    async def test_ticket_that_a_stranger_kept(self, me: Any) -> None:
-        """Spends nothing of the person's, shows nothing of it, and is nobody's any more."""
-        events: list[Event] = []
-        gate = open_gate(Limit("5/hour"), DAILY, on_event=[events.append])
-        ticket = ticket_of(await visit(gate))
-        assert (await visit(gate, ticket, headers=me)).status == 200
-        for path, method in (("/get-signed-url", "GET"), ("/ticket", "POST")):
-            answer = await visit(gate, ticket, path=path, method=method)
-            assert (answer.status, answer.json()["code"]) == (403, "visitor_signed_in")
-            assert (await visit(gate, ticket_of(answer))).status == 200, "somebody new"
-        cookie = [(b"cookie", f"{COOKIE}={ticket}".encode())]
-        assert (await ask(gate, "/agents", headers=cookie)).json() == {"agents": []}
-        assert await self.left(gate, me) == 3
+        assert await left(gate, me) == 0
 
     async def test_ticket_that_cannot_be_ended(self, me: Any) -> None:
         """Moves nothing: what a stranger may go on with must not be the person's."""
@@ -540,7 +528,7 @@ class TestUpgrade:
         ticket = ticket_of(await visit(gate))
         assert (await visit(gate, ticket, headers=me)).status == 200
         assert (await visit(gate, ticket)).status == 200
-        assert await self.left(gate, me) == 4
+        assert await left(gate, me) == 4
 
     async def test_running_conversation(self, me: Any) -> None:
         """What a visitor began holds the person's slot."""
@@ -555,13 +543,28 @@ class TestUpgrade:
         await visit(gate, ticket, headers=me)
         other = bearer(RSA.token(good_claims(sub="user-2")))
         await visit(gate, ticket, headers=other)
-        assert (await self.left(gate, me), await self.left(gate, other)) == (1, 2)
+        assert (await left(gate, me), await left(gate, other)) == (1, 2)
 
     async def test_forged_ticket_moves_nothing(self, me: Any) -> None:
         """Nobody can burden somebody else, or unburden themselves."""
         gate = open_gate(Limit("3/hour"), DAILY)
         assert (await visit(gate, "x.0.y.z", headers=me)).status == 200
-        assert await self.left(gate, me) == 2
+        assert await left(gate, me) == 2
+
+
+async def test_ticket_that_a_stranger_kept(me: Any) -> None:
+    """Spends nothing of the person's, shows nothing of it, and is nobody's any more."""
+    events: list[Event] = []
+    gate = open_gate(Limit("5/hour"), DAILY, on_event=[events.append])
+    ticket = ticket_of(await visit(gate))
+    assert (await visit(gate, ticket, headers=me)).status == 200
+    for path, method in (("/get-signed-url", "GET"), ("/ticket", "POST")):
+        answer = await visit(gate, ticket, path=path, method=method)
+        assert (answer.status, answer.json()["code"]) == (403, "visitor_signed_in")
+        assert (await visit(gate, ticket_of(answer))).status == 200, "somebody new"
+    cookie = [(b"cookie", f"{COOKIE}={ticket}".encode())]
+    assert (await ask(gate, "/agents", headers=cookie)).json() == {"agents": []}
+    assert await left(gate, me) == 3
 
 
 class TestChallenge:
