@@ -3,9 +3,11 @@
 import asyncio
 import inspect
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from queue import Full, Queue
 from threading import Lock, Thread
 from typing import Final, Literal, TypeAlias
@@ -98,14 +100,16 @@ class Background:
         (self._hook,) = _checked_hooks([hook])
         if type(most) is not int or most < 1:
             raise ConfigurationError("Background(most=…) is a whole number of events, 1 or more")
+        self._most = most
         self._waiting: Queue[Event] = Queue(most)
-        self._thread: Thread | None = None
+        #: The process in which the thread runs: a fork has none of its parent's.
+        self._process: int | None = None
         self._starting = Lock()
         self.lost = 0
 
     def __call__(self, event: Event) -> None:
         """Take an event, and return at once."""
-        if self._thread is None:
+        if self._process != os.getpid():
             self._start()
         try:
             self._waiting.put_nowait(event)
@@ -116,6 +120,8 @@ class Background:
 
     def flush(self, seconds: float = 2.0) -> bool:
         """Wait until the hook has seen all that was taken; tell whether it has."""
+        if self._process != os.getpid():
+            return True
         until = time.monotonic() + seconds
         with self._waiting.all_tasks_done:
             while self._waiting.unfinished_tasks:
@@ -127,15 +133,18 @@ class Background:
 
     def _start(self) -> None:
         with self._starting:
-            if self._thread is None:
-                self._thread = Thread(target=self._run, name="xuna-gate events", daemon=True)
-                self._thread.start()
+            if self._process == os.getpid():
+                return
+            self._waiting, self.lost = Queue(self._most), 0
+            run = partial(self._run, self._waiting)
+            Thread(target=run, name="xuna-gate events", daemon=True).start()
+            self._process = os.getpid()
 
-    def _run(self) -> None:
+    def _run(self, waiting: Queue[Event]) -> None:
         while True:
-            event = self._waiting.get()
+            event = waiting.get()
             _call(self._hook, event)
-            self._waiting.task_done()
+            waiting.task_done()
 
 
 class Events:
