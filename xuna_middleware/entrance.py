@@ -104,13 +104,17 @@ class Entrance:
         if connection is None:
             raise ConfigurationError("a challenge reads the request: gate.issue(…, connection=…)")
         if not await _in_time(challenge, connection):
-            raise AccessDeniedError(
-                "Solve the challenge, and send its answer with the request.",
-                code="challenge_required",
-                cause="challenge: no answer, or a wrong one",
-                headers=challenge.headers() if isinstance(challenge, Challenge) else None,
-            )
+            raise _unsolved(challenge)
         return passed(visit, self._clock() + self.visitors.challenge_lasts)
+
+    def check_passed(self, visit: Visit) -> None:
+        """Refuse a visitor who passed no challenge, or too long ago, without asking anybody.
+
+        Raises:
+            AccessDeniedError: 403 `challenge_required`.
+        """
+        if self.visitors.challenge is not None and not self._has_passed(visit):
+            raise _unsolved(self.visitors.challenge)
 
     def headers(self, visit: Visit, scope: Scope) -> Mapping[str, str]:
         """Return what tells a visitor who they are from now on; nothing where they know."""
@@ -144,6 +148,15 @@ class Entrance:
 
     def _has_passed(self, visit: Visit) -> bool:
         return self._clock() < visit.passed_until
+
+
+def _unsolved(challenge: Any) -> AccessDeniedError:
+    return AccessDeniedError(
+        "Solve the challenge, and send its answer with the request.",
+        code="challenge_required",
+        cause="challenge: no answer, or a wrong one",
+        headers=challenge.headers() if isinstance(challenge, Challenge) else None,
+    )
 
 
 async def _in_time(challenge: Any, connection: HTTPConnection) -> bool:

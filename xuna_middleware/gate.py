@@ -48,6 +48,7 @@ from xuna_middleware.identity.presented import Surroundings
 from xuna_middleware.identity.tickets import Ticket
 from xuna_middleware.identity.verifiers import Service, Telling, Verifier
 from xuna_middleware.identity.visits import HEADER as VISITOR_HEADER
+from xuna_middleware.identity.visits import Visit
 from xuna_middleware.lifespan import serve_lifespan
 from xuna_middleware.paths import route_path
 from xuna_middleware.pipeline import (
@@ -302,6 +303,10 @@ class XunaGate:
         Nothing is taken or issued; rules and functions are asked. For the operator: it holds what
         callers are never told. `str()` of it has a line for each step.
 
+        Each function of a rule is asked once. A visitor's challenge is not solved: it is passed
+        where the ticket of `connection` says so. What a signed-in caller would take along from a
+        visitor's ticket is not counted.
+
         Args:
             caller: a Bearer token, or an identity. A token that is bound to a key or certificate
                 can't be explained without its proof.
@@ -324,6 +329,7 @@ class XunaGate:
             dynamic_variables=dynamic_variables,
             overrides=overrides,
             connection=connection,
+            visit=self._known(connection),
         )
         return await explain(self._parts.pipeline, order, how)
 
@@ -426,6 +432,11 @@ class XunaGate:
         if entrance is None:
             return caller
         return caller._replace(visit=entrance.known(scope))
+
+    def _known(self, connection: HTTPConnection | None) -> Visit | None:
+        if self._entrance is None or connection is None:
+            return None
+        return self._entrance.known(connection.scope)
 
     def _authentication(self, verifier: Verifier | Sequence[Verifier] | None) -> Authentication:
         return Authentication(

@@ -85,6 +85,12 @@ class Order:
         """What the connection says of itself; nothing where there is none."""
         return {} if self.connection is None else self.connection.scope
 
+    @property
+    def visitor(self) -> Visit:
+        """Which visitor this is; one who passed no challenge, where no ticket of theirs says so."""
+        visit, who = self.visit, self.identity.subject
+        return visit if visit is not None and visit.visitor == who else Visit(visitor=who)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pipeline:
@@ -271,9 +277,8 @@ async def _check_entrance(pipeline: Pipeline, order: Order) -> None:
     entrance = pipeline.entrance
     if entrance is None or not order.identity.is_visitor:
         return
-    visit = order.visit or Visit(visitor=order.identity.subject)
-    await entrance.check_door(visit, order.scope)
-    admitted = await entrance.check_challenge(visit, order.connection)
+    await entrance.check_door(order.visitor, order.scope)
+    admitted = await entrance.check_challenge(order.visitor, order.connection)
     order.told.update(entrance.headers(admitted, order.scope))
 
 

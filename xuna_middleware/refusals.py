@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Final
 
 from xuna_middleware.challenges import Challenges
-from xuna_middleware.errors import GateError, UnavailableError, trace_of
+from xuna_middleware.errors import GateError, UnavailableError, copied, trace_of
 from xuna_middleware.events import Event, Events
 from xuna_middleware.identity.credentials import Identity
 
@@ -75,8 +75,8 @@ class Refusals:
                     reference=reference,
                 )
             )
-        return _copy(
-            refusal, _Noted({**told, **self._headers(refusal), REFERENCE_HEADER: reference})
+        return copied(
+            refusal, headers=_Noted({**told, **self._headers(refusal), REFERENCE_HEADER: reference})
         )
 
     def _headers(self, error: GateError) -> Mapping[str, str]:
@@ -123,11 +123,3 @@ def _as_refusal(error: Exception) -> GateError:
     if isinstance(error, GateError):
         return error
     return UnavailableError(cause=f"unexpected: {type(error).__name__}", trace=trace_of(error))
-
-
-def _copy(error: GateError, headers: _Noted) -> GateError:
-    # Not through the class of whoever wrote it: that may want arguments.
-    copy = Exception.__new__(type(error))
-    copy.__dict__.update(error.__dict__)
-    copy.headers = headers
-    return copy

@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Callable, Container
 from datetime import UTC, datetime, tzinfo
+from functools import partial
 from typing import Any, Final, Literal
 
 from starlette.requests import HTTPConnection
@@ -13,6 +14,7 @@ from xuna_middleware.access.rules import (
     Rule,
     RuleLike,
     as_rule,
+    combined,
     deny,
     is_uncertain,
     requirement,
@@ -133,12 +135,7 @@ def none_of(*rules: RuleLike) -> Rule:
                 return refused
         return None
 
-    return Rule(
-        name=f"none_of({', '.join(rule.name for rule in several)})",
-        needs_connection=any(rule.needs_connection for rule in several),
-        parts=several,
-        refusal=refusal,
-    )
+    return combined(none_of, several, refusal)
 
 
 def timed(
@@ -172,6 +169,7 @@ def timed(
         name=f"timed({asked.name}, {seconds:g} s, {when_down})",
         needs_connection=asked.needs_connection,
         parts=(asked,),
+        remake=partial(timed, seconds=seconds, when_down=when_down),
         refusal=refusal,
     )
 
