@@ -316,7 +316,7 @@ async def test_secrets_rotate() -> None:
 
 
 def test_tickets_end() -> None:
-    """After so many seconds; and one from the future, after the clock went back, is none."""
+    """After so many seconds, by whichever clock; one that is dated ahead by more is none."""
     clock = Clock()
     tickets = VisitorTickets([SECRET], seconds=60, clock=clock)
     somebody = new_visit()
@@ -328,8 +328,33 @@ def test_tickets_end() -> None:
     assert tickets.read(scope) is not None
     clock.now += 1
     assert tickets.read(scope) is None
-    clock.now -= 3600
+    clock.now -= 61
+    for back in (0.5, 30, 29.5):
+        clock.now -= back
+        assert tickets.read(scope) is not None, "a clock went back, or is slow"
+    clock.now -= 1
     assert tickets.read(scope) is None
+
+
+async def test_clock_that_goes_back() -> None:
+    """Gives nobody a new budget; a pass counts for no longer than one pass lasts."""
+    clock = Clock()
+    terms = Visitors(secret=SECRET, challenge=by_word, challenge_lasts=600)
+    gate = open_gate(Limit("3/hour"), DAILY, visitors=terms)
+    turn(gate, clock)
+    solved = [(b"xuna-challenge", b"sesame")]
+    ticket = ticket_of(await visit(gate, headers=solved))
+    clock.now -= 0.5
+    assert (await visit(gate, ticket)).status == 200, "another worker's clock is a little slow"
+    clock.now -= 3600
+    assert (await visit(gate, ticket)).status == 403, "the pass lies too far ahead"
+    again = await visit(gate, ticket, headers=solved)
+    assert again.status == 200
+    assert (await visit(gate, ticket_of(again))).status == 429, "known all the time"
+
+
+async def by_word(connection: HTTPConnection) -> bool:
+    return connection.headers.get("xuna-challenge") == "sesame"
 
 
 async def test_rules_are_asked_about_visitors() -> None:

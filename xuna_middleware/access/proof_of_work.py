@@ -21,6 +21,8 @@ from xuna_middleware.stores.protocol import Store, StoreError
 
 _LONGEST: Final = 256
 _MOST_BITS: Final = 32
+#: Seconds by which the clocks of workers may differ.
+_LEEWAY: Final = 30
 
 
 class ProofOfWork:
@@ -81,7 +83,7 @@ class ProofOfWork:
         if not number.isdecimal() or not self._is_open(puzzle) or not self._is_solved(answers[0]):
             return False
         try:
-            return await self._store.put(f"work:{puzzle}", b"", 2 * self._seconds)
+            return await self._store.put(f"work:{puzzle}", b"", self._seconds + 2 * _LEEWAY)
         except StoreError as error:
             raise UnavailableError(cause=f"store: {error}") from None
 
@@ -91,7 +93,7 @@ class ProofOfWork:
         if not hmac.compare_digest(signature, self._signature(unsigned)):
             return False
         age = self._clock() - int(unsigned.partition("-")[0])
-        return -1 <= age < self._seconds
+        return -_LEEWAY <= age < self._seconds
 
     def _is_solved(self, answer: str) -> bool:
         digest = hashlib.sha256(answer.encode()).digest()
