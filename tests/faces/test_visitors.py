@@ -639,6 +639,41 @@ class TestChallenge:
         assert (again.status, again.header("Xuna-Visitor")) == (200, None)
         assert (await visit(gate, ticket)).status == 403
 
+    async def test_solved_and_then_refused(self) -> None:
+        """Solved is solved: the ticket comes with the refusal, so nobody is asked twice."""
+        asked: list[str] = []
+
+        async def challenge(connection: HTTPConnection) -> bool:
+            asked.append("once")
+            return True
+
+        platform = CountedPlatform()
+        broken = XunaPlatform(
+            API_KEY, transport=httpx.MockTransport(lambda request: httpx.Response(500))
+        )
+        gate = open_gate(visitors=Visitors(secret=SECRET, challenge=challenge), platform=broken)
+        failed = await visit(gate)
+        assert failed.status in (502, 503)
+        with gate.overridden(platform=platform.client()):
+            assert (await visit(gate, ticket_of(failed))).status == 200
+        limits = [Limit("1/hour", per="address")]
+        gate = open_gate(visitors=Visitors(secret=SECRET, challenge=challenge, limits=limits))
+        assert (await visit(gate)).status == 200
+        refused = await visit(gate)
+        assert refused.status == 429
+        assert (await visit(gate, ticket_of(refused))).status == 429
+        assert len(asked) == 3
+
+    async def test_closed_entrance_asks_nobody(self) -> None:
+        """A service's answer is good once, and its time is not ours to waste."""
+
+        async def challenge(connection: HTTPConnection) -> bool:
+            raise AssertionError("nobody asks while it is closed")
+
+        gate = open_gate(visitors=Visitors(secret=SECRET, challenge=challenge))
+        await gate.close_entrance()
+        assert (await visit(gate)).json()["code"] == "visitors_closed"
+
     async def test_signed_in_callers_are_not_asked(self, me: Any) -> None:
         """It is for visitors."""
         gate = open_gate(visitors=Visitors(secret=SECRET, challenge=never))
