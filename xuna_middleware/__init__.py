@@ -40,7 +40,7 @@ from xuna_middleware.errors import (
     StepUpRequiredError,
     UnavailableError,
 )
-from xuna_middleware.events import Background, Event
+from xuna_middleware.events import Background, Event, Immediate
 from xuna_middleware.explaining import Explanation, Step
 from xuna_middleware.gate import XunaGate
 from xuna_middleware.identity.api_keys import (
@@ -116,6 +116,7 @@ __all__ = [
     "GateError",
     "Grant",
     "Identity",
+    "Immediate",
     "IntrospectionVerifier",
     "InvalidRequestError",
     "InvalidTokenError",

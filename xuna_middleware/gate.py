@@ -128,8 +128,8 @@ class XunaGate:
         trusted_proxies: networks ("10.0.0.0/8") whose headers are believed.
         client_cert_header: in which such a proxy hands on the client's certificate (RFC 9440's
             "Client-Cert", or a percent-encoded PEM).
-        on_event: functions called on the event loop with every `Event`; they must not block, or be
-            wrapped: `Background(hook)`.
+        on_event: functions called with every `Event`, in order, each in a thread of its own, so
+            that none keeps a request waiting; `Immediate(hook)` is called on the event loop.
 
     An async context manager: entering checks the configuration and begins to fetch keys, leaving
     closes connections. A gate works without it, too: it starts by itself at the first request, on

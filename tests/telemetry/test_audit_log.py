@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -515,18 +514,3 @@ class TestBackground:
         """Told at once."""
         with pytest.raises(ConfigurationError):
             Background(**{"hook": print, **options})
-
-
-async def test_slow_hook_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
-    """While it runs every request waits, so the log names the mend."""
-    wait = threading.Event()
-
-    def slow(event: Event) -> None:
-        wait.wait(0.03)
-
-    gate = make_gate(on_event=[slow])
-    headers = bearer(RSA.token(good_claims()))
-    with caplog.at_level(logging.WARNING):
-        for _ in range(2):
-            assert (await ask(gate, headers=headers)).status == 200
-    assert caplog.text.count("Background(hook)") == 1

@@ -1,6 +1,5 @@
 """Whom an agent admits without credentials, and on which terms: the options, checked."""
 
-import inspect
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,6 +7,7 @@ from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 
 from starlette.requests import HTTPConnection
 
+from xuna_middleware._callables import is_async
 from xuna_middleware.access.limits import AnyLimit, Concurrent, Limit, checked_limits
 from xuna_middleware.errors import ConfigurationError
 
@@ -100,5 +100,4 @@ def has_budget(limits: Sequence[AnyLimit]) -> bool:
 
 
 def _is_challenge(value: Any) -> bool:
-    is_function = inspect.iscoroutinefunction(value)
-    return is_function or (isinstance(value, Challenge) and not isinstance(value, type))
+    return is_async(value) or (isinstance(value, Challenge) and not isinstance(value, type))
