@@ -10,7 +10,7 @@ import asyncio
 import inspect
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from secrets import token_urlsafe
 from typing import Any, Final
 
@@ -18,7 +18,13 @@ from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from xuna_middleware.access.door import Door
-from xuna_middleware.access.visitors import SECRET_VARIABLE, Challenge, Visitors
+from xuna_middleware.access.proof_of_work import ProofOfWork
+from xuna_middleware.access.visitors import (
+    SECRET_VARIABLE,
+    Challenge,
+    ChallengeLike,
+    Visitors,
+)
 from xuna_middleware.errors import (
     AccessDeniedError,
     ConfigurationError,
@@ -59,6 +65,7 @@ class Entrance:
         self._is_secure = is_secure
         self._clock = clock
         secrets = visitors.secret or (token_urlsafe(),)
+        self._challenge = _shared(visitors.challenge, secrets, store)
         self._tickets = VisitorTickets(secrets, seconds=visitors.ticket_lasts, clock=clock)
 
     def known(self, scope: Scope) -> Visit | None:
@@ -100,7 +107,7 @@ class Entrance:
             AccessDeniedError: 403 `challenge_required`, with what is needed to answer it.
             UnavailableError: it can't be known.
         """
-        challenge = self.visitors.challenge
+        challenge = self._challenge
         if challenge is None or self._has_passed(visit):
             return visit
         if connection is None:
@@ -115,8 +122,8 @@ class Entrance:
         Raises:
             AccessDeniedError: 403 `challenge_required`.
         """
-        if self.visitors.challenge is not None and not self._has_passed(visit):
-            raise _unsolved(self.visitors.challenge)
+        if self._challenge is not None and not self._has_passed(visit):
+            raise _unsolved(self._challenge)
 
     def headers(self, visit: Visit, scope: Scope) -> Mapping[str, str]:
         """Return what tells a visitor who they are from now on; nothing where they know."""
@@ -135,7 +142,7 @@ class Entrance:
 
     async def aclose(self) -> None:
         """Close what the challenge has open."""
-        closing = getattr(self.visitors.challenge, "aclose", None)
+        closing = getattr(self._challenge, "aclose", None)
         if closing is not None:
             await closing()
 
@@ -152,6 +159,12 @@ class Entrance:
         # Never for longer than one pass lasts, whatever the clock was that dated it.
         left = visit.passed_until - self._clock()
         return 0 < left <= self.visitors.challenge_lasts + _LEEWAY
+
+
+def _shared(
+    challenge: ChallengeLike | None, secrets: Sequence[str], store: Store
+) -> ChallengeLike | None:
+    return challenge.sharing(secrets, store) if isinstance(challenge, ProofOfWork) else challenge
 
 
 def _unsolved(challenge: Any) -> AccessDeniedError:

@@ -25,7 +25,7 @@ from xuna_middleware.access.captchas import HEADER as CHALLENGE_HEADER
 from xuna_middleware.access.grants import Transport
 from xuna_middleware.access.limits import AnyLimit, checked_limits
 from xuna_middleware.access.reservations import START_WITHIN, Budget, Stores, make_budget
-from xuna_middleware.access.visitors import Visitors, has_budget
+from xuna_middleware.access.visitors import Visitors, check_visitors_limits
 from xuna_middleware.challenges import Challenges, challenges_of
 from xuna_middleware.crosssite import Origins, checked_origins, origin_of
 from xuna_middleware.entrance import Entrance
@@ -472,19 +472,15 @@ class XunaGate:
         """Return what limits visitors, for each agent that they may use.
 
         Raises:
-            ConfigurationError: what they may spend together has no end.
+            ConfigurationError: a limit counts by what they don't have, or what they may spend
+                together has no end.
         """
         if self._entrance is None:
             return {}
         theirs = self._entrance.visitors.limits
         open_ones = [agent for agent in agents.values() if agent.anonymous]
         for agent in open_ones:
-            if not has_budget((*everywhere, *agent.limits, *theirs)):
-                raise ConfigurationError(
-                    f"Agent({agent.name!r}, anonymous=True) needs a budget for all visitors "
-                    'together, such as limits=[TalkTime("5 hours/day", per="all")], on the agent '
-                    "or in visitors=Visitors(limits=…)"
-                )
+            check_visitors_limits(agent.name, (*everywhere, *agent.limits, *theirs))
         return {
             agent.name: make_budget(agent, everywhere, start_within, theirs) for agent in open_ones
         }

@@ -122,6 +122,13 @@ async def test_service_that_does_not_say(answer: Any) -> None:
     assert SECRET not in caught.value.cause
 
 
+@pytest.mark.parametrize("hostnames", ["acme.com", 7, None, ("",), (7,)])
+def test_hostnames_that_are_none(hostnames: Any) -> None:
+    """One text would be a set of letters."""
+    with pytest.raises(ConfigurationError, match="hostnames"):
+        turnstile(SECRET, hostnames=hostnames)
+
+
 @pytest.mark.parametrize("secret", ["", None, "a\nb", 7])
 def test_secrets_that_are_none(secret: Any) -> None:
     """Told at once."""

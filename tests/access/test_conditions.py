@@ -139,7 +139,7 @@ async def test_deny_list_may_change() -> None:
     assert isinstance(await refused(rule), AccessDeniedError)
 
 
-@pytest.mark.parametrize("blocked", ["anna", 7, None])
+@pytest.mark.parametrize("blocked", ["anna", b"anna", bytearray(b"anna"), 7, None])
 def test_deny_lists_that_are_none(blocked: Any) -> None:
     """One text would refuse whoever is a part of it."""
     with pytest.raises(ConfigurationError, match="deny_list"):

@@ -27,6 +27,7 @@ from xuna_middleware import (
     XunaGate,
     XunaMiddleware,
     XunaPlatform,
+    claim,
     deny,
 )
 from xuna_middleware.identity.visits import VisitorTickets, new_visit
@@ -664,6 +665,25 @@ class TestChallenge:
         assert (await visit(gate, ticket_of(refused))).status == 429
         assert len(asked) == 3
 
+    async def test_work_at_several_workers(self) -> None:
+        """They share secret and store of the gate, so a puzzle is good at each, and once."""
+        store = MemoryStore()
+        old, new = "o" * 43, "n" * 43
+        one, other, later = (
+            open_gate(visitors=Visitors(secret=secrets, challenge=ProofOfWork(6)), store=store)
+            for secrets in ([old], [old], [new, old])
+        )
+        answers = []
+        for gate in (other, later):
+            solution = solved((await visit(one)).header("Xuna-Challenge") or "")
+            headers = [(b"xuna-challenge", solution.encode())]
+            answers += [(await visit(each, headers=headers)).status for each in (gate, one)]
+        assert answers == [200, 403, 200, 403]
+        stranger = open_gate(visitors=Visitors(secret="x" * 43, challenge=ProofOfWork(6)))
+        solution = solved((await visit(stranger)).header("Xuna-Challenge") or "")
+        refused = await visit(one, headers=[(b"xuna-challenge", solution.encode())])
+        assert refused.status == 403
+
     async def test_closed_entrance_asks_nobody(self) -> None:
         """A service's answer is good once, and its time is not ours to waste."""
 
@@ -742,7 +762,13 @@ def test_anonymous_agents_that_make_no_sense(options: dict[str, Any], mend: str)
 
 @pytest.mark.parametrize(
     "limits",
-    [[], [Limit("9/day")], [Limit("9/day", per="address")], [Concurrent(9, per="all")]],
+    [
+        [],
+        [Limit("9/day")],
+        [Limit("9/day", per="address")],
+        [Concurrent(9, per="all")],
+        [Limit("9/day", per="all", when_store_down="open")],
+    ],
 )
 def test_visitors_without_a_common_budget(limits: Any) -> None:
     """A crowd may come, and what it costs must have an end."""
@@ -752,6 +778,16 @@ def test_visitors_without_a_common_budget(limits: Any) -> None:
     shared = [Limit("9/day", per="all")]
     make_gate(agents=agents, limits=shared)
     make_gate(agents=agents, visitors=Visitors(limits=shared))
+
+
+@pytest.mark.parametrize("per", ["client", claim("tenant"), ("address", "client")])
+def test_limits_that_refuse_every_visitor(per: Any) -> None:
+    """They have no client and no claims: told when the gate is built."""
+    with pytest.raises(ConfigurationError, match="what no visitor has"):
+        open_gate(limits=[Limit("9/day", per=per)])
+    with pytest.raises(ConfigurationError, match="what no visitor has"):
+        open_gate(DAILY, Limit("9/day", per=per))
+    open_gate(limits=[Limit("9/day", per=claim("tenant", default="nobody"))])
 
 
 @pytest.mark.parametrize(

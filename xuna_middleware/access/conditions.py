@@ -97,9 +97,9 @@ def deny_list(blocked: Container[Any]) -> Rule:
     is in it means the subject under every issuer, or a pair `(issuer, subject)` of one.
 
     Raises:
-        ConfigurationError: it can't be asked, or is one text.
+        ConfigurationError: it can't be asked, or is one text or bytes.
     """
-    if isinstance(blocked, str) or not hasattr(blocked, "__contains__"):
+    if isinstance(blocked, str | bytes | bytearray) or not hasattr(blocked, "__contains__"):
         raise ConfigurationError(
             'deny_list takes a set: deny_list({"user-1", ("https://issuer", "user-2")})'
         )
