@@ -242,7 +242,8 @@ class XunaGate:
         """Verify who sent a request or opens a WebSocket; fits FastAPI's `Depends`.
 
         Checks: the Authorization header, or what the authenticator reads.
-        Does not check: rules and limits; from which site the request came.
+        Does not check: rules and limits; from which site the request came. Admits no visitors:
+        whoever presents nothing is refused (401).
 
         Raises:
             GateError: a 400, 401 or 503 that answers by itself in Starlette and FastAPI routes.
@@ -267,8 +268,9 @@ class XunaGate:
                 clients; overrides in the platform's nested spelling.
             connection: what rules and variables of two arguments are given.
 
-        Checks: the agent's rule, transport and variables.
-        Does not check: who calls; cross-site requests.
+        Checks: the agent's rule, transport, limits and variables.
+        Does not check: who calls; cross-site requests. Admits no visitors: they come through the
+        gate's own routes, where their tickets are read and written.
 
         Raises:
             GateError: as the routes answer. ConfigurationError: the call itself is wrong.

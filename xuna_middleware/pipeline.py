@@ -385,10 +385,12 @@ async def _released(
     pipeline: Pipeline, reservation: Reservation, identity: Identity, **about: Any
 ) -> None:
     """Give everything back, even where whoever waits for it is cancelled again."""
-    if reservation.store is None:
-        return
-    await asyncio.shield(pipeline.beside(reservation.release()))
-    pipeline.emit("released", identity, limits=reservation.limits, **about)
+
+    async def give_back() -> None:
+        if await reservation.release():
+            pipeline.emit("released", identity, limits=reservation.limits, **about)
+
+    await asyncio.shield(pipeline.beside(give_back()))
 
 
 async def _issued(pipeline: Pipeline, grant: Grant) -> SignedUrl | ConversationToken:

@@ -143,21 +143,23 @@ class Reservation:
         times = [part.amount for part in metered if part.kind == "time"]
         return max(times, default=0) if metered else None
 
-    async def release(self) -> None:
-        """Give everything back: nothing was issued."""
-        await self._give_back(self.parts)
+    async def release(self) -> bool:
+        """Give everything back, since nothing was issued; tell whether that is done."""
+        return await self._give_back(self.parts)
 
     async def settle(self, seconds: float) -> None:
         """Give back what a conversation of this length did not use; its slots are free again."""
         await self._give_back(unused(self.parts, milliseconds(seconds)))
 
-    async def _give_back(self, parts: Sequence[Part]) -> None:
+    async def _give_back(self, parts: Sequence[Part]) -> bool:
         if self.store is None or not parts:
-            return
+            return False
         try:
             await self.store.give_back(parts)
         except StoreError as error:
             logger.warning("what a reservation took could not be given back: %s", error)
+            return False
+        return True
 
     async def remember(self, conversation_id: str, about: str, seconds: float) -> None:
         """Keep a note by which the reservation can be settled in any process, once."""
