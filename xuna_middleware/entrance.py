@@ -91,13 +91,16 @@ class Entrance:
                 headers=self.headers(new_visit(), scope),
             )
 
-    async def leave(self, visit: Visit, scope: Scope) -> Mapping[str, str]:
-        """End a visitor's ticket, since they signed in; return what makes their browser forget it.
+    async def leave(self, visit: Visit) -> None:
+        """End a visitor's ticket, since they signed in.
 
         Raises:
             UnavailableError: it can't be ended.
         """
         await self.door.leave(visit.visitor, self.visitors.ticket_lasts)
+
+    def forgetting(self, scope: Scope) -> Mapping[str, str]:
+        """Return what makes a browser forget its ticket."""
         return self._handed_out("", 0, scope)
 
     async def check_challenge(self, visit: Visit, connection: HTTPConnection | None) -> Visit:

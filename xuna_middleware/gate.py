@@ -269,8 +269,8 @@ class XunaGate:
             connection: what rules and variables of two arguments are given.
 
         Checks: the agent's rule, transport, limits and variables.
-        Does not check: who calls; cross-site requests. Admits no visitors: they come through the
-        gate's own routes, where their tickets are read and written.
+        Does not check: who calls; cross-site requests. Visitors come through the gate's own routes,
+        where their tickets are read and written.
 
         Raises:
             GateError: as the routes answer. ConfigurationError: the call itself is wrong.

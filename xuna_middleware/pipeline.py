@@ -298,9 +298,10 @@ async def _move(pipeline: Pipeline, budget: Budget, order: Order) -> Move | None
     if entrance is None or visit is None or order.identity.is_visitor or not budget.counted:
         return None
     try:
-        order.told.update(await entrance.leave(visit, order.scope))
+        await entrance.leave(visit)
     except UnavailableError:
         return None
+    order.told.update(entrance.forgetting(order.scope))
     visitor, person = visit.identity, order.identity
     return Move(subject_principal(visitor), subject_principal(person), budget.longest)
 
@@ -335,7 +336,13 @@ def check_transport(agent: Agent, transport: Transport) -> None:
 async def _reserved(pipeline: Pipeline, agent: Agent, order: Order) -> Reservation:
     budget = pipeline.budget(agent, order.identity)
     asked = circumstances(pipeline, agent, order.identity, order.connection)
-    reservation = await _taken(pipeline, budget, asked, await _move(pipeline, budget, order))
+    move = await _move(pipeline, budget, order)
+    try:
+        reservation = await _taken(pipeline, budget, asked, move)
+    except UnavailableError:
+        if move is not None:  # the browser keeps the ticket: nothing moved yet
+            order.told.clear()
+        raise
     about = {"agent": agent.name, "transport": order.transport}
     if reservation.limits:
         pipeline.emit("reserved", order.identity, limits=reservation.limits, **about)

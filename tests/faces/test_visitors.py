@@ -496,6 +496,31 @@ async def test_opening_that_fails_half_way(verb: str, is_closed: bool) -> None:
     assert (await visit(gate)).status == 200
 
 
+async def test_closing_while_the_store_is_full() -> None:
+    """Strangers may have filled it, and that is when an operator closes."""
+
+    class Full(MemoryStore):
+        async def reserve(self, wanted: Any, *further: Any, **options: Any) -> Any:
+            if wanted[0][0] == "entrance":
+                raise StoreError("the store in memory is full")
+            return await super().reserve(wanted, *further, **options)
+
+    gate = open_gate(store=Full())
+    assert (await visit(gate)).status == 200
+    with pytest.raises(UnavailableError):
+        await gate.close_entrance()
+    assert (await visit(gate)).status == 503
+    assert (await ask(gate, "/agents")).status == 503
+
+
+async def test_closed_entrance_lists_no_agents(me: Any) -> None:
+    """There are none that a visitor may use."""
+    gate = open_gate()
+    await gate.close_entrance()
+    assert (await ask(gate, "/agents")).json() == {"agents": []}
+    assert len((await ask(gate, "/agents", headers=me)).json()["agents"]) == 2
+
+
 async def test_switch_without_an_entrance() -> None:
     """There is nothing to close."""
     with pytest.raises(ConfigurationError, match="anonymous=True"):
@@ -540,6 +565,26 @@ class TestUpgrade:
         assert (await visit(gate, headers=me)).header("Set-Cookie") is None, "nothing to forget"
         assert ticket_of(await visit(gate))
         assert await left(gate, me) == 0
+
+    async def test_store_that_fails_at_the_move(self, me: Any) -> None:
+        """The browser keeps its ticket until what was spent has moved."""
+
+        class Failing(MemoryStore):
+            fails = True
+
+            async def reserve(self, wanted: Any, move: Any = None, **options: Any) -> Any:
+                if move is not None and self.fails:
+                    raise StoreError("the store does not answer")
+                return await super().reserve(wanted, move, **options)
+
+        store = Failing()
+        gate = open_gate(Limit("5/hour"), DAILY, store=store)
+        ticket = ticket_of(await visit(gate))
+        failed = await visit(gate, ticket, headers=me)
+        assert (failed.status, failed.header("Set-Cookie")) == (503, None)
+        store.fails = False
+        assert (await visit(gate, ticket, headers=me)).header("Xuna-Visitor") == ""
+        assert await left(gate, me) == 3
 
     async def test_ticket_that_cannot_be_ended(self, me: Any) -> None:
         """Moves nothing: what a stranger may go on with must not be the person's."""
@@ -683,6 +728,21 @@ class TestChallenge:
         solution = solved((await visit(stranger)).header("Xuna-Challenge") or "")
         refused = await visit(one, headers=[(b"xuna-challenge", solution.encode())])
         assert refused.status == 403
+
+    async def test_work_with_a_secret_and_store_of_its_own(self) -> None:
+        """Is what its author said, and not the gate's."""
+        secret, store = "w" * 43, MemoryStore()
+        gates = [
+            open_gate(
+                visitors=Visitors(
+                    secret=SECRET, challenge=ProofOfWork(6, secret=secret, store=store)
+                )
+            )
+            for _ in range(2)
+        ]
+        solution = solved((await visit(gates[0])).header("Xuna-Challenge") or "")
+        headers = [(b"xuna-challenge", solution.encode())]
+        assert [(await visit(gate, headers=headers)).status for gate in gates] == [200, 403]
 
     async def test_closed_entrance_asks_nobody(self) -> None:
         """A service's answer is good once, and its time is not ours to waste."""

@@ -72,11 +72,12 @@ class Door:
         """Turn visitors away, in every process that shares the store, from the next request on.
 
         Raises:
-            UnavailableError: the store can't be told.
+            UnavailableError: the store can't be told. A full one keeps the door of this process
+                closed all the same.
         """
-        await _told(self._store.reserve([_CLOSED]))
         self._is_closed = True
         await self._forget(_OPENED)
+        await _told(self._store.reserve([_CLOSED]))
 
     async def open(self) -> None:
         """Let them in again. Where this fails half-way, the door stays as it was.
