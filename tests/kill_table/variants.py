@@ -567,12 +567,12 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "door open when the store is down": broken(
         "access/door.py",
-        """        is_closed, was_opened = await self._happened(_CLOSED, _OPENED)
+        """        is_closed, was_opened, has_left = await self._happened(*marks)
 """,
         """        try:
-            is_closed, was_opened = await self._happened(_CLOSED, _OPENED)
+            is_closed, was_opened, has_left = await self._happened(*marks)
         except UnavailableError:
-            return
+            return True
 """,
         VISITORS,
     ),
