@@ -1,5 +1,6 @@
 """Limits as their author writes them: what is understood, and what is refused with the mend."""
 
+import re
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from xuna_middleware import (
     Identity,
     InvalidTokenError,
     Limit,
+    LimitReachedError,
     MemoryStore,
     RedisStore,
     TalkTime,
@@ -128,6 +130,27 @@ def test_limits_that_count_apart() -> None:
         Concurrent(1),
     ]
     assert len(Agent("a", id="agent_1", limits=limits).limits) == 6
+
+
+def test_limits_of_one_name() -> None:
+    """Whoever reads a header or `violated-policies` could not tell them apart."""
+    limits: list[Any] = [Limit("1/day", name="x"), TalkTime("5 minutes/day", name="x")]
+    with pytest.raises(ConfigurationError, match="different names"):
+        Agent("a", id="agent_1", limits=limits, max_duration=60)
+
+
+@pytest.mark.parametrize(
+    "name", ["a\r\nb", "é\x7f", "a\x00", 'a"b\\c', "\ud800", "x" * 20_000, "\U0001f600"]
+)
+async def test_claims_of_any_name(name: str) -> None:
+    """Stand in headers as far as a header may hold them."""
+    gate = make_gate(limits=[Limit("1/day", per=claim(name))])
+    who = Identity(subject="anna", claims={name: "v"})
+    await gate.issue(who, transport="websocket")
+    with pytest.raises(LimitReachedError) as caught:
+        await gate.issue(who, transport="websocket")
+    policy = (caught.value.headers or {})["RateLimit-Policy"]
+    assert re.fullmatch(r'"1/day per [\x20\x21\x23-\x5b\x5d-\x7e]{1,64}";q=1;w=86400', policy)
 
 
 @pytest.mark.parametrize("limits", ["10/minute", Limit("1/day"), ["10/minute"], [Limit], None])

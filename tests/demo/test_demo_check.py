@@ -13,7 +13,14 @@ from functools import partial
 import pytest
 import typer.testing
 
-from xuna_middleware import Agent, Credentials, Identity, XunaGate, XunaPlatform
+from xuna_middleware import (
+    Agent,
+    Credentials,
+    Identity,
+    Immediate,
+    XunaGate,
+    XunaPlatform,
+)
 from xuna_middleware.demo import command
 from xuna_middleware.demo.check import run
 from xuna_middleware.demo.scene import AGENTS, PERSONAL, Wiring, build_gate
@@ -46,7 +53,7 @@ def credulous(wiring: Wiring) -> XunaGate:
         wiring.api_key, base_url=wiring.platform_url, include_conversation_id=True
     )
     return XunaGate(
-        verifier=Gullible(), agents=AGENTS, platform=platform, on_event=[wiring.on_event]
+        verifier=Gullible(), agents=AGENTS, platform=platform, on_event=[Immediate(wiring.on_event)]
     )
 
 

@@ -223,6 +223,21 @@ async def test_failed_issues_cost_nothing(me: Any, status: int) -> None:
     assert told == ["reserved", "released"] * 3
 
 
+async def test_what_could_not_be_given_back_is_not_told_as_released(me: Any) -> None:
+    """It stays counted."""
+
+    class Keeping(MemoryStore):
+        async def give_back(self, parts: Any) -> None:
+            raise StoreError("the store does not answer")
+
+    events: list[Event] = []
+    platform = XunaPlatform("key-12345678", transport=httpx.MockTransport(answering(400)))
+    gate = limited(Limit("1/hour"), platform=platform, store=Keeping(), on_event=[events.append])
+    answers = [(await ask(gate, headers=me)).status for _ in range(2)]
+    assert (answers[0] in (502, 503), answers[1]) == (True, 429)
+    assert "released" not in {event.name for event in events}
+
+
 def answering(status: int) -> Any:
     return lambda request: httpx.Response(status, json={"detail": "no"})
 

@@ -823,6 +823,7 @@ async def test_base_urls(base_url: str, path: str) -> None:
         ("start_within", float("nan")),
         ("start_within", float("inf")),
         ("start_within", "900"),
+        ("start_within", 604_801),
         ("branch_id", ""),
         ("environment", 7),
     ],

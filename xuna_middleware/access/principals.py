@@ -23,6 +23,7 @@ PerLike: TypeAlias = One | tuple[One, ...]
 _WORDS: Final = ("subject", "client", "address", "agent", "all")
 #: In characters; what is longer is known by its digest.
 _LONGEST: Final = 255
+_SHOWN: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,8 +127,10 @@ def _no_principal(per: Any) -> ConfigurationError:
 
 
 def _name(part: Word | Claim | Call) -> str:
+    """Return what may stand in a header, and is no longer than that deserves."""
     name = part if isinstance(part, str) else part.name
-    return name.encode("ascii", "replace").decode().replace('"', "'").replace("\\", "/")
+    shown = name.translate({ord('"'): "'", ord("\\"): "/"})[:_SHOWN]
+    return "".join(each if " " <= each <= "~" else "?" for each in shown)
 
 
 def _reader(part: Word | Claim | Call) -> Reader:

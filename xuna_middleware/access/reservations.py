@@ -23,7 +23,6 @@ from xuna_middleware.access.principals import (
     readers_of,
     subject_principal,
 )
-from xuna_middleware.access.visitors import OPEN, closed
 from xuna_middleware.errors import (
     ConfigurationError,
     InvalidTokenError,
@@ -113,8 +112,6 @@ class Budget:
     is_metered: bool = False
     #: Seconds in which the true length of a conversation may become known.
     settled_within: float = 0.0
-    #: What must be open besides, for visitors: a door of the operator's.
-    door: tuple[Wanted, ...] = ()
 
     @property
     def longest(self) -> float:
@@ -162,17 +159,19 @@ class Reservation:
         times = [part.amount for part in metered if part.kind == "time"]
         return max(times, default=0) if metered else None
 
-    async def release(self) -> None:
-        """Give everything back: nothing was issued."""
-        await self._give_back(self.parts)
+    async def release(self) -> bool:
+        """Give everything back, since nothing was issued; tell whether that is done."""
+        return await self._give_back(self.parts)
 
-    async def _give_back(self, parts: Sequence[Part]) -> None:
+    async def _give_back(self, parts: Sequence[Part]) -> bool:
         if self.store is None or not parts:
-            return
+            return False
         try:
             await self.store.give_back(parts)
         except StoreError as error:
             logger.warning("what a reservation took could not be given back: %s", error)
+            return False
+        return True
 
     @property
     def is_timed(self) -> bool:
@@ -242,12 +241,16 @@ def make_budget(
         ),
         *(_counted(limit, agent, "visitors", "visitors: ", shared) for limit in visitors or ()),
     ]
+    return _budget(agent.name, counted, settled_within=whole + _LATE)
+
+
+def _budget(agent: str, counted: Sequence[Counted], settled_within: float = 0.0) -> Budget:
     distinct: list[Per] = []
     for one in counted:
         if one.limit.counted not in distinct:
             distinct.append(one.limit.counted)
     return Budget(
-        agent=agent.name,
+        agent=agent,
         counted=tuple(counted),
         distinct=tuple(distinct),
         places=tuple((distinct.index(one.limit.counted), one.quota) for one in counted),
@@ -255,9 +258,19 @@ def make_budget(
         titles=tuple(one.title for one in counted),
         needs_connection=any(one.limit.counted.needs_connection for one in counted),
         is_metered=any(not isinstance(one.limit, Limit) for one in counted),
-        door=() if visitors is None else (OPEN,),
-        settled_within=whole + _LATE,
+        settled_within=settled_within,
     )
+
+
+def _tickets() -> Budget:
+    limit = Limit("30/minute", per="address", name="tickets")
+    quota = Quota(field="tickets", most=limit.most, amount=1, seconds=limit.seconds, kind="rate")
+    return _budget("(tickets)", [Counted(title=limit.title, limit=limit, quota=quota)])
+
+
+#: What bounds the one-time tickets of visitors, beside all limits: each is kept for a minute, and
+#: anybody can ask for one.
+TICKETS: Final = _tickets()
 
 
 def held_for(agent: Agent, start_within: float) -> float:
@@ -277,7 +290,6 @@ async def reserve(
         AccessDeniedError: the caller can't be counted; see `principal()`.
     """
     wanted = await budget.wanted(asked)
-    wanted += budget.door
     standing = standing_of(asked.identity)
     try:
         reserved = await stores.shared.reserve(wanted, move, standing)
@@ -387,7 +399,7 @@ def _in_memory(
         )
     pairs = [
         pair
-        for pair in zip(counted, wanted, strict=False)  # less the door, which nobody knows of
+        for pair in zip(counted, wanted, strict=True)
         if pair[0].limit.when_store_down == "memory"
     ]
     return [one for one, _ in pairs], [each for _, each in pairs]
@@ -459,15 +471,13 @@ def _check(counted: Sequence[Counted], reserved: Reserved) -> None:
     if reserved.is_revoked:
         raise revoked()
     if not reserved.taken:
-        if any(door.left < 0 for door in reserved.levels[len(counted) :]):
-            raise closed()
         raise _limit_reached(counted, reserved.levels, reserved.open_notes)
 
 
 def _limit_reached(
     counted: Sequence[Counted], levels: Sequence[Level], open_notes: tuple[str, ...]
 ) -> LimitReachedError:
-    pairs = list(zip(counted, levels, strict=False))
+    pairs = list(zip(counted, levels, strict=True))
     over = [pair for pair in pairs if pair[1].left < pair[0].quota.amount]
     titles = tuple(one.title for one, _ in over)
     wait = max(_whole(stands.seconds) for _, stands in over)

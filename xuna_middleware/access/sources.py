@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from starlette.requests import HTTPConnection
 
+from xuna_middleware._callables import is_async
 from xuna_middleware.errors import ConfigurationError, GateError, UnavailableError, trace_of
 from xuna_middleware.identity.credentials import Identity
 
@@ -144,7 +145,7 @@ def prepared(function: Any, purpose: str) -> Call:
         name=name,
         role=role,
         takes_connection=_takes_connection(function, role),
-        is_async=_is_async(function),
+        is_async=is_async(function),
     )
 
 
@@ -205,11 +206,6 @@ def _check_defaults(parameters: list[inspect.Parameter], role: str) -> None:
                 f"{role}: parameters with a default are never passed, so {one.name!r} must have "
                 "none to receive the connection; or give it another name"
             )
-
-
-def _is_async(function: Callable[..., Any]) -> bool:
-    inner = _unbound(function)
-    return inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(type(inner).__call__)
 
 
 def _name(function: Any) -> str:

@@ -12,6 +12,7 @@ from xuna_middleware import (
     Agent,
     Event,
     Identity,
+    Immediate,
     Limit,
     OIDCVerifier,
     ProofOfWork,
@@ -133,5 +134,5 @@ def build_gate(wiring: Wiring, *, agents: Iterable[Agent] = AGENTS) -> XunaGate:
             limits=[Limit("20/hour", per="address")],
             challenge=ProofOfWork(12),
         ),
-        on_event=[wiring.on_event],
+        on_event=[Immediate(wiring.on_event)],
     )

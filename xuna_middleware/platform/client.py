@@ -39,7 +39,8 @@ _TOTAL: Final = 10.0
 _SHORT: Final = 3.0
 _MAX_BYTES: Final = 64 * 1024
 #: In seconds: `start_by` is a sum of two of these, and stays exact.
-_LONGEST: Final = 2**53
+#: Seconds: a week.
+_LONGEST: Final = 604_800
 
 
 class Platform(Protocol):
@@ -338,7 +339,7 @@ def _duration(seconds: float | None) -> float | None:
     # Not `isinstance`: True is an int, and would be one second.
     if seconds is None or (type(seconds) in (int, float) and 0 < seconds <= _LONGEST):
         return seconds
-    raise ConfigurationError("start_within: a positive number of seconds, or None")
+    raise ConfigurationError("start_within: seconds, up to a week, or None")
 
 
 def _flag(include_conversation_id: bool) -> Mapping[str, str]:
