@@ -1,5 +1,6 @@
 """A conversation in text, with the platform or through the gate: conversation.js, in Python."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -9,6 +10,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
+#: Seconds for an end to come.
+_PATIENCE: Final = 5.0
 _REFRESH: Final = "xuna_gate_refresh"
 
 
@@ -52,7 +55,11 @@ class Talk:
 
     async def closed(self) -> tuple[int | None, str | None]:
         """Wait for the end that somebody else makes; return its code and its reason."""
-        await self._socket.wait_closed()
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await self._socket.wait_closed()
+        except TimeoutError:
+            raise AssertionError("the conversation goes on") from None
         return self._socket.close_code, self._socket.close_reason
 
     async def _frame(self, kind: str) -> dict[str, Any]:

@@ -9,6 +9,8 @@ const config = await (await fetch("/demo/config")).json();
 const name = location.pathname === "/operator" ? "operator" : "talker";
 for (const piece of document.querySelectorAll("[data-view]")) piece.hidden = piece.dataset.view !== name;
 
+if (name === "operator") document.title = `Operator · ${document.title}`;
+
 const view = name === "operator" ? oversee(config) : talk(config);
 follow(view.heard);
 await greet(config, view.arrived);

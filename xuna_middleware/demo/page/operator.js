@@ -88,7 +88,7 @@ async function end({ id }, name) {
 
 async function revoke({ issuer, subject }, name) {
   const got = await ask("/api/revoke", token, { body: { issuer, subject } });
-  const text = "Their conversations end, and no token that they have by now gets another one. A new sign-in does.";
+  const text = "Their conversations end, and the token they hold opens no other. A new sign-in does.";
   report(got.ok ? box(`${name} is revoked`, text) : answerBox(got));
 }
 

@@ -6,7 +6,7 @@ const KEEP = 100;
 const TITLES = {
   verified: "Caller verified",
   authorized: "Rule said yes",
-  reserved: "Limits have room: reserved",
+  reserved: "Limits reserved",
   released: "Given back",
   settled: "True length settled",
   ticket_issued: "Ticket issued, good once",
@@ -84,7 +84,7 @@ function details(event) {
     answer: event.status && `${event.status} ${event.code}`,
     agent: event.agent,
     rule: event.rule,
-    limits: event.limits?.join(", "),
+    limits: event.name === "reserved" && event.limits.join(", "),
     close: event.close_code?.toString(),
     length: event.seconds !== undefined && `${event.seconds.toFixed(1)} s`,
     names: [...(event.variables ?? []), ...(event.overrides ?? [])].join(", "),
