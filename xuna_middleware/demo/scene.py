@@ -35,6 +35,8 @@ CLIENT_ID: Final = "xuna-demo-page"
 OVERSEE_SCOPE: Final = "voice:oversee"
 #: Who may see and end live conversations, and revoke people.
 OPERATORS: Final = require_scopes(OVERSEE_SCOPE)
+#: Seconds of the banker's time: short enough for a person to see the limit come.
+_LONGEST: Final = 90
 
 #: Who can sign in: the sandbox's people, and somebody who watches over them.
 CAST: Final = (
@@ -151,7 +153,7 @@ AGENTS: Final = (
         id="agent_demo_banker",
         allow=require_scopes(VOICE_SCOPE),
         transports=("relay",),
-        max_duration=90,
+        max_duration=_LONGEST,
         dynamic_variables={**PERSONAL, "secret__ledger_key": ledger_key},
         overrides={"agent.prompt.prompt": instructions},
         user_id=claim("sub"),
@@ -168,7 +170,7 @@ IN_WORDS: Final = {
     "concierge": ("Concierge", f"For everyone with the scope {VOICE_SCOPE}."),
     "advisor": ("Advisor", f"Asks for {VOICE_SCOPE} and the Pro plan."),
     "guide": ("Guide", "For everybody, signed in or not."),
-    "banker": ("Banker", "Through the gate itself: one conversation at a time, 90 seconds each."),
+    "banker": ("Banker", f"Through the gate: one conversation at a time, {_LONGEST} s each."),
 }
 
 
