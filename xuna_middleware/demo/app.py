@@ -5,9 +5,9 @@ only, and read who they are from what the gate put into the scope.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -27,6 +27,8 @@ from xuna_middleware.sandbox import VOICE_SCOPE
 PAGE = Path(__file__).parent / "page"
 _LARGEST_BODY: Final = 4096
 
+Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
+
 
 def page_app(config: Mapping[str, Any], feed: Feed, gate: XunaGate) -> Starlette:
     """Build the app behind the gate.
@@ -44,15 +46,6 @@ def page_app(config: Mapping[str, Any], feed: Feed, gate: XunaGate) -> Starlette
     async def events(request: Request) -> Response:
         return stream(feed, request)
 
-    async def revoke(request: Request) -> Response:
-        await check_operator(request)
-        issuer, subject = await _named(request)
-        try:
-            await gate.revoke(issuer, subject)
-        except ConfigurationError:
-            raise HTTPException(400, "Name an issuer and a subject.") from None
-        return JSONResponse({"revoked": subject})
-
     return Starlette(
         routes=[
             Route("/", page),
@@ -60,7 +53,7 @@ def page_app(config: Mapping[str, Any], feed: Feed, gate: XunaGate) -> Starlette
             Route("/demo/config", about),
             Route("/demo/events", events),
             Route("/api/me", me),
-            Route("/api/revoke", revoke, methods=["POST"]),
+            Route("/api/revoke", revoking(gate), methods=["POST"]),
             Mount("/page", StaticFiles(directory=PAGE)),
         ],
         middleware=[
@@ -82,6 +75,21 @@ async def me(request: Request) -> Response:
             "may_oversee": OVERSEE_SCOPE in identity.scopes,
         }
     )
+
+
+def revoking(gate: XunaGate) -> Endpoint:
+    """Return the route by which operators revoke somebody: `{"issuer": …, "subject": …}`."""
+
+    async def revoke(request: Request) -> Response:
+        await check_operator(request)
+        issuer, subject = await _named(request)
+        try:
+            await gate.revoke(issuer, subject)
+        except ConfigurationError:
+            raise HTTPException(400, "Name an issuer and a subject.") from None
+        return JSONResponse({"revoked": subject})
+
+    return revoke
 
 
 async def check_operator(request: Request) -> None:
