@@ -10,7 +10,8 @@ from typing import Final
 
 CORPUS: Final = Path(__file__).parent / "corpus"
 TARGETS: Final = (
-    "header", "compact", "claims", "jwks", "discovery", "path", "body", "platform", "app",
+    "header", "compact", "claims", "jwks", "discovery", "path", "body", "platform", "webhook",
+    "app",
 )  # fmt: skip
 
 

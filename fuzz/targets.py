@@ -8,6 +8,7 @@ documented status, and shows no secret; nothing takes longer than a bound.
 import asyncio
 import base64
 import contextlib
+import hmac
 import json
 import time
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
 from joserfc import jws
 from joserfc.jwk import KeySet, OKPKey, RSAKey
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
@@ -29,8 +31,10 @@ from xuna_middleware import (
     Agent,
     Credentials,
     GateError,
+    InvalidSignatureError,
     InvalidTokenError,
     JWTVerifier,
+    PostCallWebhook,
     XunaGate,
     XunaMiddleware,
     XunaPlatform,
@@ -41,6 +45,7 @@ from xuna_middleware.identity.discovery import checked_jwks_uri
 from xuna_middleware.identity.endpoints import EndpointPolicy, KeySourceError
 from xuna_middleware.identity.extraction import extract
 from xuna_middleware.identity.keysets import read_key_set
+from xuna_middleware.platform.webhooks import Finished, read_finished
 from xuna_middleware.requests import read_request
 
 ISSUER: Final = "https://id.example.com"
@@ -286,6 +291,45 @@ def platform(data: bytes) -> None:
     assert CANARY.encode() not in text + named
 
 
+def webhook(data: bytes) -> None:
+    """A delivery: whoever passes signed just that body, near now; and what it says makes sense."""
+    bits = Bits(data)
+    metadata = {"call_duration_secs": bits.choice([7, bits.value()])}
+    about = {"conversation_id": bits.choice(["conv_1", bits.value()]), "metadata": metadata}
+    said = {"type": bits.choice(["post_call_transcription", bits.value()]), "data": about}
+    raw = json.dumps(bits.choice([said, bits.value()])).encode()
+    time = bits.choice([_NOW, _NOW + bits.number(256) * 16, _NOW - bits.number(256) * 16])
+    good = f"t={time},v0={_digest(time, raw)}".encode()
+    others = [f"t={time},v0={_digest(time + 1, raw)}", f"t={time - 1},v0={_digest(time, raw)}"]
+    cut = bits.number(len(good))
+    bent = [good[:cut] + bits.octets(4) + good[cut + bits.number(4) :], bits.octets()]
+    values = [good, good, *(other.encode() for other in others), *bent]
+    headers = [(b"elevenlabs-signature", bits.choice(values)) for _ in range(1 + bits.number(2))]
+    try:
+        claimed = _WEBHOOK.claimed(Headers(raw=headers))
+        _WEBHOOK.verify(claimed, raw)
+    except InvalidSignatureError:
+        assert headers != [(b"elevenlabs-signature", good)] or abs(time - _NOW) > 1800
+    else:
+        assert len(headers) == 1
+        assert abs(int(claimed.time) - _NOW) <= 1800
+        assert _digest(claimed.time, raw) in claimed.digests
+    found = read_finished(raw)
+    if isinstance(found, Finished):
+        assert about["conversation_id"] == found.conversation_id
+        assert 0 <= found.seconds <= 604_800
+
+
+_NOW: Final = 1_800_000_000
+_WEBHOOK_SECRET: Final = f"{CANARY}-of-webhooks"
+_WEBHOOK: Final = PostCallWebhook(_WEBHOOK_SECRET, clock=lambda: _NOW)
+
+
+def _digest(time: object, body: bytes) -> str:
+    signed = f"{time}.".encode() + body
+    return hmac.new(_WEBHOOK_SECRET.encode(), signed, "sha256").hexdigest()
+
+
 def app(data: bytes) -> None:
     """The whole app: any headers, any order of events; one answer, documented, without secrets."""
     bits = Bits(data)
@@ -370,7 +414,7 @@ _GUARDED: Final = XunaMiddleware(
 
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     target.__name__: target
-    for target in (header, compact, claims, jwks, discovery, path, body, platform, app)
+    for target in (header, compact, claims, jwks, discovery, path, body, platform, webhook, app)
 }
 
 

@@ -12,6 +12,7 @@ from xuna_middleware import (
     ConfigurationError,
     GateError,
     InvalidRequestError,
+    InvalidSignatureError,
     InvalidTokenError,
     NotAuthenticatedError,
     PlatformError,
@@ -22,6 +23,7 @@ ERRORS: dict[type[GateError], tuple[int, str]] = {
     InvalidRequestError: (400, "invalid_request"),
     NotAuthenticatedError: (401, "not_authenticated"),
     InvalidTokenError: (401, "invalid_token"),
+    InvalidSignatureError: (401, "invalid_signature"),
     AccessDeniedError: (403, "access_denied"),
     UnavailableError: (503, "unavailable"),
     PlatformError: (502, "platform_error"),
@@ -63,12 +65,13 @@ def test_retry_after_is_whole_seconds(seconds: float, header: str) -> None:
     assert (UnavailableError(retry_after=seconds).headers or {})["Retry-After"] == header
 
 
-def test_bad_token_has_no_words_of_its_own() -> None:
+@pytest.mark.parametrize("kind", [InvalidTokenError, InvalidSignatureError])
+def test_what_is_bad_has_no_words_of_its_own(kind: type[GateError]) -> None:
     """One identical body: neither detail nor code nor headers can be chosen."""
     for option in ("detail", "code", "status_code", "headers"):
         options: dict[str, Any] = {option: "x"}
         with pytest.raises(TypeError):
-            InvalidTokenError(**options)
+            kind(**options)
 
 
 def test_words_and_headers_of_ones_own() -> None:

@@ -30,7 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     ("resource_metadata",),
     ("refusals", "settlement", "entrance"),
-    ("pipeline",),
+    ("pipeline", "deliveries"),
     ("explaining", "relaying"),
     ("routes",),
     ("gate",),

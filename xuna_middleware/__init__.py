@@ -35,6 +35,7 @@ from xuna_middleware.errors import (
     DPoPNonceRequiredError,
     GateError,
     InvalidRequestError,
+    InvalidSignatureError,
     InvalidTokenError,
     LimitReachedError,
     NotAuthenticatedError,
@@ -69,6 +70,7 @@ from xuna_middleware.platform.client import Platform, XunaPlatform
 from xuna_middleware.platform.conversations import Ended
 from xuna_middleware.platform.credentials import ConversationToken, SignedUrl
 from xuna_middleware.platform.lines import Line
+from xuna_middleware.platform.webhooks import PostCallWebhook
 from xuna_middleware.providers import (
     auth0,
     clerk,
@@ -125,6 +127,7 @@ __all__ = [
     "Identity",
     "IntrospectionVerifier",
     "InvalidRequestError",
+    "InvalidSignatureError",
     "InvalidTokenError",
     "JWTVerifier",
     "Lease",
@@ -144,6 +147,7 @@ __all__ = [
     "Personalization",
     "Platform",
     "PlatformError",
+    "PostCallWebhook",
     "ProofOfWork",
     "ProxyAuthenticator",
     "Quota",

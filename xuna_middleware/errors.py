@@ -109,6 +109,21 @@ class InvalidTokenError(GateError):
         super().__init__(cause=cause, challenge={"error": "invalid_token"})
 
 
+class InvalidSignatureError(GateError):
+    """401 invalid_signature: the one answer to every webhook that the platform didn't sign now.
+
+    Its challenge names no scheme by which anybody else could get in (RFC 9110 section 15.5.2 wants
+    one).
+    """
+
+    default_status = 401
+    default_code = "invalid_signature"
+    default_detail = "The signature is not accepted."
+
+    def __init__(self, *, cause: str = "") -> None:
+        super().__init__(cause=cause, headers={"WWW-Authenticate": "HMAC"})
+
+
 class DPoPNonceRequiredError(GateError):
     """401 use_dpop_nonce: the proof is good but for its nonce; `nonce` is one (RFC 9449, 9)."""
 

@@ -27,6 +27,7 @@ EventName: TypeAlias = Literal[
     "expired",
     "uncounted",
     "ticket_issued",
+    "webhook_received",
     "refused",
     "personalization_unsupported",
     "keys_rotated",
@@ -46,7 +47,8 @@ class Event:
             were taken), `issued` (a credential left), `released` (nothing was issued, so it was
             given back), `settled` (the true length is known), `expired` (it can't become known any
             more, so it counts in full), `uncounted` (the store is down, and these limits are open
-            meanwhile), `ticket_issued` (a one-time ticket left), `refused`,
+            meanwhile), `ticket_issued` (a one-time ticket left), `webhook_received` (one that the
+            platform signed; `cause` says what became of it), `refused`,
             `personalization_unsupported` (the platform does not take variables at token creation:
             see `XunaPlatform(personalization=…)`), `keys_rotated` (an identity provider's keys
             are others than before), `provider_down` (they can't be fetched; `cause` says why),

@@ -32,6 +32,7 @@ from xuna_middleware.challenges import Challenges, challenges_of
 from xuna_middleware.conversation.client import Client
 from xuna_middleware.conversation.sessions import LEASE, Session, Sessions
 from xuna_middleware.crosssite import Origins, checked_origins, origin_of
+from xuna_middleware.deliveries import Deliveries
 from xuna_middleware.entrance import Entrance
 from xuna_middleware.errors import (
     PRIVATE,
@@ -68,6 +69,7 @@ from xuna_middleware.pipeline import (
 )
 from xuna_middleware.platform.client import Platform, XunaPlatform
 from xuna_middleware.platform.credentials import ConversationToken, SignedUrl
+from xuna_middleware.platform.webhooks import PostCallWebhook
 from xuna_middleware.refusals import REFERENCE_HEADER, Refusals
 from xuna_middleware.relaying import Relaying, converse, lead_to_relay, relay_url
 from xuna_middleware.resource_metadata import (
@@ -115,6 +117,7 @@ class _Parts:
 
     authentication: Authentication
     pipeline: Pipeline
+    webhook: PostCallWebhook | None
 
 
 class _Closing(Protocol):
@@ -131,6 +134,8 @@ class XunaGate:
             decided by the verifier alone.
         agents: the agents there are; names must differ.
         platform: `XunaPlatform(…)`; by default its key comes from XUNA_AI_API_KEY.
+        webhook: `PostCallWebhook(…)` takes the platform's word, signed, for how long conversations
+            were, at `/webhooks/post-call`.
         visitors: the terms for callers without credentials, where an agent has `anonymous=True`;
             by default those of `Visitors()`.
         cors_origins: exact origins of pages that may use the gate from elsewhere.
@@ -163,6 +168,7 @@ class XunaGate:
         authenticator: Authenticator | None = None,
         agents: Iterable[Agent],
         platform: Platform | None = None,
+        webhook: PostCallWebhook | None = None,
         store: Store | None = None,
         limits: Sequence[AnyLimit] = (),
         visitors: Visitors | None = None,
@@ -190,6 +196,7 @@ class XunaGate:
         self._parts = _Parts(
             authentication=self._authentication(verifier),
             pipeline=self._pipeline(by_name, _checked_platform(platform), limits),
+            webhook=_checked_webhook(webhook),
         )
         check_personalization(self._parts.pipeline)
         self._check_relay()
@@ -212,6 +219,7 @@ class XunaGate:
             missing=self._missing,
             origins=self._origins,
             refusals=self._refusals,
+            deliveries=self._deliveries(),
         )
         #: An ASGI app for `/.well-known/oauth-protected-resource` at the host's root (RFC 9728),
         #: where the gate is mounted; a middleware serves it by itself. None without `public_url`
@@ -228,6 +236,11 @@ class XunaGate:
         """What issues the passes."""
         return self._parts.pipeline.platform
 
+    @property
+    def webhook(self) -> PostCallWebhook | None:
+        """What verifies the platform's webhooks; None where the gate takes none."""
+        return self._parts.webhook
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve as an ASGI app: mounted at a path, or by itself."""
         if scope["type"] == "lifespan":
@@ -241,9 +254,11 @@ class XunaGate:
         """Check what only the environment can tell, and begin to fetch keys.
 
         Raises:
-            ConfigurationError: no API key is to be found.
+            ConfigurationError: no API key is to be found, or no secret for webhooks.
         """
         self._parts.pipeline.platform.check()
+        if self.webhook is not None:
+            self.webhook.check()
         self._start()
         return self
 
@@ -361,8 +376,9 @@ class XunaGate:
     async def settle(self, conversation_id: str, seconds: float) -> bool:
         """Say how long a conversation was: limits get back what it did not use, once.
 
-        For whoever learns of ends by themselves, such as from a webhook of their own. Tells whether
-        there was a reservation to settle; a second time there is none.
+        For whoever learns of ends by themselves; the platform's webhook does it by itself, see
+        `PostCallWebhook`. Tells whether there was a reservation to settle; a second time there is
+        none.
 
         Raises:
             UnavailableError: the store can't be asked. ConfigurationError: `seconds` is no length.
@@ -464,16 +480,27 @@ class XunaGate:
 
     @contextmanager
     def overridden(
-        self, *, verifier: Verifier | None = None, platform: Platform | None = None
+        self,
+        *,
+        verifier: Verifier | None = None,
+        platform: Platform | None = None,
+        webhook: PostCallWebhook | None = None,
     ) -> Iterator[None]:
-        """Swap verifier or platform for a while, in tests. Agents and rules stay what they are."""
+        """Swap verifier, platform or webhook for a while, in tests; agents and rules stay.
+
+        A gate that takes no webhooks takes none by this either.
+        """
         before = self._parts
         authentication, pipeline = before.authentication, before.pipeline
         if verifier is not None:
             authentication = self._authentication(verifier)
         if platform is not None:
             pipeline = replace(pipeline, platform=platform)
-        swapped = _Parts(authentication=authentication, pipeline=pipeline)
+        swapped = _Parts(
+            authentication=authentication,
+            pipeline=pipeline,
+            webhook=before.webhook and (webhook or before.webhook),
+        )
         self._parts, self._started_on = swapped, _nowhere
         try:
             yield
@@ -581,6 +608,17 @@ class XunaGate:
             stores=Stores(shared=self._surroundings.store, fallback=MemoryStore()),
             settlement=Settlement(self._surroundings.store, self._events),
             proxies=self._surroundings.trusted_proxies,
+        )
+
+    def _deliveries(self) -> Deliveries | None:
+        configured = self._parts.webhook
+        if configured is None:
+            return None
+        return Deliveries(
+            lambda: self._parts.webhook or configured,
+            self._parts.pipeline.settlement,
+            self._surroundings.store,
+            self._events,
         )
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -709,11 +747,8 @@ class XunaGate:
     def _missing(self) -> list[str]:
         """Name what keeps the gate from being ready; for strangers' eyes, so names only."""
         missing = [] if all(each.ready for each in self._services()) else ["identity"]
-        try:
-            self._parts.pipeline.platform.check()
-        except ConfigurationError:
-            missing.append("platform")
-        return missing
+        checked = {"platform": self.platform, "webhook": self.webhook}
+        return missing + [name for name, part in checked.items() if _lacks_a_setting(part)]
 
 
 class _Oversight:
@@ -759,6 +794,22 @@ def _checked_platform(platform: Platform | None) -> Platform:
     if not all(hasattr(platform, name) for name in _PLATFORM_VERBS):
         raise ConfigurationError("platform must be an XunaPlatform(…), or do what Platform says")
     return platform
+
+
+def _checked_webhook(webhook: PostCallWebhook | None) -> PostCallWebhook | None:
+    if webhook is None or isinstance(webhook, PostCallWebhook):
+        return webhook
+    raise ConfigurationError("webhook takes PostCallWebhook(…)")
+
+
+def _lacks_a_setting(part: Platform | PostCallWebhook | None) -> bool:
+    """Tell whether a part lacks what only the environment can tell."""
+    try:
+        if part is not None:
+            part.check()
+    except ConfigurationError:
+        return True
+    return False
 
 
 def _is_service(part: object) -> TypeGuard[Service]:

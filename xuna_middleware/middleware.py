@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from starlette.authentication import AuthCredentials
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from xuna_middleware.deliveries import WEBHOOK
 from xuna_middleware.errors import ConfigurationError, GateError
 from xuna_middleware.gate import XunaGate
 from xuna_middleware.identity.credentials import Identity
@@ -41,8 +42,8 @@ class XunaMiddleware:
         app: any ASGI application.
         gate: the `XunaGate`.
         prefix: beneath which the gate's routes are; everything beneath it is the gate's. With ""
-            only the issuing routes are (`/conversation` and `/ticket`, too, where an agent lists
-            the transport `relay`), and the rest stays the app's.
+            only the issuing routes and the webhook's are (and `/conversation` and `/ticket`, where
+            an agent lists the transport `relay`), and the rest stays the app's.
         protect: path prefixes of the app that only verified callers reach; there `request.user` is
             the `Identity` and `request.auth.scopes` its scopes, so that Starlette's `requires()`
             works. Whatever else passes untouched, but for the gate's metadata (RFC 9728), which is
@@ -66,8 +67,7 @@ class XunaMiddleware:
         self.gate = gate
         self._prefix = _checked_prefix(prefix, gate.public_url)
         self._public_base = (gate.public_url or "").removesuffix(prefix) or None
-        at_root = (*ISSUING, *(RELAYED if gate.has_relay else ()))
-        self._exactly = frozenset({prefix}) if prefix else frozenset(at_root)
+        self._exactly = frozenset({prefix}) if prefix else _at_the_root(gate)
         self._beneath = (prefix + "/",) if prefix else ()
         self._metadata_path = gate.resource_metadata and metadata_path(str(gate.public_url))
         self._protected = ProtectedPaths(protect)
@@ -133,6 +133,13 @@ class XunaMiddleware:
         if "subprotocols" in known:
             known["subprotocols"] = without_tokens(known["subprotocols"])
         await self.app(known, receive, send)
+
+
+def _at_the_root(gate: XunaGate) -> frozenset[str]:
+    """Return the paths that a gate without a prefix claims."""
+    relayed = RELAYED if gate.has_relay else ()
+    webhooks = () if gate.webhook is None else (WEBHOOK,)
+    return frozenset((*ISSUING, *relayed, *webhooks))
 
 
 def get_identity(scope: Scope) -> Identity | None:

@@ -1,4 +1,7 @@
-"""Read what a client may say to the issuing routes: a query with `agent`, or a small JSON body."""
+"""Read what a client may say to the issuing routes: a query with `agent`, or a small JSON body.
+
+Bodies are bounded in bytes and in time, whatever their declared length says.
+"""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -70,28 +73,41 @@ def _asked(body: dict[str, Any]) -> Asked:
     return Asked(**body)
 
 
-async def _read_json(scope: Scope, receive: Receive) -> dict[str, Any]:
+async def read_raw(scope: Scope, receive: Receive, most: int = MAX_BODY) -> bytes:
+    """Read a whole body as it was sent, of at most `most` bytes, within ten seconds.
+
+    Checks: that nothing is compressed, and the length, as declared and as it comes.
+    Does not check: the media type.
+
+    Raises:
+        InvalidRequestError: 400, 413 or 415, in fixed words.
+        ClientDisconnect: nobody is there to answer.
+    """
     headers = Headers(scope=scope)
     _check_encoding(headers)
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            raw = await _read_body(headers, receive)
+            return await _read_body(headers, receive, most)
     except TimeoutError:
         raise _bad("body: came too slowly") from None
+
+
+async def _read_json(scope: Scope, receive: Receive) -> dict[str, Any]:
+    raw = await read_raw(scope, receive)
     if not raw:
         return {}
-    _check_type(headers)
+    _check_type(Headers(scope=scope))
     try:
         return strict_object(raw)
     except StrictJSONError:
         raise _bad("body: not a strict JSON object") from None
 
 
-async def _read_body(headers: Headers, receive: Receive) -> bytes:
+async def _read_body(headers: Headers, receive: Receive, most: int) -> bytes:
     declared = headers.get("content-length", "0")
     if not declared.isdecimal() or not declared.isascii():
         raise _bad("body: malformed Content-Length")
-    if len(declared) > 9 or int(declared) > MAX_BODY:
+    if len(declared) > 9 or int(declared) > most:
         raise _too_large()
     body = bytearray()
     while True:
@@ -99,7 +115,7 @@ async def _read_body(headers: Headers, receive: Receive) -> bytes:
         if message["type"] != "http.request":
             raise ClientDisconnect
         body += message.get("body", b"")
-        if len(body) > MAX_BODY:
+        if len(body) > most:
             raise _too_large()
         if not message.get("more_body", False):
             return bytes(body)

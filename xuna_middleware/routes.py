@@ -9,6 +9,7 @@
 | `/sessions` | GET |
 | `/sessions/{id}` | DELETE |
 | `/readyz` | GET |
+| `/webhooks/post-call` | POST, where the gate has a `PostCallWebhook` |
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -27,6 +28,7 @@ from xuna_middleware.access.reservations import Remaining
 from xuna_middleware.conversation.client import Client
 from xuna_middleware.conversation.sessions import Session
 from xuna_middleware.crosssite import Origins
+from xuna_middleware.deliveries import WEBHOOK, Deliveries
 from xuna_middleware.errors import GateError, InvalidRequestError
 from xuna_middleware.identity.authentication import Caller
 from xuna_middleware.identity.credentials import Identity
@@ -90,6 +92,7 @@ class Routes:
         missing: Callable[[], list[str]],
         origins: Origins,
         refusals: Refusals,
+        deliveries: Deliveries | None,
     ) -> None:
         self._authenticate = authenticate
         self._issue = issue
@@ -112,6 +115,8 @@ class Routes:
         }
         if oversight is not None:
             self._routes["/sessions"] = _Route(("GET",), partial(self._sessions, oversight))
+        if deliveries is not None:
+            self._routes[WEBHOOK] = _Route(("POST",), deliveries.serve)
 
     async def serve(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, whatever happens, with exactly one response."""

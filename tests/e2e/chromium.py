@@ -16,6 +16,8 @@ _FLAGS: Final = (
     # The routes below see what pages ask for; this stops what the browser asks for by itself.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
+#: A microphone that is none, which beeps, and no question whether a page may use it.
+FAKE_MICROPHONE: Final = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 
 
 def find_chromium() -> str | None:
@@ -24,11 +26,13 @@ def find_chromium() -> str | None:
 
 
 @asynccontextmanager
-async def running_chromium(executable: str, profile: Path) -> AsyncIterator[BrowserContext]:
+async def running_chromium(
+    executable: str, profile: Path, *flags: str
+) -> AsyncIterator[BrowserContext]:
     """Run a headless Chromium with a fresh profile; whatever is not this machine is blocked."""
     async with async_playwright() as playwright:
         context = await playwright.chromium.launch_persistent_context(
-            profile, executable_path=executable, headless=True, args=_FLAGS
+            profile, executable_path=executable, headless=True, args=[*_FLAGS, *flags]
         )
         try:
             await context.route("**/*", _stay_here)

@@ -8,7 +8,7 @@ import pytest
 from playwright.async_api import BrowserContext
 
 from .authority import Authority, new_authority
-from .chromium import find_chromium, running_chromium
+from .chromium import FAKE_MICROPHONE, find_chromium, running_chromium
 from .node import NodeUnavailableError, install
 from .provider import Provider
 from .provider_process import Operated, running_provider
@@ -57,8 +57,20 @@ def browser_client() -> Path:
 @pytest.fixture
 async def chromium(tmp_path: Path) -> AsyncIterator[BrowserContext]:
     """Run Chromium with a profile of its own. Skips where none is installed."""
+    async with running_chromium(installed_chromium(), tmp_path / "profile") as context:
+        yield context
+
+
+@pytest.fixture
+async def speaking_chromium(tmp_path: Path) -> AsyncIterator[BrowserContext]:
+    """Run Chromium with a microphone that pages may use. Skips where none is installed."""
+    profile = tmp_path / "profile"
+    async with running_chromium(installed_chromium(), profile, *FAKE_MICROPHONE) as context:
+        yield context
+
+
+def installed_chromium() -> str:
     executable = find_chromium()
     if executable is None:
         pytest.skip("no Chromium here: apt-get install chromium")
-    async with running_chromium(executable, tmp_path / "profile") as context:
-        yield context
+    return executable

@@ -51,7 +51,9 @@ def gate_to(platform: SandboxPlatform, base_url: str, provider: Provider) -> Xun
                 dynamic_variables={"user_name": claim("sub")},
             )
         ],
-        platform=XunaPlatform(platform.api_key, base_url=base_url),
+        platform=XunaPlatform(
+            platform.api_key, base_url=base_url, livekit_url=base_url.replace("http", "ws", 1)
+        ),
     )
 
 

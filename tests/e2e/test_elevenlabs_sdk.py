@@ -15,7 +15,8 @@ import httpx
 import pytest
 from elevenlabs import AsyncElevenLabs, ElevenLabs
 from elevenlabs.core.api_error import ApiError
-from elevenlabs.errors import UnprocessableEntityError
+from elevenlabs.errors import BadRequestError, UnprocessableEntityError
+from websockets.asyncio.client import connect
 
 from xuna_middleware.sandbox import SandboxAgent, SandboxPlatform, serve
 
@@ -282,3 +283,30 @@ async def test_history(peers: Peers) -> None:
     assert [line.role for line in shown.transcript] == ["agent", "user", "agent"]
     assert shown.metadata.call_duration_secs >= 0
     assert [one.conversation_id for one in listed.conversations] == [conversation_id]
+
+
+async def test_its_webhooks_are_signed_as_the_sdk_wants() -> None:
+    """What the sandbox sends when a conversation ends passes the SDK's check; bent, it doesn't."""
+    arrived: asyncio.Queue[httpx.Request] = asyncio.Queue()
+
+    async def take(request: httpx.Request) -> httpx.Response:
+        arrived.put_nowait(request)
+        return httpx.Response(200)
+
+    platform = SandboxPlatform(
+        agents=[PUBLIC],
+        webhook_url="https://gate.test/webhooks/post-call",
+        webhook_transport=httpx.MockTransport(take),
+    )
+    async with serve(platform) as url, asyncio.timeout(PATIENCE):
+        address = f"{url.replace('http', 'ws', 1)}/v1/convai/conversation?agent_id={PUBLIC.id}"
+        async with connect(address, proxy=None) as socket:
+            await socket.recv()
+        request = await arrived.get()
+    body, header = request.content.decode(), request.headers["elevenlabs-signature"]
+    check = ElevenLabs(api_key="x").webhooks.construct_event
+    event = check(body, header, platform.webhook_secret)
+    assert event["data"]["conversation_id"] == platform.conversations[0].id
+    for bent in (body + " ", body.replace("agent_open", "agent_sdk")):
+        with pytest.raises(BadRequestError):
+            check(bent, header, platform.webhook_secret)

@@ -23,6 +23,7 @@ from xuna_middleware import (
     Identity,
     JWTVerifier,
     PlatformError,
+    PostCallWebhook,
     XunaGate,
     XunaMiddleware,
     XunaPlatform,
@@ -40,8 +41,10 @@ def things() -> dict[str, Any]:
         issuer="x", audience="y", jwks=SECRETS, algorithms=("HS256",), clock=lambda: 0.0
     )
     agent = Agent("support", id="agent_1", dynamic_variables={"plan": CANARY})
-    gate = XunaGate(verifier=verifier, agents=[agent], platform=platform)
+    webhook = PostCallWebhook([SECRET, CANARY * 4])
+    gate = XunaGate(verifier=verifier, agents=[agent], platform=platform, webhook=webhook)
     return {
+        "webhook": webhook,
         "platform": platform,
         "verifier": verifier,
         "gate": gate,
@@ -70,10 +73,12 @@ def test_no_rendering_shows_a_secret(name: str, rendering: Callable[[Any], Any])
     assert not [secret for secret in FORBIDDEN if secret in text]
 
 
-@pytest.mark.parametrize("name", ["platform", "verifier", "gate"])
+@pytest.mark.parametrize("name", ["platform", "verifier", "gate", "webhook"])
 def test_no_walk_over_attributes_shows_the_key(name: str) -> None:
     """`vars()`, however deep, as an error reporter walks."""
-    assert API_KEY not in _walk(things()[name])
+    walked = _walk(things()[name])
+    assert API_KEY not in walked
+    assert CANARY * 4 not in walked
 
 
 def _walk(thing: Any, depth: int = 8) -> str:
@@ -104,7 +109,7 @@ def _members(thing: Any) -> Iterator[Any]:
             yield getattr(thing, name, None)
 
 
-@pytest.mark.parametrize("name", ["platform", "gate", "verifier", "middleware"])
+@pytest.mark.parametrize("name", ["platform", "gate", "verifier", "middleware", "webhook"])
 def test_pickling_gives_nothing_away(name: str) -> None:
     """What could be written to a disk or a queue is refused, or holds no secret."""
     try:

@@ -44,6 +44,11 @@ QUOTAS: Final = "tests/faces/test_quotas.py"
 PRINCIPALS: Final = "tests/access/test_principals.py"
 VISITORS: Final = "tests/faces/test_visitors.py"
 
+DELIVERIES: Final = "deliveries.py"
+HOOKS: Final = "platform/webhooks.py"
+WEBHOOK: Final = "tests/faces/test_webhooks.py"
+WEBHOOK_PARTS: Final = "tests/platform/test_webhook_parts.py"
+
 VARIANTS: Final[dict[str, Variant]] = {
     # Tokens
     "signature not checked": broken(
@@ -560,6 +565,66 @@ VARIANTS: Final[dict[str, Variant]] = {
         "return any(not isinstance(one, Concurrent) and one.counted.is_shared for one in limits)",
         "return True",
         VISITORS,
+    ),
+    # The platform's webhook
+    "webhook that nobody signed": broken(HOOKS, "if not any(equal):", "if False:", WEBHOOK),
+    "webhook of any time to come": broken(
+        HOOKS,
+        "abs(self._clock() - int(signature.time))",
+        "self._clock() - int(signature.time)",
+        WEBHOOK,
+    ),
+    "webhook of any time ago": broken(
+        HOOKS,
+        "abs(self._clock() - int(signature.time))",
+        "int(signature.time) - self._clock()",
+        WEBHOOK,
+    ),
+    "webhook compared as long as it fits": broken(
+        HOOKS,
+        "equal = [hmac.compare_digest(one, other) for one in made for other in signature.digests]",
+        "equal = [one == other for one in made for other in signature.digests]",
+        WEBHOOK_PARTS,
+    ),
+    "webhook compared until one fits": broken(
+        HOOKS,
+        "equal = [hmac.compare_digest(one, other) for one in made for other in signature.digests]",
+        "equal = (hmac.compare_digest(one, other) for one in made for other in signature.digests)",
+        WEBHOOK_PARTS,
+    ),
+    "first of two signatures wins": broken(
+        HOOKS, "if len(values) != 1:", "if not values:", WEBHOOK
+    ),
+    "webhook read before it is verified": broken(
+        DELIVERIES,
+        "        webhook.verify(signature, body)\n        said = read_finished(body)\n",
+        "        said = read_finished(body)\n        if isinstance(said, Flaw):\n"
+        "            return answer(_RECEIVED)\n        webhook.verify(signature, body)\n",
+        f"{WEBHOOK}::test_what_the_platform_did_not_sign",
+    ),
+    "webhook remembered before it settles": broken(
+        DELIVERIES,
+        "        is_settled = await self._settlement.settle(said.conversation_id, said.seconds)\n"
+        "        is_new = await self._remember(said, seconds)\n",
+        "        is_new = await self._remember(said, seconds)\n        if not is_new:\n"
+        '            return "a duplicate"\n'
+        "        is_settled = await self._settlement.settle(said.conversation_id, said.seconds)\n",
+        WEBHOOK,
+    ),
+    "webhook forgotten before its signature ends": broken(
+        HOOKS, "return 2 * self._tolerance + _GRACE", "return self._tolerance", WEBHOOK
+    ),
+    "webhook of any size": broken(
+        DELIVERIES,
+        "await read_raw(scope, receive, MAX_BYTES)",
+        "await read_raw(scope, receive, 1 << 30)",
+        WEBHOOK,
+    ),
+    "declared length believed": broken(
+        "requests.py", "        if len(body) > most:\n", "        if False:\n", WEBHOOK
+    ),
+    "webhook secret that can be guessed": broken(
+        HOOKS, "if len(secret.reveal()) < _LEAST_SECRET:", "if False:", WEBHOOK_PARTS
     ),
     # Rules, personal data, events
     "rule open when it is late": broken(

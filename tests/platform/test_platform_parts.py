@@ -17,7 +17,7 @@ from xuna_middleware._http import OutboundError, Reply
 from xuna_middleware.access.grants import Transport
 from xuna_middleware.errors import ConfigurationError
 from xuna_middleware.platform import attempts
-from xuna_middleware.platform.secrets import ApiKey
+from xuna_middleware.platform.secrets import Secret
 from xuna_middleware.platform.sessions import check_carriable, not_for_clients
 
 EPOCH = 1_800_000_000.0  # Fri, 15 Jan 2027 08:00:00 GMT
@@ -169,7 +169,7 @@ CANARY = "xk-5f0c9e-canary"
 class Holder:
     """Something of a user's that holds the key."""
 
-    key: ApiKey
+    key: Secret
 
 
 @pytest.mark.parametrize(
@@ -192,9 +192,9 @@ class Holder:
         lambda key: str(ValueError(key)),
     ],
 )
-def test_every_rendering_of_the_key_is_masked(render: Callable[[ApiKey], str]) -> None:
+def test_every_rendering_of_the_key_is_masked(render: Callable[[Secret], str]) -> None:
     """No part of it is shown, not even how long it is."""
-    shown = render(ApiKey(CANARY))
+    shown = render(Secret(CANARY))
     assert not [part for part in (CANARY, CANARY[:4], CANARY[-4:]) if part in shown]
 
 
@@ -202,12 +202,12 @@ def test_every_rendering_of_the_key_is_masked(render: Callable[[ApiKey], str]) -
 def test_what_the_key_refuses(refuses: Callable[[Any], Any]) -> None:
     """It can't be pickled, listed, or taken for a text."""
     with pytest.raises(TypeError) as caught:
-        refuses(ApiKey(CANARY))
+        refuses(Secret(CANARY))
     assert CANARY not in str(caught.value)
 
 
 def test_the_key_is_revealed_on_purpose_only() -> None:
     """There is one way to it, and it has a name that is found by searching."""
-    key = ApiKey(CANARY)
+    key = Secret(CANARY)
     key.check("api_key")
     assert key.reveal() == CANARY

@@ -3,7 +3,7 @@
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Self, TypeAlias
+from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar
 
 import httpx
 import pytest
@@ -41,10 +41,21 @@ def rest(platform: SandboxPlatform, *, key: str | None = KEY) -> httpx.AsyncClie
     )
 
 
-class Caller:
-    """Talk to a conversation over a real WebSocket, frame by frame."""
+class Frames(Protocol):
+    """What a caller needs of a transport."""
 
-    def __init__(self, socket: ClientConnection) -> None:
+    async def send(self, message: str) -> None: ...
+
+    async def recv(self) -> str | bytes: ...
+
+
+S = TypeVar("S", bound=Frames)
+
+
+class Caller(Generic[S]):
+    """Talk to a conversation over a real transport, frame by frame."""
+
+    def __init__(self, socket: S) -> None:
         self.socket = socket
 
     async def send(self, type_: str, **members: Any) -> None:
@@ -119,12 +130,14 @@ class Stage:
         return f"{self.url.replace('http', 'ws', 1)}{TALK}?{query}"
 
     @asynccontextmanager
-    async def dial(self, address: str, **options: Any) -> AsyncIterator[Caller]:
+    async def dial(self, address: str, **options: Any) -> AsyncIterator[Caller[ClientConnection]]:
         async with connect(address, proxy=None, **options) as socket:
             yield Caller(socket)
 
     @asynccontextmanager
-    async def talk(self, agent_id: str = AGENT.id, **initiation: Any) -> AsyncIterator[Caller]:
+    async def talk(
+        self, agent_id: str = AGENT.id, **initiation: Any
+    ) -> AsyncIterator[Caller[ClientConnection]]:
         """Begin a conversation by signed URL; its metadata is already taken."""
         async with self.dial(await self.signed_url(agent_id)) as caller:
             await caller.begin(**initiation)

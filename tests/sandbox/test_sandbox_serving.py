@@ -120,6 +120,7 @@ def test_importing_it_costs_no_server() -> None:
         (["--host", "0.0.0.0"], "not loopback"),
         (["--api-key", "xi-something-real"], "keep real keys away"),
         (["--redirect-uri", "http://app.example/"], "redirect address"),
+        (["--webhook-url", "https://app.example/"], "this machine"),
     ],
 )
 def test_the_command_line_refuses(options: list[str], words: str) -> None:
@@ -164,8 +165,9 @@ def exported(words: str) -> dict[str, str]:
 
 
 async def test_the_command_line_serves_both() -> None:
-    """Three lines to export, which work; a token for one of the people; and a clean end."""
-    async with command("--allow-override", "agent.language") as process:
+    """Lines to export, which work; a token for one of the people; and a clean end."""
+    webhook = ("--webhook-url", "http://127.0.0.1:9/xuna/webhooks/post-call")
+    async with command("--allow-override", "agent.language", *webhook) as process:
         words = await greeting(process)
         values = exported(words)
         headers = {"xi-api-key": values["XUNA_AI_API_KEY"]}
@@ -183,8 +185,12 @@ async def test_the_command_line_serves_both() -> None:
         process.send_signal(signal.SIGINT)
         rest, errors = await process.communicate()
     assert "Nothing here is real" in words
-    assert values.keys() == {"XUNA_AI_BASE_URL", "XUNA_AI_API_KEY", "OIDC_ISSUER"}
+    assert values.keys() == {
+        *("XUNA_AI_BASE_URL", "XUNA_AI_API_KEY", "OIDC_ISSUER", "XUNA_AI_WEBHOOK_SECRET")
+    }
     assert signed.json()["signed_url"].startswith(values["XUNA_AI_BASE_URL"].replace("http", "ws"))
+    livekit = values["XUNA_AI_BASE_URL"].replace("http", "ws", 1)
+    assert f'XunaPlatform(livekit_url="{livekit}")' in words
     assert document.json()["issuer"] == values["OIDC_ISSUER"]
     assert (second.returncode, token.count(b".")) == (0, 2)
     assert (third.returncode, b"nobody" in complaint) == (1, True)

@@ -53,7 +53,7 @@ def read_answer(status: int, body: bytes, member: str, check: Check) -> Answer |
         return Flaw(reason)
     return Answer(
         credential=members[member],
-        conversation_id=_conversation_id(members.get("conversation_id")),
+        conversation_id=conversation_id(members.get("conversation_id")),
     )
 
 
@@ -72,5 +72,6 @@ def json_object(body: bytes) -> dict[str, Any] | None:
         return None
 
 
-def _conversation_id(value: object) -> str | None:
+def conversation_id(value: object) -> str | None:
+    """Return a conversation's id; None for what doesn't look like `conv_…`."""
     return value if isinstance(value, str) and _CONVERSATION_ID.fullmatch(value) else None

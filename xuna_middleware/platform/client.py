@@ -21,7 +21,7 @@ from xuna_middleware.platform.credentials import ConversationToken, SignedUrl
 from xuna_middleware.platform.dialling import check_installed, open_line
 from xuna_middleware.platform.lines import Line
 from xuna_middleware.platform.questions import Question, Way
-from xuna_middleware.platform.secrets import ApiKey
+from xuna_middleware.platform.secrets import Secret
 
 if TYPE_CHECKING:
     import httpx
@@ -133,7 +133,7 @@ class XunaPlatform:
         start_within: float | None = 900.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._key = None if api_key is None else ApiKey(api_key)
+        self._key = None if api_key is None else Secret(api_key)
         del api_key  # so that no traceback through here can show it
         if self._key is not None:
             self._key.check("api_key")
@@ -147,14 +147,14 @@ class XunaPlatform:
         self._clock = _function(clock)
         self._outbound = Outbound(transport=_sender(transport))
         self._heeds_proxies = transport is None
-        self._found: tuple[ApiKey, addresses.BaseUrl] | None = None
+        self._found: tuple[Secret, addresses.BaseUrl] | None = None
 
     def moved(
         self, *, api_key: str, base_url: str, transport: "httpx.AsyncBaseTransport | None" = None
     ) -> Self:
         """Return the same platform elsewhere, such as in a sandbox; all other options stay."""
         elsewhere = copy(self)
-        elsewhere._key = key = ApiKey(api_key)
+        elsewhere._key = key = Secret(api_key)
         del api_key
         key.check("api_key")
         elsewhere._base = addresses.base_url(base_url, "base_url")
@@ -300,19 +300,19 @@ class XunaPlatform:
             session["livekitUrl"] = self._livekit_url
         return session or None
 
-    def _settings(self) -> tuple[ApiKey, addresses.BaseUrl]:
+    def _settings(self) -> tuple[Secret, addresses.BaseUrl]:
         # Kept once found, so that a process may drop its key from the environment after the start.
         if self._found is None:
             self._found = (self._key or _key_from_environment(), self._base or _base_url())
         return self._found
 
 
-def _key_from_environment() -> ApiKey:
+def _key_from_environment() -> Secret:
     if not os.environ.get(_KEY_VARIABLE):
         raise ConfigurationError(
             f"no API key: set the environment variable {_KEY_VARIABLE}, or pass XunaPlatform(…)"
         )
-    key = ApiKey(os.environ[_KEY_VARIABLE])
+    key = Secret(os.environ[_KEY_VARIABLE])
     key.check(_KEY_VARIABLE)
     return key
 

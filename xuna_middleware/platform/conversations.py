@@ -6,6 +6,7 @@ API's. An answer that says neither proves nothing.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
@@ -38,8 +39,14 @@ def read_conversation(status: int, body: bytes) -> Ended | None:
     members = json_object(body) if status == 200 else None
     if members is None or members.get("status") not in _OVER:
         return None
-    metadata = members.get("metadata")
+    seconds = length(members)
+    return None if seconds is None else Ended(seconds=seconds)
+
+
+def length(conversation: Mapping[str, Any]) -> float | None:
+    """Return how many seconds a conversation that is over lasted; None where that isn't said."""
+    metadata = conversation.get("metadata")
     seconds: Any = metadata.get("call_duration_secs") if isinstance(metadata, dict) else None
     if type(seconds) not in (int, float) or not math.isfinite(seconds):
         return None
-    return Ended(seconds=float(seconds)) if 0 <= seconds <= _LONGEST else None
+    return float(seconds) if 0 <= seconds <= _LONGEST else None

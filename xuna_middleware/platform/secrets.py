@@ -1,4 +1,4 @@
-"""The API key, in a type that shows it to nobody but the wire."""
+"""What is shared with the platform alone, in a type that shows it to nobody but the wire."""
 
 import re
 from collections.abc import Callable
@@ -6,13 +6,13 @@ from typing import Any, Final, NoReturn
 
 from xuna_middleware.errors import ConfigurationError
 
-_MASK: Final = "ApiKey(***)"
+_MASK: Final = "Secret(***)"
 #: What a header value may hold and a key has no reason not to: visible ASCII (RFC 9110 5.5).
 _VISIBLE: Final = re.compile(r"[!-~]+", re.ASCII)
 
 
-class ApiKey:
-    """Hold the platform's API key. Every rendering of it is the same mask.
+class Secret:
+    """Hold the platform's API key, or what it signs with. Every rendering is the same mask.
 
     That is `repr`, `str`, `format`, `dataclasses.asdict`, a copy, and whatever walks over
     attributes: the text lies in a closure, not in one. Pickling it is refused.
@@ -20,17 +20,18 @@ class ApiKey:
     Does not check: against code in the same process that means to read it.
     """
 
-    __slots__ = ("_reveal",)
+    __slots__ = ("_name", "_reveal")
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, name: str = "API key") -> None:
         self._reveal: Callable[[], str] = lambda: text
+        self._name = name
 
     def reveal(self) -> str:
-        """Return the key itself, for the one header that carries it."""
+        """Return the secret itself, for the one place that needs it."""
         return self._reveal()
 
     def check(self, source: str) -> None:
-        """Refuse what could not travel as a header. `source` says where the key came from.
+        """Refuse what could not travel as a header. `source` says where the secret came from.
 
         Raises:
             ConfigurationError: it is no text, is empty, or holds white space, a control character
@@ -38,8 +39,9 @@ class ApiKey:
         """
         if not self._is_visible():
             raise ConfigurationError(
-                f"{source}: the API key must be visible ASCII characters only; look for quotes of "
-                "another kind, a space or a line break that was copied along, and remove it"
+                f"{source}: the {self._name} must be visible ASCII characters only; look for "
+                "quotes of another kind, a space or a line break that was copied along, and "
+                "remove it"
             )
 
     def _is_visible(self) -> bool:
@@ -54,11 +56,11 @@ class ApiKey:
     def __format__(self, _spec: str) -> str:
         return _MASK
 
-    def __copy__(self) -> "ApiKey":
+    def __copy__(self) -> "Secret":
         return self
 
-    def __deepcopy__(self, _memo: dict[int, Any]) -> "ApiKey":
+    def __deepcopy__(self, _memo: dict[int, Any]) -> "Secret":
         return self
 
     def __reduce_ex__(self, _protocol: Any) -> NoReturn:
-        raise TypeError("an API key is not pickled: hand the environment variable on instead")
+        raise TypeError("a secret is not pickled: hand the environment variable on instead")

@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +16,7 @@ from xuna_middleware.sandbox.people import VOICE_SCOPE
 from xuna_middleware.sandbox.platform import SandboxPlatform
 from xuna_middleware.sandbox.provider import SandboxProvider
 from xuna_middleware.sandbox.redirects import LOOPBACK_REDIRECTS
+from xuna_middleware.sandbox.rtc import missing_extra
 from xuna_middleware.sandbox.serving import Place, serve
 from xuna_middleware.sandbox.signing_in import SignInError, sign_in
 
@@ -34,6 +35,7 @@ class Settings:
     audience: str
     redirect_uris: tuple[str, ...]
     overrides: frozenset[str]
+    webhook_url: str | None
 
 
 @app.callback(invoke_without_command=True)
@@ -55,6 +57,10 @@ def start(
         list[str] | None,
         typer.Option(help="Switch an override on, e.g. agent.language; may be repeated."),
     ] = None,
+    webhook_url: Annotated[
+        str | None,
+        typer.Option(help="Your gate's, e.g. http://127.0.0.1:8000/xuna/webhooks/post-call."),
+    ] = None,
 ) -> None:
     """Run a local XUNA AI platform and a local OpenID provider. Nothing here is real."""
     if context.invoked_subcommand is not None:
@@ -69,6 +75,7 @@ def start(
         audience=audience,
         redirect_uris=(*LOOPBACK_REDIRECTS, *(redirect_uri or ())),
         overrides=frozenset(allow_override or ()),
+        webhook_url=webhook_url,
     )
     try:
         asyncio.run(_serve_until_stopped(settings))
@@ -113,13 +120,15 @@ async def _served(settings: Settings) -> AsyncIterator[str]:
         platform, provider = _apps(settings, issuer=door.url)
         await stack.enter_async_context(serve(platform, place=place))
         await stack.enter_async_context(serve(provider, place=door))
-        yield _greeting(place.url, platform, provider)
+        variables = _variables(settings, place.url, platform, provider)
+        yield _greeting(variables, provider)
 
 
 def _apps(settings: Settings, *, issuer: str) -> tuple[SandboxPlatform, SandboxProvider]:
     platform = SandboxPlatform(
         api_key=settings.api_key,
         unknown_agents=partial(SandboxAgent, allowed_overrides=settings.overrides),
+        webhook_url=settings.webhook_url,
     )
     provider = SandboxProvider(
         issuer=issuer, audience=settings.audience, redirect_uris=settings.redirect_uris
@@ -127,23 +136,45 @@ def _apps(settings: Settings, *, issuer: str) -> tuple[SandboxPlatform, SandboxP
     return platform, provider
 
 
-def _greeting(url: str, platform: SandboxPlatform, provider: SandboxProvider) -> str:
-    issuer = provider.issuer
+def _variables(
+    settings: Settings, url: str, platform: SandboxPlatform, provider: SandboxProvider
+) -> dict[str, str]:
+    """Return what to export, by name."""
+    variables = {
+        "XUNA_AI_BASE_URL": url,
+        "XUNA_AI_API_KEY": platform.api_key,
+        "OIDC_ISSUER": provider.issuer,
+    }
+    if settings.webhook_url is not None:
+        variables["XUNA_AI_WEBHOOK_SECRET"] = platform.webhook_secret
+    return variables
+
+
+def _greeting(variables: Mapping[str, str], provider: SandboxProvider) -> str:
     command = "python -m xuna_middleware.sandbox token"
+    exports = "\n".join(f"export {name}={value}" for name, value in variables.items())
     people = "\n".join(f"  {one.subject:<6}{one.note}" for one in provider.people)
     return f"""\
 XUNA sandbox: a rehearsal on this machine. Nothing here is real, and nothing leaves it.
 
-export XUNA_AI_BASE_URL={url}
-export XUNA_AI_API_KEY={platform.api_key}
-export OIDC_ISSUER={issuer}
+{exports}
+
+{_webrtc(variables["XUNA_AI_BASE_URL"])}
 
 Access tokens are for the audience "{provider.audiences[0]}". Agents appear when first asked for.
 People who can sign in:
 {people}
 
-With those three exported, a token:  {command} ada
+With those exported, a token:        {command} ada
 and your own route with it:          \
 curl -H "Authorization: Bearer $({command} ada)" http://127.0.0.1:8000/xuna/get-signed-url
 
 Ctrl-C stops it."""
+
+
+def _webrtc(url: str) -> str:
+    """Return how a gate's conversation tokens lead here; no environment variable says it."""
+    address = url.replace("http", "ws", 1)
+    told = f'For conversation tokens over WebRTC: XunaPlatform(livekit_url="{address}").'
+    lacking = missing_extra()
+    return told if lacking is None else f"{told}\n{lacking}"

@@ -8,13 +8,11 @@ somebody ends it or its time is up.
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal
-
-from starlette.types import Message
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from typing import Any, Final
 
 from xuna_middleware.sandbox import frames, replies
 from xuna_middleware.sandbox.agents import Scalar, flatten
+from xuna_middleware.sandbox.carrier import Carrier, Ended
 from xuna_middleware.sandbox.frames import ClientFrame, Frame, FrameError
 from xuna_middleware.sandbox.inbox import Inbox
 from xuna_middleware.sandbox.records import Conversation, Line
@@ -25,32 +23,23 @@ ENDED: Final = 1000
 logger = logging.getLogger("xuna_middleware.sandbox")
 
 
-class Ended(Exception):  # noqa: N818 - an end is no error
-    """End the conversation. `by` is who closed; the platform's end is sent, a client's noted."""
-
-    def __init__(
-        self, code: int, reason: str = "", *, by: Literal["user", "agent"], error: str | None = None
-    ) -> None:
-        super().__init__(reason)
-        self.code = code
-        self.reason = reason
-        self.by = by
-        self.error = error
-
-
 class Dialogue:
-    """Hold one conversation: agent and client in turn, the record beside them."""
+    """Hold one conversation: agent and client in turn, the record beside them.
+
+    It begins with the record: from then on it counts, even while its transport still connects.
+    """
 
     def __init__(
-        self, workspace: Workspace, socket: WebSocket, admission: Admission, *, ping_interval: float
+        self, workspace: Workspace, carrier: Carrier, admission: Admission, *, ping_interval: float
     ) -> None:
+        self._workspace = workspace
         self._clock = workspace.clock
-        self._socket = socket
+        self._carrier = carrier
         self._agent = admission.agent
         self._issued = admission.issued
         self._record = workspace.open(admission)
         self._prompt = admission.agent.prompt
-        self._inbox = Inbox(socket.receive)
+        self._inbox = Inbox(carrier.receive)
         self._event_id = 0
         self._turn = 0
         self._ping_interval = ping_interval
@@ -63,13 +52,11 @@ class Dialogue:
             await self._talk(asyncio.get_running_loop().time() + self._agent.max_duration)
         except Ended as reached:
             end = reached
-        except WebSocketDisconnect:
-            end = Ended(1006, by="user")
         finally:
             self._inbox.close()
             self._finish(end)
         if end.by == "agent":
-            await close(self._socket, end.code, end.reason)
+            await self._carrier.close(end.code, end.reason)
 
     async def _talk(self, deadline: float) -> None:
         await self._send(frames.metadata(self._record.id))
@@ -189,7 +176,7 @@ class Dialogue:
         return Ended(code, f"sandbox: {error_type}", by="agent", error=error_type)
 
     async def _send(self, frame: Frame) -> None:
-        await self._socket.send_json(frame)
+        await self._carrier.send(frames.encode(frame))
 
     def _overridden(self, path: str, usual: str) -> str:
         return str(self._record.overrides.get(path, usual))
@@ -208,16 +195,13 @@ class Dialogue:
         record.ended_at = self._clock()
         record.close_code, record.close_reason = end.code, end.reason
         record.ended_by, record.error = end.by, end.error
+        self._workspace.close(record)
 
 
-def _parsed(message: Message) -> ClientFrame:
-    """Return the frame of a WebSocket message. A disconnect and a bad frame end it."""
-    if message["type"] == "websocket.disconnect":
-        raise Ended(message.get("code", 1005), message.get("reason") or "", by="user")
-    if message.get("text") is None:
-        raise Ended(1003, "sandbox: frames are text", by="agent")
+def _parsed(text: str) -> ClientFrame:
+    """Return the frame in this text. A bad one ends the conversation."""
     try:
-        return frames.parse(message["text"])
+        return frames.parse(text)
     except FrameError as bad:
         raise Ended(bad.code, f"sandbox: {bad.reason}", by="agent") from None
 
@@ -237,11 +221,3 @@ def _named(paths: Sequence[str]) -> str:
 
 def _system(record: Conversation) -> dict[str, Scalar]:
     return {"system__conversation_id": record.id, "system__agent_id": record.agent_id}
-
-
-async def close(socket: WebSocket, code: int, reason: str) -> None:
-    """Close; a client that is already gone is no fault."""
-    try:
-        await socket.close(code, reason)
-    except (RuntimeError, WebSocketDisconnect):
-        logger.debug("the client was gone before the close")

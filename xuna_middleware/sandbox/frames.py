@@ -1,4 +1,4 @@
-"""Frames of the WebSocket, both ways. Pure: text in, value out.
+"""Frames of a conversation, both ways, whatever carries them. Pure: text in, value out.
 
 A client's frame is a JSON object with a `type`, save for `{"user_audio_chunk": "…"}`. What isn't
 as documented closes the conversation: 1003 for binary, 1007 for what is no JSON object, 1008 for
@@ -7,6 +7,7 @@ the wrong members or an unknown type, 1009 beyond 256 KB.
 
 import base64
 import binascii
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
@@ -47,6 +48,11 @@ def parse(text: str) -> ClientFrame:
     if not _CHECKS[kind](body):
         raise FrameError(1008, f"malformed {kind} frame")
     return ClientFrame(type=kind, body=body, audio=_audio(body) if kind == "audio" else b"")
+
+
+def encode(frame: Frame) -> str:
+    """Return the frame as the text that travels."""
+    return json.dumps(frame, ensure_ascii=False, separators=(",", ":"))
 
 
 def metadata(conversation_id: str) -> Frame:

@@ -30,7 +30,7 @@ def show(workspace: Workspace, request: Request) -> Response:
     found = workspace.records.get(request.path_params["conversation_id"])
     if found is None:
         raise _unknown()
-    return JSONResponse(_whole(workspace, found))
+    return JSONResponse(whole(workspace, found))
 
 
 def delete(workspace: Workspace, request: Request) -> Response:
@@ -45,20 +45,8 @@ def delete(workspace: Workspace, request: Request) -> Response:
     return JSONResponse({})
 
 
-def _summary(workspace: Workspace, one: Conversation) -> dict[str, Any]:
-    return {
-        "agent_id": one.agent_id,
-        "agent_name": one.agent_name,
-        "conversation_id": one.id,
-        "start_time_unix_secs": int(one.started_at),
-        "call_duration_secs": _seconds(workspace, one),
-        "message_count": len(one.transcript),
-        "status": _status(one),
-        "call_successful": "failure" if one.error else "unknown" if one.live else "success",
-    }
-
-
-def _whole(workspace: Workspace, one: Conversation) -> dict[str, Any]:
+def whole(workspace: Workspace, one: Conversation) -> dict[str, Any]:
+    """Return all that the platform tells of a conversation, as its JSON has it."""
     return {
         "agent_id": one.agent_id,
         "agent_name": one.agent_name,
@@ -72,6 +60,19 @@ def _whole(workspace: Workspace, one: Conversation) -> dict[str, Any]:
         "has_user_audio": False,
         "has_response_audio": False,
         "has_auxiliary_audio": False,
+    }
+
+
+def _summary(workspace: Workspace, one: Conversation) -> dict[str, Any]:
+    return {
+        "agent_id": one.agent_id,
+        "agent_name": one.agent_name,
+        "conversation_id": one.id,
+        "start_time_unix_secs": int(one.started_at),
+        "call_duration_secs": _seconds(workspace, one),
+        "message_count": len(one.transcript),
+        "status": _status(one),
+        "call_successful": "failure" if one.error else "unknown" if one.live else "success",
     }
 
 

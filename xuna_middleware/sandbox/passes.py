@@ -39,7 +39,7 @@ class Issued:
         transport: `websocket` (a signed URL) or `webrtc` (a conversation token).
         dynamic_variables, overrides: what was attached at creation; overrides by path.
         issued_at, start_by: seconds since the epoch.
-        participant: `participant_name`, where it was asked for.
+        participant: the identity in a token: `participant_name`, or a random one.
     """
 
     transport: Literal["websocket", "webrtc"]
@@ -83,7 +83,7 @@ class Passes:
             TOKEN_LIFE,
             dynamic_variables=dynamic_variables or {},
             overrides=overrides or {},
-            participant=participant,
+            participant=participant or f"user_{secrets.token_hex(8)}",
         )
         token = self._jwt(issued)
         self._remember(_digest(token), issued)
@@ -105,16 +105,26 @@ class Passes:
         Only a token that this platform made is known by its digest, so nothing that a stranger
         wrote is ever decoded.
         """
-        key = _digest(token)
-        if key not in self._unused:
-            raise PassError("conversation token unknown or used before")
-        return self._redeem(key, "conversation token expired")
+        return self._redeem(self._known(token), "conversation token expired")
+
+    def check_token(self, token: str) -> None:
+        """Let a token pass that could be redeemed now, and leave it unused. Raises PassError."""
+        self._check_life(self._unused[self._known(token)], "conversation token expired")
 
     def _redeem(self, key: str, too_late: str) -> Issued:
         issued = self._unused.pop(key)
+        self._check_life(issued, too_late)
+        return issued
+
+    def _known(self, token: str) -> str:
+        key = _digest(token)
+        if key not in self._unused:
+            raise PassError("conversation token unknown or used before")
+        return key
+
+    def _check_life(self, issued: Issued, too_late: str) -> None:
         if self._clock() >= issued.start_by:
             raise PassError(too_late)
-        return issued
 
     def _new(
         self, transport: Literal["websocket", "webrtc"], agent_id: str, life: int, **attached: Any
@@ -141,11 +151,10 @@ class Passes:
         return f"{issued.conversation_id}.{base64.urlsafe_b64encode(mac).rstrip(b'=').decode()}"
 
     def _jwt(self, issued: Issued) -> str:
-        name = issued.participant or f"user_{secrets.token_hex(8)}"
         claims = {
             "iss": "xuna-sandbox",
-            "sub": name,
-            "name": name,
+            "sub": issued.participant,
+            "name": issued.participant,
             "nbf": math.floor(issued.issued_at),
             "exp": math.ceil(issued.start_by),
             "video": _grants(issued.conversation_id),

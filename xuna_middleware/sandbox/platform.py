@@ -1,12 +1,14 @@
 """A local XUNA AI platform: the same doors, the same locks, and a sign on every one."""
 
 import math
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from inspect import isawaitable
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
+import httpx
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -15,13 +17,14 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from xuna_middleware.sandbox import catalogue, history, issuing, pages
+from xuna_middleware.sandbox import catalogue, history, issuing, pages, rtc
 from xuna_middleware.sandbox.agents import SandboxAgent
 from xuna_middleware.sandbox.conversation import converse
 from xuna_middleware.sandbox.marking import Marked
 from xuna_middleware.sandbox.passes import Issued
 from xuna_middleware.sandbox.records import Conversation
 from xuna_middleware.sandbox.refusals import RefusalError, answer_http, answer_refusal
+from xuna_middleware.sandbox.webhooks import Webhook
 from xuna_middleware.sandbox.workspace import Workspace
 
 _Call: TypeAlias = Callable[[Workspace, Request], Response | Awaitable[Response]]
@@ -34,8 +37,14 @@ class SandboxPlatform:
     Checks, as the real one does: the API key; agents private or public; signed URLs (HMAC, once,
     15 minutes) and conversation tokens (LiveKit-shaped JWT, once, 10 minutes); override switches;
     required variables; maximum duration and concurrency of an agent; the form of every frame.
-    Does not: hear, speak aloud, think, call tools, serve WebRTC media, or know your real agents.
+    Does not: hear, speak aloud, think, call tools, or know your real agents.
     Where XUNA documents nothing, the shape is that of the ElevenLabs Agents API.
+
+    A conversation token opens a session over WebRTC, too (extra `webrtc`), for clients that are
+    given `livekit_url`: this app's address with `ws` for `http`. Signalling is LiveKit's
+    (`/rtc/v1`, one peer connection), and frames travel over a data channel. The peer is on
+    127.0.0.1, asks no STUN or TURN server, and needs no flag in a browser. It takes what a client
+    sends of audio and video and throws it away; it resumes nothing and restarts no ICE.
 
     Args:
         api_key: what `xi-api-key` must hold; None makes a random one, see the attribute.
@@ -50,6 +59,11 @@ class SandboxPlatform:
         clock: seconds since the epoch; tests move it.
         base_url: where clients reach it (`http://…`), for the host in signed URLs; None takes the
             Host header of the call that asks.
+        webhook_url: where to send a signed `post_call_transcription` when a conversation has ended,
+            three times at most: a gate's `/webhooks/post-call` on loopback.
+        webhook_secret: what it is signed with; None makes a random one, see the attribute.
+        webhook_transport: an `httpx.AsyncBaseTransport` for it instead of the network, such as
+            `httpx.ASGITransport(app)`.
     """
 
     def __init__(
@@ -63,9 +77,12 @@ class SandboxPlatform:
         ping_interval: float = 10.0,
         clock: Callable[[], float] = time.time,
         base_url: str | None = None,
+        webhook_url: str | None = None,
+        webhook_secret: str | None = None,
+        webhook_transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        if api_key == "":
-            raise ValueError("api_key is empty: leave it out for a random one")
+        if "" in (api_key, webhook_secret):
+            raise ValueError("api_key or webhook_secret is empty: leave it out for a random one")
         if not (math.isfinite(ping_interval) and ping_interval > 0):
             raise ValueError("ping_interval is in seconds, more than 0")
         self._workspace = Workspace(
@@ -74,6 +91,11 @@ class SandboxPlatform:
             unknown_agents=unknown_agents,
             quota=quota,
             clock=clock,
+            told=self._tell,
+        )
+        self._webhook_secret = webhook_secret or f"wsec_{secrets.token_hex(32)}"
+        self._webhook = (
+            None if webhook_url is None else self._signing(webhook_url, webhook_transport)
         )
         self._base_url = _checked_url(base_url)
         self._post_tokens = post_tokens
@@ -90,6 +112,11 @@ class SandboxPlatform:
     def api_key(self) -> str:
         """Return the sandbox's key: what XUNA_AI_API_KEY holds while you rehearse."""
         return self._workspace.api_key
+
+    @property
+    def webhook_secret(self) -> str:
+        """Return what webhooks are signed with: XUNA_AI_WEBHOOK_SECRET while you rehearse."""
+        return self._webhook_secret
 
     @property
     def agents(self) -> tuple[SandboxAgent, ...]:
@@ -115,6 +142,7 @@ class SandboxPlatform:
             routes=[
                 _route("/", _root, "GET"),
                 *self._issuing_routes(),
+                *self._signalling_routes(),
                 *self._agent_routes(),
                 *self._conversation_routes(),
             ],
@@ -130,6 +158,12 @@ class SandboxPlatform:
             _route(f"{talk}/get-signed-url", self._keyed(self._signed_url), "GET"),
             _route(f"{talk}/token", self._keyed(_token), *methods),
             WebSocketRoute(talk, self._converse),
+        ]
+
+    def _signalling_routes(self) -> list[Route | WebSocketRoute]:
+        return [
+            WebSocketRoute("/rtc/v1", self._signal),
+            _route("/rtc/v1/validate", self._validate, "GET"),
         ]
 
     def _agent_routes(self) -> list[Route]:
@@ -165,8 +199,22 @@ class SandboxPlatform:
     def _signed_url(self, workspace: Workspace, request: Request) -> Response:
         return issuing.signed_url(workspace, request, self._base_url)
 
+    def _signing(self, url: str, transport: httpx.AsyncBaseTransport | None) -> Webhook:
+        clock = self._workspace.clock
+        return Webhook(url, self._webhook_secret, transport=transport, clock=clock)
+
+    def _tell(self, ended: Conversation) -> None:
+        if self._webhook is not None:
+            self._webhook.begin(history.whole(self._workspace, ended))
+
     async def _converse(self, socket: WebSocket) -> None:
         await converse(self._workspace, socket, ping_interval=self._ping_interval)
+
+    async def _signal(self, socket: WebSocket) -> None:
+        await rtc.signal(self._workspace, socket, ping_interval=self._ping_interval)
+
+    async def _validate(self, request: Request) -> Response:
+        return rtc.validate(self._workspace, request)
 
 
 def _route(path: str, endpoint: _Endpoint, *methods: str) -> Route:

@@ -21,9 +21,14 @@ def check_registered(uri: str) -> str:
     """Return the address if it may be registered. Raises ValueError."""
     if not _TEXT.fullmatch(uri) or "#" in uri or "\\" in uri:
         raise ValueError("a redirect address is an http(s) URL without a fragment")
-    if uri.startswith("http://") and not _LOOPBACK.fullmatch(uri):
+    if uri.startswith("http://") and not on_loopback(uri):
         raise ValueError("a redirect address without https must be on loopback")
     return uri
+
+
+def on_loopback(uri: str) -> bool:
+    """Say whether an address without https is on this machine."""
+    return _LOOPBACK.fullmatch(uri) is not None
 
 
 def is_registered(uri: str, registered: Iterable[str]) -> bool:

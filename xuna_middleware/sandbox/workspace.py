@@ -46,6 +46,7 @@ class Workspace:
         unknown_agents: Callable[[str], SandboxAgent] | None,
         quota: int | None,
         clock: Callable[[], float],
+        told: Callable[[Conversation], None],
     ) -> None:
         self.api_key = f"sandbox_{secrets.token_urlsafe(24)}" if api_key is None else api_key
         self.agents = {agent.id: agent for agent in agents}
@@ -55,6 +56,7 @@ class Workspace:
         self.passes = Passes(clock=clock)
         self.records = Records()
         self._unknown = unknown_agents
+        self._told = told
 
     def check_key(self, presented: list[str]) -> None:
         """Let the one right key pass, compared in constant time. Raises RefusalError (401)."""
@@ -118,6 +120,10 @@ class Workspace:
         )
         self.records.add(record)
         return record
+
+    def close(self, record: Conversation) -> None:
+        """Tell of a conversation whose record is finished."""
+        self._told(record)
 
     def _authorize(
         self, agent_id: str | None, signature: str | None, token: str | None

@@ -69,7 +69,8 @@ def sandboxed(gate: XunaGate, *, platform: SandboxPlatform | None = None) -> Ite
     """Swap a gate's identity provider and platform for local ones while the block runs.
 
     Agents, rules, variables, routes, an `authenticator` and the options of your `XunaPlatform` stay
-    yours. `verifier` is swapped, and a gate that has none takes Bearer tokens for that while. It
+    yours. `verifier` is swapped, and a gate that has none takes Bearer tokens for that while; a
+    `webhook` of yours takes what is signed with the platform's `webhook_secret`. It
     works with `TestClient`, with `httpx.ASGITransport` and on any event loop; it opens no socket,
     and needs no API key.
 
@@ -86,7 +87,8 @@ def sandboxed(gate: XunaGate, *, platform: SandboxPlatform | None = None) -> Ite
         api_key=stage.api_key, base_url=_PLATFORM, transport=httpx.ASGITransport(stage)
     )
     recorder = RecordingPlatform(moved, stage)
-    with gate.overridden(verifier=_verifier(), platform=recorder):
+    webhook = gate.webhook and gate.webhook.moved(secret=stage.webhook_secret)
+    with gate.overridden(verifier=_verifier(), platform=recorder, webhook=webhook):
         yield Sandbox(_provider(), stage, recorder)
 
 
