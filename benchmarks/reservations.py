@@ -17,6 +17,7 @@ from xuna_middleware import (
     MemoryStore,
     Quota,
     RedisStore,
+    Standing,
     TalkTime,
     claim,
 )
@@ -27,6 +28,7 @@ RESERVED = "reservation of three limits, in memory"
 RESERVED_ONE = "reservation of one limit, in memory"
 CALLS = 200
 ROUNDS = 60
+ISSUED = 1_700_000_000.0
 
 LIMITS = (
     Limit("1000000/day"),
@@ -38,8 +40,8 @@ LIMITS = (
 def in_memory() -> list[Contender]:
     """Return the rows of a reservation, all of it: whom to count, taking, and what is returned."""
     return [
-        _reserving(RESERVED, LIMITS, "per subject twice, and per claim; all of them, or none"),
-        _reserving(RESERVED_ONE, LIMITS[:1], "per subject"),
+        _reserving(RESERVED, LIMITS, "per subject twice, and per claim; all or none; not revoked"),
+        _reserving(RESERVED_ONE, LIMITS[:1], "per subject; not revoked"),
     ]
 
 
@@ -49,7 +51,8 @@ def _reserving(name: str, limits: Sequence[Any], contains: str) -> Contender:
     store = MemoryStore()
     stores = Stores(shared=store, fallback=store)
     asked = Circumstances(
-        identity=Identity(subject="user-1", claims={"tenant": "t"}), agent="support"
+        identity=Identity(subject="user-1", claims={"tenant": "t", "iat": ISSUED}),
+        agent="support",
     )
 
     async def batch(_: Sequence[str]) -> float:
@@ -71,7 +74,7 @@ class InRedis:
 
 
 async def in_redis() -> InRedis:
-    """Measure a reservation of three limits beside an EVALSHA that returns 1."""
+    """Measure a reservation of three limits and a revocation, beside an EVALSHA that returns 1."""
     with running_redis() as url:
         store = RedisStore(url)
         client: Any = store._client()
@@ -81,11 +84,13 @@ async def in_redis() -> InRedis:
             for name, kind in (("a", "rate"), ("b", "slot"), ("c", "time"))
         ]
         wanted = [("user-1", quotas[0]), ("user-1", quotas[1]), ("tenant-1", quotas[2])]
-        await store.reserve(wanted)
+        standing = Standing("user-1", ISSUED)
+        await store.revoke("user-1", ISSUED - 1, 3600)
+        assert (await store.reserve(wanted, standing=standing)).taken
         pairs = [
             (
                 await _each(lambda: client.evalsha(digest, 0)),
-                await _each(lambda: store.reserve(wanted)),
+                await _each(lambda: store.reserve(wanted, standing=standing)),
             )
             for _ in range(ROUNDS)
         ]

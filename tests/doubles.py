@@ -11,7 +11,7 @@ import httpx
 from signing import AUDIENCE, CANARY, ISSUER, KEYS, NOW
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from xuna_middleware import Agent, JWTVerifier, XunaGate, XunaPlatform
+from xuna_middleware import Agent, Immediate, JWTVerifier, XunaGate, XunaPlatform
 
 API_KEY: Final = f"xi-{CANARY}-key"
 SIGNED_URL: Final = f"wss://api.xuna.ai/v1/convai/conversation?token={CANARY}-pass"
@@ -48,12 +48,20 @@ def make_verifier(**options: Any) -> JWTVerifier:
     return JWTVerifier(**{**defaults, **options})
 
 
+def immediate(hooks: Any) -> Any:
+    """Return hooks that have seen everything when an answer is there; one with a thread stays."""
+    if not isinstance(hooks, list):
+        return hooks
+    return [hook if hasattr(hook, "flush") else Immediate(hook) for hook in hooks]
+
+
 def make_gate(platform: CountedPlatform | XunaPlatform | None = None, **options: Any) -> XunaGate:
     """Return a gate with one agent for every verified caller."""
     client = platform if isinstance(platform, XunaPlatform) else None
     counted = platform if isinstance(platform, CountedPlatform) else CountedPlatform()
     if "verifier" not in options and "authenticator" not in options:
         options["verifier"] = make_verifier()
+    options["on_event"] = immediate(options.get("on_event", ()))
     defaults: dict[str, Any] = {
         "agents": [Agent("support", id="agent_1")],
         "platform": client or counted.client(),

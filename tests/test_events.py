@@ -1,14 +1,17 @@
 """Events are values; a hook that fails harms nobody."""
 
+import asyncio
 import dataclasses
 import logging
+import threading
+from functools import partial
 from typing import Any
 
 import pytest
-from doubles import ask, bearer, make_gate
+from doubles import CountedPlatform, ask, bearer, make_gate, make_verifier
 from signing import RSA
 
-from xuna_middleware import Event
+from xuna_middleware import Agent, Background, ConfigurationError, Event, Immediate, XunaGate
 from xuna_middleware.events import Events
 
 
@@ -36,7 +39,12 @@ def test_event_has_no_place_for_a_secret() -> None:
 def test_hooks_are_called_in_order() -> None:
     """Each with every event."""
     seen: list[Any] = []
-    events = Events([lambda event: seen.append((1, event)), lambda event: seen.append((2, event))])
+    events = Events(
+        [
+            Immediate(lambda event: seen.append((1, event))),
+            Immediate(lambda event: seen.append((2, event))),
+        ]
+    )
     event = Event(name="issued", time=1.0)
     events.emit(event)
     assert seen == [(1, event), (2, event)]
@@ -50,7 +58,7 @@ def test_failing_hook_is_logged_and_harms_nobody(caplog: pytest.LogCaptureFixtur
         raise ValueError("the hook's own fault")
 
     with caplog.at_level(logging.ERROR):
-        Events([fails, seen.append]).emit(Event(name="verified", time=1.0))
+        Events([Immediate(fails), Immediate(seen.append)]).emit(Event(name="verified", time=1.0))
     assert len(seen) == 1
     assert "the hook's own fault" in caplog.text
 
@@ -64,3 +72,76 @@ async def test_failing_hook_changes_no_answer() -> None:
     gate = make_gate(on_event=[fails])
     assert (await ask(gate, headers=bearer(RSA.token()))).status == 200
     assert (await ask(gate)).status == 401
+
+
+def plain_gate(*hooks: Any) -> XunaGate:
+    """Return a gate whose hooks are handed over as a user does."""
+    platform = CountedPlatform().client()
+    agents = [Agent("support", id="agent_1")]
+    return XunaGate(
+        verifier=make_verifier(), agents=agents, platform=platform, on_event=list(hooks)
+    )
+
+
+async def test_hook_that_hangs_keeps_nobody_waiting() -> None:
+    """Not even the first request: each hook has a thread of its own, and its events in order."""
+    go, seen, others = threading.Event(), list[str](), list[str]()
+
+    def hangs(event: Event) -> None:
+        go.wait(5)
+        seen.append(event.name)
+
+    gate = plain_gate(hangs, lambda event: others.append(event.name))
+    for _ in range(2):
+        assert (await ask(gate, headers=bearer(RSA.token()))).status == 200
+    assert not seen
+    go.set()
+    await gate.aclose()
+    assert seen == others == 2 * ["verified", "authorized", "issued"]
+
+
+async def test_immediate_hook_is_called_on_the_loop() -> None:
+    """Before the answer, where a queue of the loop can take the event."""
+    queue = asyncio.Queue[Event]()
+    threads: list[int] = []
+    gate = plain_gate(
+        Immediate(queue.put_nowait), Immediate(lambda event: threads.append(threading.get_ident()))
+    )
+    assert (await ask(gate, headers=bearer(RSA.token()))).status == 200
+    assert queue.qsize() == 3
+    assert set(threads) == {threading.get_ident()}
+
+
+class AsyncHook:
+    """An object that is called like an async function."""
+
+    async def __call__(self, event: Event) -> None:
+        raise AssertionError("never awaited")
+
+
+@pytest.mark.parametrize("wrap", [Immediate, Background, lambda hook: Events([hook])])
+@pytest.mark.parametrize("hook", [AsyncHook(), partial(AsyncHook()), asyncio.sleep, "x", None])
+def test_hooks_that_would_lose_their_events(wrap: Any, hook: Any) -> None:
+    """What is async, or can't be called, is told at once."""
+    with pytest.raises(ConfigurationError, match="on_event"):
+        wrap(hook)
+
+
+def test_hook_that_returns_a_coroutine(caplog: pytest.LogCaptureFixture) -> None:
+    """Only the call shows it: the log does, too."""
+    hook = AsyncHook()
+    Events([Immediate(lambda event: hook(event))]).emit(Event(name="verified", time=1.0))  # type: ignore[arg-type]
+    assert "must not be async" in caplog.text
+
+
+def test_slow_immediate_hook_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
+    """While it runs every request waits, so the log names the mend."""
+    wait = threading.Event()
+
+    def slow(event: Event) -> None:
+        wait.wait(0.03)
+
+    hook = Immediate(slow)
+    for _ in range(2):
+        hook(Event(name="verified", time=1.0))
+    assert caplog.text.count("without Immediate") == 1

@@ -43,7 +43,7 @@ from xuna_middleware.errors import (
     StepUpRequiredError,
     UnavailableError,
 )
-from xuna_middleware.events import Background, Event
+from xuna_middleware.events import Background, Event, Immediate
 from xuna_middleware.explaining import Explanation, Step
 from xuna_middleware.gate import XunaGate
 from xuna_middleware.identity.api_keys import (
@@ -125,6 +125,7 @@ __all__ = [
     "Grant",
     "Held",
     "Identity",
+    "Immediate",
     "IntrospectionVerifier",
     "InvalidRequestError",
     "InvalidSignatureError",

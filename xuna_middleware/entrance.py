@@ -2,21 +2,29 @@
 
 A visitor is a caller of their own, known again by a signed ticket. They reach the agents that are
 open to them and no others, pass a challenge where one is set, and have limits of their own. Whoever
-signs in later keeps what they spent: see `Move`.
+signs in later keeps what they spent: see `Move`. Their ticket ends with that: else a stranger who
+planted it in their browser, or kept a copy, could go on in their name.
 """
 
 import asyncio
 import inspect
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from secrets import token_urlsafe
 from typing import Any, Final
 
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
-from xuna_middleware.access.visitors import CLOSING, SECRET_VARIABLE, Challenge, Visitors
+from xuna_middleware.access.door import Door
+from xuna_middleware.access.proof_of_work import ProofOfWork
+from xuna_middleware.access.visitors import (
+    SECRET_VARIABLE,
+    Challenge,
+    ChallengeLike,
+    Visitors,
+)
 from xuna_middleware.errors import (
     AccessDeniedError,
     ConfigurationError,
@@ -25,18 +33,20 @@ from xuna_middleware.errors import (
     trace_of,
 )
 from xuna_middleware.identity.visits import (
-    COOKIE,
     HEADER,
     Visit,
     VisitorTickets,
+    cookie_name,
     new_visit,
     passed,
 )
-from xuna_middleware.stores.protocol import Part, Store, StoreError
+from xuna_middleware.stores.protocol import Store
 
 logger = logging.getLogger("xuna_middleware")
 
 _CHALLENGE_SECONDS: Final = 5.0
+#: Seconds by which the clocks of workers may differ.
+_LEEWAY: Final = 30.0
 
 
 class Entrance:
@@ -51,70 +61,78 @@ class Entrance:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.visitors = visitors
-        self._store = store
+        self.door = Door(store)
         self._is_secure = is_secure
         self._clock = clock
         secrets = visitors.secret or (token_urlsafe(),)
+        self._challenge = _shared(visitors.challenge, secrets, store)
         self._tickets = VisitorTickets(secrets, seconds=visitors.ticket_lasts, clock=clock)
 
     def known(self, scope: Scope) -> Visit | None:
         """Return which visitor a request was before, as its ticket says."""
-        return self._tickets.read(scope)
+        return self._tickets.read(scope, is_secure=self._is_secure_at(scope))
 
     def visit(self, scope: Scope) -> Visit:
         """Return which visitor comes, a new one where nobody is known."""
         return self.known(scope) or new_visit()
 
-    async def check_challenge(self, visit: Visit, connection: HTTPConnection | None) -> None:
-        """Refuse a visitor who passed no challenge, or too long ago.
+    async def check_door(self, visit: Visit, scope: Scope) -> None:
+        """Refuse visitors while the entrance is closed, and whoever has signed in meanwhile.
+
+        Raises:
+            AccessDeniedError: 403 `visitors_closed`, or `visitor_signed_in` with a new ticket.
+            UnavailableError: it can't be known.
+        """
+        if not await self.door.check(visit.visitor):
+            raise AccessDeniedError(
+                "This visitor has signed in. Ask again with the new ticket.",
+                code="visitor_signed_in",
+                cause="visitors: the ticket ended when its visitor signed in",
+                headers=self.headers(new_visit(), scope),
+            )
+
+    async def leave(self, visit: Visit) -> None:
+        """End a visitor's ticket, since they signed in.
+
+        Raises:
+            UnavailableError: it can't be ended.
+        """
+        await self.door.leave(visit.visitor, self.visitors.ticket_lasts)
+
+    def forgetting(self, scope: Scope) -> Mapping[str, str]:
+        """Return what makes a browser forget its ticket."""
+        return self._handed_out("", 0, scope)
+
+    async def check_challenge(self, visit: Visit, connection: HTTPConnection | None) -> Visit:
+        """Return the visit as admitted; whoever passes the challenge now has passed it for a while.
 
         Raises:
             AccessDeniedError: 403 `challenge_required`, with what is needed to answer it.
             UnavailableError: it can't be known.
         """
-        challenge = self.visitors.challenge
+        challenge = self._challenge
         if challenge is None or self._has_passed(visit):
-            return
+            return visit
         if connection is None:
             raise ConfigurationError("a challenge reads the request: gate.issue(…, connection=…)")
         if not await _in_time(challenge, connection):
-            raise AccessDeniedError(
-                "Solve the challenge, and send its answer with the request.",
-                code="challenge_required",
-                cause="challenge: no answer, or a wrong one",
-                headers=challenge.headers() if isinstance(challenge, Challenge) else None,
-            )
+            raise _unsolved(challenge)
+        return passed(visit, self._clock() + self.visitors.challenge_lasts)
+
+    def check_passed(self, visit: Visit) -> None:
+        """Refuse a visitor who passed no challenge, or too long ago, without asking anybody.
+
+        Raises:
+            AccessDeniedError: 403 `challenge_required`.
+        """
+        if self._challenge is not None and not self._has_passed(visit):
+            raise _unsolved(self._challenge)
 
     def headers(self, visit: Visit, scope: Scope) -> Mapping[str, str]:
         """Return what tells a visitor who they are from now on; nothing where they know."""
-        if self.visitors.challenge is not None and not self._has_passed(visit):
-            visit = passed(visit, self._clock() + self.visitors.challenge_lasts)
         if not visit.is_new:
             return {}
-        ticket = self._tickets.write(visit)
-        secure = "; Secure" if self._is_secure or scope.get("scheme") in ("https", "wss") else ""
-        lasting = f"Max-Age={self.visitors.ticket_lasts}"
-        cookie = f"{COOKIE}={ticket}; {lasting}; Path=/; HttpOnly; SameSite=Lax{secure}"
-        return {HEADER: ticket, "Set-Cookie": cookie}
-
-    async def close(self) -> None:
-        """Close the entrance, in every process that shares the store, from the next request on.
-
-        Raises:
-            UnavailableError: the store can't be told.
-        """
-        await self._told(self._store.reserve([CLOSING]))
-
-    async def open(self) -> None:
-        """Open it again.
-
-        Raises:
-            UnavailableError: the store can't be told.
-        """
-        who, quota = CLOSING
-        closed = await self._told(self._store.reserve([CLOSING]))
-        everything = Part(who, quota.field, closed.marks[0], quota.most, quota.kind)
-        await self._told(self._store.give_back([everything]))
+        return self._handed_out(self._tickets.write(visit), self.visitors.ticket_lasts, scope)
 
     def start(self) -> None:
         """Say what the operator may not have thought of."""
@@ -127,18 +145,38 @@ class Entrance:
 
     async def aclose(self) -> None:
         """Close what the challenge has open."""
-        closing = getattr(self.visitors.challenge, "aclose", None)
+        closing = getattr(self._challenge, "aclose", None)
         if closing is not None:
             await closing()
 
-    async def _told(self, telling: Any) -> Any:
-        try:
-            return await telling
-        except StoreError as error:
-            raise UnavailableError(cause=f"store: {error}") from None
+    def _handed_out(self, ticket: str, seconds: int, scope: Scope) -> Mapping[str, str]:
+        is_secure = self._is_secure_at(scope)
+        name, secure = cookie_name(is_secure), "; Secure" if is_secure else ""
+        cookie = f"{name}={ticket}; Max-Age={seconds}; Path=/; HttpOnly; SameSite=Lax{secure}"
+        return {HEADER: ticket, "Set-Cookie": cookie}
+
+    def _is_secure_at(self, scope: Scope) -> bool:
+        return self._is_secure or scope.get("scheme") in ("https", "wss")
 
     def _has_passed(self, visit: Visit) -> bool:
-        return self._clock() < visit.passed_until
+        # Never for longer than one pass lasts, whatever the clock was that dated it.
+        left = visit.passed_until - self._clock()
+        return 0 < left <= self.visitors.challenge_lasts + _LEEWAY
+
+
+def _shared(
+    challenge: ChallengeLike | None, secrets: Sequence[str], store: Store
+) -> ChallengeLike | None:
+    return challenge.sharing(secrets, store) if isinstance(challenge, ProofOfWork) else challenge
+
+
+def _unsolved(challenge: Any) -> AccessDeniedError:
+    return AccessDeniedError(
+        "Solve the challenge, and send its answer with the request.",
+        code="challenge_required",
+        cause="challenge: no answer, or a wrong one",
+        headers=challenge.headers() if isinstance(challenge, Challenge) else None,
+    )
 
 
 async def _in_time(challenge: Any, connection: HTTPConnection) -> bool:

@@ -10,7 +10,7 @@ import re
 import traceback
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from starlette.exceptions import HTTPException
 
@@ -22,6 +22,9 @@ _SHORTEST_SECRET: Final = 8
 
 #: On every answer that this package gives: no cache may keep it, no address may travel on.
 PRIVATE: Final = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
+
+
+E = TypeVar("E", bound="GateError")
 
 
 class ConfigurationError(ValueError):
@@ -237,6 +240,14 @@ def _challenge(scheme: str, parameters: tuple[tuple[str, str], ...]) -> str:
         )
     listed = ", ".join([f'{name}="{value}"' for name, value in parameters])
     return f"{scheme} {listed}".rstrip()
+
+
+def copied(error: E, **changes: Any) -> E:
+    """Return the same refusal anew, so that none that somebody keeps is changed or raised by us."""
+    # Not through the class of whoever wrote it: that may want arguments.
+    copy = Exception.__new__(type(error))
+    copy.__dict__.update(error.__dict__, **changes)
+    return copy
 
 
 def trace_of(error: BaseException, secret: str = "") -> str:

@@ -3,13 +3,16 @@
 import asyncio
 import inspect
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from queue import Full, Queue
 from threading import Lock, Thread
 from typing import Final, Literal, TypeAlias
 
+from xuna_middleware._callables import is_async
 from xuna_middleware.errors import ConfigurationError
 
 logger = logging.getLogger("xuna_middleware")
@@ -94,12 +97,41 @@ class Event:
     overrides: tuple[str, ...] = ()
 
 
-#: A hook is called on the event loop with every event, so it must not block; see `Background`.
+#: Called with every event, one after another, in a thread of its own; see `Immediate`.
 Hook: TypeAlias = Callable[[Event], None]
+
+
+class Immediate:
+    """Call a hook at once, on the event loop, while the request waits: `Immediate(hook)`.
+
+    For hooks that take no time, or have to do with the running loop: counters, an asyncio.Queue,
+    the lists of tests (`Immediate(events.append)`). One that takes long is reported in the log.
+
+    Raises:
+        ConfigurationError: it is no ordinary function of `(event)`.
+    """
+
+    def __init__(self, hook: Hook) -> None:
+        (self._hook,) = _checked_hooks([hook])
+        self._is_reported = False
+
+    def __call__(self, event: Event) -> None:
+        """Tell an event; what the hook raises is logged."""
+        began = time.monotonic()
+        _call(self._hook, event)
+        if time.monotonic() - began > _SLOW and not self._is_reported:
+            self._is_reported = True
+            logger.warning(
+                "an on_event hook took more than %d ms, while every request waits: give it to "
+                "the gate without Immediate(…)",
+                _SLOW * 1000,
+            )
 
 
 class Background:
     """Call a hook in a thread of its own, in order, however long it takes: `Background(hook)`.
+
+    What a gate does with every hook; write it to say how many may wait, or to read `lost`.
 
     Args:
         hook: a function of `(event)`; what it raises is logged.
@@ -113,14 +145,16 @@ class Background:
         (self._hook,) = _checked_hooks([hook])
         if type(most) is not int or most < 1:
             raise ConfigurationError("Background(most=…) is a whole number of events, 1 or more")
+        self._most = most
         self._waiting: Queue[Event] = Queue(most)
-        self._thread: Thread | None = None
+        #: The process in which the thread runs: a fork has none of its parent's.
+        self._process: int | None = None
         self._starting = Lock()
         self.lost = 0
 
     def __call__(self, event: Event) -> None:
         """Take an event, and return at once."""
-        if self._thread is None:
+        if self._process != os.getpid():
             self._start()
         try:
             self._waiting.put_nowait(event)
@@ -131,6 +165,8 @@ class Background:
 
     def flush(self, seconds: float = 2.0) -> bool:
         """Wait until the hook has seen all that was taken; tell whether it has."""
+        if self._process != os.getpid():
+            return True
         until = time.monotonic() + seconds
         with self._waiting.all_tasks_done:
             while self._waiting.unfinished_tasks:
@@ -142,34 +178,35 @@ class Background:
 
     def _start(self) -> None:
         with self._starting:
-            if self._thread is None:
-                self._thread = Thread(target=self._run, name="xuna-gate events", daemon=True)
-                self._thread.start()
+            if self._process == os.getpid():
+                return
+            self._waiting, self.lost = Queue(self._most), 0
+            run = partial(self._run, self._waiting)
+            Thread(target=run, name="xuna-gate events", daemon=True).start()
+            self._process = os.getpid()
 
-    def _run(self) -> None:
+    def _run(self, waiting: Queue[Event]) -> None:
         while True:
-            event = self._waiting.get()
+            event = waiting.get()
             _call(self._hook, event)
-            self._waiting.task_done()
+            waiting.task_done()
 
 
 class Events:
-    """Hand events to hooks. A hook that raises is logged and harms nobody else."""
+    """Hand events to hooks. A hook that raises is logged and harms nobody else, and none but an
+    `Immediate` one keeps anybody waiting.
+    """
 
-    __slots__ = ("_hooks", "_reported", "heard")
+    __slots__ = ("_hooks", "heard")
 
     def __init__(self, hooks: Iterable[Hook] = ()) -> None:
-        self._hooks = _checked_hooks(hooks)
-        self._reported: list[Hook] = []
+        self._hooks = tuple(map(_beside, _checked_hooks(hooks)))
         #: Whether anybody listens; what is on the hot path asks first.
         self.heard = bool(self._hooks)
 
     def emit(self, event: Event) -> None:
         for hook in self._hooks:
-            began = time.monotonic()
             _call(hook, event)
-            if time.monotonic() - began > _SLOW:
-                self._report_slow(hook)
 
     async def flush(self) -> None:
         """Give hooks that work in the background a little time to finish."""
@@ -177,19 +214,19 @@ class Events:
             if callable(flush := getattr(hook, "flush", None)):
                 await asyncio.to_thread(flush)
 
-    def _report_slow(self, hook: Hook) -> None:
-        if hook not in self._reported:
-            self._reported.append(hook)
-            logger.warning(
-                "an on_event hook took more than %d ms, while every request waits: "
-                "on_event=[Background(hook)]",
-                _SLOW * 1000,
-            )
+
+def _beside(hook: Hook) -> Hook:
+    """Return a hook that returns at once: one that can be flushed works beside requests already."""
+    is_quick = isinstance(hook, Immediate) or callable(getattr(hook, "flush", None))
+    return hook if is_quick else Background(hook)
 
 
-def _call(hook: Hook, event: Event) -> None:
+def _call(hook: Callable[[Event], object], event: Event) -> None:
     try:
-        hook(event)
+        told = hook(event)
+        if inspect.iscoroutine(told):
+            told.close()
+            raise TypeError("a hook must not be async: what it returned was never awaited")
     except Exception:
         logger.exception("an on_event hook failed on %r", event.name)
 
@@ -197,9 +234,9 @@ def _call(hook: Hook, event: Event) -> None:
 def _checked_hooks(hooks: Iterable[Hook]) -> tuple[Hook, ...]:
     checked = tuple(hooks) if isinstance(hooks, Iterable) else (hooks,)
     for hook in checked:
-        if not callable(hook) or inspect.iscoroutinefunction(hook):
+        if not callable(hook) or is_async(hook):
             raise ConfigurationError(
-                "on_event takes a list of ordinary functions of (event); one that awaits can put "
-                "the event into an asyncio.Queue"
+                "on_event takes a list of ordinary functions of (event); one that awaits can take "
+                "events from an asyncio.Queue: Immediate(queue.put_nowait)"
             )
     return checked

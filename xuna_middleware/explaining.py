@@ -13,7 +13,8 @@ from xuna_middleware.access.agents import Agent
 from xuna_middleware.access.grants import Personalization
 from xuna_middleware.access.personalization import check_client, personalize
 from xuna_middleware.access.reservations import Remaining, check_standing
-from xuna_middleware.access.rules import Rule
+from xuna_middleware.access.rules import Rule, asked_once
+from xuna_middleware.entrance import Entrance
 from xuna_middleware.errors import GateError
 from xuna_middleware.identity.credentials import Identity
 from xuna_middleware.pipeline import (
@@ -60,21 +61,23 @@ class Explanation:
 
 
 _NAMES: Final = ("verify", "agent", "check input", "authorize", "reserve", "personalize", "issue")
+_VISITORS_NAMES: Final = (*_NAMES[:4], "entrance", *_NAMES[4:])
 
 
 async def explain(pipeline: Pipeline, order: Order, verified: str) -> Explanation:
     """Go through the steps for an order whose caller was verified, as far as they go."""
     steps = [_passed("verify", verified)]
+    names = _VISITORS_NAMES if order.identity.is_visitor else _NAMES
     try:
         await _decide(steps, pipeline, order)
     except GateError as error:
-        steps.append(_refused(_NAMES[_reached(steps)], error))
-    return _whole(steps)
+        steps.append(_refused(names[_reached(steps)], error))
+    return _whole(steps, names)
 
 
 def not_verified(error: GateError) -> Explanation:
     """Explain a caller who proved nothing."""
-    return _whole([_refused("verify", error)])
+    return _whole([_refused("verify", error)], _NAMES)
 
 
 async def _decide(steps: list[Step], pipeline: Pipeline, order: Order) -> None:
@@ -86,13 +89,23 @@ async def _decide(steps: list[Step], pipeline: Pipeline, order: Order) -> None:
     client = check_client(agent, order.dynamic_variables, order.overrides)
     steps.append(_passed("check input", _names(client) or "nothing was sent"))
     agent.check_connection(order.connection)
-    steps += await _rule_steps(agent.rule, order.identity, order.connection)
+    steps += await _rule_steps(asked_once(agent.rule), order.identity, order.connection)
     if any(step.passed is False and not step.depth for step in steps):
         return
+    if pipeline.entrance is not None and order.identity.is_visitor:
+        steps.append(await _entrance(pipeline.entrance, order))
     steps.append(await _limits(pipeline, order, agent))
     whole = await personalize(agent, order.identity, order.connection, client)
     steps.append(_passed("personalize", _names(whole) or "nothing"))
     steps.append(_passed("issue", f"would ask the platform for {_CREDENTIALS[order.transport]}"))
+
+
+async def _entrance(entrance: Entrance, order: Order) -> Step:
+    """Look at the door and the ticket. A challenge's answer is left alone: most are good once."""
+    await entrance.check_door(order.visitor, order.scope)
+    entrance.check_passed(order.visitor)
+    asked = "no challenge" if entrance.visitors.challenge is None else "the challenge is passed"
+    return _passed("entrance", f"open, {asked}")
 
 
 async def _limits(pipeline: Pipeline, order: Order, agent: Agent) -> Step:
@@ -104,7 +117,7 @@ async def _limits(pipeline: Pipeline, order: Order, agent: Agent) -> Step:
 async def _rule_steps(
     rule: Rule, identity: Identity, connection: HTTPConnection | None, depth: int = 0
 ) -> list[Step]:
-    """Return what a rule decides, and beneath it what those in it do, each asked by itself."""
+    """Return what a rule decides, and beneath it what those in it do, each by itself."""
     refused = await rule.refusal(identity, connection)
     name = "rule" if depth else "authorize"
     if refused is None:
@@ -116,9 +129,9 @@ async def _rule_steps(
     return steps
 
 
-def _whole(steps: list[Step]) -> Explanation:
+def _whole(steps: list[Step], names: tuple[str, ...]) -> Explanation:
     """Return the steps, and name those that are not reached."""
-    left = _NAMES[_reached(steps) :]
+    left = names[_reached(steps) :]
     missing = [Step(name=name, passed=None, text="not reached") for name in left]
     return Explanation(steps=(*steps, *missing))
 

@@ -8,7 +8,7 @@ import asyncio
 import re
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,9 +25,15 @@ from xuna_middleware.access.captchas import HEADER as CHALLENGE_HEADER
 from xuna_middleware.access.grants import Transport
 from xuna_middleware.access.limits import AnyLimit, checked_limits
 from xuna_middleware.access.principals import subject_principal
-from xuna_middleware.access.reservations import START_WITHIN, Budget, Stores, make_budget
+from xuna_middleware.access.reservations import (
+    START_WITHIN,
+    Budget,
+    Stores,
+    held_for,
+    make_budget,
+)
 from xuna_middleware.access.rules import Rule, RuleLike, as_rule
-from xuna_middleware.access.visitors import Visitors, has_budget
+from xuna_middleware.access.visitors import Visitors, check_visitors_limits
 from xuna_middleware.challenges import Challenges, challenges_of
 from xuna_middleware.conversation.client import Client
 from xuna_middleware.conversation.sessions import LEASE, Session, Sessions
@@ -55,6 +61,7 @@ from xuna_middleware.identity.presented import Surroundings
 from xuna_middleware.identity.tickets import Ticket
 from xuna_middleware.identity.verifiers import Service, Telling, Verifier
 from xuna_middleware.identity.visits import HEADER as VISITOR_HEADER
+from xuna_middleware.identity.visits import Visit
 from xuna_middleware.lifespan import serve_lifespan
 from xuna_middleware.paths import route_path
 from xuna_middleware.pipeline import (
@@ -150,8 +157,8 @@ class XunaGate:
         trusted_proxies: networks ("10.0.0.0/8") whose headers are believed.
         client_cert_header: in which such a proxy hands on the client's certificate (RFC 9440's
             "Client-Cert", or a percent-encoded PEM).
-        on_event: functions called on the event loop with every `Event`; they must not block, or be
-            wrapped: `Background(hook)`.
+        on_event: functions called with every `Event`, in order, each in a thread of its own, so
+            that none keeps a request waiting; `Immediate(hook)` is called on the event loop.
 
     An async context manager: entering checks the configuration and begins to fetch keys, leaving
     closes connections. A gate works without it, too: it starts by itself at the first request, on
@@ -215,7 +222,6 @@ class XunaGate:
             converse=self._converse,
             oversight=None if operators is None else _Oversight(self, as_rule(operators)),
             pipeline=lambda: self._parts.pipeline,
-            visitor_headers=self._visitor_headers,
             missing=self._missing,
             origins=self._origins,
             refusals=self._refusals,
@@ -287,7 +293,8 @@ class XunaGate:
         """Verify who sent a request or opens a WebSocket; fits FastAPI's `Depends`.
 
         Checks: the Authorization header, or what the authenticator reads.
-        Does not check: rules and limits; from which site the request came.
+        Does not check: rules and limits; from which site the request came. Admits no visitors:
+        whoever presents nothing is refused (401).
 
         Raises:
             GateError: a 400, 401 or 503 that answers by itself in Starlette and FastAPI routes.
@@ -312,8 +319,9 @@ class XunaGate:
                 clients; overrides in the platform's nested spelling.
             connection: what rules and variables of two arguments are given.
 
-        Checks: the agent's rule, transport and variables.
-        Does not check: who calls; cross-site requests.
+        Checks: the agent's rule, transport, limits and variables.
+        Does not check: who calls; cross-site requests. Visitors come through the gate's own routes,
+        where their tickets are read and written.
 
         Raises:
             GateError: as the routes answer. ConfigurationError: the call itself is wrong.
@@ -348,6 +356,10 @@ class XunaGate:
         Nothing is taken or issued; rules and functions are asked. For the operator: it holds what
         callers are never told. `str()` of it has a line for each step.
 
+        Each function of a rule is asked once. A visitor's challenge is not solved: it is passed
+        where the ticket of `connection` says so. What a signed-in caller would take along from a
+        visitor's ticket is not counted.
+
         Args:
             caller: a Bearer token, or an identity. A token that is bound to a key or certificate
                 can't be explained without its proof.
@@ -370,6 +382,7 @@ class XunaGate:
             dynamic_variables=dynamic_variables,
             overrides=overrides,
             connection=connection,
+            visit=self._known(connection),
         )
         return await explain(self._parts.pipeline, order, how)
 
@@ -430,16 +443,17 @@ class XunaGate:
     async def close_entrance(self) -> None:
         """Turn visitors away from the next request on, in every process that shares the store.
 
-        Lasts until `open_entrance()`, or a year. With a `MemoryStore` it is this process alone.
+        Lasts until `open_entrance()`, or a year. With a `MemoryStore` it is this process alone. A
+        store that loses its data is told again by a process that knew; see docs/limits.md.
 
         Raises:
             UnavailableError: the store can't be told. ConfigurationError: there is no entrance.
         """
-        await self._checked_entrance().close()
+        await self._checked_entrance().door.close()
 
     async def open_entrance(self) -> None:
         """Let visitors in again; see `close_entrance()`."""
-        await self._checked_entrance().open()
+        await self._checked_entrance().door.open()
 
     async def authenticate(
         self, scope: Scope, *, base: str | None = None, visitors: bool = False
@@ -524,11 +538,10 @@ class XunaGate:
             return caller
         return caller._replace(visit=entrance.known(scope))
 
-    def _visitor_headers(self, order: Order) -> Mapping[str, str]:
-        if self._entrance is None or order.visit is None or not order.identity.is_visitor:
-            return {}
-        scope: Scope = {} if order.connection is None else dict(order.connection.scope)
-        return self._entrance.headers(order.visit, scope)
+    def _known(self, connection: HTTPConnection | None) -> Visit | None:
+        if self._entrance is None or connection is None:
+            return None
+        return self._entrance.known(connection.scope)
 
     def _authentication(self, verifier: Verifier | Sequence[Verifier] | None) -> Authentication:
         return Authentication(
@@ -564,22 +577,20 @@ class XunaGate:
         """Refuse an entrance where what visitors may spend together has no end.
 
         Raises:
-            ConfigurationError: it has none.
+            ConfigurationError: a limit counts by what they don't have, or what they may spend
+                together has no end.
         """
         theirs = () if self._entrance is None else self._entrance.visitors.limits
         for agent in agents:
-            if agent.anonymous and not has_budget((*everywhere, *agent.limits, *theirs)):
-                raise ConfigurationError(
-                    f"Agent({agent.name!r}, anonymous=True) needs a budget for all visitors "
-                    'together, such as limits=[TalkTime("5 hours/day", per="all")], on the agent '
-                    "or in visitors=Visitors(limits=…)"
-                )
+            if agent.anonymous:
+                check_visitors_limits(agent.name, (*everywhere, *agent.limits, *theirs))
 
     def _budgets(
-        self, agents: Iterable[Agent], everywhere: Sequence[AnyLimit], start_within: float
+        self, agents: Collection[Agent], everywhere: Sequence[AnyLimit], start_within: float
     ) -> dict[Terms, Budget]:
         """Return what limits conversations with each agent: of whom, and how it is held."""
         theirs = () if self._entrance is None else self._entrance.visitors.limits
+        longest = max(held_for(agent, start_within) for agent in agents)
         return {
             Terms(agent.name, for_visitors, leased): make_budget(
                 agent,
@@ -587,6 +598,7 @@ class XunaGate:
                 start_within,
                 theirs if for_visitors else None,
                 lease=LEASE if leased else None,
+                longest=longest,
             )
             for agent in agents
             for for_visitors in ((False, True) if agent.anonymous else (False,))
@@ -641,6 +653,7 @@ class XunaGate:
                 identity=order.identity,
                 agent=named_agent(self._parts.pipeline, order),
                 transport=order.transport,
+                told=order.told,
             ) from None
 
     async def _converse(self, order: Order, client: Client) -> None:
@@ -665,7 +678,10 @@ class XunaGate:
             return await authentication.tickets.make(ticket)
         except GateError as error:
             raise self._refusals.note(
-                error, identity=order.identity, agent=named_agent(pipeline, order)
+                error,
+                identity=order.identity,
+                agent=named_agent(pipeline, order),
+                told=order.told,
             ) from None
 
     @property

@@ -13,12 +13,14 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from starlette.requests import HTTPConnection
+from starlette.types import Scope
 
 from xuna_middleware.access.agents import Agent, authorize
 from xuna_middleware.access.grants import Grant, Personalization, Transport
 from xuna_middleware.access.personalization import check_client, personalize
 from xuna_middleware.access.principals import Circumstances, subject_principal
 from xuna_middleware.access.reservations import (
+    TICKETS,
     Budget,
     Remaining,
     Reservation,
@@ -68,7 +70,8 @@ class Order:
 
     `agent` is a configured name; None where the gate has only one. `overrides` are in the
     platform's nested spelling. `visit` is which visitor this is, or was before they signed in.
-    `has_ticket` says that what a ticket needs was decided when it was made.
+    `has_ticket` says that what a ticket needs was decided when it was made. `told` are headers for
+    the answer, whichever it will be; the steps add to them.
     """
 
     identity: Identity
@@ -79,6 +82,18 @@ class Order:
     connection: HTTPConnection | None = field(default=None, repr=False)
     visit: Visit | None = field(default=None, repr=False)
     has_ticket: bool = False
+    told: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def scope(self) -> Scope:
+        """What the connection says of itself; nothing where there is none."""
+        return {} if self.connection is None else self.connection.scope
+
+    @property
+    def visitor(self) -> Visit:
+        """Which visitor this is; one who passed no challenge, where no ticket of theirs says so."""
+        visit, who = self.visit, self.identity.subject
+        return visit if visit is not None and visit.visitor == who else Visit(visitor=who)
 
 
 class Terms(NamedTuple):
@@ -179,6 +194,8 @@ async def admitted_agent(pipeline: Pipeline, order: Order) -> Agent:
     """Decide as far as a ticket needs it: there is such an agent, its rule says yes, and its limits
     have something left. Takes nothing.
 
+    Visitors' tickets have a limit of their own, since nothing else is taken for one.
+
     Raises:
         GateError: one of the documented answers.
     """
@@ -186,6 +203,9 @@ async def admitted_agent(pipeline: Pipeline, order: Order) -> Agent:
     rule = await decide(pipeline, agent, order)
     await check_standing(order.identity, pipeline.stores)
     await check_limits(pipeline, agent, order)
+    if order.identity.is_visitor:
+        asked = circumstances(pipeline, agent, order.identity, order.connection)
+        await reserve(TICKETS, asked, pipeline.stores)
     pipeline.emit("ticket_issued", order.identity, agent=agent.name, rule=rule)
     return agent
 
@@ -197,8 +217,7 @@ async def decide(pipeline: Pipeline, agent: Agent, order: Order) -> str:
         GateError: one of the documented answers.
     """
     rule = await authorize(agent, order.identity, order.connection)
-    if not order.has_ticket:
-        await _check_challenge(pipeline, order)
+    await _check_entrance(pipeline, order)
     about = {"agent": agent.name, "transport": order.transport}
     pipeline.emit("authorized", order.identity, rule=rule, **about)
     return rule
@@ -225,6 +244,8 @@ async def usable_agents(
     Raises:
         UnavailableError: one of the rules, or the store, can't be asked now.
     """
+    if identity.is_visitor and not await _may_enter(pipeline, identity):
+        return []
     usable = []
     for agent in pipeline.agents.values():
         if identity.is_visitor and not agent.anonymous:
@@ -281,17 +302,39 @@ def meant_agent(pipeline: Pipeline, order: Order) -> Agent:
     return agent
 
 
-async def _check_challenge(pipeline: Pipeline, order: Order) -> None:
-    if order.identity.is_visitor and pipeline.entrance is not None:
-        visit = order.visit or Visit(visitor=order.identity.subject)
-        await pipeline.entrance.check_challenge(visit, order.connection)
+async def _check_entrance(pipeline: Pipeline, order: Order) -> None:
+    """Look at the door, and ask visitors for their challenge. Others pass."""
+    entrance = pipeline.entrance
+    if entrance is None or not order.identity.is_visitor:
+        return
+    await entrance.check_door(order.visitor, order.scope)
+    if order.has_ticket:
+        return
+    admitted = await entrance.check_challenge(order.visitor, order.connection)
+    order.told.update(entrance.headers(admitted, order.scope))
 
 
-def _move(budget: Budget, order: Order) -> Move | None:
-    """Return whom a signed-in caller was before, as their visitor's ticket says."""
-    if order.visit is None or order.identity.is_visitor or not budget.counted:
+async def _may_enter(pipeline: Pipeline, visitor: Identity) -> bool:
+    try:
+        return pipeline.entrance is not None and await pipeline.entrance.door.check(visitor.subject)
+    except AccessDeniedError:
+        return False
+
+
+async def _move(pipeline: Pipeline, budget: Budget, order: Order) -> Move | None:
+    """Return whom a signed-in caller was before, as their visitor's ticket says, and end that.
+
+    Where it can't be ended nothing moves: nobody else may go on in the person's name.
+    """
+    entrance, visit = pipeline.entrance, order.visit
+    if entrance is None or visit is None or order.identity.is_visitor or not budget.counted:
         return None
-    visitor, person = order.visit.identity, order.identity
+    try:
+        await entrance.leave(visit)
+    except UnavailableError:
+        return None
+    order.told.update(entrance.forgetting(order.scope))
+    visitor, person = visit.identity, order.identity
     return Move(subject_principal(visitor), subject_principal(person), budget.longest)
 
 
@@ -343,7 +386,13 @@ async def reserved(pipeline: Pipeline, agent: Agent, order: Order) -> Reservatio
     """Take of all limits, or of none; see `reserve()`."""
     budget = pipeline.budget(agent, order.identity, order.transport)
     asked = circumstances(pipeline, agent, order.identity, order.connection)
-    reservation = await _taken(pipeline, budget, asked, _move(budget, order))
+    move = await _move(pipeline, budget, order)
+    try:
+        reservation = await _taken(pipeline, budget, asked, move)
+    except UnavailableError:
+        if move is not None:  # the browser keeps the ticket: nothing moved yet
+            order.told.clear()
+        raise
     about = {"agent": agent.name, "transport": order.transport}
     if reservation.limits:
         pipeline.emit("reserved", order.identity, limits=reservation.limits, **about)
@@ -393,10 +442,12 @@ async def released(
     pipeline: Pipeline, reservation: Reservation, identity: Identity, **about: Any
 ) -> None:
     """Give everything back, even where whoever waits for it is cancelled again."""
-    if not reservation.parts:
-        return
-    await asyncio.shield(pipeline.beside(reservation.release()))
-    pipeline.emit("released", identity, limits=reservation.limits, **about)
+
+    async def give_back() -> None:
+        if await reservation.release():
+            pipeline.emit("released", identity, limits=reservation.limits, **about)
+
+    await asyncio.shield(pipeline.beside(give_back()))
 
 
 async def ask_platform(pipeline: Pipeline, grant: Grant) -> SignedUrl | ConversationToken:

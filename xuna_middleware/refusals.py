@@ -9,10 +9,11 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Final
 
 from xuna_middleware.challenges import Challenges
-from xuna_middleware.errors import GateError, UnavailableError, trace_of
+from xuna_middleware.errors import GateError, UnavailableError, copied, trace_of
 from xuna_middleware.events import Event, Events
 from xuna_middleware.identity.credentials import Identity
 
@@ -47,8 +48,9 @@ class Refusals:
         identity: Identity | None = None,
         agent: str | None = None,
         transport: str | None = None,
+        told: Mapping[str, str] = MappingProxyType({}),
     ) -> GateError:
-        """Log and emit a refusal; return it with its reference in the headers.
+        """Log and emit a refusal; return it with its reference in the headers, and `told` beside.
 
         What is returned is a copy: an error that somebody keeps and raises again is a new refusal.
         What nobody foresaw becomes a 503.
@@ -73,7 +75,9 @@ class Refusals:
                     reference=reference,
                 )
             )
-        return _copy(refusal, _Noted({**self._headers(refusal), REFERENCE_HEADER: reference}))
+        return copied(
+            refusal, headers=_Noted({**told, **self._headers(refusal), REFERENCE_HEADER: reference})
+        )
 
     def _headers(self, error: GateError) -> Mapping[str, str]:
         headers = error.headers or {}
@@ -119,11 +123,3 @@ def _as_refusal(error: Exception) -> GateError:
     if isinstance(error, GateError):
         return error
     return UnavailableError(cause=f"unexpected: {type(error).__name__}", trace=trace_of(error))
-
-
-def _copy(error: GateError, headers: _Noted) -> GateError:
-    # Not through the class of whoever wrote it: that may want arguments.
-    copy = Exception.__new__(type(error))
-    copy.__dict__.update(error.__dict__)
-    copy.headers = headers
-    return copy

@@ -88,7 +88,6 @@ class Routes:
         converse: Converse,
         oversight: Oversight | None,
         pipeline: Callable[[], Pipeline],
-        visitor_headers: Callable[[Order], Mapping[str, str]],
         missing: Callable[[], list[str]],
         origins: Origins,
         refusals: Refusals,
@@ -100,7 +99,6 @@ class Routes:
         self._converse = converse
         self._oversight = oversight
         self._pipeline = pipeline
-        self._visitor_headers = visitor_headers
         self._missing = missing
         self._origins = origins
         self._refusals = refusals
@@ -170,14 +168,14 @@ class Routes:
     async def _hand_out(self, transport: Transport, scope: Scope, receive: Receive) -> Response:
         order = await self._order(transport, scope, receive)
         issued = await self._issue(order)
-        return answer(issued.to_dict(), headers=self._visitor_headers(order))
+        return answer(issued.to_dict(), headers=order.told)
 
     async def _ticket(self, scope: Scope, receive: Receive) -> Response:
         order = await self._order("relay", scope, receive)
         origin = Headers(scope=scope).get("origin")
         ticket, seconds = await self._issue_ticket(order, origin)
         made = {"ticket": ticket, "expires_in": int(seconds)}
-        return answer(made, headers=self._visitor_headers(order))
+        return answer(made, headers=order.told)
 
     async def _order(self, transport: Transport, scope: Scope, receive: Receive) -> Order:
         """Read who asks for what, from where it may be asked."""

@@ -12,6 +12,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from heapq import heappop, heappush
 from typing import Final
 
@@ -68,12 +69,16 @@ class Settlement:
     async def settle_ended(self, platform: Platform, conversations: Iterable[str]) -> bool:
         """Ask for conversations, and settle those that are over; tell whether there were any."""
         due = [each for each in conversations if self._is_due(each)]
-        try:
+        settled: list[bool] = []
+
+        async def look(conversation_id: str) -> None:
+            settled.append(await self._settle_if_over(platform, conversation_id))
+
+        # What is settled by then counts, whatever another one is waiting for.
+        with suppress(TimeoutError):
             async with asyncio.timeout(_PATIENCE):
-                told = await asyncio.gather(*(self._settle_if_over(platform, one) for one in due))
-        except TimeoutError:
-            return False
-        return any(told)
+                await asyncio.gather(*map(look, due))
+        return any(settled)
 
     async def settle(
         self, conversation_id: str, seconds: float, store: Store | None = None

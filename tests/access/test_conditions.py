@@ -139,7 +139,7 @@ async def test_deny_list_may_change() -> None:
     assert isinstance(await refused(rule), AccessDeniedError)
 
 
-@pytest.mark.parametrize("blocked", ["anna", 7, None])
+@pytest.mark.parametrize("blocked", ["anna", b"anna", bytearray(b"anna"), 7, None])
 def test_deny_lists_that_are_none(blocked: Any) -> None:
     """One text would refuse whoever is a part of it."""
     with pytest.raises(ConfigurationError, match="deny_list"):
@@ -159,6 +159,46 @@ async def test_none_of() -> None:
     assert isinstance(await refused(none_of(broken)), UnavailableError)
     with pytest.raises(ConfigurationError, match="none_of"):
         none_of()
+
+
+async def is_blocked(who: Identity) -> bool:
+    return True
+
+
+#: What a rule returns by mistake, as one that should say yes.
+MISTAKES: dict[str, Any] = {
+    "nothing": lambda who: None,
+    "a text": lambda who: "blocked",
+    "a number": lambda who: 1,
+    "a list": lambda who: [True],
+    "a forgotten await": lambda who: is_blocked(who),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+@pytest.mark.parametrize(
+    "around",
+    [
+        none_of,
+        all_of,
+        any_of,
+        timed,
+        lambda rule: timed(rule, when_down="open"),
+        lambda rule: none_of(all_of(rule)),
+        lambda rule: none_of(any_of(require_scopes("x"), rule)),
+        lambda rule: none_of(timed(rule)),
+        lambda rule: none_of(none_of(rule)),
+        lambda rule: all_of(none_of(require_scopes("x")), rule),
+    ],
+)
+async def test_what_is_no_decision_admits_nobody(
+    mistake: str, around: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Least of all where a no would admit; the log says what is wrong with the rule."""
+    error = await refused(around(MISTAKES[mistake]))
+    assert isinstance(error, AccessDeniedError)
+    assert error.status_code == 403
+    assert "a rule must return True, False or deny(code, detail)" in caplog.text
 
 
 async def test_reasons_of_several() -> None:

@@ -28,6 +28,7 @@ ME = {"sub": "user-1"}
     [
         (Text(5), ["", "12345", "äöü"], ["123456", 1, True, None, "a\0", "\ud800"]),
         (Text(5, shortest=2), ["12"], ["1", ""]),
+        (Text(5, required=True), ["1"], ["", 1]),
         (Number(), [0, -1.5, 2**53], [float("nan"), float("inf"), True, "1", 2**53 + 1]),
         (Number(0, 10), [0, 10, 9.99], [-0.1, 10.1]),
         (Number(minimum=0), [0, 10**9], [-1]),

@@ -1,11 +1,27 @@
 """Limits as their author writes them: what is understood, and what is refused with the mend."""
 
+import re
 from typing import Any
 
 import pytest
 from doubles import make_gate
 
-from xuna_middleware import Agent, Concurrent, ConfigurationError, Identity, Limit, TalkTime, claim
+from xuna_middleware import (
+    Agent,
+    Concurrent,
+    ConfigurationError,
+    Identity,
+    InvalidTokenError,
+    Limit,
+    LimitReachedError,
+    MemoryStore,
+    RedisStore,
+    TalkTime,
+    UnavailableError,
+    claim,
+)
+from xuna_middleware.access.principals import Circumstances, subject_principal
+from xuna_middleware.access.reservations import Stores, make_budget, reserve
 
 
 @pytest.mark.parametrize(
@@ -116,6 +132,27 @@ def test_limits_that_count_apart() -> None:
     assert len(Agent("a", id="agent_1", limits=limits).limits) == 6
 
 
+def test_limits_of_one_name() -> None:
+    """Whoever reads a header or `violated-policies` could not tell them apart."""
+    limits: list[Any] = [Limit("1/day", name="x"), TalkTime("5 minutes/day", name="x")]
+    with pytest.raises(ConfigurationError, match="different names"):
+        Agent("a", id="agent_1", limits=limits, max_duration=60)
+
+
+@pytest.mark.parametrize(
+    "name", ["a\r\nb", "é\x7f", "a\x00", 'a"b\\c', "\ud800", "x" * 20_000, "\U0001f600"]
+)
+async def test_claims_of_any_name(name: str) -> None:
+    """Stand in headers as far as a header may hold them."""
+    gate = make_gate(limits=[Limit("1/day", per=claim(name))])
+    who = Identity(subject="anna", claims={name: "v"})
+    await gate.issue(who, transport="websocket")
+    with pytest.raises(LimitReachedError) as caught:
+        await gate.issue(who, transport="websocket")
+    policy = (caught.value.headers or {})["RateLimit-Policy"]
+    assert re.fullmatch(r'"1/day per [\x20\x21\x23-\x5b\x5d-\x7e]{1,64}";q=1;w=86400', policy)
+
+
 @pytest.mark.parametrize("limits", ["10/minute", Limit("1/day"), ["10/minute"], [Limit], None])
 def test_limits_that_are_no_list(limits: Any) -> None:
     """The mend is in the text, for an agent and for the gate."""
@@ -157,3 +194,31 @@ async def test_limits_that_read_the_request_need_one() -> None:
         gate = make_gate(agents=[Agent("a", id="agent_1", limits=[limit])])
         with pytest.raises(ConfigurationError, match="connection=request"):
             await gate.issue(Identity(subject="u"), transport="websocket")
+
+
+@pytest.mark.parametrize("limits", [(), (Limit("9/day"), Concurrent(3))])
+async def test_revoked_callers_reserve_nothing(limits: Any) -> None:
+    """The 401 of any bad token, whether something is counted or not."""
+    store = MemoryStore()
+    budget = make_budget(Agent("a", id="agent_1", limits=limits), (), 900)
+    before, after = (
+        Circumstances(identity=Identity(subject="u", claims={"iat": iat}), agent="a")
+        for iat in (1000, 1001)
+    )
+    stores = Stores(shared=store, fallback=store)
+    assert (await reserve(budget, before, stores)).limits == budget.titles
+    await store.revoke(subject_principal(before.identity), 1000.0, 60)
+    with pytest.raises(InvalidTokenError) as caught:
+        await reserve(budget, before, stores)
+    assert caught.value.cause.startswith("revoked: ")
+    assert (await reserve(budget, after, stores)).limits == budget.titles
+
+
+async def test_revocation_that_can_t_be_read() -> None:
+    """Where no limit says what happens then, nothing is issued."""
+    stores = Stores(shared=RedisStore("redis://127.0.0.1:1/0"), fallback=MemoryStore())
+    budget = make_budget(Agent("a", id="agent_1"), (), 900)
+    asked = Circumstances(identity=Identity(subject="u"), agent="a")
+    with pytest.raises(UnavailableError):
+        await reserve(budget, asked, stores)
+    await stores.shared.aclose()

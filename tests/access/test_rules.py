@@ -227,7 +227,22 @@ async def test_an_error_raised_on_purpose_passes_through() -> None:
     def never_on_sunday(who: Identity) -> bool:
         raise intended
 
-    assert await refused(never_on_sunday) is intended
+    told = await refused(never_on_sunday)
+    assert (type(told), told.code, told.detail) == (AccessDeniedError, "sunday", "Not on Sundays.")
+
+
+async def test_an_error_that_is_a_constant_stays_what_it_is() -> None:
+    """However often it is raised, and whatever is said beside it."""
+    constant = AccessDeniedError(code="no_plan", cause="no plan")
+
+    def rule(who: Identity) -> bool:
+        raise constant
+
+    for _ in range(50):
+        told = await refused(any_of(rule, rule, no))
+        assert told.cause.startswith("no plan; and ")
+    assert constant.cause == "no plan"
+    assert constant.__traceback__ is None
 
 
 async def test_all_of_stops_at_the_first_no() -> None:

@@ -2,16 +2,25 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from xuna_middleware import Event
-from xuna_middleware.demo.app import page_app
+from xuna_middleware.demo.app import PAGE, page_app
 from xuna_middleware.demo.feed import Feed, encode
+from xuna_middleware.demo.scene import Wiring, build_gate
+from xuna_middleware.demo.stage import Stage, raise_stage
+from xuna_middleware.demo.visitor import Visitor
 
 CONFIG = {"connect": ["http://127.0.0.1:1", "ws://127.0.0.1:2"]}
+RELAY_PAGE = Path(__file__).parents[2] / "docs" / "relay.md"
+REVOKE = "/api/revoke"
 
 
 def happened(number: int) -> Event:
@@ -20,13 +29,29 @@ def happened(number: int) -> Event:
 
 @pytest.fixture
 async def browser() -> AsyncIterator[httpx.AsyncClient]:
-    app = page_app(CONFIG, Feed())
+    feed = Feed()
+    wiring = Wiring(
+        issuer="http://127.0.0.1:1",
+        platform_url="http://127.0.0.1:2",
+        api_key="no-key",
+        public_url="http://127.0.0.1:8000/xuna",
+        on_event=feed,
+    )
+    app = page_app(CONFIG, feed, build_gate(wiring))
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client:
         yield client
 
 
-@pytest.mark.parametrize("path", ["/", "/page/app.js", "/page/style.css", "/page/icon.svg", "/no"])
+@pytest.fixture
+async def stage() -> AsyncIterator[Stage]:
+    async with raise_stage() as stage:
+        yield stage
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/operator", "/page/app.js", "/page/style.css", "/page/icon.svg", "/no"]
+)
 async def test_every_answer_is_locked_down(browser: httpx.AsyncClient, path: str) -> None:
     """No inline script, no other origin but the two named, no guessing of types, no referrer."""
     headers = (await browser.get(path)).headers
@@ -99,3 +124,51 @@ def test_an_entry_reads_as_an_event() -> None:
         "variables": ["user_name"],
     }
     assert end == ["", ""]
+
+
+async def test_the_page_may_open_its_own_websocket(stage: Stage) -> None:
+    """Not every browser takes it for 'self': the policy names it, beside provider and platform."""
+    async with aclosing(Visitor(stage.url)) as visitor:
+        policy = (await visitor.get("/")).headers["content-security-policy"]
+    (connect,) = [part for part in policy.split("; ") if part.startswith("connect-src")]
+    own = stage.url.replace("http", "ws", 1)
+    assert own in connect.split()
+    assert len(connect.split()) == 5
+
+
+@pytest.mark.parametrize(
+    ("person", "body", "headers", "status"),
+    [
+        (None, {}, {}, 401),
+        ("ada", {"issuer": "i", "subject": "s"}, {}, 403),
+        ("olga", {"issuer": "i", "subject": "s"}, {"sec_fetch_site": "cross-site"}, 403),
+        ("olga", {"issuer": "i", "subject": "s"}, {"sec_fetch_site": "same-site"}, 403),
+        ("olga", {"issuer": "i", "subject": "s"}, {"content_type": "text/plain"}, 415),
+        ("olga", {"issuer": "i"}, {}, 400),
+        ("olga", {"issuer": "i", "subject": ""}, {}, 400),
+        ("olga", {"issuer": "i", "subject": ["s"]}, {}, 400),
+        ("olga", {"issuer": "i", "subject": "s\n"}, {}, 400),
+        ("olga", ["i", "s"], {}, 400),
+        ("olga", {"issuer": "i", "subject": "s" * 5000}, {}, 413),
+        ("olga", {"issuer": "i", "subject": "s"}, {}, 200),
+        ("olga", {"issuer": "i", "subject": "s"}, {"sec_fetch_site": "same-origin"}, 200),
+    ],
+)
+async def test_operators_alone_revoke(
+    stage: Stage, person: str | None, body: Any, headers: dict[str, str], status: int
+) -> None:
+    """From their own page and in JSON; whoever is turned away has revoked nobody."""
+    token = None if person is None else stage.provider.token(person)
+    async with aclosing(Visitor(stage.url)) as visitor:
+        answer = await visitor.post(REVOKE, body, token, **headers)
+    assert answer.status_code == status
+    revoked = [event.subject for event in stage.feed.events() if event.name == "revoked"]
+    assert revoked == (["s"] if status == 200 else [])
+
+
+def test_the_page_has_words_for_every_close_code() -> None:
+    """Those of the table in docs/relay.md."""
+    codes = re.findall(r"^\| (\d{4}) \|", RELAY_PAGE.read_text("utf-8"), re.MULTILINE)
+    words = re.findall(r"^  (\d{4}): \"\S", (PAGE / "endings.js").read_text("utf-8"), re.MULTILINE)
+    assert len(codes) > 10
+    assert words == codes

@@ -13,16 +13,35 @@ from functools import partial
 import pytest
 import typer.testing
 
-from xuna_middleware import Agent, Credentials, Identity, XunaGate, XunaPlatform
+from xuna_middleware import (
+    Agent,
+    Credentials,
+    Identity,
+    Immediate,
+    OIDCVerifier,
+    Verifier,
+    XunaGate,
+    XunaPlatform,
+    claim,
+    require_scopes,
+)
 from xuna_middleware.demo import command
 from xuna_middleware.demo.check import run
-from xuna_middleware.demo.scene import AGENTS, PERSONAL, Wiring, build_gate
+from xuna_middleware.demo.scene import (
+    AGENTS,
+    AUDIENCE,
+    OVERSEE_SCOPE,
+    PERSONAL,
+    Wiring,
+    build_gate,
+)
 from xuna_middleware.demo.stage import raise_stage
 from xuna_middleware.demo.steps import STEPS
+from xuna_middleware.sandbox import VOICE_SCOPE
 
 CANARY = "canary-of-a-key-that-must-not-be-used"
 #: A JWT, a signed URL's secret part, a key.
-SECRET = re.compile(r"eyJ|signature=|token=|xi-api-key", re.IGNORECASE)
+SECRET = re.compile(r"eyJ|signature=|token=|ticket=|xgt_|xi-api-key", re.IGNORECASE)
 
 
 class Gullible:
@@ -42,12 +61,54 @@ def opened(wiring: Wiring) -> XunaGate:
 
 def credulous(wiring: Wiring) -> XunaGate:
     """Build the gate with a verifier that checks no signature."""
-    platform = XunaPlatform(
-        wiring.api_key, base_url=wiring.platform_url, include_conversation_id=True
-    )
+    return by_hand(wiring, Gullible(), OVERSEE_SCOPE)
+
+
+def unwatched(wiring: Wiring) -> XunaGate:
+    """Build the gate so that whoever may talk may also see and end what others talk."""
+    verifier = OIDCVerifier(wiring.issuer, audience=AUDIENCE)
+    return by_hand(wiring, verifier, VOICE_SCOPE)
+
+
+def by_hand(wiring: Wiring, verifier: Verifier, oversee_scope: str) -> XunaGate:
     return XunaGate(
-        verifier=Gullible(), agents=AGENTS, platform=platform, on_event=[wiring.on_event]
+        verifier=verifier,
+        agents=AGENTS,
+        platform=XunaPlatform(
+            wiring.api_key, base_url=wiring.platform_url, include_conversation_id=True
+        ),
+        public_url=wiring.public_url,
+        operators=require_scopes(oversee_scope),
+        on_event=[Immediate(wiring.on_event)],
     )
+
+
+def crowded(wiring: Wiring) -> XunaGate:
+    """Build the gate without limits for those who are known."""
+    return build_gate(wiring, agents=[one if one.anonymous else unlimited(one) for one in AGENTS])
+
+
+def unlimited(agent: Agent) -> Agent:
+    return replace(agent, limits=())
+
+
+def porous(wiring: Wiring) -> XunaGate:
+    """Build the gate so that the banker believes a client's first frame."""
+    *others, banker = AGENTS
+    loose = replace(
+        banker,
+        dynamic_variables={"user_name": PERSONAL["user_name"]},
+        client_variables=("plan_name",),
+    )
+    return build_gate(wiring, agents=[*others, loose])
+
+
+def talkative(wiring: Wiring) -> XunaGate:
+    """Build the gate so that the banker tells its secret, and who calls under another name."""
+    *others, banker = AGENTS
+    told = {**PERSONAL, "ledger_key": claim("sub")}
+    named = replace(banker, dynamic_variables=told, user_id=claim("name"))
+    return build_gate(wiring, agents=[*others, named])
 
 
 def forgeable(wiring: Wiring) -> XunaGate:
@@ -69,6 +130,7 @@ def mute(wiring: Wiring) -> XunaGate:
         issuer=wiring.issuer,
         platform_url=wiring.platform_url,
         api_key=wiring.api_key,
+        public_url=wiring.public_url,
         on_event=lambda event: None,
     )
     return build_gate(silent)
@@ -113,6 +175,10 @@ async def test_the_keys_of_a_run_are_in_no_line() -> None:
     [
         (opened, ["Each is shown", "Cleo is refused", "Ben is refused"]),
         (credulous, ["A tampered token"]),
+        (unwatched, ["Olga sees", "Olga ends"]),
+        (crowded, ["A second conversation"]),
+        (porous, ["A forged variable ends it"]),
+        (talkative, ["The gate adds"]),
         (forgeable, ["A forged variable"]),
         (mute, ["The feed tells", "Nothing was issued"]),
     ],

@@ -1,9 +1,10 @@
 """explain(): what each step would decide, and why, without issuing."""
 
+import asyncio
 from typing import Any
 
 import pytest
-from doubles import CountedPlatform, make_gate
+from doubles import CountedPlatform, ask, http_scope, make_gate
 from signing import RSA, good_claims
 from starlette.requests import HTTPConnection
 
@@ -13,13 +14,18 @@ from xuna_middleware import (
     Identity,
     Limit,
     TalkTime,
+    Visitors,
+    XunaGate,
     all_of,
     any_of,
     claim,
+    none_of,
     require_claims,
     require_roles,
     require_scopes,
+    timed,
 )
+from xuna_middleware.identity.visits import Visit
 
 NAMES = ["verify", "agent", "check input", "authorize", "reserve", "personalize", "issue"]
 
@@ -120,6 +126,81 @@ async def test_rules_in_rules() -> None:
     rules = [(each.depth, each.passed) for each in told.steps if each.name in ("authorize", "rule")]
     assert rules == [(0, False), (1, False), (2, True), (2, False), (1, False)]
     assert "    ✗ rule: claim: plan is missing (403)" in str(told)
+
+
+async def test_each_function_is_asked_once() -> None:
+    """However deep it lies: it may ask somebody else."""
+    asked: list[str] = []
+
+    def rule(who: Identity) -> bool:
+        asked.append("rule")
+        return len(asked) == 1
+
+    async def late(who: Identity) -> bool:
+        asked.append("late")
+        await asyncio.sleep(0.02)
+        return True
+
+    around = timed(all_of(late, require_scopes("voice:talk")), seconds=0.005)
+    whole = all_of(any_of(all_of(rule)), none_of(require_roles("x"), none_of(rule)), around)
+    told = await make_gate(agents=[agent(allow=whole)]).explain(token())
+    assert sorted(asked) == ["late", "rule", "rule"], "the rule stands there twice"
+    assert not told.allowed
+    assert "took too long" in str(told)
+
+
+def a_visitor(visitor: str = "somebody") -> Identity:
+    return Visit(visitor=visitor).identity
+
+
+async def by_word(connection: HTTPConnection) -> bool:
+    return True
+
+
+def public(**terms: Any) -> XunaGate:
+    limits = [Limit("9/day", per="all")]
+    open_one = agent(anonymous=True, max_duration=60, limits=limits)
+    return make_gate(agents=[open_one], visitors=Visitors(secret="s" * 43, **terms))
+
+
+def page(**options: Any) -> HTTPConnection:
+    return HTTPConnection(http_scope(**options))
+
+
+async def test_visitor_at_the_entrance() -> None:
+    """It has a step of its own."""
+    gate = public()
+    told = await gate.explain(a_visitor(), connection=page())
+    assert told.allowed
+    names = [each.name for each in told.steps if not each.depth]
+    assert names == [*NAMES[:4], "entrance", *NAMES[4:]]
+    assert "✓ entrance: open, no challenge" in str(told)
+
+
+async def test_visitor_at_a_closed_entrance() -> None:
+    """The gate says no, and so does this."""
+    gate = public()
+    await gate.close_entrance()
+    told = await gate.explain(a_visitor(), connection=page())
+    assert not told.allowed
+    (refusing,) = [each for each in told.steps if each.passed is False]
+    assert (refusing.name, refusing.status) == ("entrance", 403)
+    assert refusing.text == "visitors: the entrance is closed"
+
+
+async def test_visitor_and_a_challenge() -> None:
+    """Passed where the ticket says so; nobody is asked to judge an answer."""
+    gate = public(challenge=by_word)
+    told = await gate.explain(a_visitor(), connection=page())
+    assert not told.allowed
+    assert "✗ entrance: challenge" in str(told)
+    headers = [(b"sec-fetch-site", b"same-origin")]
+    answer = await ask(gate, headers=headers)
+    ticket = (answer.header("Xuna-Visitor") or "").encode()
+    visitor = ticket.decode().rsplit(".", 3)[0]
+    connection = page(headers=[(b"xuna-visitor", ticket)])
+    assert (await gate.explain(a_visitor(visitor), connection=connection)).allowed
+    assert not (await gate.explain(a_visitor("other"), connection=connection)).allowed
 
 
 async def test_token_that_is_none() -> None:

@@ -223,6 +223,21 @@ async def test_failed_issues_cost_nothing(me: Any, status: int) -> None:
     assert told == ["reserved", "released"] * 3
 
 
+async def test_what_could_not_be_given_back_is_not_told_as_released(me: Any) -> None:
+    """It stays counted."""
+
+    class Keeping(MemoryStore):
+        async def give_back(self, parts: Any) -> None:
+            raise StoreError("the store does not answer")
+
+    events: list[Event] = []
+    platform = XunaPlatform("key-12345678", transport=httpx.MockTransport(answering(400)))
+    gate = limited(Limit("1/hour"), platform=platform, store=Keeping(), on_event=[events.append])
+    answers = [(await ask(gate, headers=me)).status for _ in range(2)]
+    assert (answers[0] in (502, 503), answers[1]) == (True, 429)
+    assert "released" not in {event.name for event in events}
+
+
 def answering(status: int) -> Any:
     return lambda request: httpx.Response(status, json={"detail": "no"})
 
@@ -404,3 +419,22 @@ async def test_full_store_in_memory() -> None:
     assert answers == [200, 200, 503, 200]
     clock.now += 60
     assert (await ask(gate, headers=as_user("c"))).status == 200
+
+
+async def test_slots_of_agents_that_last_differently(me: Any) -> None:
+    """A limit of the gate counts long and short conversations; no agent forgets another's early."""
+    clock = Clock()
+    agents = [
+        Agent("long", id="agent_1", max_duration=7200),
+        Agent("short", id="agent_2", max_duration=60),
+    ]
+    gate = make_gate(agents=agents, limits=[Concurrent(2)], store=MemoryStore(monotonic=clock))
+
+    async def status(agent: str) -> int:
+        return (await ask(gate, query=f"agent={agent}".encode(), headers=me)).status
+
+    assert [await status("long"), await status("long"), await status("short")] == [200, 200, 429]
+    clock.now += 1100.0  # a short one would have ended
+    assert [await status("short"), await status("long")] == [429, 429]
+    clock.now += 7200.0
+    assert [await status("short"), await status("long")] == [200, 200]

@@ -32,7 +32,7 @@ from xuna_middleware import (
     deny,
     require_scopes,
 )
-from xuna_middleware.events import Events
+from xuna_middleware.events import Events, Immediate
 from xuna_middleware.refusals import Refusals
 
 JSON: Final = (b"content-type", b"application/json")
@@ -128,7 +128,7 @@ def test_causes_of_ones_own_are_bounded() -> None:
 def test_an_error_is_noted_once() -> None:
     """However many hands one error goes through, it is one refusal."""
     events: list[Event] = []
-    refusals = Refusals(Events([events.append]))
+    refusals = Refusals(Events([Immediate(events.append)]))
     error = refusals.note(InvalidTokenError())
     assert refusals.note(error) is error
     assert len(events) == 1

@@ -125,6 +125,29 @@ def test_platform_that_hangs() -> None:
     in_fast_time(story())
 
 
+def test_one_lookup_that_hangs() -> None:
+    """Takes nothing from what another one freed."""
+
+    async def story() -> None:
+        platform = Conversations()
+
+        async def handle(request: httpx.Request) -> httpx.Response:
+            if request.url.path.endswith("conv_1"):
+                await asyncio.Event().wait()
+            return await platform.handle(request)
+
+        client = XunaPlatform(API_KEY, transport=httpx.MockTransport(handle))
+        agents = [Agent("support", id="agent_1", limits=[Concurrent(2)])]
+        gate = make_gate(client, agents=agents)
+        assert [await issue(gate), await issue(gate)] == [200, 200]
+        platform.end(2, 7)
+        began = seconds()
+        assert await issue(gate) == 200
+        assert seconds() - began <= 3.1
+
+    in_fast_time(story())
+
+
 async def test_flood_of_refused_requests_asks_once() -> None:
     """The same conversation is asked for once in five seconds, whoever asks."""
     platform = Conversations()

@@ -5,8 +5,9 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final
 
+import httpx
 import pytest
-from doubles import Answer, CountedPlatform, ask, bearer, echo_app, make_gate
+from doubles import API_KEY, Answer, CountedPlatform, ask, bearer, echo_app, make_gate
 from signing import RSA, good_claims
 from starlette.requests import HTTPConnection
 
@@ -19,10 +20,14 @@ from xuna_middleware import (
     Limit,
     MemoryStore,
     ProofOfWork,
+    StoreError,
     TalkTime,
+    UnavailableError,
     Visitors,
     XunaGate,
     XunaMiddleware,
+    XunaPlatform,
+    claim,
     deny,
 )
 from xuna_middleware.identity.visits import VisitorTickets, new_visit
@@ -30,6 +35,7 @@ from xuna_middleware.identity.visits import VisitorTickets, new_visit
 HOME: Final = "https://app.example.com"
 SECRET: Final = "s" * 43
 SAME: Final = (b"sec-fetch-site", b"same-origin")
+COOKIE: Final = "__Host-xuna_visitor"
 DAILY: Final = Limit("1000/day", per="all")
 
 
@@ -61,13 +67,21 @@ def open_gate(*limits: Any, visitors: Visitors | None = None, **options: Any) ->
     return make_gate(options.pop("platform", None), agents=agents, visitors=visitors, **options)
 
 
+def turn(gate: XunaGate, clock: Clock) -> None:
+    """Give the gate's entrance a clock that a test turns."""
+    entrance = gate._entrance
+    assert entrance is not None
+    entrance._clock = clock
+    entrance._tickets = VisitorTickets([SECRET], seconds=30 * 86_400, clock=clock)
+
+
 async def visit(
     gate: Any, ticket: str | None = None, *, agent: str = "faq", path: str = "", **options: Any
 ) -> Answer:
     """Ask as a page of our own does, with a visitor's cookie or without."""
     headers = [SAME, *options.pop("headers", ())]
     if ticket is not None:
-        headers.append((b"cookie", f"theme=dark; xuna_visitor={ticket}".encode()))
+        headers.append((b"cookie", f"theme=dark; {COOKIE}={ticket}".encode()))
     query = f"agent={agent}".encode()
     return await ask(gate, path or "/get-signed-url", headers=headers, query=query, **options)
 
@@ -76,7 +90,7 @@ def ticket_of(answer: Answer) -> str:
     """Return the ticket that an answer hands out, in the header and in the cookie."""
     ticket = answer.header("Xuna-Visitor")
     assert ticket
-    assert (answer.header("Set-Cookie") or "").startswith(f"xuna_visitor={ticket}; ")
+    assert (answer.header("Set-Cookie") or "").startswith(f"{COOKIE}={ticket}; ")
     return ticket
 
 
@@ -86,7 +100,7 @@ async def test_visitor_gets_a_pass_and_a_ticket() -> None:
     first = await visit(gate)
     assert first.status == 200
     assert re.fullmatch(
-        r"xuna_visitor=[\w.-]+; Max-Age=2592000; Path=/; HttpOnly; SameSite=Lax; Secure",
+        r"__Host-xuna_visitor=[\w.-]+; Max-Age=2592000; Path=/; HttpOnly; SameSite=Lax; Secure",
         first.header("Set-Cookie") or "",
     )
     again = await visit(gate, ticket_of(first), path="/conversation-token")
@@ -97,11 +111,27 @@ async def test_visitor_gets_a_pass_and_a_ticket() -> None:
 
 async def test_cookie_over_plain_http() -> None:
     """On a hobbyist's machine there is no TLS, and a Secure cookie would be lost."""
-    answer = await visit(open_gate(), scheme="http")
-    assert "Secure" not in (answer.header("Set-Cookie") or "")
+    gate = open_gate(Limit("1/hour"), DAILY)
+    answer = await visit(gate, scheme="http")
+    cookie = answer.header("Set-Cookie") or ""
+    assert cookie.startswith("xuna_visitor=")
+    assert "Secure" not in cookie
+    headers = [(b"cookie", cookie.partition(";")[0].encode())]
+    assert (await visit(gate, headers=headers, scheme="http")).status == 429, "known again"
     public = open_gate(public_url="https://acme.com/xuna")
     answer = await visit(public, scheme="http")
-    assert "Secure" in (answer.header("Set-Cookie") or ""), "TLS ends before us"
+    cookie = answer.header("Set-Cookie") or ""
+    assert cookie.startswith(f"{COOKIE}="), "TLS ends before us"
+    assert "Secure" in cookie
+
+
+async def test_cookie_of_a_neighbouring_host() -> None:
+    """Over TLS only a name counts that no other host of the domain can set."""
+    gate = open_gate(Limit("1/hour"), DAILY)
+    planted = ticket_of(await visit(gate))
+    headers = [(b"cookie", f"xuna_visitor={planted}".encode())]
+    answer = await visit(gate, headers=headers)
+    assert (answer.status, ticket_of(answer) != planted) == (200, True)
 
 
 async def test_ticket_in_a_header() -> None:
@@ -187,7 +217,7 @@ async def test_page_elsewhere_spends_nobodys_budget(headers: Sequence[tuple[byte
     store, platform = MemoryStore(), CountedPlatform()
     gate = open_gate(Limit("1/hour"), DAILY, store=store, platform=platform)
     ticket = ticket_of(await visit(open_gate()))
-    cookie = (b"cookie", f"xuna_visitor={ticket}".encode())
+    cookie = (b"cookie", f"{COOKIE}={ticket}".encode())
     for sent in (headers, [*headers, cookie]):
         for path, method in (("/get-signed-url", "GET"), ("/conversation-token", "GET")):
             answer = await ask(gate, path, method=method, headers=sent, query=b"agent=faq")
@@ -287,7 +317,7 @@ async def test_secrets_rotate() -> None:
 
 
 def test_tickets_end() -> None:
-    """After so many seconds; and one from the future, after the clock went back, is none."""
+    """After so many seconds, by whichever clock; one that is dated ahead by more is none."""
     clock = Clock()
     tickets = VisitorTickets([SECRET], seconds=60, clock=clock)
     somebody = new_visit()
@@ -299,8 +329,33 @@ def test_tickets_end() -> None:
     assert tickets.read(scope) is not None
     clock.now += 1
     assert tickets.read(scope) is None
-    clock.now -= 3600
+    clock.now -= 61
+    for back in (0.5, 30, 29.5):
+        clock.now -= back
+        assert tickets.read(scope) is not None, "a clock went back, or is slow"
+    clock.now -= 1
     assert tickets.read(scope) is None
+
+
+async def test_clock_that_goes_back() -> None:
+    """Gives nobody a new budget; a pass counts for no longer than one pass lasts."""
+    clock = Clock()
+    terms = Visitors(secret=SECRET, challenge=by_word, challenge_lasts=600)
+    gate = open_gate(Limit("3/hour"), DAILY, visitors=terms)
+    turn(gate, clock)
+    solved = [(b"xuna-challenge", b"sesame")]
+    ticket = ticket_of(await visit(gate, headers=solved))
+    clock.now -= 0.5
+    assert (await visit(gate, ticket)).status == 200, "another worker's clock is a little slow"
+    clock.now -= 3600
+    assert (await visit(gate, ticket)).status == 403, "the pass lies too far ahead"
+    again = await visit(gate, ticket, headers=solved)
+    assert again.status == 200
+    assert (await visit(gate, ticket_of(again))).status == 429, "known all the time"
+
+
+async def by_word(connection: HTTPConnection) -> bool:
+    return connection.headers.get("xuna-challenge") == "sesame"
 
 
 async def test_rules_are_asked_about_visitors() -> None:
@@ -339,34 +394,212 @@ async def test_switch_closes_the_entrance_at_once(me: Any) -> None:
     assert (await visit(one)).status == 200
 
 
+async def ask_ticket(gate: XunaGate, host: str = "10.0.0.1", headers: Any = ()) -> Answer:
+    return await visit(gate, path="/ticket", method="POST", client=(host, 1), headers=headers)
+
+
+async def test_closed_entrance_makes_no_tickets(me: Any) -> None:
+    """A ticket would outlive the closing; who signed in gets theirs."""
+    gate = open_gate()
+    await gate.close_entrance()
+    answer = await ask_ticket(gate)
+    assert (answer.status, answer.json()["code"]) == (403, "visitors_closed")
+    assert (await ask_ticket(gate, headers=me)).status == 200
+    await gate.open_entrance()
+    assert (await ask_ticket(gate)).status == 200
+
+
+async def test_tickets_of_visitors_are_bounded(me: Any) -> None:
+    """30 a minute for each address, since strangers could fill the store with them."""
+    gate = open_gate()
+    told = [(await ask_ticket(gate, f"2001:db8::{n}")).status for n in range(32)]
+    assert told == [200] * 30 + [429] * 2
+    refused = await ask_ticket(gate, "2001:db8::1")
+    assert refused.json()["violated-policies"] == ["tickets"]
+    assert (await ask_ticket(gate, "2001:db8:0:1::1")).status == 200
+    assert (await ask_ticket(gate, "2001:db8::1", headers=me)).status == 200
+
+
+class Losing(MemoryStore):
+    """A store that can be down, or go on with nothing in it."""
+
+    down = ""
+
+    async def reserve(self, *wanted: Any, **options: Any) -> Any:
+        self.check("reserve")
+        return await super().reserve(*wanted, **options)
+
+    async def look(self, wanted: Any) -> Any:
+        self.check("look")
+        return await super().look(wanted)
+
+    async def give_back(self, parts: Any) -> None:
+        self.check("give_back")
+        await super().give_back(parts)
+
+    def check(self, verb: str) -> None:
+        if verb in self.down:
+            raise StoreError("the store does not answer")
+
+    def lose(self) -> None:
+        self.__init__()  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("when", ["open", "memory"])
+@pytest.mark.parametrize("path", ["/get-signed-url", "/ticket"])
+async def test_door_that_cannot_be_asked_is_closed(when: Any, path: str) -> None:
+    """Whatever the limits say: nobody knows whether the operator closed it."""
+    store = Losing()
+    terms = Visitors(secret=SECRET, limits=[Limit("9/hour", when_store_down=when)])
+    budget = Limit("1000/day", per="all", when_store_down="memory")
+    gate = open_gate(budget, visitors=terms, store=store)
+    store.down = "look reserve give_back"
+    method = "POST" if path == "/ticket" else "GET"
+    assert (await visit(gate, path=path, method=method)).status == 503
+    store.down = ""
+    assert (await visit(gate, path=path, method=method)).status == 200
+
+
+async def test_store_that_lost_its_data_opens_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """Who closed it, or saw it closed, closes it again; the others learn of it then."""
+    store = Losing()
+    one, other, new = (open_gate(store=store) for _ in range(3))
+    await one.close_entrance()
+    assert (await visit(other)).status == 403
+    store.lose()
+    for gate in (other, one, new):
+        assert (await visit(gate)).json()["code"] == "visitors_closed"
+    assert caplog.text.count("closed again") == 1
+    await new.open_entrance()
+    for gate in (one, other, new):
+        assert (await visit(gate)).status == 200
+    store.lose()
+    for gate in (one, other, new):
+        assert (await visit(gate)).status == 200, "what is open stays open"
+
+
+@pytest.mark.parametrize("verb", ["look", "reserve", "give_back"])
+@pytest.mark.parametrize("is_closed", [True, False])
+async def test_opening_that_fails_half_way(verb: str, is_closed: bool) -> None:
+    """Leaves the entrance as it was, and can be tried again."""
+    store = Losing()
+    gate = open_gate(store=store)
+    if is_closed:
+        await gate.close_entrance()
+    store.down = verb
+    if is_closed or verb != "give_back":
+        with pytest.raises(UnavailableError):
+            await gate.open_entrance()
+    store.down = ""
+    assert (await visit(gate)).status == (403 if is_closed else 200)
+    await gate.open_entrance()
+    assert (await visit(gate)).status == 200
+
+
+async def test_closing_while_the_store_is_full() -> None:
+    """Strangers may have filled it, and that is when an operator closes."""
+
+    class Full(MemoryStore):
+        async def reserve(self, wanted: Any, *further: Any, **options: Any) -> Any:
+            if wanted[0][0] == "entrance":
+                raise StoreError("the store in memory is full")
+            return await super().reserve(wanted, *further, **options)
+
+    gate = open_gate(store=Full())
+    assert (await visit(gate)).status == 200
+    with pytest.raises(UnavailableError):
+        await gate.close_entrance()
+    assert (await visit(gate)).status == 503
+    assert (await ask(gate, "/agents")).status == 503
+
+
+async def test_closed_entrance_lists_no_agents(me: Any) -> None:
+    """There are none that a visitor may use."""
+    gate = open_gate()
+    await gate.close_entrance()
+    assert (await ask(gate, "/agents")).json() == {"agents": []}
+    assert len((await ask(gate, "/agents", headers=me)).json()["agents"]) == 2
+
+
 async def test_switch_without_an_entrance() -> None:
     """There is nothing to close."""
     with pytest.raises(ConfigurationError, match="anonymous=True"):
         await make_gate().close_entrance()
 
 
+async def left(gate: XunaGate, headers: Any) -> int:
+    """Return what is left of a caller's first limit."""
+    answer = await ask(gate, "/agents", headers=headers)
+    return int(answer.json()["agents"][0]["limits"][0]["left"])
+
+
 class TestUpgrade:
     """Who signs in keeps what they spent."""
 
-    async def left(self, gate: XunaGate, headers: Any) -> int:
-        answer = await ask(gate, "/agents", headers=headers)
-        return int(answer.json()["agents"][0]["limits"][0]["left"])
-
     async def test_neither_lost_nor_doubled(self, me: Any) -> None:
-        """Three as a visitor and one as themselves are four, whoever asks afterwards."""
+        """Three as a visitor and one as themselves are four, and stay theirs."""
         gate = open_gate(Limit("6/hour"), DAILY)
         ticket = ticket_of(await visit(gate))
         for _ in range(2):
             await visit(gate, ticket)
-        assert await self.left(gate, me) == 6
+        assert await left(gate, me) == 6
         assert (await visit(gate, ticket, headers=me)).status == 200
-        assert await self.left(gate, me) == 2
+        assert await left(gate, me) == 2
         assert (await visit(gate, ticket, headers=me)).status == 200
-        assert await self.left(gate, me) == 1
-        assert (await visit(gate, ticket)).status == 200, "signed out again: the same person"
-        assert await self.left(gate, me) == 0
-        assert (await visit(gate, ticket)).status == 429
+        assert await left(gate, me) == 1
+        assert (await visit(gate, headers=me)).status == 200
+        assert await left(gate, me) == 0
         assert (await visit(gate, ticket, headers=me)).status == 429
+
+    async def test_browser_forgets_the_ticket(self, me: Any) -> None:
+        """Whoever signs out again is somebody new, and the person keeps what is theirs."""
+        gate = open_gate(Limit("1/hour"), DAILY)
+        ticket = ticket_of(await visit(gate))
+        answer = await visit(gate, ticket, headers=me)
+        assert answer.status == 429, "refusals say so, too"
+        assert answer.header("Xuna-Visitor") == ""
+        assert re.fullmatch(
+            rf"{COOKIE}=; Max-Age=0; Path=/; HttpOnly; SameSite=Lax; Secure",
+            answer.header("Set-Cookie") or "",
+        )
+        assert (await visit(gate, headers=me)).header("Set-Cookie") is None, "nothing to forget"
+        assert ticket_of(await visit(gate))
+        assert await left(gate, me) == 0
+
+    async def test_store_that_fails_at_the_move(self, me: Any) -> None:
+        """The browser keeps its ticket until what was spent has moved."""
+
+        class Failing(MemoryStore):
+            fails = True
+
+            async def reserve(self, wanted: Any, move: Any = None, standing: Any = None) -> Any:
+                if move is not None and self.fails:
+                    raise StoreError("the store does not answer")
+                return await super().reserve(wanted, move, standing)
+
+        store = Failing()
+        gate = open_gate(Limit("5/hour"), DAILY, store=store)
+        ticket = ticket_of(await visit(gate))
+        failed = await visit(gate, ticket, headers=me)
+        assert (failed.status, failed.header("Set-Cookie")) == (503, None)
+        store.fails = False
+        assert (await visit(gate, ticket, headers=me)).header("Xuna-Visitor") == ""
+        assert await left(gate, me) == 3
+
+    async def test_ticket_that_cannot_be_ended(self, me: Any) -> None:
+        """Moves nothing: what a stranger may go on with must not be the person's."""
+
+        class Forgetful(MemoryStore):
+            async def reserve(self, wanted: Any, *further: Any, **options: Any) -> Any:
+                if any(who.startswith("left:") for who, _ in wanted):
+                    raise StoreError("the store does not answer")
+                return await super().reserve(wanted, *further, **options)
+
+        gate = open_gate(Limit("5/hour"), DAILY, store=Forgetful())
+        ticket = ticket_of(await visit(gate))
+        assert (await visit(gate, ticket, headers=me)).status == 200
+        assert (await visit(gate, ticket)).status == 200
+        assert await left(gate, me) == 4
 
     async def test_running_conversation(self, me: Any) -> None:
         """What a visitor began holds the person's slot."""
@@ -381,13 +614,28 @@ class TestUpgrade:
         await visit(gate, ticket, headers=me)
         other = bearer(RSA.token(good_claims(sub="user-2")))
         await visit(gate, ticket, headers=other)
-        assert (await self.left(gate, me), await self.left(gate, other)) == (1, 2)
+        assert (await left(gate, me), await left(gate, other)) == (1, 2)
 
     async def test_forged_ticket_moves_nothing(self, me: Any) -> None:
         """Nobody can burden somebody else, or unburden themselves."""
         gate = open_gate(Limit("3/hour"), DAILY)
         assert (await visit(gate, "x.0.y.z", headers=me)).status == 200
-        assert await self.left(gate, me) == 2
+        assert await left(gate, me) == 2
+
+
+async def test_ticket_that_a_stranger_kept(me: Any) -> None:
+    """Spends nothing of the person's, shows nothing of it, and is nobody's any more."""
+    events: list[Event] = []
+    gate = open_gate(Limit("5/hour"), DAILY, on_event=[events.append])
+    ticket = ticket_of(await visit(gate))
+    assert (await visit(gate, ticket, headers=me)).status == 200
+    for path, method in (("/get-signed-url", "GET"), ("/ticket", "POST")):
+        answer = await visit(gate, ticket, path=path, method=method)
+        assert (answer.status, answer.json()["code"]) == (403, "visitor_signed_in")
+        assert (await visit(gate, ticket_of(answer))).status == 200, "somebody new"
+    cookie = [(b"cookie", f"{COOKIE}={ticket}".encode())]
+    assert (await ask(gate, "/agents", headers=cookie)).json() == {"agents": []}
+    assert await left(gate, me) == 3
 
 
 class TestChallenge:
@@ -416,6 +664,95 @@ class TestChallenge:
         assert answer.status == 200
         assert (await visit(gate, ticket_of(answer))).status == 200, "not asked again"
         assert len(asked) == 4
+
+    async def test_pass_that_ends_while_the_platform_answers(self) -> None:
+        """Is not renewed by that: only a solved challenge makes one."""
+        clock, slow = Clock(), CountedPlatform()
+
+        def late(request: httpx.Request) -> httpx.Response:
+            clock.now += 30
+            return slow.handle(request)
+
+        async def by_word(connection: HTTPConnection) -> bool:
+            return "xuna-challenge" in connection.headers
+
+        platform = XunaPlatform(API_KEY, transport=httpx.MockTransport(late))
+        terms = Visitors(secret=SECRET, challenge=by_word, challenge_lasts=45)
+        gate = open_gate(visitors=terms, platform=platform)
+        turn(gate, clock)
+        ticket = ticket_of(await visit(gate, headers=[(b"xuna-challenge", b"solved")]))
+        again = await visit(gate, ticket)
+        assert (again.status, again.header("Xuna-Visitor")) == (200, None)
+        assert (await visit(gate, ticket)).status == 403
+
+    async def test_solved_and_then_refused(self) -> None:
+        """Solved is solved: the ticket comes with the refusal, so nobody is asked twice."""
+        asked: list[str] = []
+
+        async def challenge(connection: HTTPConnection) -> bool:
+            asked.append("once")
+            return True
+
+        platform = CountedPlatform()
+        broken = XunaPlatform(
+            API_KEY, transport=httpx.MockTransport(lambda request: httpx.Response(500))
+        )
+        gate = open_gate(visitors=Visitors(secret=SECRET, challenge=challenge), platform=broken)
+        failed = await visit(gate)
+        assert failed.status in (502, 503)
+        with gate.overridden(platform=platform.client()):
+            assert (await visit(gate, ticket_of(failed))).status == 200
+        limits = [Limit("1/hour", per="address")]
+        gate = open_gate(visitors=Visitors(secret=SECRET, challenge=challenge, limits=limits))
+        assert (await visit(gate)).status == 200
+        refused = await visit(gate)
+        assert refused.status == 429
+        assert (await visit(gate, ticket_of(refused))).status == 429
+        assert len(asked) == 3
+
+    async def test_work_at_several_workers(self) -> None:
+        """They share secret and store of the gate, so a puzzle is good at each, and once."""
+        store = MemoryStore()
+        old, new = "o" * 43, "n" * 43
+        one, other, later = (
+            open_gate(visitors=Visitors(secret=secrets, challenge=ProofOfWork(6)), store=store)
+            for secrets in ([old], [old], [new, old])
+        )
+        answers = []
+        for gate in (other, later):
+            solution = solved((await visit(one)).header("Xuna-Challenge") or "")
+            headers = [(b"xuna-challenge", solution.encode())]
+            answers += [(await visit(each, headers=headers)).status for each in (gate, one)]
+        assert answers == [200, 403, 200, 403]
+        stranger = open_gate(visitors=Visitors(secret="x" * 43, challenge=ProofOfWork(6)))
+        solution = solved((await visit(stranger)).header("Xuna-Challenge") or "")
+        refused = await visit(one, headers=[(b"xuna-challenge", solution.encode())])
+        assert refused.status == 403
+
+    async def test_work_with_a_secret_and_store_of_its_own(self) -> None:
+        """Is what its author said, and not the gate's."""
+        secret, store = "w" * 43, MemoryStore()
+        gates = [
+            open_gate(
+                visitors=Visitors(
+                    secret=SECRET, challenge=ProofOfWork(6, secret=secret, store=store)
+                )
+            )
+            for _ in range(2)
+        ]
+        solution = solved((await visit(gates[0])).header("Xuna-Challenge") or "")
+        headers = [(b"xuna-challenge", solution.encode())]
+        assert [(await visit(gate, headers=headers)).status for gate in gates] == [200, 403]
+
+    async def test_closed_entrance_asks_nobody(self) -> None:
+        """A service's answer is good once, and its time is not ours to waste."""
+
+        async def challenge(connection: HTTPConnection) -> bool:
+            raise AssertionError("nobody asks while it is closed")
+
+        gate = open_gate(visitors=Visitors(secret=SECRET, challenge=challenge))
+        await gate.close_entrance()
+        assert (await visit(gate)).json()["code"] == "visitors_closed"
 
     async def test_signed_in_callers_are_not_asked(self, me: Any) -> None:
         """It is for visitors."""
@@ -485,7 +822,13 @@ def test_anonymous_agents_that_make_no_sense(options: dict[str, Any], mend: str)
 
 @pytest.mark.parametrize(
     "limits",
-    [[], [Limit("9/day")], [Limit("9/day", per="address")], [Concurrent(9, per="all")]],
+    [
+        [],
+        [Limit("9/day")],
+        [Limit("9/day", per="address")],
+        [Concurrent(9, per="all")],
+        [Limit("9/day", per="all", when_store_down="open")],
+    ],
 )
 def test_visitors_without_a_common_budget(limits: Any) -> None:
     """A crowd may come, and what it costs must have an end."""
@@ -495,6 +838,16 @@ def test_visitors_without_a_common_budget(limits: Any) -> None:
     shared = [Limit("9/day", per="all")]
     make_gate(agents=agents, limits=shared)
     make_gate(agents=agents, visitors=Visitors(limits=shared))
+
+
+@pytest.mark.parametrize("per", ["client", claim("tenant"), ("address", "client")])
+def test_limits_that_refuse_every_visitor(per: Any) -> None:
+    """They have no client and no claims: told when the gate is built."""
+    with pytest.raises(ConfigurationError, match="what no visitor has"):
+        open_gate(limits=[Limit("9/day", per=per)])
+    with pytest.raises(ConfigurationError, match="what no visitor has"):
+        open_gate(DAILY, Limit("9/day", per=per))
+    open_gate(limits=[Limit("9/day", per=claim("tenant", default="nobody"))])
 
 
 @pytest.mark.parametrize(

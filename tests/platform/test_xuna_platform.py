@@ -21,6 +21,7 @@ from xuna_middleware.errors import (
 from xuna_middleware.identity.credentials import Identity
 from xuna_middleware.platform.client import XunaPlatform
 from xuna_middleware.platform.credentials import SignedUrl
+from xuna_middleware.sandbox import SandboxPlatform, serve
 
 KEY = "xk-canary-5f0c9e"
 SIGNED_URL = "wss://api.xuna.ai/v1/convai/conversation?agent_id=a&conversation_signature=c4n4ry"
@@ -823,6 +824,7 @@ async def test_base_urls(base_url: str, path: str) -> None:
         ("start_within", float("nan")),
         ("start_within", float("inf")),
         ("start_within", "900"),
+        ("start_within", 604_801),
         ("branch_id", ""),
         ("environment", 7),
     ],
@@ -838,3 +840,25 @@ async def test_livekit_urls_that_are_fine(url: str) -> None:
     """wss anywhere, ws on this machine; handed on as written."""
     answer = await issued(Remote([ok()]), grant("webrtc"), livekit_url=url)
     assert answer["session"]["livekitUrl"] == url
+
+
+@pytest.mark.parametrize("given", [False, True])
+async def test_the_relay_heeds_proxies_as_the_calls_do(
+    given: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the environment, unless a transport of the user's own replaces the network."""
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    platform = XunaPlatform(KEY, transport=httpx.AsyncHTTPTransport() if given else None)
+    async with serve(SandboxPlatform()) as url:
+        path = "/v1/convai/conversation?agent_id=a&conversation_signature=b"
+        signed = SignedUrl(url=url.replace("http", "ws", 1) + path, agent="support")
+        if given:
+            line = await platform.connect(signed, max_frame=1024)
+            await line.close(1000, "")
+        else:
+            with pytest.raises(PlatformError):
+                await platform.connect(signed, max_frame=1024)
+    await platform.aclose()

@@ -23,6 +23,7 @@ class RedisServer:
     """Know one server; it can be killed and started again on the same port."""
 
     port: int
+    options: tuple[str, ...] = ()
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
@@ -33,7 +34,7 @@ class RedisServer:
         """Start the server, and wait until it answers."""
         options = ["--port", str(self.port), "--bind", "127.0.0.1", "--requirepass", PASSWORD]
         self.process = subprocess.Popen(
-            [_executable(), *options, "--save", "", "--appendonly", "no"],
+            [_executable(), *options, "--save", "", "--appendonly", "no", *self.options],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -42,12 +43,12 @@ class RedisServer:
             if time.monotonic() > until or self.process.poll() is not None:
                 raise RuntimeError("redis-server did not start")
 
-    def command(self, *words: str) -> bytes:
-        """Send one command as an operator would, and return the first of the answer."""
+    def command(self, *words: str, lines: int = 1) -> bytes:
+        """Send one command as an operator would, and return the first lines of the answer."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
             connection.sendall(f"AUTH {PASSWORD}\r\n{' '.join(words)}\r\n".encode())
             answer = b""
-            while answer.count(b"\r\n") < 2 and (more := connection.recv(4096)):
+            while answer.count(b"\r\n") < 1 + lines and (more := connection.recv(4096)):
                 answer += more
         return answer.partition(b"\r\n")[2]
 
@@ -73,16 +74,23 @@ class RedisServer:
 
 
 @contextlib.contextmanager
-def running_redis() -> Iterator[RedisServer]:
+def running_redis(*options: str, below: int = 65_536) -> Iterator[RedisServer]:
     """Run a Redis on a free port, and end its process afterwards."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        server = RedisServer(probe.getsockname()[1])
+    server = RedisServer(_free_port(below), options)
     server.start()
     try:
         yield server
     finally:
         server.kill()
+
+
+def _free_port(below: int) -> int:
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        if port < below:
+            return port
 
 
 def _executable() -> str:

@@ -6,6 +6,7 @@
 import asyncio
 import os
 from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import pytest
@@ -13,7 +14,18 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from xuna_middleware import MemoryStore, Move, Note, Part, Quota, RedisStore, Store
+from xuna_middleware import (
+    Held,
+    Lease,
+    MemoryStore,
+    Move,
+    Note,
+    Part,
+    Quota,
+    RedisStore,
+    Standing,
+    Store,
+)
 from xuna_middleware.stores import redis as redis_module
 from xuna_middleware.stores.protocol import taken_parts
 
@@ -28,6 +40,7 @@ QUOTAS: Final = (
     Quota(field="talk", most=1000, amount=400, seconds=50, kind="time"),
     Quota(field="two", most=2, amount=1, seconds=20, kind="slot"),
     Quota(field="off", most=0, amount=0, seconds=10, kind="rate"),
+    Quota(field="two", most=2, amount=1, seconds=20, kind="slot", held=4),
 )
 PEOPLE: Final = ("anna", "bert", "visitor-1", "visitor-2")
 FOREVER: Final = 10.0**6
@@ -39,6 +52,8 @@ wants = st.lists(
     max_size=4,
     unique_by=lambda wanted: (wanted[0], wanted[1].field),
 )
+issued = st.none() | st.integers(1, 4)
+standings = st.none() | st.builds(Standing, st.sampled_from(PEOPLE), issued)
 
 
 class Clock:
@@ -49,8 +64,20 @@ class Clock:
         return self.now
 
 
+@dataclass
+class Talk:
+    """What the model knows of a lease that a store was told of."""
+
+    ends: int
+    about: str
+    parts: tuple[Part, ...]
+    is_ended: bool = False
+
+
 class Counting(RuleBasedStateMachine):
-    """Take, give back, settle, sign in, and let time pass. Subclasses say on which store."""
+    """Take, give back, settle, sign in, talk, revoke, and let time pass. Subclasses say on which
+    store.
+    """
 
     store: Store
     loop: asyncio.Runner
@@ -64,6 +91,10 @@ class Counting(RuleBasedStateMachine):
         self.taken: list[tuple[Part, ...]] = []
         self.notes: dict[str, tuple[Part, ...]] = {}
         self.noted = 0
+        #: What the holders know, and what the store was told.
+        self.leases: dict[str, Lease] = {}
+        self.talks: dict[str, Talk] = {}
+        self.revoked: dict[str, int] = {}
 
     def run(self, story: Coroutine[Any, Any, T]) -> T:
         return self.loop.run(story)
@@ -80,11 +111,17 @@ class Counting(RuleBasedStateMachine):
             if (one, name) == (who, field) and ends > self.now and amount
         }
 
-    @rule(wanted=wants, note=st.booleans())
-    def reserve(self, wanted: list[tuple[str, Quota]], note: bool) -> None:
+    @rule(wanted=wants, note=st.booleans(), standing=standings)
+    def reserve(
+        self, wanted: list[tuple[str, Quota]], note: bool, standing: Standing | None
+    ) -> None:
         # Two names of one person would count twice in one go, which no gate asks for.
         wanted = list({(self.is_now.get(w, w), q.field): (w, q) for w, q in wanted}.values())
-        reserved = self.run(self.store.reserve(wanted))
+        reserved = self.run(self.store.reserve(wanted, standing=standing))
+        assert reserved.is_revoked is self.is_revoked(standing)
+        if reserved.is_revoked:
+            assert not reserved.taken
+            return
         fits = all(q.most - sum(self.used(w, q.field).values()) >= q.amount for w, q in wanted)
         assert reserved.taken is fits
         if fits:
@@ -96,15 +133,18 @@ class Counting(RuleBasedStateMachine):
 
     def take(self, wanted: list[tuple[str, Quota]]) -> None:
         for who, quota in wanted:
-            ends = self.now + int(quota.seconds * 1000)
             if quota.kind == "slot":
-                step = int(quota.seconds * 1000) // 50
-                ends = -(-ends // step) * step
+                ends = self.rounded(quota.held or quota.seconds)
             else:
+                ends = self.now + int(quota.seconds * 1000)
                 ends = max(self.used(who, quota.field), default=ends)
             if quota.amount:
                 key = (self.is_now.get(who, who), quota.field, ends)
                 self.model[key] = self.model.get(key, 0) + quota.amount
+
+    def rounded(self, seconds: float) -> int:
+        step = int(seconds * 1000) // 50
+        return -(-(self.now + int(seconds * 1000)) // step) * step
 
     def remember(self, parts: tuple[Part, ...]) -> None:
         self.noted += 1
@@ -154,7 +194,85 @@ class Counting(RuleBasedStateMachine):
             for (who, _, ends), amount in self.model.items()
         )
 
-    @rule(seconds=st.sampled_from([0.001, 0.4, 5.0, 9.999, 10.0, 20.4, 50.0, 101.0]))
+    @rule(data=st.data(), standing=standings, seconds=st.sampled_from([4, 10]))
+    def begin(self, data: st.DataObject, standing: Standing | None, seconds: float) -> None:
+        """Turn a reservation into a conversation, whose other parts stay counted."""
+        parts: tuple[Part, ...] = ()
+        if self.taken:
+            parts = self.taken.pop(data.draw(st.integers(0, len(self.taken) - 1)))
+        self.noted += 1
+        name = f"talk_{id(self)}_{self.noted}"
+        slots = tuple(part for part in parts if part.kind == "slot")
+        self.leases[name] = Lease(name, f"about {name}", seconds, slots, standing)
+        self.hold_some([name], is_lost=False)
+
+    @rule(data=st.data(), is_lost=st.booleans())
+    def hold(self, data: st.DataObject, is_lost: bool) -> None:
+        """Of some conversations; where the answer is lost, the holder knows the old marks only."""
+        if self.leases:
+            names = st.lists(st.sampled_from(sorted(self.leases)), min_size=1, unique=True)
+            self.hold_some(data.draw(names), is_lost=is_lost)
+
+    def hold_some(self, names: list[str], *, is_lost: bool) -> None:
+        leases = [self.leases[name] for name in names]
+        told = self.run(self.store.hold(leases))
+        assert told == tuple(map(self.held, leases))
+        if not is_lost:
+            for lease, held in zip(leases, told, strict=True):
+                self.leases[lease.name] = lease._replace(slots=held.slots)
+
+    def held(self, lease: Lease) -> Held:
+        talk = self.talk(lease.name)
+        parts = lease.slots if talk is None else talk.parts
+        if self.is_revoked(lease.standing):
+            return Held(parts, "revoked")
+        if talk is not None and talk.is_ended:
+            return Held(parts, "ended")
+        self.return_(parts)
+        parts = tuple(part._replace(mark=self.rounded(lease.seconds)) for part in parts)
+        for part in parts:
+            who = self.is_now.get(part.principal, part.principal)
+            key = (who, part.field, part.mark)
+            self.model[key] = self.model.get(key, 0) + part.amount
+        ends = self.now + int(lease.seconds * 1000)
+        self.talks[lease.name] = Talk(ends, lease.about, parts)
+        return Held(parts, "")
+
+    def talk(self, name: str) -> Talk | None:
+        talk = self.talks.get(name)
+        return talk if talk is not None and talk.ends > self.now else None
+
+    @rule(data=st.data(), forgets=st.booleans())
+    def let_go(self, data: st.DataObject, forgets: bool) -> None:
+        """Once, or by a holder who will do so again."""
+        if self.leases:
+            name = data.draw(st.sampled_from(sorted(self.leases)))
+            lease = self.leases[name] if forgets else self.leases.pop(name)
+            self.run(self.store.let_go(name, lease.slots))
+            talk = self.talk(name)
+            if talk is not None:
+                self.return_(talk.parts)
+                del self.talks[name]
+
+    @rule(data=st.data())
+    def end(self, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from([*sorted(self.leases), "nobody"]))
+        talk = self.talk(name)
+        assert self.run(self.store.end(name)) is (talk is not None)
+        if talk is not None:
+            talk.is_ended = True
+
+    @rule(principal=st.sampled_from(PEOPLE), at=st.integers(1, 3))
+    def revoke(self, principal: str, at: int) -> None:
+        self.run(self.store.revoke(principal, at, FOREVER))
+        self.revoked[principal] = max(at, self.revoked.get(principal, 0))
+
+    def is_revoked(self, standing: Standing | None) -> bool:
+        if standing is None or standing.principal not in self.revoked:
+            return False
+        return standing.issued_at is None or standing.issued_at <= self.revoked[standing.principal]
+
+    @rule(seconds=st.sampled_from([0.001, 0.4, 3.9, 5.0, 9.999, 10.0, 20.4, 50.0, 101.0]))
     def wait(self, seconds: float) -> None:
         self.clock.now += seconds
         self.run(self.tell_time())
@@ -170,6 +288,11 @@ class Counting(RuleBasedStateMachine):
             used = self.used(who, quota.field)
             assert level.left == quota.most - sum(used.values()), (who, quota.field)
             assert level.seconds == pytest.approx((min(used) - self.now) / 1000 if used else 0)
+
+    @invariant()
+    def tells_what_is_live(self) -> None:
+        live = [talk.about for _, talk in sorted(self.talks.items()) if talk.ends > self.now]
+        assert list(self.run(self.store.leases())) == live
 
 
 def test_in_memory() -> None:

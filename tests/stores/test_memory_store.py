@@ -1,5 +1,7 @@
 """The store in memory: the contract, its clock and its bound."""
 
+import asyncio
+from threading import Barrier, Thread
 from typing import Any
 
 import pytest
@@ -7,12 +9,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from xuna_middleware import ConfigurationError, MemoryStore, StoreError
+from xuna_middleware import ConfigurationError, MemoryStore, Part, Standing, StoreError
 
 from .contract import StoreContract, window
+from .lease_contract import LeaseContract, leased, listening, make_lease, talking
 
 
-class TestMemoryStore(StoreContract):
+class TestMemoryStore(StoreContract, LeaseContract):
     """In memory."""
 
     @pytest.fixture
@@ -64,6 +67,72 @@ async def test_taken_keys_don_t_make_it_grow() -> None:
         await store.take("a")
     with pytest.raises(StoreError):
         await store.put("a", b"", 10)
+
+
+async def test_full_store_holds_on_to_what_runs() -> None:
+    """Conversations that are held already go on, can be ended and let go; new ones are refused."""
+    clock = Clock()
+    store, wanted = MemoryStore(3, monotonic=clock), ("a", leased(2))
+    lease = await talking(store, wanted)
+    await store.put("b", b"", 1000)
+    for _ in range(20):
+        clock.now += 9
+        (held,) = await store.hold([lease])
+        (level,) = await store.look([wanted])
+        assert level.left == 1
+        assert 10 <= level.seconds <= 10.2
+        lease = lease._replace(slots=held.slots)
+        for refused in (
+            store.hold([lease, make_lease()]),
+            store.hold([make_lease(Part("c", "s", 1, 1, "slot"))]),
+            store.revoke("c", 1.0, 60),
+        ):
+            with pytest.raises(StoreError, match="full"):
+                await refused
+    assert await store.leases() == (lease.about,)
+    assert await store.end(lease.name)
+    await store.let_go(lease.name, lease.slots)
+    assert (await store.look([wanted]))[0].left == 2
+
+
+async def test_what_ran_out_leaves_nothing() -> None:
+    """Leases and revocations end by the store's clock, and make room."""
+    clock = Clock()
+    store, wanted = MemoryStore(3, monotonic=clock), ("a", leased(2))
+    lease = await talking(store, wanted, standing=Standing("a", 1.0))
+    await store.revoke("a", 1.0, 10)
+    clock.now += 10.2
+    assert await store.leases() == ()
+    assert await store.end(lease.name) is False
+    assert await store.look([wanted]) == ((2, 0),)
+    assert not (await store.reserve([], standing=lease.standing)).is_revoked
+    for key in "xyz":
+        await store.put(key, b"", 60)
+
+
+def test_wakes_in_other_threads() -> None:
+    """Each event loop has a waiter of its own; those that were closed meanwhile hear nothing."""
+    store, ready, heard = MemoryStore(), Barrier(3), []
+
+    async def wait() -> None:
+        await listening(store)
+        waiting = asyncio.ensure_future(store.woken())
+        await asyncio.sleep(0)
+        ready.wait(10)
+        await asyncio.wait_for(waiting, 10)
+        heard.append(True)
+
+    asyncio.run(listening(store))
+    threads = [Thread(target=asyncio.run, args=(wait(),)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    ready.wait(10)
+    asyncio.run(store.revoke("a", 1.0, 60))
+    for thread in threads:
+        thread.join(10)
+    assert heard == [True, True]
+    asyncio.run(listening(store))
+    assert len(store._bell._rung) == 1
 
 
 async def test_window_ends_for_all_that_was_taken_in_it() -> None:

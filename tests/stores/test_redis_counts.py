@@ -288,12 +288,12 @@ async def test_bytes_of_principals_and_reservations(store: RedisStore, redis: Re
     ]
     reserved = await store.reserve(wanted)
     client = store._client()
-    principal = await client.memory_usage(store._principal(person)) or 0
+    principal = await client.memory_usage(store._keys.principal(person)) or 0
     who = Identity(issuer="https://acme.eu.auth0.com/", subject="auth0|" + "5" * 24)
     about = about_whom(who, "support")
     await store.remember(Note("conv_" + "x" * 26, taken_parts(wanted, reserved)[1:], about, 60))
-    note = await client.memory_usage(store._note("conv_" + "x" * 26)) or 0
-    grown = (await client.memory_usage(store._principal(person)) or 0) - principal
+    note = await client.memory_usage(store._keys.note("conv_" + "x" * 26)) or 0
+    grown = (await client.memory_usage(store._keys.principal(person)) or 0) - principal
     print(principal, note, grown)
     assert principal <= 300
     assert note + grown <= 300

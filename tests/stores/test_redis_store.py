@@ -12,6 +12,7 @@ import pytest
 from xuna_middleware import ConfigurationError, RedisStore, StoreError
 
 from .contract import StoreContract, new_key
+from .lease_contract import LeaseContract
 from .redis_server import PASSWORD, RedisServer
 
 #: Each of several processes tries the same hundred keys and prints how often it was first.
@@ -28,7 +29,7 @@ asyncio.run(main(sys.argv[1], sys.argv[2]))
 """
 
 
-class TestRedisStore(StoreContract):
+class TestRedisStore(StoreContract, LeaseContract):
     """In Redis."""
 
     @pytest.fixture

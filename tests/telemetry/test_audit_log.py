@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from typer.testing import CliRunner
 from xuna_middleware import Agent, Background, ConfigurationError, Event, Limit
 from xuna_middleware.cli.commands import app
 from xuna_middleware.telemetry import AuditLog, verify_audit_log
+from xuna_middleware.telemetry.chain import End, line_of, resumed
 
 KEY = "k" * 32
 
@@ -33,7 +33,7 @@ def written(path: Path, count: int = 5, **options: Any) -> list[str]:
     for number in range(count):
         log(event(subject=f"user-{number}"))
     log.close()
-    return path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
 
 
 async def test_gate_writes_what_happens(tmp_path: Path) -> None:
@@ -104,14 +104,55 @@ def renumber(lines: list[str]) -> list[str]:
     ]
 
 
+def insert_member(lines: list[str]) -> list[str]:
+    """Most readers take the first of two members, and Python the last."""
+    twice = lines[2].replace('"subject": ', '"subject": "mallory", "subject": ')
+    return [*lines[:2], twice, *lines[3:]]
+
+
+def space_out(lines: list[str]) -> list[str]:
+    return [*lines[:2], lines[2].replace(", ", ",  ", 1), *lines[3:]]
+
+
+def reorder(lines: list[str]) -> list[str]:
+    line = json.loads(lines[2])
+    return [*lines[:2], json.dumps({"hash": line.pop("hash"), **line}) + "\n", *lines[3:]]
+
+
+def odd_hash(lines: list[str]) -> list[str]:
+    return [*lines[:2], json.dumps({**json.loads(lines[2]), "hash": "é"}) + "\n", *lines[3:]]
+
+
+def odd_letters(lines: list[str]) -> list[str]:
+    return [*lines[:2], lines[2].replace("user-2", "usér-2"), *lines[3:]]
+
+
+def nest(lines: list[str]) -> list[str]:
+    return [*lines[:2], "[" * 200_000 + "\n", *lines[2:]]
+
+
+def nest_within(lines: list[str]) -> list[str]:
+    deep = lines[2].replace('"user-2"', "[" * 900 + "]" * 900)
+    return [*lines[:2], deep, *lines[3:]]
+
+
+def many_digits(lines: list[str]) -> list[str]:
+    return [*lines[:2], lines[2].replace('"n": 3', f'"n": {"3" * 5000}'), *lines[3:]]
+
+
+def tell_of_no_break(lines: list[str]) -> list[str]:
+    """With the right hash: but nothing was cut off there."""
+    line, _ = line_of(resumed(b"torn\n"), End(2, json.loads(lines[1])["hash"]), None)
+    return [*lines[:2], line.decode(), *lines[2:]]
+
+
 def hash_anew(lines: list[str]) -> list[str]:
     """Drop one, number the rest anew and hash each: what they follow tells."""
     forged = lines[:2]
     for number, text in enumerate(lines[3:], 3):
         line = {**json.loads(text), "n": number}
         del line["hash"]
-        octets = json.dumps(line, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-        line["hash"] = hashlib.sha256(octets.encode()).hexdigest()
+        line["hash"] = hashlib.sha256(json.dumps(line).encode()).hexdigest()
         forged.append(json.dumps(line) + "\n")
     return forged
 
@@ -128,6 +169,15 @@ def hash_anew(lines: list[str]) -> list[str]:
         (garble, 3),
         (renumber, 3),
         (hash_anew, 3),
+        (insert_member, 3),
+        (space_out, 3),
+        (reorder, 3),
+        (odd_hash, 3),
+        (odd_letters, 3),
+        (nest, 3),
+        (nest_within, 3),
+        (many_digits, 3),
+        (tell_of_no_break, 3),
     ],
 )
 def test_cuts_are_seen(tmp_path: Path, forge: Callable[[list[str]], list[str]], where: int) -> None:
@@ -161,21 +211,163 @@ def test_forger_without_the_key(tmp_path: Path) -> None:
     assert verify_audit_log(forged, key=KEY).problem
 
 
-def test_crash_in_the_middle_of_a_line(tmp_path: Path) -> None:
-    """What is left of it stays and is seen; the log goes on."""
+@pytest.mark.parametrize("torn", [b'{"n": 4, "na', b'{"n": 4}\n', b"\0" * 500, b"a\n\xff\r\nb"])
+def test_crash_in_the_middle_of_a_line(tmp_path: Path, torn: bytes) -> None:
+    """What is left of it stays and is told; the log goes on and is verified behind it."""
     path = tmp_path / "audit.jsonl"
-    lines = written(path, 3)
-    path.write_text("".join(lines) + '{"n": 4, "na', encoding="utf-8")
+    written(path, 3, key=KEY)
+    path.write_bytes(path.read_bytes() + torn)
+    assert (verify_audit_log(path, key=KEY).problem or "").startswith("line 4: not a whole line")
+    written(path, 2, key=KEY)
+    verdict = verify_audit_log(path, key=KEY)
+    assert (verdict.lines, verdict.problem) == (6, None)
+    (told,) = verdict.breaks
+    assert told.startswith("line 4: cut off by a crash")
+    whole = path.read_bytes()
+    for old, new in ((b"user-1", b"user-9"), (torn, torn[:-1]), (b"resumed", b"resumes")):
+        before, found, after = whole.rpartition(old)
+        assert found
+        path.write_bytes(before + new + after)
+        assert verify_audit_log(path, key=KEY).problem
+
+
+def test_file_with_nothing_but_a_torn_line(tmp_path: Path) -> None:
+    """The first line of all was cut off."""
+    path = tmp_path / "audit.jsonl"
+    path.write_text('{"n": 1')
     written(path, 1)
     verdict = verify_audit_log(path)
-    assert (verdict.lines, verdict.problem) == (3, "line 4: not a whole line of JSON")
-    assert json.loads(path.read_text(encoding="utf-8").splitlines()[-1])["n"] == 4
+    assert (verdict.lines, verdict.problem, len(verdict.breaks)) == (2, None, 1)
+
+
+def test_file_that_is_no_log(tmp_path: Path) -> None:
+    """Is not gone on with: what belongs to whom could not be told."""
+    path = tmp_path / "audit.jsonl"
+    path.write_bytes(b"x" * (1 << 20) + b"\n")
+    with pytest.raises(ConfigurationError, match="as an audit log does"):
+        AuditLog(path)
+
+
+def test_emptied_file(tmp_path: Path) -> None:
+    """Says so, and is nothing good."""
+    path = tmp_path / "audit.jsonl"
+    path.touch()
+    assert verify_audit_log(path).problem == "the log is empty"
+
+
+@pytest.mark.parametrize("letter", ["\u2028", "\u0085", "\r", "\x0b", "\ud800", "é", "\U0001f600"])
+def test_odd_letters_and_a_restart(tmp_path: Path, letter: str) -> None:
+    """What ends a line for some readers ends none here."""
+    path = tmp_path / "audit.jsonl"
+    for _ in range(2):
+        log = AuditLog(path)
+        log(event(cause=f"x{letter}y"))
+        log.close()
+    verdict = verify_audit_log(path)
+    assert (verdict.lines, verdict.problem, verdict.breaks) == (2, None, ())
+
+
+def test_events_that_were_dropped_are_told(tmp_path: Path) -> None:
+    """How many, in a line of the chain."""
+    path = tmp_path / "audit.jsonl"
+    log = AuditLog(path)
+    for lost in (0, 3, 3, 5):
+        log._background.lost = lost
+        log(event())
+        assert log.flush()
+    log.close()
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line.get("events") for line in lines] == [None, 3, None, None, 2, None]
+    assert verify_audit_log(path).problem is None
+
+
+#: Fills the disk, as far as this process may, and goes on when there is room again.
+FULL_DISK = """
+import resource, sys
+from xuna_middleware import Event
+from xuna_middleware.telemetry import AuditLog
+log = AuditLog(sys.argv[1])
+event = Event(name="issued", time=1.5, subject="anna")
+log(event); log.flush()
+resource.setrlimit(resource.RLIMIT_FSIZE, (300, resource.RLIM_INFINITY))
+log(event); log(event); log.flush()
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+log(event); log.close()
+print(log.lost)
+"""
+
+#: A server that loads its app before it forks its workers.
+FORKED = """
+import os, sys
+from xuna_middleware import Event
+from xuna_middleware.telemetry import AuditLog
+log = AuditLog(sys.argv[1])
+def write(subject, count):
+    for _ in range(count):
+        log(Event(name="issued", time=1.5, subject=subject))
+    assert log.flush(60)
+if "first" in sys.argv:
+    write("parent", 1)
+for name in ("one", "two"):
+    if not (pid := os.fork()):
+        write(name, 3)
+        print(log.lost, flush=True)
+        os._exit(0)
+    os.waitpid(pid, 0)
+write("parent", 1)
+"""
+
+
+def run(script: str, *arguments: str) -> str:
+    """Run a script in a process of its own, and return what it printed."""
+    command = [sys.executable, "-P", "-c", script, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_full_disk(tmp_path: Path) -> None:
+    """What could not be written is told when there is room again, and the torn line as well."""
+    path = tmp_path / "audit.jsonl"
+    assert run(FULL_DISK, str(path)) == "2\n"
+    verdict = verify_audit_log(path)
+    assert (verdict.problem, len(verdict.breaks)) == (None, 1)
+    names = [line for line in map(loaded, path.read_text().splitlines()) if line]
+    told = [line.get("log", line.get("name")) for line in names]
+    assert told == ["issued", "resumed", "dropped", "issued"]
+
+
+def loaded(text: str) -> Any:
+    """Return a line's members, None of a torn one."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+@pytest.mark.parametrize("when", ["first", "later"])
+def test_forked_workers(tmp_path: Path, when: str) -> None:
+    """Each writes a file of its own, whether or not the parent wrote before."""
+    assert run(FORKED, str(tmp_path / "audit-{pid}.jsonl"), when) == "0\n0\n"
+    verdicts = [verify_audit_log(path) for path in tmp_path.iterdir()]
+    assert [verdict.problem for verdict in verdicts] == [None] * 3
+    assert sorted(verdict.lines for verdict in verdicts) == [1 + (when == "first"), 3, 3]
+
+
+def test_forked_workers_with_one_file(tmp_path: Path) -> None:
+    """It stays whole, and whoever can't write it counts what is lost."""
+    path = tmp_path / "audit.jsonl"
+    assert run(FORKED, str(path), "first") == "3\n3\n"
+    verdict = verify_audit_log(path)
+    assert (verdict.lines, verdict.problem) == (2, None)
 
 
 def test_one_process_a_file(tmp_path: Path) -> None:
     """Two would break each other's chain; `{pid}` makes one for each."""
     path = tmp_path / "audit.jsonl"
     log = AuditLog(path)
+    log(event())
+    assert log.flush()
     with pytest.raises(ConfigurationError, match="one file for each worker"):
         AuditLog(path)
     log.close()
@@ -214,6 +406,20 @@ class TestCommand:
         done = CliRunner().invoke(app, ["audit", "verify", str(path), "--expect", last])
         assert done.exit_code == 0
         assert done.output == f"5 lines follow each other; the last hash is {last}\n"
+
+    def test_crash_and_emptied_file(self, tmp_path: Path) -> None:
+        """A line that a crash cut off is listed; an empty log is a failure."""
+        path = tmp_path / "audit.jsonl"
+        written(path)
+        path.write_bytes(path.read_bytes() + b"torn")
+        written(path)
+        done = CliRunner().invoke(app, ["audit", "verify", str(path)])
+        assert done.exit_code == 0
+        assert "· line 6: cut off by a crash, as line 7 tells" in done.output
+        path.write_bytes(b"")
+        done = CliRunner().invoke(app, ["audit", "verify", str(path)])
+        assert done.exit_code == 1
+        assert "empty" in done.output
 
     def test_cut(self, tmp_path: Path) -> None:
         """Exit code 1, and where."""
@@ -308,18 +514,3 @@ class TestBackground:
         """Told at once."""
         with pytest.raises(ConfigurationError):
             Background(**{"hook": print, **options})
-
-
-async def test_slow_hook_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
-    """While it runs every request waits, so the log names the mend."""
-    wait = threading.Event()
-
-    def slow(event: Event) -> None:
-        wait.wait(0.03)
-
-    gate = make_gate(on_event=[slow])
-    headers = bearer(RSA.token(good_claims()))
-    with caplog.at_level(logging.WARNING):
-        for _ in range(2):
-            assert (await ask(gate, headers=headers)).status == 200
-    assert caplog.text.count("Background(hook)") == 1

@@ -39,7 +39,8 @@ class Captcha:
     ) -> None:
         if not isinstance(secret, str) or not secret or not secret.isprintable():
             raise ConfigurationError(f"{name} takes the site's secret key, as its console shows it")
-        if not all(isinstance(each, str) and each for each in hostnames):
+        is_list = isinstance(hostnames, list | tuple | set | frozenset)
+        if not is_list or not all(isinstance(each, str) and each for each in hostnames):
             raise ConfigurationError(f'{name}: hostnames are names, like ("www.acme.com",)')
         self._name, self._address, self._secret = name, address, secret
         self._hostnames = frozenset(hostnames)
@@ -98,7 +99,7 @@ def turnstile(
     *Checks* `success` and the host name. *Does not check* `action` and `cdata`.
 
     Raises:
-        ConfigurationError: the secret is no text.
+        ConfigurationError: the secret is no text, or `hostnames` are no names.
     """
     return Captcha("turnstile", _TURNSTILE, secret, hostnames, transport)
 

@@ -5,11 +5,20 @@ import re
 import time
 from collections.abc import Callable, Container
 from datetime import UTC, datetime, tzinfo
+from functools import partial
 from typing import Any, Final, Literal
 
 from starlette.requests import HTTPConnection
 
-from xuna_middleware.access.rules import Rule, RuleLike, as_rule, deny, requirement
+from xuna_middleware.access.rules import (
+    Rule,
+    RuleLike,
+    as_rule,
+    combined,
+    deny,
+    is_uncertain,
+    requirement,
+)
 from xuna_middleware.access.sources import MISSING, claim_path, lookup
 from xuna_middleware.errors import (
     AccessDeniedError,
@@ -88,9 +97,9 @@ def deny_list(blocked: Container[Any]) -> Rule:
     is in it means the subject under every issuer, or a pair `(issuer, subject)` of one.
 
     Raises:
-        ConfigurationError: it can't be asked, or is one text.
+        ConfigurationError: it can't be asked, or is one text or bytes.
     """
-    if isinstance(blocked, str) or not hasattr(blocked, "__contains__"):
+    if isinstance(blocked, str | bytes | bytearray) or not hasattr(blocked, "__contains__"):
         raise ConfigurationError(
             'deny_list takes a set: deny_list({"user-1", ("https://issuer", "user-2")})'
         )
@@ -105,7 +114,10 @@ def deny_list(blocked: Container[Any]) -> Rule:
 
 
 def none_of(*rules: RuleLike) -> Rule:
-    """Admit callers whom no rule admits. One that could not be asked (503) is the answer.
+    """Admit callers whom no rule admits.
+
+    Only a no counts as one: a rule that could not be asked (503), or returned anything but a
+    decision, is the answer.
 
     Raises:
         ConfigurationError: none are given, or one is no rule.
@@ -119,16 +131,11 @@ def none_of(*rules: RuleLike) -> Rule:
             refused = await rule.refusal(identity, connection)
             if refused is None:
                 return AccessDeniedError(cause=f"rule: {rule.name} said yes, and must not")
-            if refused.status_code >= 500:
+            if is_uncertain(refused):
                 return refused
         return None
 
-    return Rule(
-        name=f"none_of({', '.join(rule.name for rule in several)})",
-        needs_connection=any(rule.needs_connection for rule in several),
-        parts=several,
-        refusal=refusal,
-    )
+    return combined(none_of, several, refusal)
 
 
 def timed(
@@ -162,6 +169,7 @@ def timed(
         name=f"timed({asked.name}, {seconds:g} s, {when_down})",
         needs_connection=asked.needs_connection,
         parts=(asked,),
+        remake=partial(timed, seconds=seconds, when_down=when_down),
         refusal=refusal,
     )
 

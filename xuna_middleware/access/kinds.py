@@ -15,7 +15,8 @@ from xuna_middleware.errors import ConfigurationError
 class Text:
     """A string of so many characters: `Text(40)`.
 
-    `required`: a conversation without it is refused, before the platform would end it.
+    `required`: a conversation without it, or with an empty one, is refused, before the platform
+    would end it.
 
     Raises:
         ConfigurationError: the lengths make no sense.
@@ -37,6 +38,8 @@ class Text:
         """Say what is wrong with a value; None where nothing is."""
         if not isinstance(value, str):
             return "must be a string"
+        if self.required and not value:
+            return "must not be empty"
         if len(value) < self.shortest:
             return f"must be at least {self.shortest} characters"
         return too_long(value, self.longest)

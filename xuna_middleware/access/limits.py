@@ -162,6 +162,7 @@ def checked_limits(limits: Any) -> tuple[AnyLimit, ...]:
     if not isinstance(limits, list | tuple):
         raise ConfigurationError('limits takes a list: limits=[Limit("10/minute")]')
     seen: set[tuple[type, str]] = set()
+    titles: set[str] = set()
     for limit in limits:
         if not isinstance(limit, Limit | Concurrent | TalkTime):
             raise ConfigurationError(
@@ -173,7 +174,13 @@ def checked_limits(limits: Any) -> tuple[AnyLimit, ...]:
                 f"two limits count alike ({limit.title}): drop one, or give them names, "
                 'as in Limit(…, name="burst")'
             )
+        if limit.title in titles:
+            raise ConfigurationError(
+                f"two limits are called {limit.title!r}, and callers could not tell which they "
+                "reached: give them different names"
+            )
         seen.add((type(limit), limit.counts_like))
+        titles.add(limit.title)
     return tuple(limits)
 
 

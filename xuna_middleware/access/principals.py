@@ -5,7 +5,7 @@ can pass for another one. It is never shown: Redis keeps a digest of it.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
@@ -23,6 +23,7 @@ PerLike: TypeAlias = One | tuple[One, ...]
 _WORDS: Final = ("subject", "client", "address", "agent", "all")
 #: In characters; what is longer is known by its digest.
 _LONGEST: Final = 255
+_SHOWN: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,20 +36,22 @@ class Circumstances:
     address: Callable[[], str | None] = field(default=lambda: None, repr=False)
 
 
+#: Reads the name of one part of a principal.
+Reader: TypeAlias = Callable[[Circumstances], str]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Per:
     """Say whom a limit counts, read once; made by `as_per()`.
 
-    `is_shared` where it counts people who have nothing to do with each other, `is_plain` where no
-    function has to be asked.
+    `is_shared` where it counts people who have nothing to do with each other.
     """
 
     name: str
     parts: tuple[Word | Claim | Call, ...]
-    readers: tuple[Callable[[Circumstances], str], ...] = field(repr=False, compare=False)
+    readers: tuple[Reader, ...] = field(repr=False, compare=False)
     needs_connection: bool
     is_shared: bool
-    is_plain: bool
 
 
 def as_per(per: Any) -> Per:
@@ -68,12 +71,11 @@ def as_per(per: Any) -> Per:
         readers=tuple(map(_reader, parts)),
         needs_connection="address" in parts or any(call.takes_connection for call in calls),
         is_shared=all(part in ("agent", "all") for part in parts),
-        is_plain=not calls,
     )
 
 
 async def principal(per: Per, asked: Circumstances) -> str:
-    """Return the name of the one whom a limit counts for this caller; see `plain_principal()`.
+    """Return the name of the one whom a limit counts for this caller.
 
     Raises:
         AccessDeniedError: the token lacks what counts (`claim_missing`), or holds a list there.
@@ -90,15 +92,21 @@ async def principal(per: Per, asked: Circumstances) -> str:
     return _joined(names)
 
 
-def plain_principal(per: Per, asked: Circumstances) -> str:
-    """Return it where no function of the user's has to be asked."""
+def readers_of(pers: Sequence[Per]) -> tuple[Reader, ...] | None:
+    """Return how each principal is read; None where a function of the user's has to be asked."""
+    if any(isinstance(part, Call) for per in pers for part in per.parts):
+        return None
+    return tuple(map(_whole_reader, pers))
+
+
+def _whole_reader(per: Per) -> Reader:
     if len(per.readers) == 1:
-        return per.readers[0](asked)
-    return _joined([read(asked) for read in per.readers])
+        return per.readers[0]
+    return lambda asked: _joined([read(asked) for read in per.readers])
 
 
 def _joined(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else "".join([f"{len(name)}:{name}" for name in names])
+    return names[0] if len(names) == 1 else "".join(map(_sized, names))
 
 
 def _part(one: Any) -> Word | Claim | Call:
@@ -119,15 +127,18 @@ def _no_principal(per: Any) -> ConfigurationError:
 
 
 def _name(part: Word | Claim | Call) -> str:
+    """Return what may stand in a header, and is no longer than that deserves."""
     name = part if isinstance(part, str) else part.name
-    return name.encode("ascii", "replace").decode().replace('"', "'").replace("\\", "/")
+    shown = name.translate({ord('"'): "'", ord("\\"): "/"})[:_SHOWN]
+    return "".join(each if " " <= each <= "~" else "?" for each in shown)
 
 
-def _reader(part: Word | Claim | Call) -> Callable[[Circumstances], str]:
+def _reader(part: Word | Claim | Call) -> Reader:
     if isinstance(part, str):
         return _READERS[part]
     if isinstance(part, Claim):
-        return lambda asked: _within(asked, f"claim {part.name}", _claimed(part, asked.identity))
+        kind = _sized(f"claim {part.name}")
+        return lambda asked: _within(asked, kind, _claimed(part, asked.identity))
     return lambda asked: ""  # has to be asked
 
 
@@ -136,21 +147,21 @@ def subject_principal(identity: Identity) -> str:
     return f"subject:{len(identity.issuer)}:{identity.issuer}{identity.subject}"
 
 
-def _subject(asked: Circumstances) -> str:
-    return subject_principal(asked.identity)
-
-
-def _within(asked: Circumstances, kind: str, value: Any) -> str:
+def _within(asked: Circumstances, sized_kind: str, value: Any) -> str:
     """Name a value that says something about a caller, within their issuer."""
     issuer = asked.identity.issuer
-    return f"{len(kind)}:{kind}{len(issuer)}:{issuer}{_short(value)}"
+    return f"{sized_kind}{len(issuer)}:{issuer}{_short(value)}"
+
+
+def _sized(text: str) -> str:
+    return f"{len(text)}:{text}"
 
 
 def _returned(call: Call, asked: Circumstances, returned: Any) -> str:
     if type(returned) not in (str, int, float, bool):
         problem = f"it must return a text, number or boolean, not a {type(returned).__name__}"
         raise UnavailableError(cause=f"function: {call.role}: {problem}", trace=problem)
-    return _within(asked, f"function {call.name}", returned)
+    return _within(asked, _sized(f"function {call.name}"), returned)
 
 
 def _claimed(claim: Claim, identity: Identity) -> Any:
@@ -193,10 +204,12 @@ def _short(value: Any) -> str:
     return "digest:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+_CLIENT: Final = _sized("client")
+_ADDRESS: Final = _sized("address")
 _READERS: Final[Mapping[str, Callable[[Circumstances], str]]] = {
-    "subject": _subject,
-    "client": lambda asked: _within(asked, "client", _client(asked.identity)),
-    "address": lambda asked: _within(asked, "address", _address(asked)),
+    "subject": lambda asked: subject_principal(asked.identity),
+    "client": lambda asked: _within(asked, _CLIENT, _client(asked.identity)),
+    "address": lambda asked: _within(asked, _ADDRESS, _address(asked)),
     "agent": lambda asked: f"agent:{asked.agent}",
     "all": lambda asked: "all:",
 }

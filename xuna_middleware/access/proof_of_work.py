@@ -9,7 +9,8 @@ import hashlib
 import hmac
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from typing import Final
 
 from starlette.requests import HTTPConnection
@@ -21,6 +22,8 @@ from xuna_middleware.stores.protocol import Store, StoreError
 
 _LONGEST: Final = 256
 _MOST_BITS: Final = 32
+#: Seconds by which the clocks of workers may differ.
+_LEEWAY: Final = 30
 
 
 class ProofOfWork:
@@ -32,9 +35,12 @@ class ProofOfWork:
     Args:
         bits: zero bits that are wanted; each doubles the work. 16 takes a phone about a second.
         seconds: in which a puzzle must be solved.
-        secret: signs puzzles, the same in every worker; made up by default, for one process.
+        secret: signs puzzles, the same in every worker.
         store: where it is kept which puzzles were solved, shared by all workers.
         clock: seconds since the epoch.
+
+    As a gate's challenge it takes secret and store of the gate where it has none; by itself it
+    makes up a secret, and keeps in this process what was solved.
 
     Raises:
         ConfigurationError: one of these makes no sense.
@@ -56,16 +62,27 @@ class ProofOfWork:
         if secret is not None and (not isinstance(secret, str) or len(secret) < 32):
             raise ConfigurationError("ProofOfWork(secret=…) is a random text of 32 characters")
         self._bits, self._seconds, self._clock = bits, seconds, clock
-        self._key = (secret or secrets.token_urlsafe(32)).encode()
+        self._has_secret, self._has_store = secret is not None, store is not None
+        #: The first one signs, all verify.
+        self._keys: tuple[bytes, ...] = ((secret or secrets.token_urlsafe(32)).encode(),)
         self._store = store or MemoryStore()
 
     def __repr__(self) -> str:
         return f"ProofOfWork({self._bits})"
 
+    def sharing(self, newest_first: Sequence[str], store: Store) -> "ProofOfWork":
+        """Return the same challenge, with these secrets and this store where it was given none."""
+        shared = copy(self)
+        if not self._has_secret:
+            shared._keys = tuple(map(_derived, newest_first))
+        if not self._has_store:
+            shared._store = store
+        return shared
+
     def headers(self) -> Mapping[str, str]:
         """Return a new puzzle."""
         unsigned = f"{int(self._clock())}-{secrets.token_hex(8)}"
-        puzzle = f"{unsigned}-{self._signature(unsigned)}"
+        puzzle = f"{unsigned}-{_signature(self._keys[0], unsigned)}"
         return {HEADER: f"work;bits={self._bits};puzzle={puzzle}"}
 
     async def passed(self, connection: HTTPConnection) -> bool:
@@ -81,21 +98,28 @@ class ProofOfWork:
         if not number.isdecimal() or not self._is_open(puzzle) or not self._is_solved(answers[0]):
             return False
         try:
-            return await self._store.put(f"work:{puzzle}", b"", 2 * self._seconds)
+            return await self._store.put(f"work:{puzzle}", b"", self._seconds + 2 * _LEEWAY)
         except StoreError as error:
             raise UnavailableError(cause=f"store: {error}") from None
 
     def _is_open(self, puzzle: str) -> bool:
         """Tell whether it is a puzzle of ours, and still in time."""
         unsigned, _, signature = puzzle.rpartition("-")
-        if not hmac.compare_digest(signature, self._signature(unsigned)):
+        signatures = [_signature(key, unsigned) for key in self._keys]
+        if not any(hmac.compare_digest(signature, each) for each in signatures):
             return False
         age = self._clock() - int(unsigned.partition("-")[0])
-        return -1 <= age < self._seconds
+        return -_LEEWAY <= age < self._seconds
 
     def _is_solved(self, answer: str) -> bool:
         digest = hashlib.sha256(answer.encode()).digest()
         return int.from_bytes(digest) >> (8 * len(digest) - self._bits) == 0
 
-    def _signature(self, unsigned: str) -> str:
-        return hmac.new(self._key, unsigned.encode(), "sha256").hexdigest()[:32]
+
+def _derived(secret: str) -> bytes:
+    """Return a key that is good for puzzles alone."""
+    return hmac.new(secret.encode(), b"xuna_middleware.work", "sha256").digest()
+
+
+def _signature(key: bytes, unsigned: str) -> str:
+    return hmac.new(key, unsigned.encode(), "sha256").hexdigest()[:32]

@@ -18,11 +18,11 @@ from xuna_middleware.access.limits import AnyLimit, Concurrent, Limit, TalkTime
 from xuna_middleware.access.principals import (
     Circumstances,
     Per,
-    plain_principal,
+    Reader,
     principal,
+    readers_of,
     subject_principal,
 )
-from xuna_middleware.access.visitors import OPEN, closed
 from xuna_middleware.errors import (
     ConfigurationError,
     InvalidTokenError,
@@ -102,35 +102,35 @@ class Budget:
 
     agent: str
     counted: tuple[Counted, ...] = ()
-    #: Whom they count, each once, and for each limit its place among these.
+    #: Whom they count, each once, and how they are read where no function has to be asked; for each
+    #: limit its place among these, and what a store counts.
     distinct: tuple[Per, ...] = ()
-    places: tuple[int, ...] = ()
+    readers: tuple[Reader, ...] | None = None
+    places: tuple[tuple[int, Quota], ...] = ()
     titles: tuple[str, ...] = ()
     needs_connection: bool = False
     is_metered: bool = False
     #: Seconds in which the true length of a conversation may become known.
     settled_within: float = 0.0
-    #: What must be open besides, for visitors: a door of the operator's.
-    door: tuple[Wanted, ...] = ()
 
     @property
     def longest(self) -> float:
         """Seconds after which nothing that was taken is left."""
         return max((one.quota.seconds for one in self.counted), default=0.0)
 
-    async def principals(self, asked: Circumstances) -> list[str]:
-        """Return whom each limit counts; see `principal()`."""
-        if asked.connection is None and self.needs_connection:
+    async def wanted(self, asked: Circumstances) -> list[Wanted]:
+        """Return whom each limit counts, see `principal()`, and what it takes."""
+        if self.needs_connection and asked.connection is None:
             raise ConfigurationError(
                 f"Agent({self.agent!r}) has a limit by address, or by a function of (identity, "
                 "connection): pass the request or WebSocket, as in gate.issue(identity, …, "
                 "connection=request)"
             )
-        found = [
-            plain_principal(per, asked) if per.is_plain else await principal(per, asked)
-            for per in self.distinct
-        ]
-        return [found[place] for place in self.places]
+        if self.readers is not None:
+            found = [read(asked) for read in self.readers]
+        else:
+            found = [await principal(per, asked) for per in self.distinct]
+        return [(found[place], quota) for place, quota in self.places]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,17 +159,19 @@ class Reservation:
         times = [part.amount for part in metered if part.kind == "time"]
         return max(times, default=0) if metered else None
 
-    async def release(self) -> None:
-        """Give everything back: nothing was issued."""
-        await self._give_back(self.parts)
+    async def release(self) -> bool:
+        """Give everything back, since nothing was issued; tell whether that is done."""
+        return await self._give_back(self.parts)
 
-    async def _give_back(self, parts: Sequence[Part]) -> None:
+    async def _give_back(self, parts: Sequence[Part]) -> bool:
         if self.store is None or not parts:
-            return
+            return False
         try:
             await self.store.give_back(parts)
         except StoreError as error:
             logger.warning("what a reservation took could not be given back: %s", error)
+            return False
+        return True
 
     @property
     def is_timed(self) -> bool:
@@ -217,39 +219,63 @@ def make_budget(
     visitors: Sequence[AnyLimit] | None = None,
     *,
     lease: float | None = None,
+    longest: float | None = None,
 ) -> Budget:
     """Put together what applies to one agent.
 
     `visitors` are limits of visitors, for their budget. `lease` are the seconds for which a slot is
     held at first, where whoever takes it renews it; otherwise it is held for the whole time.
+    `longest` is how long any agent's is held that shares the limits of the gate and of visitors.
 
     Raises:
         ConfigurationError: talk time without `max_duration`, or less of it than one conversation.
     """
-    held = _Held(whole=start_within + (agent.max_duration or _USUAL_DURATION), lease=lease)
+    whole = held_for(agent, start_within)
+    held = _Held(longest=whole, here=lease or whole)
+    shared = _Held(longest=longest or whole, here=lease or whole)
     counted = [
-        *(_counted(limit, agent, "gate", "", held) for limit in gate_limits),
+        *(_counted(limit, agent, "gate", "", shared) for limit in gate_limits),
         *(
             _counted(limit, agent, f"agent {agent.name}", f"{agent.name}: ", held)
             for limit in agent.limits
         ),
-        *(_counted(limit, agent, "visitors", "visitors: ", held) for limit in visitors or ()),
+        *(_counted(limit, agent, "visitors", "visitors: ", shared) for limit in visitors or ()),
     ]
+    return _budget(agent.name, counted, settled_within=whole + _LATE)
+
+
+def _budget(agent: str, counted: Sequence[Counted], settled_within: float = 0.0) -> Budget:
     distinct: list[Per] = []
     for one in counted:
         if one.limit.counted not in distinct:
             distinct.append(one.limit.counted)
     return Budget(
-        agent=agent.name,
+        agent=agent,
         counted=tuple(counted),
         distinct=tuple(distinct),
-        places=tuple(distinct.index(one.limit.counted) for one in counted),
+        places=tuple((distinct.index(one.limit.counted), one.quota) for one in counted),
+        readers=readers_of(distinct),
         titles=tuple(one.title for one in counted),
         needs_connection=any(one.limit.counted.needs_connection for one in counted),
         is_metered=any(not isinstance(one.limit, Limit) for one in counted),
-        door=() if visitors is None else (OPEN,),
-        settled_within=held.whole + _LATE,
+        settled_within=settled_within,
     )
+
+
+def _tickets() -> Budget:
+    limit = Limit("30/minute", per="address", name="tickets")
+    quota = Quota(field="tickets", most=limit.most, amount=1, seconds=limit.seconds, kind="rate")
+    return _budget("(tickets)", [Counted(title=limit.title, limit=limit, quota=quota)])
+
+
+#: What bounds the one-time tickets of visitors, beside all limits: each is kept for a minute, and
+#: anybody can ask for one.
+TICKETS: Final = _tickets()
+
+
+def held_for(agent: Agent, start_within: float) -> float:
+    """Return for how many seconds a slot is held where nobody tells when a conversation ends."""
+    return start_within + (agent.max_duration or _USUAL_DURATION)
 
 
 async def reserve(
@@ -263,15 +289,12 @@ async def reserve(
         UnavailableError: the store can't be asked, and a limit is closed then, or there is none.
         AccessDeniedError: the caller can't be counted; see `principal()`.
     """
-    wanted = _wanted(budget.counted, await budget.principals(asked))
-    wanted += budget.door
+    wanted = await budget.wanted(asked)
     standing = standing_of(asked.identity)
     try:
         reserved = await stores.shared.reserve(wanted, move, standing)
     except StoreError as error:
         return await _reserve_without_store(budget.counted, wanted, standing, stores, error)
-    if reserved.is_revoked:
-        raise revoked()
     _check(budget.counted, reserved)
     return Reservation(limits=budget.titles, store=stores.shared, wanted=wanted, reserved=reserved)
 
@@ -292,7 +315,7 @@ async def check_standing(identity: Identity, stores: Stores) -> None:
 
 
 def standing_of(identity: Identity) -> Standing:
-    """Return who this is to the store, and when what proves it was issued (`iat`)."""
+    """Return who this is to the store, and when what proves it was issued (claim `iat`)."""
     issued_at = identity.claims.get("iat")
     if type(issued_at) not in (int, float):
         issued_at = None
@@ -332,7 +355,7 @@ async def _levels(
     if not budget.counted:
         return (), ()
     counted: Sequence[Counted] = budget.counted
-    wanted: Sequence[Wanted] = _wanted(counted, await budget.principals(asked))
+    wanted: Sequence[Wanted] = await budget.wanted(asked)
     try:
         return counted, await stores.shared.look(wanted)
     except StoreError as error:
@@ -352,8 +375,6 @@ async def _reserve_without_store(
         reserved = await stores.fallback.reserve(wanted_there, None, standing)
     except StoreError as full:
         raise UnavailableError(cause=f"store: {full}") from None
-    if reserved.is_revoked:  # as far as this process was told
-        raise revoked()
     _check(in_memory, reserved)
     uncounted = tuple(one.title for one in counted if one.limit.when_store_down == "open")
     return Reservation(
@@ -369,15 +390,16 @@ def _in_memory(
     counted: Sequence[Counted], wanted: Sequence[Wanted], error: StoreError
 ) -> tuple[Sequence[Counted], Sequence[Wanted]]:
     """Return what is counted in this process now, or refuse where one limit is closed."""
+    if not counted:  # only a revocation was to be read
+        raise UnavailableError(cause=f"store: {error}")
     closed = [one.title for one in counted if one.limit.when_store_down == "closed"]
-    if closed or not counted:
-        what = ", ".join(closed) or "all that has no limits"
+    if closed:
         raise UnavailableError(
-            cause=f"store: {error}; closed meanwhile, as when_store_down says: {what}"
+            cause=f"store: {error}; closed meanwhile, as when_store_down says: {', '.join(closed)}"
         )
     pairs = [
         pair
-        for pair in zip(counted, wanted, strict=False)  # less the door, which nobody knows of
+        for pair in zip(counted, wanted, strict=True)
         if pair[0].limit.when_store_down == "memory"
     ]
     return [one for one, _ in pairs], [each for _, each in pairs]
@@ -385,10 +407,12 @@ def _in_memory(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Held:
-    """Say for how many seconds a slot is held: the whole time, or a lease that is renewed."""
+    """Say for how many seconds a slot is held here, the whole time or a lease that is renewed, and
+    what is the longest for which anybody holds one of the same limit.
+    """
 
-    whole: float
-    lease: float | None
+    longest: float
+    here: float
 
 
 def _counted(limit: AnyLimit, agent: Agent, place: str, prefix: str, held: _Held) -> Counted:
@@ -414,9 +438,9 @@ def _quota(limit: AnyLimit, agent: Agent, name: str, held: _Held) -> Quota:
             field=name,
             most=limit.most,
             amount=1,
-            seconds=held.whole,
+            seconds=held.longest,
             kind="slot",
-            held=held.lease,
+            held=held.here,
         )
     if agent.max_duration is None:
         raise ConfigurationError(
@@ -442,22 +466,18 @@ def milliseconds(seconds: float) -> int:
     return math.ceil(seconds * _MILLISECONDS)
 
 
-def _wanted(counted: Sequence[Counted], principals: Sequence[str]) -> list[Wanted]:
-    return [(who, one.quota) for who, one in zip(principals, counted, strict=True)]
-
-
 def _check(counted: Sequence[Counted], reserved: Reserved) -> None:
     """Refuse where nothing was taken."""
+    if reserved.is_revoked:
+        raise revoked()
     if not reserved.taken:
-        if any(door.left < 0 for door in reserved.levels[len(counted) :]):
-            raise closed()
         raise _limit_reached(counted, reserved.levels, reserved.open_notes)
 
 
 def _limit_reached(
     counted: Sequence[Counted], levels: Sequence[Level], open_notes: tuple[str, ...]
 ) -> LimitReachedError:
-    pairs = list(zip(counted, levels, strict=False))
+    pairs = list(zip(counted, levels, strict=True))
     over = [pair for pair in pairs if pair[1].left < pair[0].quota.amount]
     titles = tuple(one.title for one, _ in over)
     wait = max(_whole(stands.seconds) for _, stands in over)

@@ -23,6 +23,7 @@ from xuna_middleware.errors import (
     GateError,
     StepUpRequiredError,
     UnavailableError,
+    copied,
 )
 from xuna_middleware.identity.credentials import Identity
 
@@ -51,12 +52,14 @@ class Rule:
         name: as it reads in events and logs; never the value of a claim.
         needs_connection: a function in it takes `(identity, connection)`.
         parts: the rules that it is made of, for explanations.
+        remake: makes the same of other parts; None where it has none.
         refusal: returns the error to answer with, None where the caller may pass.
     """
 
     name: str
     needs_connection: bool = False
     parts: "tuple[Rule, ...]" = ()
+    remake: "Callable[..., Rule] | None" = None
     refusal: Callable[[Identity, HTTPConnection | None], Awaitable[GateError | None]]
 
     def __repr__(self) -> str:
@@ -65,6 +68,10 @@ class Rule:
 
 #: What may be given wherever a rule is wanted.
 RuleLike: TypeAlias = Rule | RuleFunction
+
+
+class MistakenRuleError(AccessDeniedError):
+    """Say no because a rule returned what is no decision: nobody knows what it meant."""
 
 
 class DenialError(AccessDeniedError):
@@ -222,15 +229,15 @@ def all_of(*rules: RuleLike) -> Rule:
                 return refused
         return together(step_ups)
 
-    return _combined("all_of", every, refusal)
+    return combined(all_of, every, refusal)
 
 
 def any_of(*rules: RuleLike) -> Rule:
     """Admit callers whom at least one rule admits. Asks in order, until the first yes.
 
     Where all say no, the answer is that of the first rule, so put first the way that callers
-    should be told of. A rule that could not be asked (503) stops nobody whom another admits; where
-    none does, the 503 is the answer, since the no is not certain.
+    should be told of. A rule that could not be asked (503), or returned no decision, stops nobody
+    whom another admits; where none does, that is the answer, since the no is not certain.
 
     Raises:
         ConfigurationError: none are given, or one is no rule.
@@ -244,11 +251,15 @@ def any_of(*rules: RuleLike) -> Rule:
             if refused is None:
                 return None
             refusals.append(refused)
-        answer = next((one for one in refusals if one.status_code >= 500), refusals[0])
-        answer.cause = "; and ".join(dict.fromkeys(one.cause for one in refusals))
-        return answer
+        answer = next(filter(is_uncertain, refusals), refusals[0])
+        return copied(answer, cause="; and ".join(dict.fromkeys(one.cause for one in refusals)))
 
-    return _combined("any_of", some, refusal)
+    return combined(any_of, some, refusal)
+
+
+def is_uncertain(refused: GateError) -> bool:
+    """Tell whether a refusal is none of the rule's own: it could not be asked, or said nothing."""
+    return refused.status_code >= 500 or isinstance(refused, MistakenRuleError)
 
 
 def as_rule(rule: RuleLike, *, seconds: float | None = None) -> Rule:
@@ -266,7 +277,8 @@ def as_rule(rule: RuleLike, *, seconds: float | None = None) -> Rule:
             deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
             return _refusal(await call(identity, connection, deadline), call.name)
         except GateError as error:
-            return error
+            # It may be a constant of the author's module, which would keep every traceback.
+            return copied(error.with_traceback(None))
 
     return Rule(name=call.name, needs_connection=call.takes_connection, refusal=refusal)
 
@@ -292,7 +304,7 @@ def _refusal(decision: Any, name: str) -> GateError | None:
     if isinstance(decision, AccessDeniedError):
         return _afresh(decision, name)
     kind = type(decision).__name__
-    return AccessDeniedError(
+    return MistakenRuleError(
         cause=f"rule: {name} returned a {kind}",
         trace="a rule must return True, False or deny(code, detail)"
         + (" (is an await missing?)" if kind == "coroutine" else ""),
@@ -324,14 +336,35 @@ def requirement(name: str, check: Callable[[Identity], GateError | None]) -> Rul
 ANY_VERIFIED_CALLER: Final = requirement("any verified caller", lambda _: None)
 
 
-def _combined(
-    word: str,
+def combined(
+    make: Callable[..., Rule],
     rules: tuple[Rule, ...],
     refusal: Callable[[Identity, HTTPConnection | None], Awaitable[GateError | None]],
 ) -> Rule:
-    name = f"{word}({', '.join(rule.name for rule in rules)})"
-    needs_connection = any(rule.needs_connection for rule in rules)
-    return Rule(name=name, needs_connection=needs_connection, parts=rules, refusal=refusal)
+    """Return a rule that `make` made of others."""
+    return Rule(
+        name=f"{make.__name__}({', '.join(rule.name for rule in rules)})",
+        needs_connection=any(rule.needs_connection for rule in rules),
+        parts=rules,
+        remake=make,
+        refusal=refusal,
+    )
+
+
+def asked_once(rule: Rule) -> Rule:
+    """Return the same rule for one caller, whose functions are asked once, however often it is."""
+    if rule.remake is not None:
+        return rule.remake(*map(asked_once, rule.parts))
+    known: list[GateError | None] = []
+
+    async def refusal(identity: Identity, connection: HTTPConnection | None) -> GateError | None:
+        if not known:
+            # Stands where a rule around it, such as timed(), waits no longer.
+            known.append(UnavailableError(cause=f"rule: {rule.name} took too long"))
+            known[0] = await rule.refusal(identity, connection)
+        return known[0]
+
+    return replace(rule, refusal=refusal)
 
 
 def _several(word: str, rules: tuple[RuleLike, ...]) -> tuple[Rule, ...]:

@@ -1,6 +1,5 @@
 """Whom an agent admits without credentials, and on which terms: the options, checked."""
 
-import inspect
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,9 +7,10 @@ from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 
 from starlette.requests import HTTPConnection
 
+from xuna_middleware._callables import is_async
 from xuna_middleware.access.limits import AnyLimit, Concurrent, Limit, checked_limits
-from xuna_middleware.errors import AccessDeniedError, ConfigurationError
-from xuna_middleware.stores.protocol import Quota, Wanted
+from xuna_middleware.access.sources import MISSING, Claim
+from xuna_middleware.errors import ConfigurationError
 
 SECRET_VARIABLE: Final = "XUNA_VISITOR_SECRET"  # noqa: S105  (a variable's name)
 
@@ -19,18 +19,6 @@ DEFAULT_LIMITS: Final = (Limit("10/hour"), Limit("30/hour", per="address"))
 
 _DAY: Final = 86_400
 _LEAST_SECRET: Final = 32
-#: Who counts closings; no caller's name looks like it.
-_DOOR: Final = "entrance"
-#: Looked at with every visitor's reservation: where anything is taken of it, it is closed.
-OPEN: Final[Wanted] = (
-    _DOOR,
-    Quota(field="closed", most=0, amount=0, seconds=366 * _DAY, kind="rate"),
-)
-#: Takes of it.
-CLOSING: Final[Wanted] = (
-    _DOOR,
-    Quota(field="closed", most=10**9, amount=1, seconds=366 * _DAY, kind="rate"),
-)
 
 
 @runtime_checkable
@@ -63,9 +51,12 @@ class Visitors:
         limits: count visitors only, beside the limits of the gate and of the agent: per "subject"
             is each visitor, per "address" each address, per "all" all visitors together. For every
             anonymous agent there must be a `Limit` or `TalkTime` per "all" or "agent" somewhere,
-            and `max_duration`: a crowd may come, and what it costs must have an end.
+            not `when_store_down="open"`, and `max_duration`: a crowd may come, and what it costs
+            must have an end.
         challenge: a `Challenge` (`ProofOfWork()`, `turnstile(…)`, `hcaptcha(…)`), or an async
             function of `(connection)` that returns True where it is passed; it has 5 s.
+            `ProofOfWork()` uses the secret above and the gate's store, where it has none of its
+            own.
         challenge_lasts: seconds for which a visitor who passed is not asked again.
         ticket_lasts: seconds for which a visitor is known again.
 
@@ -107,20 +98,38 @@ def _secrets(secret: Any) -> tuple[str, ...]:
     return several
 
 
-def has_budget(limits: Sequence[AnyLimit]) -> bool:
-    """Tell whether what all callers together may spend has an end."""
-    return any(not isinstance(one, Concurrent) and one.counted.is_shared for one in limits)
+def check_visitors_limits(agent: str, limits: Sequence[AnyLimit]) -> None:
+    """Check all limits that visitors of an agent meet.
+
+    Raises:
+        ConfigurationError: one counts by what no visitor has, or what all of them may spend
+            together has no end.
+    """
+    for one in limits:
+        if not all(map(_is_had_by_visitors, one.counted.parts)):
+            raise ConfigurationError(
+                f"Agent({agent!r}, anonymous=True): {one.title!r} counts by what no visitor has, "
+                "so all of them would be refused: give the claim a default, or put the limit on "
+                "agents that are not open to them"
+            )
+    if not any(map(_is_common_budget, limits)):
+        raise ConfigurationError(
+            f"Agent({agent!r}, anonymous=True) needs a budget for all visitors together, such as "
+            'limits=[TalkTime("5 hours/day", per="all")], on the agent or in '
+            'visitors=Visitors(limits=…); one that is when_store_down="open" is none'
+        )
 
 
-def closed() -> AccessDeniedError:
-    """Return the 403 of an entrance that the operator closed."""
-    return AccessDeniedError(
-        "Visitors are not admitted right now.",
-        code="visitors_closed",
-        cause="visitors: the entrance is closed",
-    )
+def _is_had_by_visitors(part: Any) -> bool:
+    if isinstance(part, Claim):
+        return part.default is not MISSING
+    return bool(part != "client")
+
+
+def _is_common_budget(one: AnyLimit) -> bool:
+    has_end = not isinstance(one, Concurrent) and one.when_store_down != "open"
+    return has_end and one.counted.is_shared
 
 
 def _is_challenge(value: Any) -> bool:
-    is_function = inspect.iscoroutinefunction(value)
-    return is_function or (isinstance(value, Challenge) and not isinstance(value, type))
+    return is_async(value) or (isinstance(value, Challenge) and not isinstance(value, type))

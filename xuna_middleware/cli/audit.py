@@ -26,7 +26,11 @@ def verify(
         str | None, typer.Option(help="The last hash, kept elsewhere: shows that no end is cut.")
     ] = None,
 ) -> None:
-    """Follow the chain of hashes; exit with 1 where it breaks. The key is in XUNA_AUDIT_KEY."""
+    """Follow the chain of hashes; exit with 1 where it breaks, or where there is none.
+
+    Lines that a crash cut off, and that the log tells of itself, are listed. The key is in
+    XUNA_AUDIT_KEY.
+    """
     try:
         verdict = verify_audit_log(file, key=os.environ.get(KEY_VARIABLE))
     except (OSError, ConfigurationError) as error:
@@ -36,6 +40,8 @@ def verify(
     if problem is None and expect is not None and expect != verdict.last:
         problem = "the end is not the one that was expected: lines are missing or were added"
     typer.echo(f"{verdict.lines} lines follow each other; the last hash is {verdict.last}")
+    for each in verdict.breaks:
+        typer.echo(f"· {each}")
     if problem is not None:
         typer.echo(f"✗ {problem}", err=True)
         raise typer.Exit(1)

@@ -26,7 +26,7 @@ class Entry:
 
 
 class Feed:
-    """Remember the last events of a gate; give it to the gate as `on_event=[feed]`."""
+    """Remember the last events of a gate; for `on_event=[Immediate(feed)]`."""
 
     def __init__(self, *, keep: int = 200) -> None:
         self._entries: deque[Entry] = deque(maxlen=keep)

@@ -1,5 +1,6 @@
-"""What the demo shows: three agents, and the gate in front of them: what a user writes."""
+"""What the demo shows: four agents, and the gate in front of them: what a user writes."""
 
+import hmac
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from secrets import token_urlsafe
@@ -10,11 +11,14 @@ import httpx
 from xuna_middleware import (
     AccessDeniedError,
     Agent,
+    Concurrent,
     Event,
     Identity,
+    Immediate,
     Limit,
     OIDCVerifier,
     ProofOfWork,
+    RelayRules,
     TalkTime,
     Visitors,
     XunaGate,
@@ -24,10 +28,28 @@ from xuna_middleware import (
     deny,
     require_scopes,
 )
-from xuna_middleware.sandbox import VOICE_SCOPE, SandboxAgent
+from xuna_middleware.sandbox import PEOPLE, VOICE_SCOPE, Person, SandboxAgent
 
 AUDIENCE: Final = "xuna-demo"
 CLIENT_ID: Final = "xuna-demo-page"
+#: The scope that admits to the operator's window.
+OVERSEE_SCOPE: Final = "voice:oversee"
+#: Who may see and end live conversations, and revoke people.
+OPERATORS: Final = require_scopes(OVERSEE_SCOPE)
+#: Seconds of the banker's time: short enough for a person to see the limit come.
+_LONGEST: Final = 90
+
+#: Who can sign in: the sandbox's people, and somebody who watches over them.
+CAST: Final = (
+    *PEOPLE,
+    Person(
+        subject="olga",
+        name="Olga Brandt",
+        scopes=frozenset({OVERSEE_SCOPE}),
+        claims={"email": "olga@example.com", "plan": "staff", "roles": ["operator"]},
+        note="An operator: sees who talks, ends it, revokes. Talks herself with nobody.",
+    ),
+)
 
 #: The agents as their makers would describe them on the platform.
 PLATFORM_AGENTS: Final = (
@@ -49,6 +71,13 @@ PLATFORM_AGENTS: Final = (
         first_message="Welcome, whoever you are. I am the guide.",
         prompt="You are the guide. You show visitors around.",
     ),
+    SandboxAgent(
+        "agent_demo_banker",
+        name="the banker",
+        first_message="Hello {{user_name}}, the banker here. Nobody but the gate sees my notes.",
+        prompt="You are a banker without a customer.",
+        allowed_overrides=frozenset({"agent.prompt.prompt"}),
+    ),
 )
 
 
@@ -59,12 +88,13 @@ class Wiring:
     Attributes:
         issuer: of the sandbox provider. platform_url: where the sandbox platform is.
         api_key: the sandbox platform's, made anew for each run.
-        on_event: takes every `Event`.
+        public_url: where clients reach the gate. on_event: takes every `Event`.
     """
 
     issuer: str
     platform_url: str
     api_key: str = field(repr=False)
+    public_url: str
     on_event: Callable[[Event], None]
 
 
@@ -78,6 +108,23 @@ def on_the_pro_plan(who: Identity) -> bool | AccessDeniedError:
 def welcome(who: Identity) -> str:
     """Return the advisor's first words to this person."""
     return f"Good to see you, {who.claims['name']}. Where were we?"
+
+
+_LEDGER: Final = token_urlsafe().encode()
+
+
+def ledger_key(who: Identity) -> str:
+    """Return the key of this person's account, made anew in each run: for a tool of the banker."""
+    return hmac.digest(_LEDGER, who.subject.encode(), "sha256").hex()
+
+
+def instructions(who: Identity) -> str:
+    """Return what the banker is to know of this person, and this person is not to read."""
+    return (
+        "You are the banker of {{user_name}}, on the {{plan_name}} plan. The gate wrote these "
+        "instructions, which no page has seen or could change. In confidence: "
+        f"{who.subject}'s credit line ends at 12,000."
+    )
 
 
 PERSONAL: Final = {"user_name": claim("name"), "plan_name": claim("plan")}
@@ -102,12 +149,29 @@ AGENTS: Final = (
         max_duration=120,
         limits=[Limit("3/hour"), TalkTime("60 minutes/day", per="all")],
     ),
+    Agent(
+        "banker",
+        id="agent_demo_banker",
+        allow=require_scopes(VOICE_SCOPE),
+        transports=("relay",),
+        max_duration=_LONGEST,
+        dynamic_variables={**PERSONAL, "secret__ledger_key": ledger_key},
+        overrides={"agent.prompt.prompt": instructions},
+        user_id=claim("sub"),
+        limits=[Concurrent(1), TalkTime("30 minutes/day")],
+        relay=RelayRules(
+            idle_timeout=60,
+            frames_per_second=20,
+            client_frames=("user_message",),
+        ),
+    ),
 )
 #: The same agents in the page's words, by name.
 IN_WORDS: Final = {
     "concierge": ("Concierge", f"For everyone with the scope {VOICE_SCOPE}."),
     "advisor": ("Advisor", f"Asks for {VOICE_SCOPE} and the Pro plan."),
     "guide": ("Guide", "For everybody, signed in or not."),
+    "banker": ("Banker", f"Through the gate: one conversation at a time, {_LONGEST} s each."),
 }
 
 
@@ -133,5 +197,7 @@ def build_gate(wiring: Wiring, *, agents: Iterable[Agent] = AGENTS) -> XunaGate:
             limits=[Limit("20/hour", per="address")],
             challenge=ProofOfWork(12),
         ),
-        on_event=[wiring.on_event],
+        public_url=wiring.public_url,
+        operators=OPERATORS,
+        on_event=[Immediate(wiring.on_event)],
     )

@@ -9,9 +9,12 @@ from xuna_middleware import XunaGate, XunaMiddleware
 from xuna_middleware.demo.app import page_app
 from xuna_middleware.demo.feed import Feed
 from xuna_middleware.demo.scene import (
+    AGENTS,
     AUDIENCE,
+    CAST,
     CLIENT_ID,
     IN_WORDS,
+    OVERSEE_SCOPE,
     PLATFORM_AGENTS,
     Wiring,
     build_gate,
@@ -30,6 +33,7 @@ class Stage:
     """Hold what runs. `url` is the page's address, without a slash at its end."""
 
     url: str
+    gate: XunaGate
     platform: SandboxPlatform
     provider: SandboxProvider
     feed: Feed
@@ -52,23 +56,25 @@ async def raise_stage(
             issuer=door.url,
             audience=AUDIENCE,
             client_id=CLIENT_ID,
-            redirect_uris=[f"{page.url}/"],
+            redirect_uris=[f"{page.url}/", f"{page.url}/operator"],
+            people=CAST,
         )
         gate = build(
             Wiring(
                 issuer=door.url,
                 platform_url=hall.url,
                 api_key=platform.api_key,
+                public_url=f"{page.url}/xuna",
                 on_event=feed,
             )
         )
-        app = page_app(_config(page.url, hall.url, provider), feed)
+        app = page_app(_config(page.url, hall.url, provider), feed, gate)
         await stack.enter_async_context(serve(platform, place=hall))
         await stack.enter_async_context(serve(provider, place=door))
         gated = XunaMiddleware(app, gate, prefix="/xuna", protect=["/api"])
         await stack.enter_async_context(serve(gated, place=page))
         stack.callback(feed.close)  # watchers would keep their server from stopping
-        yield Stage(url=page.url, platform=platform, provider=provider, feed=feed)
+        yield Stage(url=page.url, gate=gate, platform=platform, provider=provider, feed=feed)
 
 
 def _place(stack: AsyncExitStack, port: int = 0) -> Place:
@@ -79,16 +85,19 @@ def _place(stack: AsyncExitStack, port: int = 0) -> Place:
 
 def _config(page: str, hall: str, provider: SandboxProvider) -> dict[str, Any]:
     """Return what `/demo/config` tells the page."""
+    longest = {agent.name: agent.max_duration for agent in AGENTS if agent.is_relayed}
     return {
         "issuer": provider.issuer,
         "client_id": CLIENT_ID,
-        "redirect_uri": f"{page}/",
-        "scope": f"openid profile {VOICE_SCOPE}",
+        "scope": f"openid profile {VOICE_SCOPE} {OVERSEE_SCOPE}",
         "talk_scope": VOICE_SCOPE,
-        "connect": [provider.issuer, hall.replace("http", "ws", 1)],
-        "people": [{"name": one.name, "about": one.note} for one in provider.people],
+        # The page's own WebSocket, too: not every browser takes it for 'self'.
+        "connect": [provider.issuer, *(url.replace("http", "ws", 1) for url in (page, hall))],
+        "people": [
+            {"subject": one.subject, "name": one.name, "about": one.note} for one in provider.people
+        ],
         "agents": [
-            {"name": name, "title": title, "about": about}
+            {"name": name, "title": title, "about": about, "longest": longest.get(name)}
             for name, (title, about) in IN_WORDS.items()
         ],
     }

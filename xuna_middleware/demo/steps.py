@@ -7,11 +7,22 @@ from typing import Final
 import httpx
 from websockets.exceptions import ConnectionClosed
 
+from xuna_middleware.demo.carried import CARRIED
 from xuna_middleware.demo.feed import encode
 from xuna_middleware.demo.talk import talk
-from xuna_middleware.demo.walk import Step, Walk, expect, granted, leaks, refused, solved, tampered
+from xuna_middleware.demo.walk import (
+    SIGNED_URL,
+    Step,
+    Walk,
+    expect,
+    granted,
+    leaks,
+    refused,
+    signs_in,
+    solved,
+    tampered,
+)
 
-SIGNED_URL: Final = "/xuna/get-signed-url"
 TOKEN: Final = "/xuna/conversation-token"  # noqa: S105 - an address
 GUIDE: Final = {"agent": "guide"}
 #: What a browser says of a request that the page itself makes.
@@ -29,7 +40,7 @@ async def _page_stands_alone(walk: Walk) -> None:
     waiting, found = [page], {"/"}
     while waiting:
         waiting += await _linked(walk, waiting.pop(), found)
-    expect(len(found) > 7, "style, icon or scripts are missing")
+    expect(len(found) > 12, "style, icon or scripts are missing")
 
 
 async def _linked(walk: Walk, text: httpx.Response, found: set[str]) -> list[httpx.Response]:
@@ -43,26 +54,12 @@ async def _linked(walk: Walk, text: httpx.Response, found: set[str]) -> list[htt
     return files
 
 
-def _signs_in(person: str) -> Step:
-    """Return the step in which this person signs in."""
-
-    async def step(walk: Walk) -> None:
-        token = await walk.visitor.sign_in(person)
-        walk.tokens[person] = token
-        walk.secrets.add(token)
-        me = await walk.visitor.get("/api/me", token)
-        expect(me.status_code == httpx.codes.OK, f"the protected path answers {me.status_code}")
-        name = next(one.name for one in walk.stage.provider.people if one.subject == person)
-        expect(me.json()["name"] == name, "the app behind the gate sees somebody else")
-
-    return step
-
-
 async def _agents_differ(walk: Walk) -> None:
     wanted = {
-        "ada": ["concierge", "advisor", "guide"],
-        "ben": ["concierge", "guide"],
+        "ada": ["concierge", "advisor", "guide", "banker"],
+        "ben": ["concierge", "guide", "banker"],
         "cleo": ["guide"],
+        "olga": ["guide"],
     }
     for person, names in wanted.items():
         answer = await walk.visitor.get("/xuna/agents", walk.tokens[person])
@@ -186,10 +183,12 @@ async def _signing_in_refills_nothing(walk: Walk) -> None:
 
 async def _nothing_else_left(walk: Walk) -> None:
     issued, known = len(walk.stage.platform.issued), len(walk.passes)
-    expect(issued == known, f"the platform issued {issued}, the visitors got {known}")
-    told = [event for event in walk.stage.feed.events() if event.name == "issued"]
-    expect(len(told) == known, f"the gate told of {len(told)}, the visitors got {known}")
-    expect(len(walk.stage.platform.conversations) == 2, "not two conversations")
+    expect(issued == walk.issued, f"the platform issued {issued}, {walk.issued} are known of")
+    told = [event.name for event in walk.stage.feed.events()]
+    expect(told.count("issued") == known, f"the gate told of {told.count('issued')}, not {known}")
+    expect(told.count("ended") == walk.carried, "a conversation that was carried has no end")
+    talked = 2 + told.count("started")
+    expect(len(walk.stage.platform.conversations) == talked, f"not {talked} conversations")
 
 
 async def _feed_tells_all(walk: Walk) -> None:
@@ -207,7 +206,7 @@ async def _feed_tells_all(walk: Walk) -> None:
 
 async def _nothing_secret_is_told(walk: Walk) -> None:
     secrets = {*walk.secrets, walk.stage.platform.api_key}
-    expect(len(secrets) >= 8, "too few secrets were seen to judge")
+    expect(len(secrets) >= 20, "too few secrets were seen to judge")
     config = json.dumps(await walk.visitor.config())
     events = "".join(encode(entry) for entry in walk.stage.feed.entries())
     for place, text in {"events": events, "page": config, "log": "\n".join(walk.log)}.items():
@@ -218,9 +217,10 @@ async def _nothing_secret_is_told(walk: Walk) -> None:
 #: What is checked, in order, in the words that the terminal shows.
 STEPS: Final[tuple[tuple[str, Step], ...]] = (
     ("The page is whole, strict, and needs nothing from elsewhere", _page_stands_alone),
-    ("Ada, who may do everything, signs in with code and PKCE", _signs_in("ada")),
-    ("Ben, on a smaller plan, signs in", _signs_in("ben")),
-    ("Cleo, without the scope, signs in", _signs_in("cleo")),
+    ("Ada, on the Pro plan, signs in with code and PKCE", signs_in("ada")),
+    ("Ben, on a smaller plan, signs in", signs_in("ben")),
+    ("Cleo, without the scope, signs in", signs_in("cleo")),
+    ("Olga, an operator, signs in", signs_in("olga")),
     ("Each is shown the agents that are open to them", _agents_differ),
     ("Ada gets a signed URL for the concierge", _signed_url_is_issued),
     ("Ada and the concierge talk, two turns", _conversation_has_two_turns),
@@ -236,7 +236,8 @@ STEPS: Final[tuple[tuple[str, Step], ...]] = (
     ("A page elsewhere can't spend their budget: 403", _page_elsewhere_gets_nothing),
     ("Their third in an hour is the last: 429, and when to come again", _visitor_reaches_the_limit),
     ("Who signs in keeps what they spent: 429", _signing_in_refills_nothing),
-    ("Nothing was issued but what the visitors got", _nothing_else_left),
+    *CARRIED,
+    ("Nothing was issued but what somebody got", _nothing_else_left),
     ("The feed tells each decision, with rule or reference", _feed_tells_all),
-    ("No key, token or signed URL in feed, page or log", _nothing_secret_is_told),
+    ("No key, token, ticket, signed URL or prompt in feed, page or log", _nothing_secret_is_told),
 )

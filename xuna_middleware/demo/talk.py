@@ -1,19 +1,26 @@
-"""A conversation in text over the platform's WebSocket: the page's conversation.js, in Python."""
+"""A conversation in text, with the platform or through the gate: conversation.js, in Python."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
+
+#: Seconds for an end to come.
+_PATIENCE: Final = 5.0
+_REFRESH: Final = "xuna_gate_refresh"
 
 
 class Talk:
-    """Hold one conversation in text, in the platform's frames."""
+    """Hold one conversation in text, in the platform's frames. `heard` are those that came."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self._socket = socket
+        self.heard: list[str] = []
 
     async def introduce(self, session: Mapping[str, Any]) -> None:
         """Send the first frame: what the gate's answer said that the client has to carry."""
@@ -26,7 +33,7 @@ class Talk:
 
     async def started(self) -> str:
         """Return the conversation's id, from the frame that must come first."""
-        frame = json.loads(await self._socket.recv())
+        frame = await self._next()
         if frame["type"] != "conversation_initiation_metadata":
             raise AssertionError(f"the first frame is {frame['type']}")
         return str(frame["conversation_initiation_metadata_event"]["conversation_id"])
@@ -38,15 +45,42 @@ class Talk:
 
     async def hear(self) -> str:
         """Return the agent's next words; pings are answered on the way."""
-        async for message in self._socket:
-            frame = json.loads(message)
-            if frame["type"] == "agent_response":
-                return str(frame["agent_response_event"]["agent_response"])
-            if frame["type"] == "ping":
-                await self._send({"type": "pong", "event_id": frame["ping_event"]["event_id"]})
-            elif frame["type"] == "error":
-                raise AssertionError(f"the platform says {frame['error_event']['error_type']}")
-        raise AssertionError(f"the conversation was closed with {self._socket.close_code}")
+        frame = await self._frame("agent_response")
+        return str(frame["agent_response_event"]["agent_response"])
+
+    async def renew(self, token: str) -> dict[str, Any]:
+        """Give the gate a fresh token, and return what it answers."""
+        await self._send({"type": _REFRESH, "token": token})
+        return await self._frame(_REFRESH)
+
+    async def closed(self) -> tuple[int | None, str | None]:
+        """Wait for the end that somebody else makes; return its code and its reason."""
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await self._socket.wait_closed()
+        except TimeoutError:
+            raise AssertionError("the conversation goes on") from None
+        return self._socket.close_code, self._socket.close_reason
+
+    async def _frame(self, kind: str) -> dict[str, Any]:
+        try:
+            while (frame := await self._next())["type"] != kind:
+                await self._heed(frame)
+        except ConnectionClosed:
+            code = self._socket.close_code
+            raise AssertionError(f"the conversation was closed with {code}") from None
+        return frame
+
+    async def _heed(self, frame: Mapping[str, Any]) -> None:
+        if frame["type"] == "ping":
+            await self._send({"type": "pong", "event_id": frame["ping_event"]["event_id"]})
+        elif frame["type"] == "error":
+            raise AssertionError(f"the platform says {frame['error_event']['error_type']}")
+
+    async def _next(self) -> dict[str, Any]:
+        text = str(await self._socket.recv())
+        self.heard.append(text)
+        return dict(json.loads(text))
 
     async def _send(self, frame: Mapping[str, Any]) -> None:
         await self._socket.send(json.dumps(frame))

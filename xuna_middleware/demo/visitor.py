@@ -58,6 +58,10 @@ class Visitor:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return await self._http.post(path, json=body, headers={**_bearer(token), **named})
 
+    async def delete(self, path: str, token: str | None = None) -> httpx.Response:
+        """Send a DELETE, with the token as Bearer where there is one."""
+        return await self._http.delete(path, headers=_bearer(token))
+
     @property
     def ticket(self) -> str | None:
         """The cookie by which the gate knows a visitor again."""
@@ -80,7 +84,7 @@ class Visitor:
             config["client_id"],
             token_endpoint_auth_method="none",  # noqa: S106 - the method's name, not a secret
             scope=config["scope"],
-            redirect_uri=config["redirect_uri"],
+            redirect_uri=f"{self.url}/",
             code_challenge_method="S256",
             trust_env=False,
             timeout=PATIENCE,

@@ -12,6 +12,7 @@ import httpx
 from xuna_middleware.demo.stage import Stage
 from xuna_middleware.demo.visitor import Visitor
 
+SIGNED_URL: Final = "/xuna/get-signed-url"
 _REFERENCE: Final = "Xuna-Gate-Ref"
 
 
@@ -21,7 +22,8 @@ class Walk:
 
     Attributes:
         log: what was logged so far, a line each.
-        tokens: access tokens by person. passes: the gate's answers, in order.
+        tokens: access tokens by person. passes: the platform's, as the gate answered, in order.
+        carried: how many conversations the gate carried, each with a pass that it kept.
         refused: status, code and reference of every refusal.
         secrets: all that must turn up nowhere.
     """
@@ -31,8 +33,14 @@ class Walk:
     log: list[str] = field(repr=False)
     tokens: dict[str, str] = field(default_factory=dict, repr=False)
     passes: list[dict[str, Any]] = field(default_factory=list, repr=False)
+    carried: int = 0
     refused: list[tuple[int, str, str]] = field(default_factory=list)
     secrets: set[str] = field(default_factory=set, repr=False)
+
+    @property
+    def issued(self) -> int:
+        """How many passes the platform should have given so far."""
+        return len(self.passes) + self.carried
 
 
 #: Returns nothing, or raises with what is wrong.
@@ -43,6 +51,21 @@ def expect(condition: object, wrong: str) -> None:
     """Raise AssertionError, with words that hold no secret, unless the condition holds."""
     if not condition:
         raise AssertionError(wrong)
+
+
+def signs_in(person: str) -> Step:
+    """Return the step in which this person signs in."""
+
+    async def step(walk: Walk) -> None:
+        token = await walk.visitor.sign_in(person)
+        walk.tokens[person] = token
+        walk.secrets.add(token)
+        me = await walk.visitor.get("/api/me", token)
+        expect(me.status_code == httpx.codes.OK, f"the protected path answers {me.status_code}")
+        name = next(one.name for one in walk.stage.provider.people if one.subject == person)
+        expect(me.json()["name"] == name, "the app behind the gate sees somebody else")
+
+    return step
 
 
 def granted(walk: Walk, answer: httpx.Response, transport: str) -> dict[str, Any]:
@@ -63,7 +86,7 @@ def refused(walk: Walk, answer: httpx.Response, status: int, code: str) -> None:
     expect(answer.json()["code"] == code, f"its code is {answer.json()['code']}")
     expect(answer.headers.get(_REFERENCE), "it has no reference")
     walk.refused.append((status, code, answer.headers[_REFERENCE]))
-    expect(len(walk.stage.platform.issued) == len(walk.passes), "something was issued all the same")
+    expect(len(walk.stage.platform.issued) == walk.issued, "something was issued all the same")
 
 
 def tampered(token: str, **claims: Any) -> str:

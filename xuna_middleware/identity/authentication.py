@@ -9,6 +9,7 @@ from typing import Final, NamedTuple, TypeAlias
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
+from xuna_middleware._callables import is_async
 from xuna_middleware.errors import (
     ConfigurationError,
     GateError,
@@ -21,7 +22,7 @@ from xuna_middleware.identity.extraction import extract
 from xuna_middleware.identity.issuers import IssuerChoice
 from xuna_middleware.identity.presented import Presented, Surroundings
 from xuna_middleware.identity.tickets import Ticket, Tickets, ticket_in
-from xuna_middleware.identity.verifiers import Verifier, check_takes_dpop, is_async
+from xuna_middleware.identity.verifiers import Verifier, check_takes_dpop
 from xuna_middleware.identity.visits import Visit
 
 #: A function of one's own that finds the caller in a session, a cookie or a header.

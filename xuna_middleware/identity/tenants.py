@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeAlias
 
+from xuna_middleware._callables import is_async
 from xuna_middleware.errors import (
     ConfigurationError,
     InvalidTokenError,
@@ -40,7 +41,6 @@ from xuna_middleware.identity.verifiers import (
     Telling,
     Verifier,
     check_takes_dpop,
-    is_async,
 )
 
 logger = logging.getLogger("xuna_middleware")

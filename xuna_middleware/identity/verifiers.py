@@ -4,7 +4,6 @@
 check the same, and neither calls anybody for a token whose key is known.
 """
 
-import inspect
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -92,12 +91,6 @@ class Telling(Protocol):
 
     def listen(self, listener: Listener) -> None:
         """Call this from now on with an event's name, the issuer and the cause."""
-
-
-def is_async(function: object) -> bool:
-    """Tell an async function, or an object or partial whose call is one."""
-    call = getattr(function, "__call__", None)  # noqa: B004
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
 
 
 def check_takes_dpop(verifier: object) -> None:

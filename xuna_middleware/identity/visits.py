@@ -20,7 +20,7 @@ from xuna_middleware.errors import ConfigurationError
 from xuna_middleware.identity.credentials import VISITOR_ISSUER, Identity
 
 HEADER: Final = "Xuna-Visitor"
-COOKIE: Final = "xuna_visitor"
+_COOKIE: Final = "xuna_visitor"
 
 _SALT: Final = b"xuna_middleware.visitor"
 _OCTETS: Final = 16
@@ -44,6 +44,8 @@ class Visit:
 class VisitorTickets:
     """Sign tickets, and read them. Of several secrets the first one signs, all verify.
 
+    A ticket is good for `seconds`, and as long before its date, by whatever clock reads it.
+
     Raises:
         ConfigurationError: itsdangerous is missing.
     """
@@ -62,9 +64,12 @@ class VisitorTickets:
     def __repr__(self) -> str:
         return "VisitorTickets()"
 
-    def read(self, scope: Scope) -> Visit | None:
-        """Return who comes with a request, as its ticket says; None without a ticket of ours."""
-        text = _presented(Headers(scope=scope))
+    def read(self, scope: Scope, *, is_secure: bool = True) -> Visit | None:
+        """Return who comes with a request, as its ticket says; None without a ticket of ours.
+
+        `is_secure` says that the client came over TLS: see `cookie_name()`.
+        """
+        text = _presented(Headers(scope=scope), cookie_name(is_secure))
         if text is None or len(text) > _LONGEST or not text.isascii():
             return None
         return self._read(text)
@@ -77,10 +82,13 @@ class VisitorTickets:
         from itsdangerous import BadData
 
         try:
-            signed = self._signer.unsign(text, max_age=self._seconds).decode()
+            signed, written = self._signer.unsign(text, return_timestamp=True)
         except BadData:
             return None
-        visitor, _, passed_until = signed.rpartition(".")
+        # One that is dated ahead is ours as well: a clock went back, or another worker's is fast.
+        if abs(self._clock() - written.timestamp()) > self._seconds:
+            return None
+        visitor, _, passed_until = signed.decode().rpartition(".")
         return Visit(visitor=visitor, passed_until=int(passed_until))
 
 
@@ -94,12 +102,19 @@ def passed(visit: Visit, until: float) -> Visit:
     return replace(visit, passed_until=int(until), is_new=True)
 
 
-def _presented(headers: Headers) -> str | None:
+def cookie_name(is_secure: bool) -> str:
+    """Return the cookie's name. Over TLS it is one that no other host of the domain can set
+    (RFC 6265bis section 4.1.3.2), or a page on a neighbouring host could plant a ticket of its own.
+    """
+    return f"__Host-{_COOKIE}" if is_secure else _COOKIE
+
+
+def _presented(headers: Headers, cookie: str) -> str | None:
     """Return the one ticket that is there; the header is the page's own word and goes first."""
     sent = headers.getlist(HEADER)
     if sent:
         return sent[0] if len(sent) == 1 else None
-    return cookie_parser("; ".join(headers.getlist("cookie"))).get(COOKIE)
+    return cookie_parser("; ".join(headers.getlist("cookie"))).get(cookie)
 
 
 def _signer(newest_first: Sequence[str], clock: Callable[[], float]) -> Any:

@@ -39,7 +39,8 @@ _TOTAL: Final = 10.0
 _SHORT: Final = 3.0
 _MAX_BYTES: Final = 64 * 1024
 #: In seconds: `start_by` is a sum of two of these, and stays exact.
-_LONGEST: Final = 2**53
+#: Seconds: a week.
+_LONGEST: Final = 604_800
 
 
 class Platform(Protocol):
@@ -81,7 +82,8 @@ class XunaPlatform:
         api_key: None reads `XUNA_AI_API_KEY` when `check()` or the first `issue()` needs it.
         base_url: None reads `XUNA_AI_BASE_URL` in the same way, else it is https://api.xuna.ai.
             https, or http for loopback.
-        transport: an `httpx.AsyncBaseTransport` instead of the network; `aclose()` closes it.
+        transport: an `httpx.AsyncBaseTransport` instead of the network; `aclose()` closes it. Proxy
+            variables are not heeded then, neither by it nor by the relay.
         personalization: how dynamic variables and overrides get to the platform when a conversation
             token is made. XUNA AI documents that they do, but not how:
 
@@ -145,6 +147,7 @@ class XunaPlatform:
         self._url_options = {**self._token_options, **_flag(include_conversation_id)}
         self._clock = _function(clock)
         self._outbound = Outbound(transport=_sender(transport))
+        self._heeds_proxies = transport is None
         self._found: tuple[Secret, addresses.BaseUrl] | None = None
 
     def moved(
@@ -157,6 +160,7 @@ class XunaPlatform:
         key.check("api_key")
         elsewhere._base = addresses.base_url(base_url, "base_url")
         elsewhere._outbound = Outbound(transport=_sender(transport))
+        elsewhere._heeds_proxies = transport is None
         elsewhere._found = None
         return elsewhere
 
@@ -194,13 +198,14 @@ class XunaPlatform:
     async def connect(self, signed: SignedUrl, *, max_frame: int) -> Line:
         """Open the conversation behind a signed URL: its WebSocket, with sub-protocol `convai`.
 
-        Redirects are not followed, and nothing is compressed. HTTPS_PROXY is honoured.
+        Redirects are not followed, and nothing is compressed. HTTPS_PROXY is honoured,
+        unless a transport of the user's own replaces the network.
 
         Raises:
             PlatformError: 502 or 504, XUNA AI doesn't open it.
             ConfigurationError: the extra `relay` is not installed.
         """
-        return await open_line(signed.url, max_frame=max_frame)
+        return await open_line(signed.url, max_frame=max_frame, heeds_proxies=self._heeds_proxies)
 
     def check_relay(self) -> None:
         """See that conversations can be carried.
@@ -338,7 +343,7 @@ def _duration(seconds: float | None) -> float | None:
     # Not `isinstance`: True is an int, and would be one second.
     if seconds is None or (type(seconds) in (int, float) and 0 < seconds <= _LONGEST):
         return seconds
-    raise ConfigurationError("start_within: a positive number of seconds, or None")
+    raise ConfigurationError("start_within: seconds, up to a week, or None")
 
 
 def _flag(include_conversation_id: bool) -> Mapping[str, str]:

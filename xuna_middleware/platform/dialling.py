@@ -26,8 +26,10 @@ _WAITING: Final = 8
 _MISSING: Final = 'the relay needs websockets: pip install "xuna-middleware[relay]"'
 
 
-async def open_line(url: str, *, max_frame: int) -> Line:
+async def open_line(url: str, *, max_frame: int, heeds_proxies: bool = True) -> Line:
     """Open the WebSocket at a signed URL, which was checked and is told to nobody.
+
+    `heeds_proxies`: go by the proxies that the environment names.
 
     Raises:
         PlatformError: 502, the platform refuses or can't be reached; 504, it takes too long.
@@ -35,7 +37,8 @@ async def open_line(url: str, *, max_frame: int) -> Line:
     """
     failure: PlatformError
     try:
-        return _Line(await _dialling()(url, max_size=max_frame))
+        proxy = True if heeds_proxies else None
+        return _Line(await _dialling()(url, max_size=max_frame, proxy=proxy))
     except ConfigurationError:
         raise
     except TimeoutError:

@@ -40,7 +40,7 @@ PEOPLE: Final = (
         name="Ada Moreau",
         scopes=frozenset({VOICE_SCOPE, "voice:admin"}),
         claims={"email": "ada@example.com", "plan": "pro", "roles": ["member", "admin"]},
-        note="May do everything. Plan: pro.",
+        note="May talk with every agent. Plan: pro.",
     ),
     Person(
         subject="ben",

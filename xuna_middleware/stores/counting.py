@@ -11,9 +11,11 @@ are whole milliseconds of one clock.
 
 from typing import TypeAlias
 
-from xuna_middleware.stores.protocol import Level, Quota, step_of
+from xuna_middleware.stores.protocol import Quota, step_of
 
 Counts: TypeAlias = dict[int, int]
+#: Counts, their sum, and the soonest of their ends; 0 where there are none.
+Tally: TypeAlias = tuple[Counts, int, int]
 
 
 def alive(counts: Counts, quota: Quota, now: int) -> Counts:
@@ -31,11 +33,14 @@ def alive(counts: Counts, quota: Quota, now: int) -> Counts:
     return still
 
 
-def level(counts: Counts, quota: Quota, now: int) -> Level:
-    """Return where a quota stands, of counts that are alive."""
-    if not counts:
-        return Level(quota.most, 0.0)
-    return Level(quota.most - sum(counts.values()), (min(counts) - now) / 1000)
+def tally(counts: Counts, quota: Quota, now: int) -> Tally:
+    """Return what is still taken, how much that is, and when the first of it comes back."""
+    if len(counts) == 1:  # as a window has it, which is asked for most
+        [(ends, taken)] = counts.items()
+        if now < ends <= now + quota.length + quota.step:
+            return counts, taken, ends
+    still = alive(counts, quota, now)
+    return still, sum(still.values()), min(still, default=0)
 
 
 def take(counts: Counts, quota: Quota, now: int) -> int:
@@ -60,7 +65,7 @@ def give_back(counts: Counts, mark: int, amount: int, now: int) -> None:
 
 def hold(counts: Counts, mark: int, amount: int, length: int, now: int) -> int:
     """Move what comes back at `mark` to so many milliseconds from now, and return the new mark. It
-    is taken anew where it is gone.
+    is taken anew where it is gone; where another's has its mark by then, at the next time.
     """
     give_back(counts, mark, amount, now)
     ends = now + length

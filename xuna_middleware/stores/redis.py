@@ -10,17 +10,17 @@
 """
 
 import asyncio
-import base64
 import hashlib
 import logging
 from collections.abc import Awaitable, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
 from xuna_middleware.errors import ConfigurationError
-from xuna_middleware.stores import scripts
+from xuna_middleware.stores import notation, scripts
+from xuna_middleware.stores.listening import Listening
 from xuna_middleware.stores.protocol import (
     MOST_TOLD,
     Held,
@@ -29,16 +29,13 @@ from xuna_middleware.stores.protocol import (
     Move,
     Note,
     Part,
-    Quota,
     Reserved,
     Standing,
     StoreError,
     Wanted,
-    step_of,
     taken_parts,
     whole,
 )
-from xuna_middleware.stores.waking import Bell
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -55,10 +52,6 @@ _KEEPS: Final = "noeviction"
 _HELD_AT_ONCE: Final = 64
 _READ_AT_ONCE: Final = 1_000
 _MOST_LISTED: Final = 100_000
-#: Seconds of silence after which a listening connection is tried, and between attempts to listen.
-_SILENCE: Final = 30.0
-_SOONEST: Final = 1.0
-_LATEST: Final = 30.0
 _MISSING: Final = 'RedisStore needs redis-py: pip install "xuna-middleware[redis]"'
 
 T = TypeVar("T")
@@ -103,28 +96,27 @@ class RedisStore:
             raise ConfigurationError("RedisStore(timeout=…) must be seconds, more than 0, up to 60")
         self._url = url
         self._given = client
-        self._prefix = f"{{{namespace}}}:"
+        self._keys = notation.Keys(f"{{{namespace}}}:")
         self._timeout = timeout
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Redis] = WeakKeyDictionary()
         self._background: set[asyncio.Task[Any]] = set()
-        self._bell = Bell()
-        self._listening: dict[asyncio.AbstractEventLoop, asyncio.Task[None]] = {}
+        self._listening = Listening(self._client, self._keys.channel, timeout=timeout)
         if url is not None:
             self._connected()  # a mistake in the address is told now
 
     def __repr__(self) -> str:
-        return f"RedisStore(namespace={self._prefix[1:-2]!r})"
+        return f"RedisStore(namespace={self._keys.prefix[1:-2]!r})"
 
     async def put(self, key: str, value: bytes, seconds: float) -> bool:
         """Keep a value unless the key is there; see `Store`."""
         answer = await self._asked(
-            self._client().set(self._prefix + key, value, nx=True, px=whole(seconds))
+            self._client().set(self._keys.prefix + key, value, nx=True, px=whole(seconds))
         )
         return bool(answer)
 
     async def take(self, key: str) -> bytes | None:
         """Return a value and forget it; see `Store`."""
-        answer = await self._asked(self._client().getdel(self._prefix + key))
+        answer = await self._asked(self._client().getdel(self._keys.prefix + key))
         return answer if isinstance(answer, bytes | None) else str(answer).encode()
 
     async def reserve(
@@ -136,11 +128,11 @@ class RedisStore:
         """Take of every quota or of none; see `Store`."""
         asking = asyncio.ensure_future(self._reserved(wanted, move, standing, taking=True))
         try:
-            done, _ = await asyncio.wait((asking,), timeout=self._timeout)
+            await _waited(asking, self._timeout)
         except asyncio.CancelledError:
             self._give_back_when_late(asking, wanted)
             raise
-        if not done:
+        if not asking.done():
             self._give_back_when_late(asking, wanted)
             raise StoreError("the store does not answer (TimeoutError)")
         failure = asking.exception()
@@ -154,70 +146,63 @@ class RedisStore:
 
     async def give_back(self, parts: Sequence[Part]) -> None:
         """Give back what was taken; see `Store`."""
-        keys = [self._principal(part.principal) for part in parts]
-        await self._asked(self._run(_GIVE_BACK, keys, _amounts(parts)))
+        keys = self._keys.principals(parts)
+        await self._asked(self._run(_GIVE_BACK, keys, notation.amounts(parts)))
 
     async def remember(self, note: Note) -> None:
         """Keep a note; see `Store`."""
         principals = dict.fromkeys(part.principal for part in note.parts)
-        text = "\n".join([note.about, *(_line(who, note.parts) for who in principals)])
-        keys = [self._note(note.name), *map(self._principal, principals)]
-        arguments = (_listed(note.name), text, whole(note.seconds))
+        keys = [self._keys.note(note.name), *map(self._keys.principal, principals)]
+        arguments = (notation.listed(note.name), notation.note_text(note), whole(note.seconds))
         await self._asked(self._run(_REMEMBER, keys, arguments))
 
     async def settle(self, name: str, milliseconds: int) -> str | None:
         """Give back what a noted reservation did not use, once; see `Store`."""
-        arguments = (_listed(name), milliseconds, self._prefix)
-        about = await self._asked(self._run(_SETTLE, [self._note(name)], arguments))
-        return None if about is None else _text(about)
+        arguments = (notation.listed(name), milliseconds, self._keys.prefix)
+        about = await self._asked(self._run(_SETTLE, [self._keys.note(name)], arguments))
+        return None if about is None else notation.text_of(about)
 
     async def hold(self, leases: Sequence[Lease]) -> tuple[Held, ...]:
         """Let conversations go on; see `Store`."""
         held: list[Held] = []
         for start in range(0, len(leases), _HELD_AT_ONCE):
             some = leases[start : start + _HELD_AT_ONCE]
-            keys = [self._index, *chain.from_iterable(map(self._keys, some))]
-            texts = chain.from_iterable((_spec(lease), lease.about) for lease in some)
+            keys = [self._keys.leases, *chain.from_iterable(map(self._keys.to_hold, some))]
+            texts = chain.from_iterable((notation.spec(lease), lease.about) for lease in some)
             answers = await self._asked(self._run(_HOLD, keys, (_MOST_LISTED, *texts)))
-            held += map(_held, some, answers)
+            held += map(notation.held, some, answers)
         return tuple(held)
 
     async def let_go(self, name: str, slots: Sequence[Part]) -> None:
         """Forget a conversation that is over; see `Store`."""
-        keys = [
-            self._index,
-            self._lease(name),
-            *(self._principal(part.principal) for part in slots),
-        ]
-        await self._asked(self._run(_LET_GO, keys, (name, *_amounts(slots))))
+        keys = [self._keys.leases, self._keys.lease(name), *self._keys.principals(slots)]
+        await self._asked(self._run(_LET_GO, keys, (name, *notation.amounts(slots))))
 
     async def leases(self) -> tuple[str, ...]:
         """Return what the live conversations are about; see `Store`."""
-        answer = await self._asked(self._run(_LEASES, [self._index], (MOST_TOLD,)))
-        names = sorted(map(_text, answer))
+        answer = await self._asked(self._run(_LEASES, [self._keys.leases], (MOST_TOLD,)))
+        names = sorted(map(notation.text_of, answer))
         told: list[str] = []
         for start in range(0, len(names), _READ_AT_ONCE):
-            keys = [self._lease(name) for name in names[start : start + _READ_AT_ONCE]]
+            keys = [self._keys.lease(name) for name in names[start : start + _READ_AT_ONCE]]
             kept = await self._asked(self._client().mget(keys))
-            told += [_text(each).partition("\n")[2] for each in kept if each is not None]
+            told += [notation.text_of(each).partition("\n")[2] for each in kept if each is not None]
         return tuple(told)
 
     async def end(self, name: str) -> bool:
         """Ask that a conversation ends; see `Store`."""
-        return bool(await self._asked(self._run(_END, [self._lease(name)], (self._channel,))))
+        return bool(
+            await self._asked(self._run(_END, [self._keys.lease(name)], (self._keys.channel,)))
+        )
 
     async def revoke(self, principal: str, at: float, seconds: float) -> None:
         """Refuse credentials issued before; see `Store`."""
-        arguments = (repr(float(at)), whole(seconds), self._channel)
-        await self._asked(self._run(_REVOKE, [self._revocation(principal)], arguments))
+        arguments = (repr(float(at)), whole(seconds), self._keys.channel)
+        await self._asked(self._run(_REVOKE, [self._keys.revocation(principal)], arguments))
 
     async def woken(self) -> None:
         """Wait until somebody called `end()` or `revoke()`; see `Store`."""
-        loop = asyncio.get_running_loop()
-        if loop not in self._listening:
-            self._listening[loop] = task = loop.create_task(self._listen())
-            task.add_done_callback(lambda _: self._listening.pop(loop, None))
-        await self._bell.wait()
+        await self._listening.woken()
 
     def start(self) -> None:
         """Look, beside all else, whether the server may forget what it was told."""
@@ -226,9 +211,7 @@ class RedisStore:
     async def aclose(self) -> None:
         """Close the connections that this store opened in the running event loop."""
         loop = asyncio.get_running_loop()
-        if loop in self._listening:
-            self._listening[loop].cancel()
-            await asyncio.wait([self._listening[loop]])
+        await self._listening.stop()
         mine = [task for task in self._background if task.get_loop() is loop]
         if mine:
             _, pending = await asyncio.wait(mine, timeout=self._timeout)
@@ -247,18 +230,16 @@ class RedisStore:
         taking: bool,
     ) -> Reserved:
         principals = list(dict.fromkeys([principal for principal, _ in wanted]))
-        quotas = [
-            f"{principals.index(principal) + 1} {_written(quota)}" for principal, quota in wanted
-        ]
+        places = [(principals.index(principal) + 1, quota) for principal, quota in wanted]
         remembered = 0
         if move is not None:
             principals += move.visitor, move.person
             remembered = whole(move.seconds)
-        keys = list(map(self._principal, principals))
+        keys = list(map(self._keys.principal, principals))
         if standing is not None:
-            keys.append(self._revocation(standing.principal))
-        wishes = "\n".join([f"{taking:d} {remembered} {_issued(standing)}", *quotas, ""])
-        return _read(await self._run(_RESERVE, keys, (wishes,)))
+            keys.append(self._keys.revocation(standing.principal))
+        order = notation.order(places, standing, taking=taking, remembered=remembered)
+        return notation.reserved(await self._run(_RESERVE, keys, (order,)))
 
     async def _run(self, script: "_Script", keys: list[str], arguments: tuple[Any, ...]) -> Any:
         client: Any = self._client()
@@ -269,57 +250,6 @@ class RedisStore:
                 raise
         # A server that just started: it keeps the script from now on.
         return await client.eval(script.text, len(keys), *keys, *arguments)
-
-    def _principal(self, name: str) -> str:
-        return self._prefix + _digest(name)
-
-    def _note(self, name: str) -> str:
-        return self._prefix + _digest(name, b"note")
-
-    def _revocation(self, principal: str) -> str:
-        return f"{self._prefix}revoked:{_digest(principal)}"
-
-    def _lease(self, name: str) -> str:
-        return f"{self._prefix}lease:{name}"
-
-    def _keys(self, lease: Lease) -> list[str]:
-        """Return what `HOLD` wants to know of, in its order."""
-        standing = lease.standing
-        revoked = [] if standing is None else [self._revocation(standing.principal)]
-        slots = [self._principal(part.principal) for part in lease.slots]
-        return [self._lease(lease.name), *revoked, *slots]
-
-    @property
-    def _index(self) -> str:
-        return f"{self._prefix}leases"
-
-    @property
-    def _channel(self) -> str:
-        return f"{self._prefix}woken"
-
-    async def _listen(self) -> None:
-        """Ring when somebody calls; where that can't be heard, try again, less and less often."""
-        pause = _SOONEST
-        while True:
-            try:
-                async with self._client().pubsub() as calls:
-                    await calls.subscribe(self._channel)
-                    while await self._heard(calls):
-                        pause = _SOONEST
-            except Exception as error:  # as in _asked()
-                logger.info("nobody can be heard who revokes: %s", type(error).__name__)
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, _LATEST)
-
-    async def _heard(self, calls: Any) -> bool:
-        """Ring at the next call, or once it listens; tell whether the connection still lives."""
-        heard = await calls.get_message(timeout=_SILENCE)
-        if heard is None:
-            await calls.ping()
-            heard = await calls.get_message(timeout=self._timeout)
-        if heard is not None and heard["type"] in ("message", "subscribe"):
-            self._bell.ring()
-        return heard is not None
 
     def _give_back_when_late(
         self, asking: asyncio.Task[Reserved], wanted: Sequence[Wanted]
@@ -418,103 +348,24 @@ _LEASES: Final = _Script(scripts.LEASES)
 _END: Final = _Script(scripts.END)
 _REVOKE: Final = _Script(scripts.REVOKE)
 
-#: What most names of notes begin with, and what those do that don't where they are listed.
-_USUAL: Final = "conv_"
-_UNUSUAL: Final = "/"
-#: The words on a lease, as `HOLD` writes them.
-_WORDS: Final[dict[str, Literal["", "ended", "revoked"]]] = {
-    "-": "",
-    "e": "ended",
-    "r": "revoked",
-}
-#: What stands in a note before an amount; what is issued stays counted, so rates don't.
-_MARKS: Final = {"time": ":", "slot": "/", "rate": ""}
-_DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 
+async def _waited(asking: asyncio.Task[Any], seconds: float) -> None:
+    """Wait for a task for so long, and leave it alone. What `asyncio.wait()` does for any number of
+    them takes a third longer, and every reservation waits.
+    """
+    loop = asyncio.get_running_loop()
+    over = loop.create_future()
 
-def _digest(name: str, kind: bytes = b"") -> str:
-    """Return 22 letters that stand for a principal or a note, and tell nobody who that is."""
-    octets = name.encode("utf-8", "surrogatepass")
-    digest = hashlib.blake2b(octets, digest_size=16, person=kind).digest()
-    return base64.urlsafe_b64encode(digest)[:22].decode()
+    def wake(_: object = None) -> None:
+        if not over.done():
+            over.set_result(None)
 
-
-def _line(principal: str, parts: Sequence[Part]) -> str:
-    """Return what may come back of one principal, as short as it can be read again."""
-    taken = [
-        f"{part.field}{mark}{_short(part.mark)}{mark}{_short(part.amount)}"
-        for part in parts
-        if part.principal == principal and (mark := _MARKS[part.kind])
-    ]
-    return " ".join([_digest(principal), *taken])
-
-
-def _short(number: int) -> str:
-    """Return a whole number, not below 0, in base 36."""
-    letters = ""
-    while number or not letters:
-        number, digit = divmod(number, 36)
-        letters = _DIGITS[digit] + letters
-    return letters
-
-
-def _listed(name: str) -> str:
-    """Return a note's name without what most begin with: each person's hash would repeat it."""
-    rest = name.removeprefix(_USUAL)
-    return _UNUSUAL + name if rest == name or rest.startswith(_UNUSUAL) else rest
-
-
-def _unlisted(text: str) -> str:
-    return text[1:] if text.startswith(_UNUSUAL) else _USUAL + text
-
-
-def _amounts(parts: Sequence[Part]) -> tuple[str | int, ...]:
-    return tuple(chain.from_iterable((part.field, part.mark, part.amount) for part in parts))
-
-
-def _issued(standing: Standing | None) -> str:
-    if standing is None:
-        return "-"
-    return "?" if standing.issued_at is None else repr(standing.issued_at)
-
-
-def _spec(lease: Lease) -> str:
-    length = whole(lease.seconds)
-    words = (lease.name, length, step_of(length), _issued(lease.standing), *_amounts(lease.slots))
-    return " ".join(map(str, words))
-
-
-def _held(lease: Lease, answer: bytes | str) -> Held:
-    word, *marks = _text(answer).split()
-    pairs = zip(lease.slots, map(int, marks), strict=True)
-    return Held(tuple([part._replace(mark=mark) for part, mark in pairs]), _WORDS[word])
-
-
-def _text(answer: bytes | str) -> str:
-    return answer.decode() if isinstance(answer, bytes) else answer
-
-
-@lru_cache(maxsize=1024)
-def _written(quota: Quota) -> str:
-    return (
-        f"{quota.field} {quota.kind} {quota.most} {quota.amount} {quota.length} {quota.step} "
-        f"{quota.held_length} {quota.held_step}"
-    )
-
-
-def _read(answer: bytes | str) -> Reserved:
-    text = _text(answer)
-    if text == "-":
-        return Reserved(False, (), is_revoked=True)
-    told, _, names = text.partition("\n")
-    taken, *figures = map(int, told.split())
-    left, waits, marks = figures[::3], figures[1::3], figures[2::3]
-    levels = tuple(Level(n, wait / 1000) for n, wait in zip(left, waits, strict=True))
-    if not taken:
-        return Reserved(
-            False, levels, open_notes=tuple(map(_unlisted, dict.fromkeys(names.split())))
-        )
-    return Reserved(True, levels, tuple(marks))
+    timer = loop.call_later(seconds, wake)
+    asking.add_done_callback(wake)
+    try:
+        await over
+    finally:
+        timer.cancel()
 
 
 def _forget(tasks: set[asyncio.Task[Any]], task: asyncio.Task[Any]) -> None:

@@ -4,10 +4,10 @@ Each principal is one hash. A field is one quota: `<ends>:<taken> …`, times in
 server's clock. The field `>` names the hash of the person whom a visitor turned out to be, the
 field `~` the notes of reservations that may be settled. A note is a text: what it is about, and a
 line for each principal, with the parts that were taken, in base 36, "/" before what a slot is and
-":" before what time is. A lease is a text: 0, or 1 where somebody ended it, the marks of its slots,
-and on the next line what it is about; one sorted set has the names of all leases by when they end.
-A revocation is the time up to which it reaches. All keys of a gate stand under one hash tag, so
-that a cluster has them on one node, those that are named in a hash or a note included.
+":" before what time is. A lease is a text: 0, or 1 where somebody ended it, when it ends, the marks
+of its slots, and on the next line what it is about; one sorted set has the names of all leases by
+when they end. A revocation is the time up to which it reaches. All keys of a gate stand under one
+hash tag, so that a cluster has them on one node, those that are named in a hash or a note included.
 """
 
 from typing import Final
@@ -45,6 +45,8 @@ local function read(key, field)
 end
 
 local function text_of(counts)
+  local first, all = next(counts)
+  if not next(counts, first) then return string.format(n .. ':' .. n, first, all) end
   local parts = {}
   for ends, taken in pairs(counts) do
     parts[#parts + 1] = string.format(n .. ':' .. n, ends, taken)
@@ -91,7 +93,7 @@ end
 
 local function is_revoked(key, issued)
   local at = redis.call('GET', key)
-  return at and (issued == '?' or tonumber(issued) <= tonumber(at))
+  return at and (issued == true or issued <= tonumber(at))
 end
 
 local function last_until(key, ends)
@@ -102,21 +104,20 @@ end
 """
 
 #: KEYS: one for each principal; with a move, then the visitor's and the person's; with a standing,
-#: then its revocation's. ARGV, one text, since clients write and read one faster than a list: on a
-#: line 1 to take or 0 to look, for how long a move is remembered, 0 without one, and when the
-#: standing's credential was issued, ? where nobody knows, - without one; then a line for each
-#: quota: its key's number, field, kind, most, amount, length and step, and the two of what is held
-#: at first. Returns 1 or 0, for each quota what is left, when some comes back and the mark; on a
-#: second line the notes of those that were refused time or a slot. Or - where it is revoked.
+#: then its revocation's. ARGV: one JSON, since clients write one text faster than a list, and the
+#: server reads it faster than Lua could: 1 to take or 0 to look; for how long a move is remembered,
+#: 0 without one; when the standing's credential was issued, true where nobody knows, false without
+#: one; and for each quota its key's number, field, kind, most, amount, length and step, and the
+#: two of what is held at first. Returns a text, for the same reason: 1 or 0, for each quota what is
+#: left, when some comes back and the mark; on a second line the notes of those that were refused
+#: time or a slot. Or - where it is revoked.
 RESERVE: Final = (
     _SHARED
     + """
-local how, remembered, issued, wishes = string.match(ARGV[1], '^(%d) (%d+) ([^\\n]+)\\n(.*)$')
-local taking = how == '1'
-local others = #KEYS
-remembered = tonumber(remembered)
+local how, remembered, issued, quotas = unpack(cjson.decode(ARGV[1]))
+local taking, others = how == 1, #KEYS
 
-if issued ~= '-' then
+if issued then
   if is_revoked(KEYS[others], issued) then return '-' end
   others = others - 1
 end
@@ -155,15 +156,12 @@ if remembered > 0 then
   end
 end
 
-local quotas, fields, keys, rows = {}, {}, {}, {}
-for at, field, kind, most, amount, length, step, held, held_step in string.gmatch(
-    wishes, '(%d+) ([^ ]+) (%l+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)\\n') do
-  at = tonumber(at)
+local fields, places, keys, rows = {}, {}, {}, {}
+for i, quota in ipairs(quotas) do
+  local at = quota[1]
   local wanted = fields[at] or {'>'}
-  wanted[#wanted + 1] = field
-  fields[at] = wanted
-  quotas[#quotas + 1] = {at, #wanted, field, kind, tonumber(most), tonumber(amount),
-    tonumber(length), tonumber(step), tonumber(held), tonumber(held_step)}
+  wanted[#wanted + 1] = quota[2]
+  fields[at], places[i] = wanted, #wanted
 end
 for at, wanted in pairs(fields) do
   keys[at] = KEYS[at]
@@ -174,10 +172,10 @@ for at, wanted in pairs(fields) do
   end
 end
 
-local plans, answer, fits, open = {}, {'1'}, true, {}
+local plans, answer, fits, open = {}, {1}, true, {}
 for i, quota in ipairs(quotas) do
-  local at, place, field, kind, most, amount, length, step, held, held_step = unpack(quota)
-  local counts, total, soonest, last, brought_near = parse(rows[at][place], now + length + step)
+  local at, field, kind, most, amount, length, step, held, held_step = unpack(quota)
+  local counts, total, soonest, last, brought_near = parse(rows[at][places[i]], now + length + step)
   if taking and brought_near then write(keys[at], field, counts) end
   local mark = last or now + length
   if step > 0 then mark = rounded(held, held_step) end
@@ -187,11 +185,11 @@ for i, quota in ipairs(quotas) do
   end
   plans[i] = {counts, mark, most - total, soonest}
 end
-if not fits then answer[1] = '0' end
+if not fits then answer[1] = 0 end
 
 local written, latest = {}, {}
 for i, quota in ipairs(quotas) do
-  local at, field, amount = quota[1], quota[3], quota[6]
+  local at, field, amount = quota[1], quota[2], quota[5]
   local counts, mark, left, soonest = unpack(plans[i])
   if taking and fits and amount > 0 then
     if not counts[mark] then
@@ -205,14 +203,16 @@ for i, quota in ipairs(quotas) do
     pairs_of[#pairs_of + 1] = text_of(counts)
     written[at] = pairs_of
   end
-  answer[#answer + 1] = string.format(n .. ' ' .. n .. ' ' .. n,
-    left, soonest and soonest - now or 0, mark)
+  local at_end = #answer
+  answer[at_end + 1], answer[at_end + 2] = left, soonest and soonest - now or 0
+  answer[at_end + 3] = mark
 end
 for at, pairs_of in pairs(written) do
   redis.call('HSET', keys[at], unpack(pairs_of))
   if latest[at] then last_until(keys[at], latest[at]) end
 end
-return table.concat(answer, ' ') .. '\\n' .. table.concat(open, ' ')
+local figures = string.format(string.rep(n .. ' ', #answer), unpack(answer))
+return figures .. '\\n' .. table.concat(open, ' ')
 """
 )
 
@@ -273,12 +273,14 @@ _LEASES: Final = (
     _SHARED
     + """
 local function lease_at(key)
-  local is_ended, marks, about = string.match(
-    redis.call('GET', key) or '', '^(%d)([^\\n]*)\\n(.*)$')
+  local is_ended, times = string.match(redis.call('GET', key) or '', '^(%d) ([^\\n]*)')
   if not is_ended then return nil end
-  local lease = {is_ended = is_ended == '1', about = about, marks = {}}
-  for mark in string.gmatch(marks, '%d+') do lease.marks[#lease.marks + 1] = tonumber(mark) end
-  return lease
+  local lease = {is_ended = is_ended == '1', marks = {}}
+  for time in string.gmatch(times, '%d+') do
+    time = tonumber(time)
+    if lease.ends then lease.marks[#lease.marks + 1] = time else lease.ends = time end
+  end
+  return lease.ends > now and lease or nil
 end
 
 -- Tell all processes; whoever may not only has to wait for their next look.
@@ -289,9 +291,9 @@ end
 )
 
 #: KEYS: the index of leases; then for each lease its own, with a standing its revocation's, and one
-#: for each slot. ARGV: how many the index has at most; then for each lease its name, length, step
-#: and when the standing's credential was issued, as in RESERVE, and each slot's field, mark and
-#: amount, in one text; and what it is about. Returns a text for each: e, r or -, and the marks.
+#: for each slot. ARGV: how many the index has at most; then for each lease, in one JSON, its name,
+#: length, step, when the standing's credential was issued, as in RESERVE, and a list of each slot's
+#: field, mark and amount; and what it is about. Returns a text for each: e, r or -, and the marks.
 HOLD: Final = (
     _LEASES
     + """
@@ -314,27 +316,27 @@ local function next_key()
 end
 
 local function answer_to(spec, about)
-  local name, length, step, issued, slots = string.match(
-    spec, '^([^ ]+) (%d+) (%d+) ([^ ]+)(.*)$')
+  local name, length, step, issued, slots = unpack(cjson.decode(spec))
   local key, word = next_key(), '-'
   local lease = lease_at(key)
   if lease and lease.is_ended then word = 'e' end
-  if issued ~= '-' and is_revoked(next_key(), issued) then word = 'r' end
-  local ends, marks, place = rounded(tonumber(length), tonumber(step)), {}, 0
-  for field, mark, amount in string.gmatch(slots, ' ([^ ]+) (%d+) (%d+)') do
-    place = place + 1
-    mark = lease and lease.marks[place] or tonumber(mark)
-    local slot = next_key()
+  if issued and is_revoked(next_key(), issued) then word = 'r' end
+  local ends, marks = rounded(length, step), {}
+  for place, slot in ipairs(slots) do
+    local field, mark, amount = unpack(slot)
+    local named = next_key()
+    mark = lease and lease.marks[place] or mark
     if word == '-' then
-      hold(slot, field, mark, tonumber(amount), ends)
+      hold(named, field, mark, amount, ends)
       mark = ends
     end
     marks[place] = string.format(n, mark)
   end
   marks = table.concat(marks, ' ')
   if word == '-' then
-    redis.call('SET', key, '0' .. marks .. '\\n' .. about, 'PX', length)
-    redis.call('ZADD', KEYS[1], string.format(n, now + length), name)
+    local until_then = string.format(n, now + length)
+    redis.call('SET', key, '0 ' .. until_then .. ' ' .. marks .. '\\n' .. about, 'PX', length)
+    redis.call('ZADD', KEYS[1], until_then, name)
     last_until(KEYS[1], now + length)
   end
   return word .. ' ' .. marks
@@ -378,7 +380,7 @@ return redis.call(
 END: Final = (
     _LEASES
     + """
-if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+if not lease_at(KEYS[1]) then return 0 end
 redis.call('SETRANGE', KEYS[1], 0, '1')
 wake(ARGV[1])
 return 1

@@ -6,11 +6,15 @@ from threading import Lock
 
 
 class Bell:
-    """Ring for one waiter in each event loop. What rings between two waits ends the next at once,
-    and so does the first wait: nobody knows what was before it.
+    """Ring for one waiter in each event loop. What rings between two waits ends the next at once.
+
+    Args:
+        at_first: whether the first wait in each event loop ends at once as well, since nobody knows
+            what was before it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, at_first: bool) -> None:
+        self._at_first = at_first
         self._rung: dict[asyncio.AbstractEventLoop, asyncio.Event] = {}
         self._lock = Lock()
 
@@ -33,6 +37,7 @@ class Bell:
         with self._lock:
             if loop not in self._rung:
                 self._rung = {one: it for one, it in self._rung.items() if not one.is_closed()}
-                self._rung[loop] = asyncio.Event()
-                self._rung[loop].set()
+                self._rung[loop] = rung = asyncio.Event()
+                if self._at_first:
+                    rung.set()
             return self._rung[loop]

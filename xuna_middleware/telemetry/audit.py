@@ -6,18 +6,28 @@ itself: that its end was cut off (compare the last hash with one you kept elsewh
 of it was written anew (give a key that the writer of a forgery lacks: the hashes are then HMACs).
 """
 
-import hashlib
-import hmac
-import json
+import logging
 import os
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 from xuna_middleware import Background, ConfigurationError, Event
+from xuna_middleware.telemetry.chain import (
+    START,
+    End,
+    Verdict,
+    dropped,
+    end_in,
+    follow,
+    line_of,
+    resumed,
+)
 
-_FIRST: Final = "0" * 64
+logger = logging.getLogger("xuna_middleware")
+
+#: In octets; no line is longer.
 _TAIL: Final = 1 << 20
 _LEAST_KEY: Final = 16
 
@@ -25,9 +35,11 @@ _LEAST_KEY: Final = 16
 class AuditLog:
     """Write every event to a file: `XunaGate(on_event=[AuditLog("audit.jsonl")])`.
 
-    Writing happens beside requests; `lost` counts the events that a full queue had to drop. One
-    file belongs to one process: `{pid}` in the path stands for its id. An existing file is gone on
-    with. It holds who and what, no token, no secret and no variable's value; who is personal data.
+    Writing happens beside requests; a line tells how many events could not be written, because the
+    queue or the disk was full. One file belongs to one process, from its first event on, and after
+    a fork to the new process or the old; `{pid}` in the path stands for the id of whichever writes.
+    An existing file is gone on with. It holds who and what, no token, no secret and no variable's
+    value; who is personal data.
 
     Args:
         path: the file, opened for appending, readable by its owner only where it is made.
@@ -38,101 +50,121 @@ class AuditLog:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, key: str | bytes | None = None) -> None:
+        self._path = str(path)
         self._key = _checked_key(key)
-        self.path = Path(str(path).replace("{pid}", str(os.getpid())))
-        self._file = _opened(self.path)
-        self._number, self._last, is_whole = _end_of(self.path)
-        if not is_whole:
-            self._file.write("\n")  # what a crash cut off stays as it is, and is seen
+        self._begin()
+        _check_usable(self.path)
         self._background = Background(self._write)
 
     def __repr__(self) -> str:
-        return f"AuditLog({str(self.path)!r})"
+        return f"AuditLog({self._path!r})"
 
     def __call__(self, event: Event) -> None:
         """Take an event; it is written in another thread."""
         self._background(event)
 
     @property
+    def path(self) -> Path:
+        """The file of this process."""
+        return Path(self._path.replace("{pid}", str(os.getpid())))
+
+    @property
     def lost(self) -> int:
-        """How many events there was no room for."""
-        return self._background.lost
+        """How many events were not written."""
+        return self._background.lost + self._failed
 
     def flush(self, seconds: float = 2.0) -> bool:
         """Wait until what was taken is written; tell whether it is."""
         return self._background.flush(seconds)
 
     def close(self) -> None:
-        """Write what was taken, and close the file."""
-        self.flush()
-        self._file.close()
+        """Write what was taken, and close the file. Another event would open it again."""
+        if self.flush() and self._file is not None:
+            self._tell_lost(self._file)
+            self._close()
+
+    def _begin(self) -> None:
+        """Know of nothing written in this process."""
+        self._process = os.getpid()
+        self._file: _File | None = None
+        self._failed = self._told_lost = 0
 
     def _write(self, event: Event) -> None:
+        if self._process != os.getpid():
+            self._close()  # the file of the process that forked this one stays its own
+            self._begin()
         told = {name: value for name, value in asdict(event).items() if value not in (None, ())}
-        self._number += 1
-        line = {"n": self._number, **told, "previous": self._last}
-        self._last = _hash(line, self._key)
-        self._file.write(json.dumps({**line, "hash": self._last}, ensure_ascii=False) + "\n")
-        self._file.flush()
+        try:
+            file = self._file = self._file or _File(self.path, self._key)
+            self._tell_lost(file)
+            file.append(told)
+        except (OSError, ConfigurationError) as error:
+            self._fail(error)
 
+    def _tell_lost(self, file: "_File") -> None:
+        lost = self.lost
+        if lost > self._told_lost:
+            file.append(dropped(lost - self._told_lost))
+            self._told_lost = lost
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """Say whether a log is whole: how many lines are, their last hash, and what is wrong next."""
+    def _fail(self, error: Exception) -> None:
+        """Count an event that can't be written; the next one tries anew."""
+        self._failed += 1
+        self._close()
+        if self._failed == 1:
+            logger.error("an audit log can't be written, events are lost: %s", error)
 
-    lines: int
-    last: str
-    problem: str | None = None
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
 
 def verify_audit_log(path: str | os.PathLike[str], *, key: str | bytes | None = None) -> Verdict:
     """Read a log from its beginning, up to the first line that breaks the chain.
 
+    *Checks* that every line is, to the octet, what the writer would have written there. *Does not
+    check* that the end is the end: compare `last` with a hash that was kept elsewhere.
+
     Raises:
         OSError: the file can't be read. ConfigurationError: the key is too short.
     """
-    with open(path, encoding="utf-8", errors="replace", newline="\n") as lines:
-        return _followed(lines, _checked_key(key))
+    with open(path, "rb") as file:
+        return follow(iter(partial(file.readline, _TAIL), b""), _checked_key(key))
 
 
-def _followed(lines: Iterable[str], key: bytes | None) -> Verdict:
-    number, last = 0, _FIRST
-    for text in lines:
-        problem = _problem(text, number + 1, last, key)
-        if problem:
-            return Verdict(lines=number, last=last, problem=f"line {number + 1}: {problem}")
-        number, last = number + 1, json.loads(text)["hash"]
-    return Verdict(lines=number, last=last)
+class _File:
+    """Append lines to a file that no other process writes, from where its chain ends."""
 
+    def __init__(self, path: Path, key: bytes | None) -> None:
+        self._key = key
+        self._descriptor = _locked(path)
+        try:
+            self._end, torn = _end_of(path)
+            if torn:
+                self._resume(torn)
+        except BaseException:
+            self.close()
+            raise
 
-def _problem(text: str, number: int, last: str, key: bytes | None) -> str | None:
-    line = _parsed(text)
-    if line is None or not text.endswith("\n"):
-        return "not a whole line of JSON"
-    told = line.pop("hash", None)
-    if line.get("n") != number:
-        return f"has the number {line.get('n')!r:.20}, so lines are missing, added or swapped"
-    if line.get("previous") != last:
-        return "does not follow the line before it"
-    if not isinstance(told, str) or not hmac.compare_digest(told, _hash(line, key)):
-        return "was changed, or signed with another key"
-    return None
+    def append(self, told: Any, before: bytes = b"") -> None:
+        """Write one line.
 
+        Raises:
+            OSError: it was not written, or not all of it.
+        """
+        octets, end = line_of(told, self._end, self._key)
+        octets = before + octets
+        if os.write(self._descriptor, octets) != len(octets):
+            raise OSError("a part of a line was written")
+        self._end = end
 
-def _hash(line: dict[str, Any], key: bytes | None) -> str:
-    canonical = json.dumps(line, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    octets = canonical.encode("utf-8", "surrogatepass")
-    if key is None:
-        return hashlib.sha256(octets).hexdigest()
-    return hmac.new(key, octets, "sha256").hexdigest()
+    def close(self) -> None:
+        os.close(self._descriptor)
 
-
-def _parsed(text: str) -> dict[str, Any] | None:
-    try:
-        line = json.loads(text)
-    except ValueError:
-        return None
-    return line if isinstance(line, dict) else None
+    def _resume(self, torn: bytes) -> None:
+        before = b"" if torn.endswith(b"\n") else b"\n"
+        self.append(resumed(torn + before), before)
 
 
 def _checked_key(key: str | bytes | None) -> bytes | None:
@@ -144,16 +176,22 @@ def _checked_key(key: str | bytes | None) -> bytes | None:
     return octets
 
 
-def _opened(path: Path) -> IO[str]:
+def _check_usable(path: Path) -> None:
+    """Raise ConfigurationError where the file can't be gone on with; make none."""
+    if path.exists():
+        os.close(_locked(path))
+        _end_of(path)
+    elif not os.access(path.parent, os.W_OK | os.X_OK):
+        raise _unusable(path, "no directory that can be written")
+
+
+def _locked(path: Path) -> int:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         _lock(descriptor)
     except OSError as error:
-        raise ConfigurationError(
-            f"AuditLog: {path} can't be written, or another process writes it "
-            f"({type(error).__name__}); one file for each worker: AuditLog('audit-{{pid}}.jsonl')"
-        ) from None
-    return os.fdopen(descriptor, "a", encoding="utf-8", errors="surrogatepass", newline="\n")
+        raise _unusable(path, type(error).__name__) from None
+    return descriptor
 
 
 def _lock(descriptor: int) -> None:
@@ -169,13 +207,20 @@ def _lock(descriptor: int) -> None:
         raise
 
 
-def _end_of(path: Path) -> tuple[int, str, bool]:
-    """Return number and hash of the last whole line, and whether the file ends with a whole one."""
+def _end_of(path: Path) -> tuple[End, bytes]:
+    """Return where the chain ends, and what a crash left behind that."""
     with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - _TAIL))
-        tail = file.read().decode("utf-8", "replace")
-    for text in reversed(tail.splitlines()):
-        line = _parsed(text)
-        if line is not None and isinstance(line.get("hash"), str) and type(line.get("n")) is int:
-            return line["n"], line["hash"], tail.endswith("\n")
-    return 0, _FIRST, not tail or tail.endswith("\n")
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _TAIL))
+        tail = file.read()
+    found = end_in(tail)
+    if found is None and size > _TAIL:
+        raise _unusable(path, "it doesn't end as an audit log does")
+    return found or (START, tail)
+
+
+def _unusable(path: Path, why: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"AuditLog: {path} can't be written, or another process writes it ({why}); one file for "
+        "each worker: AuditLog('audit-{pid}.jsonl')"
+    )

@@ -1,12 +1,26 @@
 // The gate's answers in words: what was handed out without the secret in it, or why not.
 
-import { fill } from "./timeline.js";
+import { clock, copy, fill } from "./pieces.js";
 
 // What `ask` of gate.js returned, as a piece of the page.
 export function answerBox({ ok, status, answer, reference, wait }) {
   const again = wait && `in ${wait} seconds`;
   if (!ok) return box(`${status} ${answer.code ?? answer.title ?? ""}`, answer.detail ?? "", { again, reference }, "refused");
-  return answer.transport === "websocket" ? signedUrlBox(answer) : tokenBox(answer);
+  if (answer.transport !== "websocket") return tokenBox(answer);
+  return isRelayed(answer) ? relayBox(answer) : signedUrlBox(answer);
+}
+
+// Whether a signed URL leads to the gate itself, which then carries the conversation.
+export function isRelayed({ signed_url: url }) {
+  return new URL(url).host === location.host;
+}
+
+function relayBox(answer) {
+  const text = "It leads to the gate itself, with a ticket for one use and nothing else in it. The gate carries the conversation, below.";
+  return box("Signed URL received", text, {
+    ...common(answer, "WebSocket, through the gate"),
+    names: "the gate adds them, out of this page’s sight",
+  });
 }
 
 function signedUrlBox(answer) {
@@ -26,7 +40,7 @@ function tokenBox(answer) {
 }
 
 function common({ agent, start_by: startBy, conversation_id: call }, transport) {
-  const expires = startBy ? `at ${new Date(startBy * 1000).toLocaleTimeString([], { hour12: false })} if unused` : "soon; the platform does not say when";
+  const expires = startBy ? `at ${clock(startBy)} if unused` : "soon; the platform does not say when";
   return { transport, agent, expires, call };
 }
 
@@ -40,8 +54,8 @@ function paths(tree, above = "") {
     value && typeof value === "object" ? paths(value, `${above}${name}.`) : [`${above}${name}`]);
 }
 
-function box(heading, text, pairs, kind = "granted") {
-  const piece = document.getElementById("answer-box").content.firstElementChild.cloneNode(true);
+export function box(heading, text, pairs = {}, kind = "granted") {
+  const piece = copy("answer-box");
   piece.classList.add(kind);
   piece.querySelector("b").textContent = heading;
   piece.querySelector("p").textContent = text;

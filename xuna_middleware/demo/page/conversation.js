@@ -1,17 +1,20 @@
-// A conversation in text over the platform's WebSocket: the frames, and nothing of the page.
+// A conversation in text, with the platform or through the gate: the frames, and nothing of the page.
 
-// `pass` is the answer of /get-signed-url. `on` has ready(), said(text), failed(text), ended(text).
+import { ending } from "./endings.js";
+
+// `pass` is the answer of /get-signed-url, wherever its signed URL leads. `on` has ready(),
+// said(text), failed(text) and ended(text, code, reason).
 export class Conversation {
   #socket;
   #on;
-  #reason = "";
+  #farewell = "";
 
   constructor(pass, on) {
     this.#on = on;
     this.#socket = new WebSocket(pass.signed_url, "convai");
     this.#socket.onopen = () => this.#send(introduction(pass.session ?? {}));
     this.#socket.onmessage = ({ data }) => this.#take(JSON.parse(data));
-    this.#socket.onclose = ({ code, reason }) => on.ended(this.#farewell(code, reason));
+    this.#socket.onclose = ({ code, reason }) => on.ended(this.#farewell || ending(code, reason), code, reason);
   }
 
   say(text) {
@@ -19,7 +22,7 @@ export class Conversation {
   }
 
   end() {
-    this.#reason = "You ended the conversation.";
+    this.#farewell = "You ended the conversation.";
     this.#socket.close(1000);
   }
 
@@ -42,11 +45,6 @@ export class Conversation {
 
   #answer({ event_id }) {
     this.#send({ type: "pong", event_id });
-  }
-
-  #farewell(code, reason) {
-    if (this.#reason) return this.#reason;
-    return code === 1000 ? "The agent ended the conversation." : `The platform closed the connection (${code}${reason ? `: ${reason}` : ""}).`;
   }
 }
 

@@ -5,13 +5,13 @@ import { solve } from "./work.js";
 
 // One request: {ok, status, answer, reference, challenge}; answer is the JSON, a problem (RFC 9457)
 // if refused. The visitor's cookie comes along by itself; the gate asks where the request is from.
-export async function ask(path, token, body, solution) {
+export async function ask(path, token, { body, solution, method = body ? "POST" : "GET" } = {}) {
   const headers = {};
   if (solution) headers["Xuna-Challenge"] = solution;
   if (token) headers.Authorization = `Bearer ${token}`;
   if (body) headers["Content-Type"] = "application/json";
   const response = await fetch(path, {
-    method: body ? "POST" : "GET",
+    method,
     headers,
     body: body && JSON.stringify(body),
     cache: "no-store",
@@ -26,15 +26,15 @@ export async function ask(path, token, body, solution) {
 export async function asVisitor(agent) {
   const first = await signedUrl(null, agent);
   if (first.answer.code !== "challenge_required") return first;
-  return ask("/xuna/get-signed-url", null, { agent }, await solve(first.challenge));
+  return ask("/xuna/get-signed-url", null, { body: { agent }, solution: await solve(first.challenge) });
 }
 
 export function signedUrl(token, agent, extra = {}) {
-  return ask("/xuna/get-signed-url", token, { agent, ...extra });
+  return ask("/xuna/get-signed-url", token, { body: { agent, ...extra } });
 }
 
 export function conversationToken(token, agent) {
-  return ask("/xuna/conversation-token", token, { agent });
+  return ask("/xuna/conversation-token", token, { body: { agent } });
 }
 
 // The same token with more in it than the provider put there. The signature no longer fits.

@@ -11,7 +11,7 @@ export async function leave(config) {
   location.assign(`${door}?${new URLSearchParams({
     response_type: "code",
     client_id: config.client_id,
-    redirect_uri: config.redirect_uri,
+    redirect_uri: here(),
     scope: config.scope,
     state,
     code_challenge: await challenge(verifier),
@@ -39,13 +39,18 @@ async function redeem(config, code, verifier) {
     body: new URLSearchParams({
       grant_type: "authorization_code",
       client_id: config.client_id,
-      redirect_uri: config.redirect_uri,
+      redirect_uri: here(),
       code,
       code_verifier: verifier,
     }),
   });
   if (!response.ok) throw new Error("The provider did not take the code.");
   return (await response.json()).access_token;
+}
+
+// Where the provider sends people back to: the window's own view. It knows both addresses.
+function here() {
+  return location.origin + location.pathname;
 }
 
 // The provider's endpoints, from its own document (OpenID Connect Discovery).

@@ -1,14 +1,32 @@
 // What the gate decided, as it decides: Server-Sent Events, newest first, the last hundred.
 
-const KEEP = 100;
-const $ = (id) => document.getElementById(id);
+import { $, copy, fill } from "./pieces.js";
 
-// Follow /demo/events. EventSource comes back by itself and says which event it had last.
-export function follow() {
+const KEEP = 100;
+const TITLES = {
+  verified: "Caller verified",
+  authorized: "Rule said yes",
+  reserved: "Limits reserved",
+  released: "Given back",
+  settled: "True length settled",
+  ticket_issued: "Ticket issued, good once",
+  started: "Conversation begins",
+  ended: "Conversation is over",
+  revoked: "Person revoked",
+  refused: "Refused",
+};
+
+// Follow /demo/events, and tell `heard` each. EventSource comes back by itself and says which event
+// it had last.
+export function follow(heard) {
   const source = new EventSource("/demo/events");
   source.onopen = () => say("live", true);
   source.onerror = () => say(source.readyState === EventSource.CLOSED ? "closed" : "reconnecting", false);
-  source.onmessage = ({ data }) => show(JSON.parse(data));
+  source.onmessage = ({ data }) => {
+    const event = JSON.parse(data);
+    show(event);
+    heard(event);
+  };
   new IntersectionObserver(([{ isIntersecting: seen }]) => $("latest").classList.toggle("seen", seen))
     .observe($("timeline"));
 }
@@ -23,7 +41,7 @@ function show(event) {
   if (!repeated(event)) $("timeline").prepend(row(event));
   while ($("timeline").children.length > KEEP) $("timeline").lastElementChild.remove();
   $("latest").hidden = false;
-  $("latest").classList.remove("verified", "authorized", "issued", "refused");
+  $("latest").classList.remove("issued", ...Object.keys(TITLES));
   $("latest").classList.add(event.name);
   const said = event.code ? `Refused: ${event.status} ${event.code}` : title(event);
   $("latest").querySelector("b").textContent = said;
@@ -44,7 +62,7 @@ function repeated({ name, subject }) {
 }
 
 function row(event) {
-  const item = $("decision-row").content.firstElementChild.cloneNode(true);
+  const item = copy("decision-row");
   const at = new Date(event.time * 1000);
   if (event.name === "verified") item.dataset.verified = event.subject;
   item.classList.add(event.name, ...(isFresh(event) ? ["fresh"] : []));
@@ -56,13 +74,8 @@ function row(event) {
 }
 
 function title({ name, transport }) {
-  switch (name) {
-    case "verified": return "Caller verified";
-    case "authorized": return "Rule said yes";
-    case "issued": return `${transport === "webrtc" ? "Token" : "Signed URL"} issued`;
-    case "refused": return "Refused";
-    default: return name.replaceAll("_", " ");
-  }
+  if (name === "issued") return `${transport === "webrtc" ? "Token" : "Signed URL"} issued`;
+  return TITLES[name] ?? name.replaceAll("_", " ");
 }
 
 function details(event) {
@@ -71,22 +84,12 @@ function details(event) {
     answer: event.status && `${event.status} ${event.code}`,
     agent: event.agent,
     rule: event.rule,
+    limits: event.name === "reserved" && event.limits.join(", "),
+    close: event.close_code?.toString(),
+    length: event.seconds !== undefined && `${event.seconds.toFixed(1)} s`,
     names: [...(event.variables ?? []), ...(event.overrides ?? [])].join(", "),
     call: event.conversation_id,
     cause: event.cause,
     reference: event.reference,
   };
-}
-
-// Rows of a <dl>; a detail that there isn't gets none.
-export function fill(list, pairs) {
-  for (const [name, value] of Object.entries(pairs)) {
-    if (!value) continue;
-    const term = document.createElement("dt");
-    const text = document.createElement("dd");
-    term.textContent = name;
-    text.textContent = value;
-    text.dataset.of = name;
-    list.append(term, text);
-  }
 }

@@ -1,0 +1,186 @@
+"""How the lines of an audit log are chained. Pure: no I/O.
+
+A line is one JSON object with one spelling, the writer's own: its number, what it tells, the hash
+of the line before it, and its own hash over all of that. It is right where it is, to the octet,
+what the writer would have written there.
+
+What a crash left of a line stays as it is. The next line tells how long that is and its digest, so
+that nothing else can hide there.
+"""
+
+import hashlib
+import hmac
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+_CHAINING: Final = frozenset({"n", "previous", "hash"})
+
+
+class End(NamedTuple):
+    """Say where a chain ends: how many lines there are, and the hash of the last."""
+
+    number: int
+    last: str
+
+
+START: Final = End(0, "0" * 64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Say whether a log is whole: how many lines are, their last hash, and what is wrong next.
+
+    `breaks` are the places where a crash cut off a line and the log says so itself: what stood in
+    that line is lost, and nothing else.
+    """
+
+    lines: int
+    last: str
+    problem: str | None = None
+    breaks: tuple[str, ...] = ()
+
+
+def line_of(told: Mapping[str, Any], end: End, key: bytes | None) -> tuple[bytes, End]:
+    """Return the line that tells this after a chain's end, and where the chain ends then."""
+    line = {"n": end.number + 1, **told, "previous": end.last}
+    octets = _spelled(line)
+    hashed = hashlib.sha256(octets) if key is None else hmac.new(key, octets, "sha256")
+    now = End(end.number + 1, hashed.hexdigest())
+    return _spelled({**line, "hash": now.last}) + b"\n", now
+
+
+def end_in(octets: bytes) -> tuple[End, bytes] | None:
+    """Return where a chain ends, as its last whole line says, and what lies behind that line.
+
+    The line is read, not verified. None where there is none.
+    """
+    whole = len(octets)
+    for text in reversed(octets.splitlines(keepends=True)):
+        line = _parsed(text)
+        if line is not None:
+            return End(line["n"], line["hash"]), octets[whole:]
+        whole -= len(text)
+    return None
+
+
+def resumed(torn: bytes) -> Mapping[str, Any]:
+    """Return what the line after a break tells of it."""
+    return _break(len(torn), hashlib.sha256(torn).hexdigest())
+
+
+def dropped(events: int) -> Mapping[str, Any]:
+    """Return what a line tells of events that could not be written."""
+    return {"log": "dropped", "events": events}
+
+
+def follow(lines: Iterable[bytes], key: bytes | None) -> Verdict:
+    """Follow a chain up to the first line that breaks it."""
+    chain = _Chain(key)
+    problem = None
+    for at, octets in enumerate(lines, 1):
+        problem = chain.read(at, octets)
+        if problem:
+            break
+    problem = problem or chain.ended()
+    number, last = chain.end
+    return Verdict(lines=number, last=last, problem=problem, breaks=tuple(chain.breaks))
+
+
+class _Chain:
+    """Follow line by line. What is no line of ours must be told of by the next one."""
+
+    def __init__(self, key: bytes | None) -> None:
+        self._key = key
+        self._torn = _Torn()
+        self.end = START
+        self.breaks: list[str] = []
+
+    def read(self, at: int, octets: bytes) -> str | None:
+        """Take the next line; return what is wrong, None where nothing is known to be."""
+        line = _parsed(octets)
+        if line is None:
+            self._torn.add(at, octets)
+            return None
+        if not self._torn.is_told_by(line):
+            return self._torn.problem(at)
+        expected, end = line_of(_told(line), self.end, self._key)
+        problem = _problem(line, self.end) or _unlike(octets, expected)
+        if problem:
+            return f"line {at}: {problem}"
+        if self._torn.octets:
+            self.breaks.append(f"line {self._torn.at}: cut off by a crash, as line {at} tells")
+        self.end, self._torn = end, _Torn()
+        return None
+
+    def ended(self) -> str | None:
+        """Return what is wrong at the end of the file."""
+        if self._torn.octets:
+            return self._torn.problem(self._torn.at)
+        return None if self.end.number else "the log is empty"
+
+
+class _Torn:
+    """Hold what lies between two lines and is none, by its length and digest."""
+
+    def __init__(self) -> None:
+        self.at = 0
+        self.octets = 0
+        self._digest = hashlib.sha256()
+
+    def add(self, at: int, octets: bytes) -> None:
+        self.at = self.at or at
+        self.octets += len(octets)
+        self._digest.update(octets)
+
+    def is_told_by(self, line: Mapping[str, Any]) -> bool:
+        """Tell whether the line after it tells just this, nothing included."""
+        if not self.octets:
+            return line.get("log") != "resumed"
+        return _told(line) == _break(self.octets, self._digest.hexdigest())
+
+    def problem(self, at: int) -> str:
+        if self.octets:
+            return f"line {self.at}: not a whole line of JSON"
+        return f"line {at}: tells of a break that is not there"
+
+
+def _break(octets: int, digest: str) -> dict[str, Any]:
+    return {"log": "resumed", "octets": octets, "digest": digest}
+
+
+def _problem(line: Mapping[str, Any], end: End) -> str | None:
+    if line.get("n") != end.number + 1:
+        return f"has the number {line.get('n')!r:.20}, so lines are missing, added or swapped"
+    if line.get("previous") != end.last:
+        return "does not follow the line before it"
+    return None
+
+
+def _unlike(octets: bytes, expected: bytes) -> str | None:
+    if hmac.compare_digest(octets, expected):
+        return None
+    return "was changed, or signed with another key"
+
+
+def _told(line: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in line.items() if name not in _CHAINING}
+
+
+def _parsed(octets: bytes) -> dict[str, Any] | None:
+    """Return a line's members; None where it isn't one, spelled as the writer spells it."""
+    try:
+        line = json.loads(octets.decode("ascii"))
+        is_ours = isinstance(line, dict) and _spelled(line) + b"\n" == octets
+    except (ValueError, RecursionError):
+        return None
+    return line if is_ours and _is_chained(line) else None
+
+
+def _is_chained(line: Mapping[str, Any]) -> bool:
+    return type(line.get("n")) is int and isinstance(line.get("hash"), str)
+
+
+def _spelled(line: Mapping[str, Any]) -> bytes:
+    return json.dumps(line).encode("ascii")
