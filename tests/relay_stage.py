@@ -18,6 +18,7 @@ from xuna_middleware import (
     Concurrent,
     Event,
     Identity,
+    Immediate,
     Limit,
     OIDCVerifier,
     SignedUrl,
@@ -122,7 +123,9 @@ async def on_stage(*agents: Agent, **options: Any) -> AsyncIterator[Stage]:
     )
     if "authenticator" not in options:
         options["verifier"] = verifier()
-    gate = XunaGate(agents=agents or [agent()], public_url=URL, on_event=[events.append], **options)
+    gate = XunaGate(
+        agents=agents or [agent()], public_url=URL, on_event=[Immediate(events.append)], **options
+    )
     app = XunaMiddleware(echo_app, gate)
     with sandboxed(gate, platform=platform) as sandbox:
         async with gate:
