@@ -591,8 +591,8 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "tickets from a closed entrance": broken(
         "pipeline.py",
-        "    await _check_entrance(pipeline, order)\n    if order.identity.is_visitor:\n",
-        "    if order.identity.is_visitor:\n",
+        "    await entrance.check_door(order.visitor, order.scope)\n",
+        "",
         VISITORS,
     ),
     "any number of visitors' tickets": broken(
