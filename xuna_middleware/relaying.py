@@ -22,7 +22,14 @@ from xuna_middleware.access.grants import Personalization
 from xuna_middleware.access.personalization import ask_server, ask_user_id, check_client, merge
 from xuna_middleware.access.reservations import Reservation, standing_of
 from xuna_middleware.conversation.client import Client
-from xuna_middleware.conversation.endings import FAULT, EndedError, Ending, refused
+from xuna_middleware.conversation.endings import (
+    FAULT,
+    EndedError,
+    Ending,
+    cause_of,
+    refused,
+    told_to_platform,
+)
 from xuna_middleware.conversation.frames import FIRST, REFRESH, FirstFrame, read_first
 from xuna_middleware.conversation.metering import Meter
 from xuna_middleware.conversation.relay import Relay
@@ -31,6 +38,7 @@ from xuna_middleware.errors import (
     ConfigurationError,
     GateError,
     InvalidRequestError,
+    InvalidTokenError,
     PlatformError,
     UnavailableError,
 )
@@ -48,7 +56,9 @@ from xuna_middleware.pipeline import (
     released,
     reserved,
 )
+from xuna_middleware.platform.answers import conversation_id
 from xuna_middleware.platform.credentials import ConversationToken, SignedUrl
+from xuna_middleware.platform.lines import Line
 from xuna_middleware.platform.sessions import for_client, for_platform, not_for_clients
 from xuna_middleware.refusals import Refusals
 from xuna_middleware.settlement import about_whom
@@ -88,6 +98,7 @@ class _Conversation:
     signed: SignedUrl = field(repr=False)
     reservation: Reservation
     live: Live
+    line: Line | None = None
     relay: Relay | None = None
 
     @property
@@ -117,8 +128,12 @@ async def lead_to_relay(
     Raises:
         GateError: one of the documented answers.
     """
-    agent = await admitted_agent(pipeline, replace(order, transport="relay"))
-    sent = check_client(agent, order.dynamic_variables, order.overrides, is_whole=False)
+    order = replace(order, transport="relay")
+    agent = meant_agent(pipeline, order)
+    session = _carried(
+        check_client(agent, order.dynamic_variables, order.overrides, is_whole=False)
+    )
+    await admitted_agent(pipeline, order)
     ticket, seconds = await tickets.make(
         Ticket(identity=order.identity, agent=agent.name, origin=origin)
     )
@@ -126,7 +141,7 @@ async def lead_to_relay(
         url=f"{relaying.url}?{urlencode({'agent': agent.name, 'ticket': ticket})}",
         agent=agent.name,
         start_by=relaying.clock() + seconds,
-        session=_carried(sent),
+        session=session,
     )
 
 
@@ -139,18 +154,17 @@ async def converse(pipeline: Pipeline, relaying: Relaying, order: Order, client:
         GateError: one of the documented answers; the client was not accepted then.
     """
     talk = await _opened(pipeline, relaying, order)
-    early: Ending | None = None
+    ending = FAULT
     try:
-        await _carried_on(pipeline, relaying, talk, client)
+        ending = await _carried_on(pipeline, relaying, talk, client)
     except EndedError as ended:
-        early = ended.ending
+        ending = ended.ending
     except Exception as error:  # noted, and told as far as a close code can
         noted = relaying.refusals.note(
             error, identity=order.identity, agent=talk.agent.name, transport="relay"
         )
-        early = refused(noted) if isinstance(error, GateError) else FAULT
+        ending = refused(noted) if isinstance(error, GateError) else FAULT
     finally:
-        ending = early or (FAULT if talk.relay is None else talk.relay.ending)
         closing = pipeline.beside(_closed(pipeline, relaying, talk, client, ending))
         await asyncio.shield(closing)
 
@@ -159,6 +173,7 @@ async def _opened(pipeline: Pipeline, relaying: Relaying, order: Order) -> _Conv
     """Decide, reserve, and get a signed URL: all that can be done before the client is accepted."""
     agent = meant_agent(pipeline, order)
     check_transport(agent, "relay")
+    _check_life(order.identity, relaying.clock())
     _check_platform(pipeline)
     rule = await decide(pipeline, agent, order)
     reservation = await reserved(pipeline, agent, order)
@@ -187,15 +202,15 @@ async def _opened(pipeline: Pipeline, relaying: Relaying, order: Order) -> _Conv
 
 async def _carried_on(
     pipeline: Pipeline, relaying: Relaying, talk: _Conversation, client: Client
-) -> None:
+) -> Ending:
     """Accept the client, hand its first frame on, and carry what comes after."""
     agent, live = talk.agent, talk.live
+    await _noted(pipeline, talk)
     await client.accept()
     first = await _first_frame(talk, client)
-    await _noted(pipeline, talk)
-    line = await pipeline.platform.connect(talk.signed, max_frame=agent.relay.max_frame)
+    talk.line = await pipeline.platform.connect(talk.signed, max_frame=agent.relay.max_frame)
     renew = _renewing(relaying, talk)
-    relay = Relay(client, line, agent.relay, first=first, renew=renew, told=live.told)
+    relay = Relay(client, talk.line, agent.relay, first=first, renew=renew, told=_naming(live))
     talk.relay = relay
     live.carry(relay)
     pipeline.emit(
@@ -209,7 +224,7 @@ async def _carried_on(
         variables=tuple(talk.server.dynamic_variables),
         overrides=tuple(talk.server.overrides),
     )
-    await relay.run(agent.max_duration, talk.order.identity.expires_at)
+    return await relay.run(agent.max_duration, talk.order.identity.expires_at)
 
 
 async def _first_frame(talk: _Conversation, client: Client) -> str:
@@ -294,6 +309,17 @@ def _renewing(relaying: Relaying, talk: _Conversation) -> Callable[[str], Awaita
     return renew
 
 
+def _naming(live: Live) -> Callable[[str], None]:
+    """Return what takes the platform's name for a conversation, where it is one for logs."""
+
+    def told(named: str) -> None:
+        known = conversation_id(named)
+        if known is not None:
+            live.told(known)
+
+    return told
+
+
 def _answer(members: Mapping[str, Any]) -> str:
     return json.dumps({"type": REFRESH, **members}, separators=(",", ":"))
 
@@ -306,7 +332,10 @@ async def _closed(
     ending: Ending,
 ) -> None:
     """Say goodbye, give back what was taken and not used, and tell what it came to."""
-    await client.close(ending)
+    goodbyes = [client.close(ending)]
+    if talk.line is not None:
+        goodbyes.append(talk.line.close(*told_to_platform(ending)))
+    await asyncio.gather(*goodbyes, return_exceptions=True)
     meter, live = talk.meter, talk.live
     seconds = meter.seconds(asyncio.get_running_loop().time())
     await relaying.sessions.leave(live)
@@ -318,7 +347,7 @@ async def _closed(
         session=live.session.id,
         conversation_id=live.session.conversation_id,
         close_code=ending.code,
-        cause=f"{ending.by}: {ending.reason or 'closed'}",
+        cause=cause_of(ending),
         seconds=seconds,
         turns=meter.turns,
         client_bytes=meter.client_bytes,
@@ -335,6 +364,12 @@ async def _settled(pipeline: Pipeline, talk: _Conversation, seconds: float) -> N
         await pipeline.settlement.settle(talk.note, seconds, talk.live.store)
     except UnavailableError as error:
         logger.warning("a conversation's time counts in full: %s", error.cause)
+
+
+def _check_life(identity: Identity, now: float) -> None:
+    """Refuse a token that is good by the leeway alone: here it would be over before it began."""
+    if identity.expires_at is not None and now >= identity.expires_at:
+        raise InvalidTokenError(cause="expired: no conversation begins by the leeway alone")
 
 
 def _check_platform(pipeline: Pipeline) -> None:

@@ -153,14 +153,16 @@ class Routes:
         """Read who wants to talk to which agent, and from which page."""
         caller = await self._authenticate(scope)
         try:
-            if caller.ambient:
-                self._origins.check(Headers(scope=scope))
             named = agent_in_query(scope.get("query_string", b""))
             if caller.ticket is not None:
                 named = _bound(caller.ticket, named)
+            order = _ordered(caller, "relay", Asked(agent=named), scope)
+            if caller.identity.is_visitor:  # as in _order()
+                meant_agent(self._pipeline(), order)
+            if caller.ambient:
+                self._origins.check(Headers(scope=scope))
         except GateError as error:
             raise self._refusals.note(error, identity=caller.identity, transport="relay") from None
-        order = _ordered(caller, "relay", Asked(agent=named), scope)
         return replace(order, has_ticket=caller.ticket is not None)
 
     async def _hand_out(self, transport: Transport, scope: Scope, receive: Receive) -> Response:

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +30,8 @@ class ServerDiedError(Exception):
 class Options:
     """Say how an app of `served.py`, or of another module here, is served.
 
-    `environment` is what the module reads beside what `served.py` says.
+    `environment` is what the module reads beside what `served.py` says; `more` are options of the
+    server's own.
     """
 
     app: str = "app"
@@ -39,6 +40,7 @@ class Options:
     module: str = "served"
     environment: Mapping[str, str] = field(default_factory=dict)
     workers: int = 1
+    more: Sequence[str] = ()
 
     @property
     def workers_option(self) -> list[str]:
@@ -100,6 +102,7 @@ def uvicorn(ws: str) -> Callable[[int, Options], list[str]]:
             "--lifespan",
             lifespan,
             *options.workers_option,
+            *options.more,
         ]
 
     return command

@@ -46,6 +46,14 @@ VISITORS: Final = "tests/faces/test_visitors.py"
 CHAIN: Final = "telemetry/chain.py"
 AUDIT: Final = "tests/telemetry/test_audit_log.py"
 
+RELAYING: Final = "relaying.py"
+RELAY: Final = "tests/faces/test_relay.py"
+FIRST_FRAMES: Final = "tests/faces/test_relay_first_frames.py"
+RELAY_LIMITS: Final = "tests/faces/test_relay_limits.py"
+RELAY_ENDS: Final = "tests/faces/test_relay_ends.py"
+OVERSIGHT: Final = "tests/faces/test_relay_oversight.py"
+JUDGING: Final = "tests/conversation/test_judging.py"
+
 DELIVERIES: Final = "deliveries.py"
 HOOKS: Final = "platform/webhooks.py"
 WEBHOOK: Final = "tests/faces/test_webhooks.py"
@@ -460,14 +468,14 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "never released": broken(
         "pipeline.py",
-        "        await _released(pipeline, reservation, order.identity, **about)\n",
+        "        await released(pipeline, reservation, order.identity, **about)\n",
         "",
         QUOTAS,
     ),
     "released where nobody cancels": broken(
         "pipeline.py",
-        "except BaseException:\n        await _released",
-        "except Exception:\n        await _released",
+        "except BaseException:\n        await released",
+        "except Exception:\n        await released",
         QUOTAS,
     ),
     "open when the store is down": broken(
@@ -583,8 +591,8 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "tickets from a closed entrance": broken(
         "pipeline.py",
-        "    await _check_entrance(pipeline, order)\n    if order.identity.is_visitor:\n",
-        "    if order.identity.is_visitor:\n",
+        "    await entrance.check_door(order.visitor, order.scope)\n",
+        "",
         VISITORS,
     ),
     "any number of visitors' tickets": broken(
@@ -799,5 +807,149 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "forked workers write one file": broken(
         "telemetry/audit.py", "if self._process != os.getpid():", "if False:", AUDIT
+    ),
+    # The relay
+    "client's first frame unchecked": broken(
+        RELAYING,
+        "sent = check_client(agent, frame.dynamic_variables, frame.overrides)",
+        "sent = Personalization(dynamic_variables=frame.dynamic_variables or {}, overrides={})",
+        FIRST_FRAMES,
+    ),
+    "client's variables go before the server's": Variant(
+        edits=(
+            (
+                "access/personalization.py",
+                "    _check_conflict(server, client)\n    variables",
+                "    variables",
+            ),
+            (
+                "access/personalization.py",
+                "{**server.dynamic_variables, **client.dynamic_variables}",
+                "{**client.dynamic_variables, **server.dynamic_variables}",
+            ),
+        ),
+        noticed_by=FIRST_FRAMES,
+    ),
+    "client says who it is": broken(
+        RELAYING,
+        "    if user_id is not None:\n        members",
+        "    user_id = user_id or 'somebody-else'\n    if True:\n        members",
+        FIRST_FRAMES,
+    ),
+    "unknown members pass": broken(
+        "conversation/frames.py",
+        "if not _MEMBERS.issuperset(members):",
+        "if False:",
+        FIRST_FRAMES,
+    ),
+    "second first frame passes": broken(
+        "conversation/judging.py",
+        "            return SECOND_FIRST_FRAME\n",
+        "            return None\n",
+        FIRST_FRAMES,
+    ),
+    "escaped second first frame passes": broken(
+        "conversation/frames.py", 'return "\\\\" not in text and FIRST', "return FIRST", JUDGING
+    ),
+    "audio where only text is open": broken(
+        "conversation/judging.py",
+        "if AUDIO not in self._kinds and has_audio(members):",
+        "if False:",
+        JUDGING,
+    ),
+    "conversation outlives its token": broken(
+        RELAYING,
+        "talk.order.identity.expires_at)\n\n\nasync def _first",
+        "None)\n\n\nasync def _first",
+        RELAY_ENDS,
+    ),
+    "leeway at the end of a token": broken(
+        "conversation/deadlines.py",
+        "left = moment - self._clock()",
+        "left = moment + 30 - self._clock()",
+        "tests/conversation/test_deadlines.py",
+    ),
+    "conversation begins by the leeway": broken(
+        RELAYING,
+        "if identity.expires_at is not None and now >= identity.expires_at:",
+        "if False:",
+        RELAY,
+    ),
+    "fresh token of anybody": broken(
+        RELAYING,
+        "if (identity.issuer, identity.subject) != (known.issuer, known.subject):",
+        "if False:",
+        RELAY_ENDS,
+    ),
+    "revocation not read at the connect": broken(
+        "access/reservations.py",
+        "reserved = await stores.shared.reserve(wanted, move, standing)",
+        "reserved = await stores.shared.reserve(wanted, move)",
+        RELAY_ENDS,
+    ),
+    "heartbeat that doesn't hear of revocations": broken(
+        "conversation/sessions.py",
+        "        live.end(_WORDS[answer.word])\n",
+        "        if answer.word == 'ended':\n            live.end(_WORDS[answer.word])\n",
+        RELAY_ENDS,
+    ),
+    "ticket for any agent": broken(
+        "routes.py", "if named not in (None, ticket.agent):", "if False:", RELAY
+    ),
+    "ticket from any page": broken(
+        "gate.py",
+        "self._origins.check_ticket(Headers(scope=scope), caller.ticket.origin)",
+        "pass",
+        RELAY,
+    ),
+    "cookie from any page, over a WebSocket": broken(
+        "routes.py",
+        "                meant_agent(self._pipeline(), order)\n            if caller.ambient:",
+        "                meant_agent(self._pipeline(), order)\n            if False:",
+        RELAY,
+    ),
+    "operator's cookie from any page": broken(
+        "routes.py",
+        "                self._origins.check(Headers(scope=scope))\n            await oversight",
+        "                pass\n            await oversight",
+        OVERSIGHT,
+    ),
+    "anybody is an operator": broken(
+        "gate.py",
+        "refusal = await self._rule.refusal(identity, connection)\n        if refusal is not None:",
+        "refusal = await self._rule.refusal(identity, connection)\n        if False:",
+        OVERSIGHT,
+    ),
+    "signed URL of a relayed agent leaves": broken(
+        "gate.py",
+        'if order.transport == "websocket" and meant_agent(pipeline, order).is_relayed:',
+        "if False:",
+        RELAY,
+    ),
+    "token chosen as the sub-protocol": broken(
+        "conversation/client.py",
+        "chosen = SUBPROTOCOL if SUBPROTOCOL in self._offered else None",
+        "chosen = next(iter(self._offered), None)",
+        RELAY,
+    ),
+    "slot is never free again": broken(
+        RELAYING, "    await relaying.sessions.leave(live)\n", "", RELAY_LIMITS
+    ),
+    "time is never settled": broken(
+        RELAYING, "    await _settled(pipeline, talk, seconds)\n", "", RELAY_LIMITS
+    ),
+    "time is lost where nothing began": broken(
+        RELAYING,
+        "    await _noted(pipeline, talk)\n    await client.accept()\n"
+        "    first = await _first_frame(talk, client)\n",
+        "    await client.accept()\n    first = await _first_frame(talk, client)\n"
+        "    await _noted(pipeline, talk)\n",
+        FIRST_FRAMES,
+    ),
+    "last words of the platform are lost": broken(
+        "conversation/relay.py",
+        "return await asyncio.shield(self._ended)",
+        "return closed_by_platform(self._line.ended)",
+        "tests/conversation/test_pumps.py",
     ),
 }

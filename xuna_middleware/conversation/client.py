@@ -45,7 +45,10 @@ class Client:
         if message["type"] != "websocket.connect":
             raise EndedError(hung_up(_BROKEN_OFF, ""))
         chosen = SUBPROTOCOL if SUBPROTOCOL in self._offered else None
-        await self.send({"type": "websocket.accept", "subprotocol": chosen, "headers": []})
+        try:
+            await self.send({"type": "websocket.accept", "subprotocol": chosen, "headers": []})
+        except Exception:  # servers raise what they like where the client has gone
+            raise EndedError(hung_up(_BROKEN_OFF, "")) from None
         self._is_open = True
 
     async def first(self, max_frame: int) -> str:

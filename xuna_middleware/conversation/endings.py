@@ -100,6 +100,19 @@ def refused(error: GateError) -> Ending:
     return Ending(code=4400, reason=error.code)
 
 
+def cause_of(ending: Ending) -> str:
+    """Return who ended it and why, in one printable line; either side's word may be anything."""
+    word = "".join(letter if letter.isprintable() else "?" for letter in ending.reason)
+    return f"{ending.by}: {word or 'closed'}"
+
+
+def told_to_platform(ending: Ending) -> tuple[int, str]:
+    """Return the code and reason to hang up with: the client's own, else an ordinary end."""
+    if ending.by == "client" and is_sendable(ending.code):
+        return ending.code, short(ending.reason)
+    return _NORMAL, ""
+
+
 def is_sendable(code: int) -> bool:
     """Tell whether a code may stand in a close frame (RFC 6455 section 7.4)."""
     return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999

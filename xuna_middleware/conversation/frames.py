@@ -24,6 +24,9 @@ METADATA: Final = "conversation_initiation_metadata"
 #: A frame for the gate itself: `{"type": "xuna_gate_refresh", "token": "…"}`.
 REFRESH: Final = "xuna_gate_refresh"
 PONG: Final = "pong"
+AUDIO: Final = "audio"
+#: The member by which a frame without a kind is audio.
+_CHUNK: Final = "user_audio_chunk"
 
 _MEMBERS: Final = frozenset(
     {"type", "dynamic_variables", "conversation_config_override", "user_id", "source_info"}
@@ -83,7 +86,12 @@ def hides_nothing(text: str) -> bool:
 
 def kind_of(members: Mapping[str, Any]) -> Any:
     """Return a client's frame's kind. Audio comes without one."""
-    return members.get("type", "audio" if "user_audio_chunk" in members else None)
+    return members.get("type", AUDIO if has_audio(members) else None)
+
+
+def has_audio(members: Mapping[str, Any]) -> bool:
+    """Tell whether a client's frame holds what would be audio without a kind."""
+    return _CHUNK in members
 
 
 def conversation_of(frame: str | bytes) -> str | None:

@@ -1,8 +1,8 @@
 """What a client may send once a conversation runs. Pure, but for the clock that it is given."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from xuna_middleware.access.relay_rules import RelayRules
 from xuna_middleware.conversation.endings import (
@@ -14,9 +14,11 @@ from xuna_middleware.conversation.endings import (
     Ending,
 )
 from xuna_middleware.conversation.frames import (
+    AUDIO,
     FIRST,
     PONG,
     REFRESH,
+    has_audio,
     hides_nothing,
     kind_of,
     read_frame,
@@ -74,9 +76,15 @@ class Judge:
         if kind == REFRESH:
             token = members.get("token")
             return Refresh(token) if isinstance(token, str) else NO_JSON
-        if self._kinds is not None and (not isinstance(kind, str) or kind not in self._kinds):
-            return FRAME_NOT_OPEN
-        return None
+        return None if self._is_open(members, kind) else FRAME_NOT_OPEN
+
+    def _is_open(self, members: Mapping[str, Any], kind: Any) -> bool:
+        """Tell whether the agent opens a frame, by whichever of its members it is told."""
+        if self._kinds is None:
+            return True
+        if AUDIO not in self._kinds and has_audio(members):
+            return False
+        return isinstance(kind, str) and kind in self._kinds
 
     def _may_be_pong(self, text: str) -> bool:
         return self._listens and PONG in text

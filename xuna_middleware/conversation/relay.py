@@ -20,8 +20,6 @@ from xuna_middleware.conversation.endings import (
     Ending,
     closed_by_platform,
     hung_up,
-    is_sendable,
-    short,
 )
 from xuna_middleware.conversation.frames import conversation_of, is_turn
 from xuna_middleware.conversation.judging import Judge, Refresh
@@ -32,9 +30,10 @@ from xuna_middleware.platform.lines import Line
 _SPEAKS_WITHIN: Final = 10.0
 #: Seconds between two looks at whether a frame is stuck.
 _STUCK: Final = 15.0
+#: What waits for the platform before it is the client's turn.
+_THE_FIRST: Final = -1
 #: What a side that takes no frame ends it with.
 _STALLS: Final = (CLIENT_STALLED, PLATFORM_TIMEOUT)
-_NORMAL: Final = 1000
 
 #: Takes a fresh token of the client's, and returns the frame that answers it.
 Renew: TypeAlias = Callable[[str], Awaitable[str]]
@@ -44,7 +43,7 @@ class Relay:
     """Carry one conversation.
 
     Args:
-        client, line: the two ends, open.
+        client, line: the two ends, open; whoever opened them closes them.
         first: the first frame, for the platform.
         rules: what the client may do.
         renew: what to do with a fresh token.
@@ -76,8 +75,6 @@ class Relay:
         self._waited = (0, 0)
         self.meter = Meter(began=loop.time())
         self.deadlines = Deadlines(self.end)
-        #: How it ended; before that, what it would be if it broke off here.
-        self.ending = FAULT
 
     def end(self, ending: Ending) -> None:
         """End the conversation from outside. The first word counts."""
@@ -85,18 +82,13 @@ class Relay:
             self._ended.set_result(ending)
 
     async def run(self, max_duration: float | None, expires_at: float | None) -> Ending:
-        """Carry frames until the end, and close both ends. Returns how it ended.
-
-        A server may cancel this once the client is closed; `ending` says it all the same.
-        """
+        """Carry frames until the end, and return how it ended."""
         try:
             self._set_deadlines(max_duration, expires_at)
-            self.ending = await self._pumped()
+            return await self._pumped()
         finally:
             self.deadlines.cancel()
             self.meter.ended = asyncio.get_running_loop().time()
-            await asyncio.shield(self._close(self.ending))
-        return self.ending
 
     def _set_deadlines(self, max_duration: float | None, expires_at: float | None) -> None:
         if max_duration is not None:
@@ -110,7 +102,7 @@ class Relay:
         """Run both pumps until one of them, or somebody else, says how it ends."""
         pumps = [
             asyncio.ensure_future(self._to_client()),
-            asyncio.ensure_future(self._from_client()),
+            asyncio.ensure_future(self._to_platform()),
         ]
         try:
             await asyncio.wait((self._ended, *pumps), return_when=asyncio.FIRST_COMPLETED)
@@ -122,14 +114,23 @@ class Relay:
             return self._ended.result()
         return next((one for one in told if isinstance(one, Ending)), FAULT)
 
+    async def _to_platform(self) -> Ending:
+        """Hand on the first frame, then what else the client says."""
+        self._waiting_for_platform = _THE_FIRST
+        try:
+            await self._line.send(self._first)
+        except Exception:  # as in _from_client()
+            return await self._said_by_the_other()
+        self._waiting_for_platform = 0
+        try:
+            return await self._from_client()
+        except EndedError as error:
+            return error.ending
+
     async def _from_client(self) -> Ending:
-        """Hand on what the client says, after the first frame."""
+        """Hand on what the client says."""
         receive, send, judge, meter = self._client.receive, self._line.send, self._judge, self.meter
         max_frame = self._rules.max_frame
-        try:
-            await send(self._first)
-        except Exception:  # the line's own; it says itself how it ended
-            return closed_by_platform(self._line.ended)
         while True:
             message = await receive()
             text = message.get("text")
@@ -149,9 +150,13 @@ class Relay:
             self._waiting_for_platform = meter.client_frames
             try:
                 await send(text)
-            except Exception:  # the line's own; it says itself how it ended
-                return closed_by_platform(self._line.ended)
+            except Exception:  # the line's own: it has ended
+                return await self._said_by_the_other()
             self._waiting_for_platform = 0
+
+    async def _said_by_the_other(self) -> Ending:
+        """Wait: the platform's last words are still to be handed on, and then how it ended."""
+        return await asyncio.shield(self._ended)
 
     async def _to_client(self) -> Ending:
         """Hand on what the platform says."""
@@ -214,13 +219,3 @@ class Relay:
             if was and was == still:
                 return ending
         return None
-
-    async def _close(self, ending: Ending) -> None:
-        code, reason = (
-            (ending.code, short(ending.reason)) if ending.by == "client" else (_NORMAL, "")
-        )
-        if not is_sendable(code):
-            code, reason = _NORMAL, ""
-        await asyncio.gather(
-            self._client.close(ending), self._line.close(code, reason), return_exceptions=True
-        )

@@ -236,7 +236,7 @@ class _Heart:
             for lives in by_store.values():
                 try:
                     await _hold(lives[0].store, lives)
-                except StoreError as error:
+                except Exception as error:  # StoreError, or what a store of the user's raises
                     _end_lost(lives, error)
 
 
@@ -255,10 +255,11 @@ def _take(live: Live, answer: Held, held_until: float) -> None:
     live.slots, live.held_until = answer.slots, held_until
 
 
-def _end_lost(lives: Sequence[Live], error: StoreError) -> None:
+def _end_lost(lives: Sequence[Live], error: Exception) -> None:
     """End what is held by nobody any more: others may have its slots, and none may know of it."""
     now = asyncio.get_running_loop().time()
     for live in lives:
         if live.must_hold and now >= live.held_until:
             live.end(STORE_UNAVAILABLE)
-    logger.warning("leases of %d conversations could not be renewed: %s", len(lives), error)
+    why = error if isinstance(error, StoreError) else type(error).__name__
+    logger.warning("leases of %d conversations could not be renewed: %s", len(lives), why)

@@ -3,8 +3,10 @@
 The one place with `websockets`, which is imported when the first conversation comes.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -69,7 +71,11 @@ class _Line:
         return int(protocol.close_rcvd.code), protocol.close_rcvd.reason
 
     async def close(self, code: int, reason: str) -> None:
-        await self._connection.close(code, reason)
+        # The library's own time begins when all is written, which a stuck platform never lets be.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(2 * _CLOSE):
+                await self._connection.close(code, reason)
+        self._connection.transport.abort()
 
 
 @cache

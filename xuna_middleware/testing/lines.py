@@ -55,6 +55,8 @@ class InProcessLine:
 
     async def close(self, code: int, reason: str) -> None:
         """Hang up, and wait until the app has seen it."""
+        while not self._from_app.empty():  # nobody reads on, and the app may have more to say
+            self._from_app.get_nowait()
         if not self._task.done():
             await self._to_app.put({"type": "websocket.disconnect", "code": code, "reason": reason})
             await asyncio.wait((self._task,), timeout=_SECONDS)
@@ -65,8 +67,8 @@ class InProcessLine:
         if message["type"] != "websocket.send":
             self._ended = message.get("code", 1000), message.get("reason") or ""
             raise ConnectionError("the local platform closed the WebSocket")
-        frame: str | bytes = message.get("text") or message["bytes"]
-        return frame
+        text: str | None = message.get("text")
+        return message["bytes"] if text is None else text
 
     async def _send(self, text: str) -> None:
         if self._task.done():
@@ -78,9 +80,7 @@ async def _run(app: Awaitable[None], from_app: asyncio.Queue[Message]) -> None:
     try:
         await app
     finally:
-        goodbye: Message = {"type": "websocket.close", "code": 1000}
-        if not from_app.full():
-            from_app.put_nowait(goodbye)
+        await from_app.put({"type": "websocket.close", "code": 1000})
 
 
 def _scope(url: str) -> dict[str, Any]:
