@@ -35,10 +35,11 @@ def ruled() -> XunaGate:
     )
 
 
-def gate(agent: Agent, **options: Any) -> XunaGate:
+def gate(*agents: Agent, **options: Any) -> XunaGate:
+    """Return a gate for these agents, set up as the environment says."""
     return XunaGate(
         verifier=JWTVerifier(issuer=ISSUER, audience=AUDIENCE, jwks=json.loads(os.environ[_KEYS])),
-        agents=[agent],
+        agents=agents,
         platform=XunaPlatform("benchmark", base_url=os.environ[_PLATFORM]),
         public_url="http://127.0.0.1",
         **options,
