@@ -14,7 +14,9 @@ from contextlib import AsyncExitStack
 from typing import Any, Final
 
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.typing import Subprotocol
 
+SUBPROTOCOL: Final = Subprotocol("convai")
 _PCM: Final = base64.b64encode(random.Random(0).randbytes(8000)).decode()
 
 
@@ -102,7 +104,7 @@ async def opened(
                     url,
                     additional_headers=each,
                     compression=None,
-                    subprotocols=["convai"],  # type: ignore[list-item]
+                    subprotocols=[SUBPROTOCOL],
                     ping_interval=None,
                 )
             )

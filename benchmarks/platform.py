@@ -7,6 +7,7 @@ may tell it to close (`contextual_update`). It checks nothing: the sandbox does 
 
 import asyncio
 import json
+import logging
 import sys
 from http import HTTPStatus
 from itertools import count
@@ -14,7 +15,15 @@ from itertools import count
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
-from benchmarks.conversations import AUDIO_OUT, CLOSE, METADATA, PING, RESPONSE, is_client_audio
+from benchmarks.conversations import (
+    AUDIO_OUT,
+    CLOSE,
+    METADATA,
+    PING,
+    RESPONSE,
+    SUBPROTOCOL,
+    is_client_audio,
+)
 
 SIGNED_URL = "/v1/convai/conversation/get-signed-url"
 CONVERSATION = "/v1/convai/conversation"
@@ -53,8 +62,15 @@ async def talk(connection: ServerConnection) -> None:
 
 
 async def main(port: int) -> None:
-    options = {"compression": None, "subprotocols": ["convai"], "process_request": answer}
-    async with serve(talk, "127.0.0.1", port, **options) as server:
+    async with serve(
+        talk,
+        "127.0.0.1",
+        port,
+        compression=None,
+        subprotocols=[SUBPROTOCOL],
+        process_request=answer,
+        logger=logging.Logger("benchmarks.platform", logging.CRITICAL),  # clients vanish here
+    ) as server:
         await server.serve_forever()
 
 

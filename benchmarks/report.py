@@ -24,6 +24,8 @@ LIBRARIES: Final = (
     "cryptography",
     "httpx",
     "httpx-aiohttp",
+    "uvicorn",
+    "websockets",
 )
 
 

@@ -24,7 +24,14 @@ from redis.asyncio import Redis
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from benchmarks.conversations import ACTIVITY, CLOSE, FIRST, METADATA, exchange
+from benchmarks.conversations import (
+    ACTIVITY,
+    CLOSE,
+    FIRST,
+    METADATA,
+    SUBPROTOCOL,
+    exchange,
+)
 from benchmarks.gates import running_gate
 from benchmarks.relay import running_platform
 from benchmarks.servers import resident, running_redis
@@ -39,6 +46,7 @@ MEAN: Final = 12.0
 MOST: Final = 60.0
 #: Seconds within which all must be given back: the longest lease, and a look at it.
 DRAINED: Final = 45.0
+TURNED_AWAY: Final = ("turned away: 429", "turned away: 503")
 #: Milliseconds by which rounding may differ, for each conversation.
 ROUNDED: Final = 1.0
 
@@ -231,7 +239,8 @@ ENDS: Final = (
 
 
 async def _come_and_go(run: Run) -> None:
-    """Have one conversation after another."""
+    """Have one conversation after another. Not all begin at once."""
+    await asyncio.sleep(run.length())
     weights = [end.often for end in ENDS]
     while time.monotonic() < run.until:
         (end,) = run.draw.choices(ENDS, weights)
@@ -243,23 +252,26 @@ async def _had(run: Run, end: End) -> str:
     own = f"caller-{next(run.numbers)}"
     subject = own if end.is_own else f"user-{run.draw.randrange(CALLERS)}"
     try:
-        connection = await connect(
-            f"{run.url}?agent={end.agent}",
-            additional_headers=run.token(subject),
-            compression=None,
-            subprotocols=["convai"],  # type: ignore[list-item]
-            close_timeout=5,
-        )
+        return await _opened(run, end, subject)
     except InvalidStatus as refused:
         return await _turned_away(refused.response.status_code)
-    run.open += 1
-    try:
-        return await _played(end, Talk(run=run, subject=subject, socket=connection))
     except Exception as error:
         return f"{type(error).__name__}: {error}"
-    finally:
-        run.open -= 1
-        await connection.close()
+
+
+async def _opened(run: Run, end: End, subject: str) -> str:
+    async with connect(
+        f"{run.url}?agent={end.agent}",
+        additional_headers=run.token(subject),
+        compression=None,
+        subprotocols=[SUBPROTOCOL],
+        close_timeout=5,
+    ) as connection:
+        run.open += 1
+        try:
+            return await _played(end, Talk(run=run, subject=subject, socket=connection))
+        finally:
+            run.open -= 1
 
 
 async def _turned_away(status: int) -> str:
@@ -326,16 +338,15 @@ class Watch:
         told = (await self.http.get("/debug/counts")).json()
         left = await self._left()
         sockets = Counter(_sockets(self.process))
-        used = (TALK.most - left[TALK.title]) if TALK.title in left else 0
         return Held(
             tasks=told["tasks"],
             clients=sockets["local", self.gate] - 1,
             lines=sockets["remote", self.platform],
             to_redis=sockets["remote", self.redis],
             leases=len(await self.store.leases()),
-            slots=AT_ONCE.most - left[AT_ONCE.title],
+            slots=AT_ONCE.most - int(left[AT_ONCE.title]),
             notes=await self._notes(),
-            seconds=used - told["seconds"],
+            seconds=TALK.most - left[TALK.title] - told["seconds"],
             kib=resident(self.process),
             ended=told["events"].get("ended", 0),
         )
@@ -411,12 +422,15 @@ def _left_over(before: Held, after: Held) -> list[str]:
 
 
 def _unexpected(run: Run) -> list[str]:
-    """Name ends that were seen otherwise than they should be."""
+    """Name ends that were seen otherwise than they should be.
+
+    That a caller has enough, or that the store took too long on a busy machine, are answers.
+    """
     wanted = {end.name: end.seen for end in ENDS}
     return [
         f"{number} × {name}: {seen}"
         for (name, seen), number in run.ends.items()
-        if seen not in wanted[name] and seen != "turned away: 429"
+        if seen not in (*wanted[name], *TURNED_AWAY)
     ]
 
 
