@@ -141,6 +141,7 @@ class Relay:
             except Exception:  # the line's own; it says itself how it ended
                 return closed_by_platform(self._line.ended)
             self._waiting_for_platform = 0
+            del message, text  # it may be large, and the next one long in coming
 
     async def _to_client(self) -> Ending:
         """Hand on what the platform says."""
@@ -154,6 +155,7 @@ class Relay:
                 await self._hand_on(frame)
                 if is_turn(frame):
                     meter.turns += 1
+                del frame  # as in _from_client()
         except EndedError as error:
             return error.ending
         except Exception:  # the line's own; it says itself how it ended
