@@ -80,20 +80,28 @@ class Way:
     url: str
     process: int | None = None
 
+    @property
+    def carrier(self) -> int:
+        """Return the process, where there is one."""
+        assert self.process is not None, "nobody stands between"
+        return self.process
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Crowd:
     """Say what one of many open conversations costs.
 
     Attributes:
-        kib: resident memory each, of the whole growth since there were none.
+        fresh, talked: KiB of resident memory each, of the whole growth since there were none; just
+            opened, and after half a second of audio each way.
         frame: CPU nanoseconds a frame that passes through one of them.
         idle: CPU microseconds a second and conversation while nothing is said.
     """
 
     name: str
     open: int
-    kib: float
+    fresh: float
+    talked: float
     frame: float
     idle: float
 
@@ -204,10 +212,9 @@ async def _frame_cost(
     way: Way, sockets: Sequence[ClientConnection], exchanges: int = EXCHANGES
 ) -> float:
     """Return CPU nanoseconds of the carrying process for each frame."""
-    assert way.process is not None, "nobody stands between"
-    before = cpu(way.process)
+    before = cpu(way.carrier)
     passed = await talk(sockets, exchanges, AT_ONCE)
-    return (cpu(way.process) - before) / passed
+    return (cpu(way.carrier) - before) / passed
 
 
 async def _latency(socket: ClientConnection) -> float:
@@ -236,17 +243,24 @@ async def _crowds(platform: str, mint: Mint) -> tuple[Crowd, ...]:
 async def _measured(
     stack: AsyncExitStack, ways: Sequence[Way], counts: Sequence[int], mint: Mint
 ) -> tuple[Crowd, ...]:
-    grown: dict[str, float] = {}
+    empty, fresh, talked = {}, {}, {}
     sockets: dict[str, list[ClientConnection]] = {}
     for way, count in zip(ways, counts, strict=True):
-        grown[way.name], sockets[way.name] = await _crowd(stack, way, count, mint)
+        name, process = way.name, way.carrier
+        await _warm_up(way, mint)
+        empty[name] = resident(process)
+        sockets[name] = await opened(stack, way.url, headers(mint, count, first=AT_ONCE))
+        fresh[name] = resident(process) - empty[name]
+        await talk(sockets[name], 2, AT_ONCE)
+        talked[name] = resident(process) - empty[name]
     idle = await _idle(ways)
     frames = await _rounds(ways, lambda way: _crowd_cost(way, sockets[way.name]), CROWD_ROUNDS)
     return tuple(
         Crowd(
             name=way.name,
             open=count,
-            kib=grown[way.name] / count,
+            fresh=fresh[way.name] / count,
+            talked=talked[way.name] / count,
             frame=frames.cost(way.name),
             idle=idle[way.name] / count,
         )
@@ -254,25 +268,19 @@ async def _measured(
     )
 
 
-async def _crowd(
-    stack: AsyncExitStack, way: Way, count: int, mint: Mint
-) -> tuple[float, list[ClientConnection]]:
-    """Open a crowd; returns how much the process has grown by it, and the conversations."""
-    assert way.process is not None, "nobody stands between"
-    async with AsyncExitStack() as first:  # what is loaded at the first is nobody's
-        await talk(await opened(first, way.url, headers(mint, AT_ONCE)), CYCLE, AT_ONCE)
-    before = resident(way.process)
-    sockets = await opened(stack, way.url, headers(mint, count, first=AT_ONCE))
-    return resident(way.process) - before, sockets
+async def _warm_up(way: Way, mint: Mint) -> None:
+    """Have some conversations before: what is loaded at the first is nobody's."""
+    async with AsyncExitStack() as stack:
+        await talk(await opened(stack, way.url, headers(mint, AT_ONCE)), CYCLE, AT_ONCE)
 
 
 async def _idle(ways: Sequence[Way], seconds: float = 10.0) -> dict[str, float]:
     """Return CPU microseconds a second of each process, over two heartbeats."""
-    before = {way.name: cpu(way.process or 0) for way in ways}
+    before = {way.name: cpu(way.carrier) for way in ways}
     started = time.monotonic()
     await asyncio.sleep(seconds)
     lasted = time.monotonic() - started
-    return {way.name: (cpu(way.process or 0) - before[way.name]) / 1000 / lasted for way in ways}
+    return {way.name: (cpu(way.carrier) - before[way.name]) / 1000 / lasted for way in ways}
 
 
 async def _crowd_cost(way: Way, sockets: Sequence[ClientConnection]) -> float:

@@ -138,13 +138,21 @@ def _way_row(name: str, seen: Carried) -> tuple[str, ...]:
 
 
 def _crowds(crowds: Sequence[Crowd]) -> str:
-    head = ("open conversations", "KiB each", "CPU µs a frame", "idle, µs a second", "should be")
+    head = (
+        "open conversations",
+        "KiB each",
+        "having talked",
+        "idle, µs a second each",
+        "CPU µs a frame",
+        "should be",
+    )
     rows = [
         (
             crowd.name,
-            f"{crowd.kib:.1f}",
-            f"{crowd.frame / 1000:.1f}",
+            f"{crowd.fresh:.1f}",
+            f"{crowd.talked:.1f}",
             f"{crowd.idle:.0f}",
+            f"{crowd.frame / 1000:.1f}",
             _crowd_target(crowd, crowds),
         )
         for crowd in crowds
@@ -158,7 +166,9 @@ def _crowd_target(crowd: Crowd, crowds: Sequence[Crowd]) -> str:
     if crowd is not most:
         return ""
     flat = crowd.frame / fewest.frame
-    return f"≤ 60 KiB: {verdict(crowd.kib, 60)}; flat, ≤ 1.1 × {fewest.name}: {verdict(flat, 1.1)}"
+    return (
+        f"≤ 60 KiB: {verdict(crowd.fresh, 60)}; flat, ≤ 1.1 × {fewest.name}: {verdict(flat, 1.1)}"
+    )
 
 
 def importing(seen: Mapping[str, Import]) -> str:
