@@ -12,9 +12,9 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Final
@@ -41,7 +41,7 @@ EXCHANGES: Final = 3 * CYCLE
 #: Exchanges one after another, for their latency.
 LATENCIES: Final = 6 * CYCLE
 OPEN: Final = (10, 100, 1_000)
-CROWD_ROUNDS: Final = 5
+CROWD_ROUNDS: Final = 9
 #: How many of a crowd talk in a batch at most; smaller crowds talk longer.
 SPOKEN: Final = 125
 
@@ -94,16 +94,16 @@ class Crowd:
     Attributes:
         fresh, talked: KiB of resident memory each, of the whole growth since there were none; just
             opened, and after half a second of audio each way.
-        frame: CPU nanoseconds a frame that passes through one of them.
-        idle: CPU microseconds a second and conversation while nothing is said.
+        idle: CPU microseconds a second, each, while nothing is said.
+        frame: CPU nanoseconds a frame that passes through one of them, less what all of them cost
+            idle meanwhile.
     """
 
     name: str
-    open: int
     fresh: float
     talked: float
-    frame: float
     idle: float
+    frame: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,12 +208,10 @@ async def _rounds(
     return Rounds({name: seen[1:] for name, seen in samples.items()})
 
 
-async def _frame_cost(
-    way: Way, sockets: Sequence[ClientConnection], exchanges: int = EXCHANGES
-) -> float:
+async def _frame_cost(way: Way, sockets: Sequence[ClientConnection]) -> float:
     """Return CPU nanoseconds of the carrying process for each frame."""
     before = cpu(way.carrier)
-    passed = await talk(sockets, exchanges, AT_ONCE)
+    passed = await talk(sockets, EXCHANGES, AT_ONCE)
     return (cpu(way.carrier) - before) / passed
 
 
@@ -230,41 +228,44 @@ async def _latency(socket: ClientConnection) -> float:
 async def _crowds(platform: str, mint: Mint) -> tuple[Crowd, ...]:
     """Open ten, a hundred and a thousand conversations, each crowd through a process of its own."""
     with ExitStack() as servers:
-        ways = [
-            servers.enter_context(_running_gate(f"{RULED}: {count:,}", "ruled", platform, mint))
-            for count in OPEN
-        ]
-        counts = [*OPEN, OPEN[-1]]
-        ways.append(servers.enter_context(_running_bare(platform)))
+        ways: dict[Way, int] = {}
+        for count in OPEN:
+            name = f"{RULED}: {count:,}"
+            ways[servers.enter_context(_running_gate(name, "ruled", platform, mint))] = count
+        for count in (OPEN[0], OPEN[-1]):
+            bare = servers.enter_context(_running_bare(platform))
+            ways[replace(bare, name=f"{BARE}: {count:,}")] = count
         async with AsyncExitStack() as stack:
-            return await _measured(stack, ways, counts, mint)
+            return await _measured(stack, ways, mint)
 
 
 async def _measured(
-    stack: AsyncExitStack, ways: Sequence[Way], counts: Sequence[int], mint: Mint
+    stack: AsyncExitStack, ways: Mapping[Way, int], mint: Mint
 ) -> tuple[Crowd, ...]:
-    empty, fresh, talked = {}, {}, {}
+    fresh, talked = {}, {}
     sockets: dict[str, list[ClientConnection]] = {}
-    for way, count in zip(ways, counts, strict=True):
-        name, process = way.name, way.carrier
+    for way, count in ways.items():
         await _warm_up(way, mint)
-        empty[name] = resident(process)
-        sockets[name] = await opened(stack, way.url, headers(mint, count, first=AT_ONCE))
-        fresh[name] = resident(process) - empty[name]
-        await talk(sockets[name], 2, AT_ONCE)
-        talked[name] = resident(process) - empty[name]
-    idle = await _idle(ways)
-    frames = await _rounds(ways, lambda way: _crowd_cost(way, sockets[way.name]), CROWD_ROUNDS)
+        empty = resident(way.carrier)
+        sockets[way.name] = await opened(stack, way.url, headers(mint, count, first=AT_ONCE))
+        fresh[way.name] = resident(way.carrier) - empty
+        await talk(sockets[way.name], 2, AT_ONCE)
+        talked[way.name] = resident(way.carrier) - empty
+    idle = await _idle(tuple(ways))
+
+    async def batch(way: Way) -> float:
+        return await _crowd_cost(way, sockets[way.name], idle[way.name])
+
+    frames = await _rounds(tuple(ways), batch, CROWD_ROUNDS)
     return tuple(
         Crowd(
             name=way.name,
-            open=count,
             fresh=fresh[way.name] / count,
             talked=talked[way.name] / count,
+            idle=idle[way.name] * 1_000_000 / count,
             frame=frames.cost(way.name),
-            idle=idle[way.name] / count,
         )
-        for way, count in zip(ways, counts, strict=True)
+        for way, count in ways.items()
     )
 
 
@@ -275,19 +276,22 @@ async def _warm_up(way: Way, mint: Mint) -> None:
 
 
 async def _idle(ways: Sequence[Way], seconds: float = 10.0) -> dict[str, float]:
-    """Return CPU microseconds a second of each process, over two heartbeats."""
+    """Return which part of a processor each process takes, over two heartbeats."""
     before = {way.name: cpu(way.carrier) for way in ways}
-    started = time.monotonic()
+    started = time.perf_counter_ns()
     await asyncio.sleep(seconds)
-    lasted = time.monotonic() - started
-    return {way.name: (cpu(way.carrier) - before[way.name]) / 1000 / lasted for way in ways}
+    lasted = time.perf_counter_ns() - started
+    return {way.name: (cpu(way.carrier) - before[way.name]) / lasted for way in ways}
 
 
-async def _crowd_cost(way: Way, sockets: Sequence[ClientConnection]) -> float:
+async def _crowd_cost(way: Way, sockets: Sequence[ClientConnection], idle: float) -> float:
     """Let about as many frames pass whatever the crowd, ten at once, through some or all of it."""
     speakers = random.sample(sockets, min(SPOKEN, len(sockets)))
-    cycles = math.ceil(SPOKEN / len(speakers))
-    return await _frame_cost(way, speakers, cycles * CYCLE)
+    exchanges = math.ceil(SPOKEN / len(speakers)) * CYCLE
+    before, started = cpu(way.carrier), time.perf_counter_ns()
+    passed = await talk(speakers, exchanges, AT_ONCE)
+    spent = cpu(way.carrier) - before - idle * (time.perf_counter_ns() - started)
+    return spent / passed
 
 
 if __name__ == "__main__":
