@@ -34,14 +34,14 @@ BARE: Final = "a bare websockets proxy of 20 lines"
 UNRULED: Final = "the gate, no rule for frames"
 RULED: Final = "the gate, all rules"
 
-ROUNDS: Final = 25
+ROUNDS: Final = 40
 #: Conversations that are open and talk at once, and exchanges of each in a batch.
 AT_ONCE: Final = 10
 EXCHANGES: Final = 3 * CYCLE
 #: Exchanges one after another, for their latency.
 LATENCIES: Final = 6 * CYCLE
 OPEN: Final = (10, 100, 1_000)
-CROWD_ROUNDS: Final = 9
+CROWD_ROUNDS: Final = 5
 #: How many of a crowd talk in a batch at most; smaller crowds talk longer.
 SPOKEN: Final = 125
 
@@ -297,4 +297,5 @@ async def _crowd_cost(way: Way, sockets: Sequence[ClientConnection], idle: float
 if __name__ == "__main__":
     from benchmarks import report
 
+    print(report.machine(), end="\n\n")
     print(report.relayed(carried()))

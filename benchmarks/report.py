@@ -165,9 +165,11 @@ def _crowd_target(crowd: Crowd, crowds: Sequence[Crowd]) -> str:
     fewest, *_, most = (one for one in crowds if one.name.startswith(RULED))
     if crowd is not most:
         return ""
-    flat = crowd.frame / fewest.frame
+    flat = most.frame / fewest.frame
+    few_bare, many_bare = (one.frame for one in crowds if one.name.startswith(BARE))
     return (
-        f"≤ 60 KiB: {verdict(crowd.fresh, 60)}; flat, ≤ 1.1 × {fewest.name}: {verdict(flat, 1.1)}"
+        f"≤ 60 KiB: {verdict(crowd.fresh, 60)}; flat, ≤ 1.1 × {fewest.name}: {verdict(flat, 1.1)} "
+        f"(the bare proxy: {many_bare / few_bare:.3g})"
     )
 
 
