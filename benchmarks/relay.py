@@ -275,8 +275,8 @@ async def _warm_up(way: Way, mint: Mint) -> None:
         await talk(await opened(stack, way.url, headers(mint, AT_ONCE)), CYCLE, AT_ONCE)
 
 
-async def _idle(ways: Sequence[Way], seconds: float = 10.0) -> dict[str, float]:
-    """Return which part of a processor each process takes, over two heartbeats."""
+async def _idle(ways: Sequence[Way], seconds: float = 20.0) -> dict[str, float]:
+    """Return which part of a processor each process takes, over four heartbeats and one ping."""
     before = {way.name: cpu(way.carrier) for way in ways}
     started = time.perf_counter_ns()
     await asyncio.sleep(seconds)
