@@ -12,6 +12,8 @@ from benchmarks.imports import imports
 from benchmarks.memory import growth
 from benchmarks.ours import ours
 from benchmarks.peers import peers
+from benchmarks.relay import ROUNDS as RELAY_ROUNDS
+from benchmarks.relay import carried
 from benchmarks.reservations import in_memory, in_redis
 from benchmarks.tokens import Mint, tampered
 
@@ -37,7 +39,10 @@ def main() -> None:
     print(report.in_redis(asyncio.run(in_redis())), end="\n\n")
     _tell(f"a provider that hangs: {CALLERS:,} callers …")
     print(report.waiting(*asyncio.run(longest_wait(Mint(), callers=CALLERS)), CALLERS), end="\n\n")
-    print(f"Medians of {ROUNDS} rounds ({IMPORT_ROUNDS} for imports), all contenders in each;")
+    _tell(f"a relayed conversation: {RELAY_ROUNDS} rounds, then a thousand …")
+    print(report.relayed(carried()), end="\n\n")
+    few = f"{IMPORT_ROUNDS} for imports, {RELAY_ROUNDS} for the relay"
+    print(f"Medians of {ROUNDS} rounds ({few}), all contenders in each;")
     print("“adds” is the row less the no-op wrapper's, or less the row it names, round by round.")
     print(f"The whole run took {time.monotonic() - started:.0f} s.")
 

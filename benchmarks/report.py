@@ -12,6 +12,7 @@ from benchmarks.imports import LITERALLY, PACKAGE, PARTS, Import
 from benchmarks.memory import TOKENS, Growth
 from benchmarks.ours import COLD, PASS_THROUGH, REMEMBERED
 from benchmarks.peers import CONSTANT, NO_OP, RAW, STARLETTE_PYJWT
+from benchmarks.relay import BARE, DIRECT, RULED, UNRULED, Carried, Crowd
 from benchmarks.reservations import RESERVED, RESERVED_ONE, InRedis
 
 LIBRARIES: Final = (
@@ -23,6 +24,8 @@ LIBRARIES: Final = (
     "cryptography",
     "httpx",
     "httpx-aiohttp",
+    "uvicorn",
+    "websockets",
 )
 
 
@@ -97,6 +100,77 @@ def in_redis(seen: InRedis) -> str:
         ),
     ]
     return table(head, rows)
+
+
+def relayed(seen: Carried) -> str:
+    """Return the tables of the relay: ways to the platform, and crowds."""
+    return f"{_ways(seen)}\n\n{_crowds(seen.crowds)}"
+
+
+def _ways(seen: Carried) -> str:
+    head = (
+        "a conversation's frames",
+        "CPU µs a frame",
+        "× bare",
+        "round trip p50 µs",
+        "adds µs",
+        "× bare adds",
+        "should be",
+    )
+    return table(head, [_way_row(name, seen) for name in seen.latency.samples])
+
+
+def _way_row(name: str, seen: Carried) -> tuple[str, ...]:
+    trip = f"{seen.latency.cost(name) / 1000:.0f}"
+    if name == DIRECT:
+        return name, "", "", trip, "", "", ""
+    spent = f"{seen.cpu.cost(name) / 1000:.1f}"
+    ratio = seen.cpu.whole_ratio(name, BARE)
+    added = f"{seen.latency.added(name, DIRECT) / 1000:.0f}"
+    slower = seen.latency.added_ratio(name, DIRECT, BARE, DIRECT)
+    most = {UNRULED: 1.1, RULED: 1.6}.get(name)
+    told = (
+        ""
+        if most is None
+        else f"≤ {most:g} × CPU: {verdict(ratio, most)}; ≤ 1.3 × adds: {verdict(slower, 1.3)}"
+    )
+    return name, spent, f"{ratio:.2f}", trip, added, f"{slower:.2f}", told
+
+
+def _crowds(crowds: Sequence[Crowd]) -> str:
+    head = (
+        "open conversations",
+        "KiB each",
+        "having talked",
+        "idle, µs a second each",
+        "CPU µs a frame",
+        "should be",
+    )
+    rows = [
+        (
+            crowd.name,
+            f"{crowd.fresh:.1f}",
+            f"{crowd.talked:.1f}",
+            f"{crowd.idle:.0f}",
+            f"{crowd.frame / 1000:.1f}",
+            _crowd_target(crowd, crowds),
+        )
+        for crowd in crowds
+    ]
+    return table(head, rows)
+
+
+def _crowd_target(crowd: Crowd, crowds: Sequence[Crowd]) -> str:
+    """Judge the largest crowd of the gate's: memory, and what a frame costs beside the smallest."""
+    fewest, *_, most = (one for one in crowds if one.name.startswith(RULED))
+    if crowd is not most:
+        return ""
+    flat = most.frame / fewest.frame
+    few_bare, many_bare = (one.frame for one in crowds if one.name.startswith(BARE))
+    return (
+        f"≤ 60 KiB: {verdict(crowd.fresh, 60)}; flat, ≤ 1.1 × {fewest.name}: {verdict(flat, 1.1)} "
+        f"(the bare proxy: {many_bare / few_bare:.3g})"
+    )
 
 
 def importing(seen: Mapping[str, Import]) -> str:

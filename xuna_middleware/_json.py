@@ -27,7 +27,7 @@ def strict_object(raw: bytes) -> dict[str, Any]:
     """
     try:
         value = _read(raw.decode("utf-8"))
-        if b"\\u" in raw:
+        if b"\\" in raw and b"\\u" in raw:  # one byte is found far faster than two
             _refuse_odd_escapes(raw, value)
     except (ValueError, RecursionError):
         raise StrictJSONError("not a strict JSON object") from None
@@ -75,7 +75,9 @@ def _refuse_odd_escapes(raw: bytes, value: Any) -> None:
 
 
 def _brackets(raw: bytes) -> int:
-    return raw.count(b"{") + raw.count(b"[")
+    """Count what opens a level. Finding the last one is cheap, and little precedes it in audio."""
+    end = max(raw.rfind(b"{"), raw.rfind(b"[")) + 1
+    return raw.count(b"{", 0, end) + raw.count(b"[", 0, end)
 
 
 def _depth(value: Any) -> int:

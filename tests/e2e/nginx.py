@@ -1,4 +1,7 @@
-"""nginx as the proxy that ends TLS in front of a gate, and hands on who the client is."""
+"""nginx as the proxy that ends TLS in front of a gate, and hands on who the client is.
+
+WebSockets pass, too, for which nginx has to be told to hand on the upgrade.
+"""
 
 import shutil
 import subprocess
@@ -22,6 +25,10 @@ events {{}}
 http {{
   access_log off;
   {scratch}
+  map $http_upgrade $connection_upgrade {{
+    default upgrade;
+    '' close;
+  }}
   server {{
     listen 127.0.0.1:{port} ssl;
     ssl_certificate {certificates}/server.pem;
@@ -31,6 +38,9 @@ http {{
     location {prefix}/ {{
       proxy_pass http://127.0.0.1:{upstream}/;
       proxy_set_header Client-Cert $ssl_client_escaped_cert;
+      proxy_http_version 1.1;
+      proxy_set_header Upgrade $http_upgrade;
+      proxy_set_header Connection $connection_upgrade;
     }}
   }}
 }}

@@ -1,7 +1,8 @@
 """The relay that real servers serve in `test_relay_faults.py`; the environment says the rest.
 
-SERVED_PLATFORM is the platform's address, SERVED_REDIS where leases are held; without it each
-process holds its own. Time runs faster than in earnest: what takes seconds there takes tenths.
+SERVED_PLATFORM is the platform's address, SERVED_PUBLIC_URL the gate's for clients, SERVED_REDIS
+where leases are held; without it each process holds its own. Time runs faster than in earnest: what
+takes seconds there takes tenths.
 """
 
 import asyncio
@@ -82,7 +83,7 @@ gate = XunaGate(
     ],
     platform=XunaPlatform("xi-canary-key", base_url=os.environ["SERVED_PLATFORM"]),
     store=RedisStore(redis, timeout=0.5) if redis else MemoryStore(),
-    public_url="http://127.0.0.1/xuna",
+    public_url=os.environ.get("SERVED_PUBLIC_URL", "http://127.0.0.1/xuna"),
     operators=lambda who: who.subject == "boss",
 )
 

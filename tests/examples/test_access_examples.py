@@ -12,9 +12,11 @@ from typing import Any
 import httpx
 import pytest
 from starlette.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
 
-from examples import limits, open_policy_agent, public_agent
+from examples import limits, open_policy_agent, public_agent, relayed
 from xuna_middleware import MemoryStore
+from xuna_middleware.sandbox import SandboxAgent, SandboxPlatform
 from xuna_middleware.testing import sandboxed
 
 PAGE = {"Sec-Fetch-Site": "same-origin"}
@@ -142,3 +144,28 @@ def test_open_policy_agent_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     with sandboxed(open_policy_agent.gate) as sandbox, TestClient(open_policy_agent.app) as client:
         headers = sandbox.sign_in("user-1", scopes=["voice:talk"])
         assert client.get("/get-signed-url", headers=headers).status_code == 503
+
+
+def test_relayed() -> None:
+    """One conversation at once, which an operator sees and ends; the platform has the secret."""
+    platform = SandboxPlatform(unknown_agents=SandboxAgent)
+    with (
+        sandboxed(relayed.gate, platform=platform) as sandbox,
+        TestClient(relayed.app) as client,
+    ):
+        ada = sandbox.sign_in("ada", claims={"plan": "pro"})
+        olga = sandbox.sign_in("olga", scopes=["voice:oversee"])
+        url = client.get("/xuna/get-signed-url", headers=ada).json()["signed_url"]
+        with client.websocket_connect(url, subprotocols=["convai"]) as talk:
+            talk.send_json({"type": "conversation_initiation_client_data"})
+            assert talk.receive_json()["type"] == "conversation_initiation_metadata"
+            assert client.get("/xuna/get-signed-url", headers=ada).status_code == 429
+            (session,) = client.get("/xuna/sessions", headers=olga).json()["sessions"]
+            assert client.delete(f"/xuna/sessions/{session['id']}", headers=ada).status_code == 403
+            assert client.delete(f"/xuna/sessions/{session['id']}", headers=olga).status_code == 202
+            assert talk.receive_json()["type"] == "agent_response"
+            with pytest.raises(WebSocketDisconnect) as ended:
+                talk.receive_json()
+    assert (ended.value.code, ended.value.reason) == (4412, "ended_by_operator")
+    (record,) = platform.conversations
+    assert record.dynamic_variables["secret__core"] == "ada"

@@ -68,7 +68,7 @@ def test_every_example_is_run() -> None:
     access = "tests/examples/test_access_examples.py"
     elsewhere = {
         "browser": "tests/e2e/test_browser_example.py",
-        **dict.fromkeys(("limits", "open_policy_agent", "public_agent"), access),
+        **dict.fromkeys(("limits", "open_policy_agent", "public_agent", "relayed"), access),
         **dict.fromkeys(("cloudflare", "session_cookie"), sign_in),
         **dict.fromkeys(("fastapi_users_accounts", "fastapi_users_app"), sign_in),
     }

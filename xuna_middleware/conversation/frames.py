@@ -28,11 +28,15 @@ AUDIO: Final = "audio"
 #: The member by which a frame without a kind is audio.
 _CHUNK: Final = "user_audio_chunk"
 
+_LONGEST_KIND: Final = max(len(FIRST), len(REFRESH))
 _MEMBERS: Final = frozenset(
     {"type", "dynamic_variables", "conversation_config_override", "user_id", "source_info"}
 )
 _CONVERSATION: Final = "conversation_initiation_metadata_event"
 _TURN: Final = "agent_response"
+_QUOTED_TURN: Final = f'"{_TURN}"'
+#: How audio usually begins: nothing later in a frame makes it another kind, and it needs no search.
+_AUDIO: Final = ('{"type":"audio"', '{"type": "audio"')
 _MOST_SOURCE: Final = 8
 _LONGEST_SOURCE: Final = 128
 
@@ -80,8 +84,12 @@ def read_frame(text: str) -> dict[str, Any]:
 
 
 def hides_nothing(text: str) -> bool:
-    """Tell whether a client's frame can be neither a first frame nor one for the gate."""
-    return "\\" not in text and FIRST not in text and REFRESH not in text
+    """Tell whether a client's frame can be neither a first frame nor one for the gate.
+
+    Both kinds have an underscore, and base64 has none: of audio little more than the head is read.
+    """
+    worded = text[: text.rfind("_") + _LONGEST_KIND]
+    return "\\" not in text and FIRST not in worded and REFRESH not in worded
 
 
 def kind_of(members: Mapping[str, Any]) -> Any:
@@ -113,7 +121,7 @@ def conversation_of(frame: str | bytes) -> str | None:
 
 def is_turn(text: str) -> bool:
     """Tell whether a frame of the platform's is a turn of the agent's: `agent_response`."""
-    if f'"{_TURN}"' not in text:
+    if text.startswith(_AUDIO) or _QUOTED_TURN not in text:
         return False
     try:
         return strict_object(text.encode("utf-8", "surrogatepass")).get("type") == _TURN

@@ -153,6 +153,7 @@ class Relay:
             except Exception:  # the line's own: it has ended
                 return await self._said_by_the_other()
             self._waiting_for_platform = 0
+            del message, text  # it may be large, and the next one long in coming
 
     async def _said_by_the_other(self) -> Ending:
         """Wait: the platform's last words are still to be handed on, and then how it ended."""
@@ -170,6 +171,7 @@ class Relay:
                 await self._hand_on(frame)
                 if is_turn(frame):
                     meter.turns += 1
+                del frame  # as in _from_client()
         except EndedError as error:
             return error.ending
         except Exception:  # the line's own; it says itself how it ended

@@ -10,7 +10,7 @@ import json
 import logging
 import secrets
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -33,6 +33,8 @@ BEAT: Final = 5.0
 _BREATH: Final = 0.1
 #: Seconds for conversations to end when the gate does.
 _PATIENCE: Final = 5.0
+#: Made once: each heartbeat writes all conversations anew.
+_written: Final = json.JSONEncoder(separators=(",", ":")).encode
 _WORDS: Final = {"ended": ENDED_BY_OPERATOR, "revoked": REVOKED}
 
 
@@ -56,7 +58,8 @@ class Session:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON of the `/sessions` route."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        told = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: value for name, value in told.items() if value is not None}
 
 
 def new_session_id() -> str:
@@ -92,7 +95,7 @@ class Live:
 
     @property
     def lease(self) -> Lease:
-        about = json.dumps(self.session.to_dict(), separators=(",", ":"))
+        about = _written(self.session.to_dict())
         return Lease(self.session.id, about, LEASE, self.slots, self.standing)
 
     def carry(self, relay: Relay) -> None:
