@@ -168,7 +168,8 @@ async def test_platform_that_reads_nothing_is_let_go(monkeypatch: pytest.MonkeyP
 
     async with serving(deaf) as url:
         line = await open_line(url, max_frame=KIBIBYTE)
-        stuck = asyncio.ensure_future(line.send("x" * 32 * KIBIBYTE * KIBIBYTE))
+        await line.send("x" * 32 * KIBIBYTE * KIBIBYTE)
+        stuck = asyncio.ensure_future(line.send("waits for the one before"))
         await asyncio.wait((stuck,), timeout=0.2)
         assert not stuck.done()
         async with asyncio.timeout(5):
