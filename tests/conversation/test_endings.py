@@ -117,7 +117,9 @@ def test_a_reason_that_is_no_utf8() -> None:
 
 def test_every_end_of_the_gates_own_may_be_sent() -> None:
     """Each is a row of the table at the top of the module."""
-    own = [each for each in vars(endings).values() if isinstance(each, Ending)]
+    own = [
+        each for each in vars(endings).values() if isinstance(each, Ending) and each.by == "gate"
+    ]
     assert len(own) > 15
     for ending in own:
         assert is_sendable(ending.code)

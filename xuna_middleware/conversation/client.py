@@ -8,8 +8,10 @@ from starlette.types import Message, Receive, Scope, Send
 
 from xuna_middleware.conversation.endings import (
     BINARY_FRAME,
+    BROKEN_OFF,
     FIRST_FRAME_TIMEOUT,
     FRAME_TOO_LARGE,
+    GONE,
     EndedError,
     Ending,
     hung_up,
@@ -23,7 +25,6 @@ SUBPROTOCOL: Final = "convai"
 #: Seconds for the first frame, and for a close to leave.
 _FIRST: Final = 5.0
 _CLOSE: Final = 2.0
-_BROKEN_OFF: Final = 1006
 
 
 class Client:
@@ -43,12 +44,12 @@ class Client:
         """
         message = await self.receive()
         if message["type"] != "websocket.connect":
-            raise EndedError(hung_up(_BROKEN_OFF, ""))
+            raise EndedError(GONE)
         chosen = SUBPROTOCOL if SUBPROTOCOL in self._offered else None
         try:
             await self.send({"type": "websocket.accept", "subprotocol": chosen, "headers": []})
         except Exception:  # servers raise what they like where the client has gone
-            raise EndedError(hung_up(_BROKEN_OFF, "")) from None
+            raise EndedError(GONE) from None
         self._is_open = True
 
     async def first(self, max_frame: int) -> str:
@@ -86,4 +87,4 @@ def without_text(message: Message) -> Ending:
     """Return the end that a message without text makes: a binary frame, or a goodbye."""
     if message["type"] != "websocket.disconnect":
         return BINARY_FRAME
-    return hung_up(int(message.get("code") or _BROKEN_OFF), str(message.get("reason") or ""))
+    return hung_up(int(message.get("code") or BROKEN_OFF), str(message.get("reason") or ""))

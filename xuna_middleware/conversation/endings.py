@@ -78,6 +78,12 @@ PLATFORM_TIMEOUT: Final = Ending(code=4504, reason="platform_timeout")
 FAULT: Final = Ending(code=1011, reason="internal_error")
 
 
+#: What stands for a code where a side broke off (RFC 6455 section 7.1.5).
+BROKEN_OFF: Final = 1006
+#: The client left without a goodbye.
+GONE: Final = Ending(code=BROKEN_OFF, reason="", by="client")
+
+
 def hung_up(code: int, reason: str) -> Ending:
     """Return the end of a conversation that its client left."""
     return Ending(code=code, reason=reason, by="client")

@@ -14,12 +14,12 @@ from xuna_middleware.conversation.endings import (
     CLIENT_STALLED,
     FAULT,
     FRAME_TOO_LARGE,
+    GONE,
     PLATFORM_ERROR,
     PLATFORM_TIMEOUT,
     EndedError,
     Ending,
     closed_by_platform,
-    hung_up,
 )
 from xuna_middleware.conversation.frames import conversation_of, is_turn
 from xuna_middleware.conversation.judging import Judge, Refresh
@@ -161,23 +161,29 @@ class Relay:
 
     async def _to_client(self) -> Ending:
         """Hand on what the platform says."""
-        recv, meter = self._line.recv, self.meter
+        recv, send, meter = self._line.recv, self._client.send, self.meter
         try:
-            await self._hand_on(await self._first_word())
-            while True:
-                frame = await recv()
-                if isinstance(frame, bytes):
-                    return PLATFORM_ERROR
-                await self._hand_on(frame)
+            frame = await self._first_word()
+            while not isinstance(frame, bytes):
+                meter.platform_frames += 1
+                meter.platform_bytes += size_of(frame)
+                self._waiting_for_client = meter.platform_frames
+                try:
+                    await send({"type": "websocket.send", "text": frame})
+                except Exception:  # servers raise what they like where the client has gone
+                    return GONE
+                self._waiting_for_client = 0
                 if is_turn(frame):
                     meter.turns += 1
                 del frame  # as in _from_client()
+                frame = await recv()
         except EndedError as error:
             return error.ending
         except Exception:  # the line's own; it says itself how it ended
             return closed_by_platform(self._line.ended)
+        return PLATFORM_ERROR
 
-    async def _first_word(self) -> str:
+    async def _first_word(self) -> str | bytes:
         """Return the platform's first frame: without that no client connects.
 
         Raises:
@@ -191,28 +197,19 @@ class Relay:
         conversation_id = conversation_of(frame)
         if conversation_id is not None:
             self._told(conversation_id)
-        return str(frame)
+        return frame
 
-    async def _hand_on(self, frame: str) -> None:
-        """Send the client one frame.
+    async def _renewed(self, refresh: Refresh) -> None:
+        """Answer a fresh token.
 
         Raises:
             EndedError: the client has gone.
         """
-        self.meter.platform_frames += 1
-        self.meter.platform_bytes += size_of(frame)
-        self._waiting_for_client = self.meter.platform_frames
-        await self._say(frame)
-        self._waiting_for_client = 0
-
-    async def _say(self, text: str) -> None:
+        answer = await self._renew(refresh.token)
         try:
-            await self._client.send({"type": "websocket.send", "text": text})
-        except Exception:  # servers raise what they like where the client has gone
-            raise EndedError(hung_up(1006, "")) from None
-
-    async def _renewed(self, refresh: Refresh) -> None:
-        await self._say(await self._renew(refresh.token))
+            await self._client.send({"type": "websocket.send", "text": answer})
+        except Exception:  # as in _to_client()
+            raise EndedError(GONE) from None
 
     def _stuck(self) -> Ending | None:
         """Say whose side is stuck: the frame that waited at the last look waits still."""
