@@ -35,6 +35,7 @@ from xuna_middleware.conversation.metering import Meter
 from xuna_middleware.conversation.relay import Relay
 from xuna_middleware.conversation.sessions import Live, Session, Sessions, new_session_id
 from xuna_middleware.errors import (
+    AccessDeniedError,
     ConfigurationError,
     GateError,
     InvalidRequestError,
@@ -296,13 +297,15 @@ def _renewing(relaying: Relaying, talk: _Conversation) -> Callable[[str], Awaita
     """Return what takes a fresh token: it must prove the same caller, and says the new end."""
 
     async def renew(token: str) -> str:
+        known = talk.order.identity
         try:
             identity = await relaying.verify(token)
+            if (identity.issuer, identity.subject) != (known.issuer, known.subject):
+                raise AccessDeniedError(code="another_caller", cause="refresh: of another caller")
         except GateError as error:
+            name = talk.agent.name
+            relaying.refusals.note(error, identity=known, agent=name, transport="relay")
             return _answer({"code": error.code})
-        known = talk.order.identity
-        if (identity.issuer, identity.subject) != (known.issuer, known.subject):
-            return _answer({"code": "another_caller"})
         talk.live.renew(standing_of(identity), identity.expires_at)
         return _answer({"expires_at": identity.expires_at})
 

@@ -96,6 +96,8 @@ async def test_refresh() -> None:
             ):
                 await talk.say({"type": REFRESH, "token": sent})
                 assert await talk.heard(REFRESH) == {"type": REFRESH, **answer}
+            refused = [each.code for each in stage.events if each.name == "refused"]
+            assert refused == ["another_caller", "invalid_token", "invalid_token"]
             await asyncio.sleep(max(0.0, expires_at + 0.1 - time.time()))
             await talk.say({"type": "user_message", "text": "hello"})
             await talk.heard("agent_response")
