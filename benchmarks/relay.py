@@ -34,16 +34,16 @@ BARE: Final = "a bare websockets proxy of 20 lines"
 UNRULED: Final = "the gate, no rule for frames"
 RULED: Final = "the gate, all rules"
 
-ROUNDS: Final = 40
+ROUNDS: Final = 32
 #: Conversations that are open and talk at once, and exchanges of each in a batch.
 AT_ONCE: Final = 10
 EXCHANGES: Final = 3 * CYCLE
 #: Exchanges one after another, for their latency.
 LATENCIES: Final = 6 * CYCLE
 OPEN: Final = (10, 100, 1_000)
-CROWD_ROUNDS: Final = 5
+CROWD_ROUNDS: Final = 9
 #: How many of a crowd talk in a batch at most; smaller crowds talk longer.
-SPOKEN: Final = 125
+SPOKEN: Final = 70
 
 _NGINX: Final = """\
 daemon off;
@@ -95,24 +95,26 @@ class Crowd:
         fresh, talked: KiB of resident memory each, of the whole growth since there were none; just
             opened, and after half a second of audio each way.
         idle: CPU microseconds a second, each, while nothing is said.
-        frame: CPU nanoseconds a frame that passes through one of them, less what all of them cost
-            idle meanwhile.
     """
 
     name: str
     fresh: float
     talked: float
     idle: float
-    frame: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Carried:
-    """Hold what was measured: CPU a frame and latency by name of the way, and crowds."""
+    """Hold what was measured: CPU a frame and latency by name of the way, and crowds.
+
+    `crowded` is CPU a frame that passes through one of a crowd, by the crowd's name, less what all
+    of it costs idle meanwhile.
+    """
 
     cpu: Rounds
     latency: Rounds
     crowds: tuple[Crowd, ...]
+    crowded: Rounds
 
 
 def carried() -> Carried:
@@ -120,8 +122,8 @@ def carried() -> Carried:
     mint = Mint()
     with running_platform() as platform:
         cpu_rounds, latency = asyncio.run(_side_by_side(platform, mint))
-        crowds = asyncio.run(_crowds(platform, mint))
-    return Carried(cpu=cpu_rounds, latency=latency, crowds=crowds)
+        crowds, crowded = asyncio.run(_crowds(platform, mint))
+    return Carried(cpu=cpu_rounds, latency=latency, crowds=crowds, crowded=crowded)
 
 
 @contextmanager
@@ -225,7 +227,7 @@ async def _latency(socket: ClientConnection) -> float:
     return median(seen)
 
 
-async def _crowds(platform: str, mint: Mint) -> tuple[Crowd, ...]:
+async def _crowds(platform: str, mint: Mint) -> tuple[tuple[Crowd, ...], Rounds]:
     """Open ten, a hundred and a thousand conversations, each crowd through a process of its own."""
     with ExitStack() as servers:
         ways: dict[Way, int] = {}
@@ -241,7 +243,7 @@ async def _crowds(platform: str, mint: Mint) -> tuple[Crowd, ...]:
 
 async def _measured(
     stack: AsyncExitStack, ways: Mapping[Way, int], mint: Mint
-) -> tuple[Crowd, ...]:
+) -> tuple[tuple[Crowd, ...], Rounds]:
     fresh, talked = {}, {}
     sockets: dict[str, list[ClientConnection]] = {}
     for way, count in ways.items():
@@ -256,17 +258,16 @@ async def _measured(
     async def batch(way: Way) -> float:
         return await _crowd_cost(way, sockets[way.name], idle[way.name])
 
-    frames = await _rounds(tuple(ways), batch, CROWD_ROUNDS)
-    return tuple(
+    crowds = tuple(
         Crowd(
             name=way.name,
             fresh=fresh[way.name] / count,
             talked=talked[way.name] / count,
             idle=idle[way.name] * 1_000_000 / count,
-            frame=frames.cost(way.name),
         )
         for way, count in ways.items()
     )
+    return crowds, await _rounds(tuple(ways), batch, CROWD_ROUNDS)
 
 
 async def _warm_up(way: Way, mint: Mint) -> None:

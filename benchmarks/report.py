@@ -104,7 +104,7 @@ def in_redis(seen: InRedis) -> str:
 
 def relayed(seen: Carried) -> str:
     """Return the tables of the relay: ways to the platform, and crowds."""
-    return f"{_ways(seen)}\n\n{_crowds(seen.crowds)}"
+    return f"{_ways(seen)}\n\n{_crowds(seen)}"
 
 
 def _ways(seen: Carried) -> str:
@@ -137,7 +137,7 @@ def _way_row(name: str, seen: Carried) -> tuple[str, ...]:
     return name, spent, f"{ratio:.2f}", trip, added, f"{slower:.2f}", told
 
 
-def _crowds(crowds: Sequence[Crowd]) -> str:
+def _crowds(seen: Carried) -> str:
     head = (
         "open conversations",
         "KiB each",
@@ -152,24 +152,25 @@ def _crowds(crowds: Sequence[Crowd]) -> str:
             f"{crowd.fresh:.1f}",
             f"{crowd.talked:.1f}",
             f"{crowd.idle:.0f}",
-            f"{crowd.frame / 1000:.1f}",
-            _crowd_target(crowd, crowds),
+            f"{seen.crowded.cost(crowd.name) / 1000:.1f}",
+            _crowd_target(crowd, seen),
         )
-        for crowd in crowds
+        for crowd in seen.crowds
     ]
     return table(head, rows)
 
 
-def _crowd_target(crowd: Crowd, crowds: Sequence[Crowd]) -> str:
+def _crowd_target(crowd: Crowd, seen: Carried) -> str:
     """Judge the largest crowd of the gate's: memory, and what a frame costs beside the smallest."""
-    fewest, *_, most = (one for one in crowds if one.name.startswith(RULED))
-    if crowd is not most:
+    fewest, *_, most = (one.name for one in seen.crowds if one.name.startswith(RULED))
+    if crowd.name != most:
         return ""
-    flat = most.frame / fewest.frame
-    few_bare, many_bare = (one.frame for one in crowds if one.name.startswith(BARE))
+    flat = seen.crowded.whole_ratio(most, fewest)
+    few_bare, many_bare = (one.name for one in seen.crowds if one.name.startswith(BARE))
+    bare = seen.crowded.whole_ratio(many_bare, few_bare)
     return (
-        f"≤ 60 KiB: {verdict(crowd.fresh, 60)}; flat, ≤ 1.1 × {fewest.name}: {verdict(flat, 1.1)} "
-        f"(the bare proxy: {many_bare / few_bare:.3g})"
+        f"≤ 60 KiB: {verdict(crowd.fresh, 60)}; flat, ≤ 1.1 × {fewest}: {verdict(flat, 1.1)} "
+        f"(the bare proxy: {bare:.3g})"
     )
 
 
