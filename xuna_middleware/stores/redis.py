@@ -156,6 +156,10 @@ class RedisStore:
         arguments = (notation.listed(note.name), notation.note_text(note), whole(note.seconds))
         await self._asked(self._run(_REMEMBER, keys, arguments))
 
+    async def is_noted(self, name: str) -> bool:
+        """Tell whether a reservation can be settled; see `Store`."""
+        return bool(await self._asked(self._client().exists(self._keys.note(name))))
+
     async def settle(self, name: str, milliseconds: int) -> str | None:
         """Give back what a noted reservation did not use, once; see `Store`."""
         arguments = (notation.listed(name), milliseconds, self._keys.prefix)
