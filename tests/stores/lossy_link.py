@@ -1,0 +1,72 @@
+"""A way to Redis on which answers get lost."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+
+class LossyLink:
+    """Pass on what clients and a server say; see `lose()`."""
+
+    def __init__(self, server_port: int) -> None:
+        self.port = 0
+        self._server_port = server_port
+        self._to_lose: list[bytes] = []
+
+    def lose(self, command: str) -> None:
+        """Let the next command of this name arrive, and its answer, and the connection, be lost."""
+        self._to_lose.append(b"\r\n" + command.encode() + b"\r\n")
+
+    @property
+    def has_lost(self) -> bool:
+        return not self._to_lose
+
+    async def serve(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        server, to_server = await asyncio.open_connection("127.0.0.1", self._server_port)
+        is_lost = False
+
+        async def ask() -> None:
+            nonlocal is_lost
+            while said := await client.read(65_536):
+                if self._to_lose and self._to_lose[0] in said:
+                    self._to_lose.pop(0)
+                    is_lost = True
+                to_server.write(said)
+
+        async def answer() -> None:
+            while (said := await server.read(65_536)) and not is_lost:
+                to_client.write(said)
+
+        ways = [asyncio.ensure_future(ask()), asyncio.ensure_future(answer())]
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+            for end in (to_server, to_client):
+                end.close()
+                with suppress(OSError):
+                    await end.wait_closed()
+
+
+@asynccontextmanager
+async def lossy_link(server_port: int) -> AsyncIterator[LossyLink]:
+    """Open a link on a free port, and close it with all that goes over it."""
+    link, running = LossyLink(server_port), set[asyncio.Task[None]]()
+
+    def begin(client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        task = asyncio.ensure_future(link.serve(client, to_client))
+        running.add(task)
+        task.add_done_callback(running.discard)
+
+    door = await asyncio.start_server(begin, "127.0.0.1", 0)
+    link.port = door.sockets[0].getsockname()[1]
+    try:
+        yield link
+    finally:
+        door.close()
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        await door.wait_closed()
