@@ -22,6 +22,7 @@ class LossyLink:
         return not self._to_lose
 
     async def serve(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        """Carry one connection until an end closes it, or an answer is lost."""
         server, to_server = await asyncio.open_connection("127.0.0.1", self._server_port)
         is_lost = False
 
@@ -44,29 +45,34 @@ class LossyLink:
             for way in ways:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
-            for end in (to_server, to_client):
-                end.close()
-                with suppress(OSError):
-                    await end.wait_closed()
+            await _closed(to_server)
+
+
+async def _closed(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with suppress(OSError):
+        await writer.wait_closed()
 
 
 @asynccontextmanager
 async def lossy_link(server_port: int) -> AsyncIterator[LossyLink]:
-    """Open a link on a free port, and close it with all that goes over it."""
+    """Open a link on a free port, and close it when all who use it have closed their ends."""
     link, running = LossyLink(server_port), set[asyncio.Task[None]]()
 
-    def begin(client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
-        task = asyncio.ensure_future(link.serve(client, to_client))
-        running.add(task)
-        task.add_done_callback(running.discard)
+    async def carry(client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        if mine := asyncio.current_task():
+            running.add(mine)
+            mine.add_done_callback(running.discard)
+        try:
+            await link.serve(client, to_client)
+        finally:
+            await _closed(to_client)
 
-    door = await asyncio.start_server(begin, "127.0.0.1", 0)
+    door = await asyncio.start_server(carry, "127.0.0.1", 0)
     link.port = door.sockets[0].getsockname()[1]
     try:
         yield link
     finally:
         door.close()
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        await asyncio.wait_for(asyncio.gather(*running), 10)
         await door.wait_closed()

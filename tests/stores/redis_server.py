@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -86,31 +86,25 @@ def running_redis(*options: str, below: int = 65_536) -> Iterator[RedisServer]:
 
 
 @contextlib.contextmanager
-def running_sentinel(home: Path) -> Iterator[Callable[[int], int]]:
-    """Return what starts a sentinel of a server on some port, and returns its own port."""
-    started: list[subprocess.Popen[bytes]] = []
-
-    def watch(server_port: int) -> int:
-        port, settings = _free_port(65_536), home / "sentinel.conf"
-        settings.write_text(
-            f"port {port}\nbind 127.0.0.1\n"
-            f"sentinel monitor ours 127.0.0.1 {server_port} 1\n"
-            f"sentinel auth-pass ours {PASSWORD}\n"
-        )
-        command = [_executable(), str(settings), "--sentinel"]
-        started.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))
+def running_sentinel(home: Path, server_port: int) -> Iterator[int]:
+    """Run a sentinel that knows one server as "ours", and return its port."""
+    port, settings = _free_port(65_536), home / "sentinel.conf"
+    settings.write_text(
+        f"port {port}\nbind 127.0.0.1\n"
+        f"sentinel monitor ours 127.0.0.1 {server_port} 1\n"
+        f"sentinel auth-pass ours {PASSWORD}\n"
+    )
+    command = [_executable(), str(settings), "--sentinel"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
         until = time.monotonic() + _SECONDS
         while not _listens(port):
-            if time.monotonic() > until or started[-1].poll() is not None:
+            if time.monotonic() > until or process.poll() is not None:
                 raise RuntimeError("the sentinel did not start")
-        return port
-
-    try:
-        yield watch
+        yield port
     finally:
-        for process in started:
-            process.kill()
-            process.wait(_SECONDS)
+        process.kill()
+        process.wait(_SECONDS)
 
 
 def _listens(port: int) -> bool:

@@ -1,7 +1,6 @@
 """What the store changes is sent once, whatever the client would repeat."""
 
-import gc
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -50,10 +49,6 @@ def clustered(port: int) -> Any:
 
 CLIENTS: Final = {"redis": plain, "single connection": single, "cluster": clustered}
 
-#: A cluster's client that looks for its nodes anew, as after each lost connection, leaves a former
-#: connection to the garbage collector; so it does without us.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 
 @asynccontextmanager
 async def a_way(
@@ -67,8 +62,6 @@ async def a_way(
             yield link, client
         finally:
             await client.aclose()
-            del client
-            gc.collect()  # here, where it is expected
 
 
 @pytest.mark.parametrize("kind", CLIENTS)
@@ -125,30 +118,24 @@ async def test_own_commands_are_repeated_as_before(
         assert link.has_lost
 
 
-@pytest.fixture
-def sentinel(redis: RedisServer, tmp_path: Path) -> Iterator[Callable[[int], Any]]:
-    with running_sentinel(tmp_path) as watch:
-        yield watch
-
-
-async def test_through_sentinel(redis: RedisServer, sentinel: Callable[[int], int]) -> None:
+async def test_through_sentinel(redis: RedisServer, tmp_path: Path) -> None:
     """A client that asks a sentinel where the server is."""
     from redis import asyncio as aioredis
 
     make: Any = aioredis.Sentinel
     async with lossy_link(redis.port) as link:
-        port = sentinel(link.port)
-        watched = make([("127.0.0.1", port)])
-        client = watched.master_for("ours", password=PASSWORD, retry=eager())
-        store, wanted = RedisStore(client=client, timeout=10), [(new_key(), window(9))]
-        assert (await store.reserve(wanted)).taken
-        link.lose("EVALSHA")
-        with pytest.raises(StoreError):
-            await store.reserve(wanted)
-        assert (await store.look(wanted))[0].left == 7
-        await client.aclose()
-        for each in watched.sentinels:
-            await each.aclose()
+        with running_sentinel(tmp_path, link.port) as port:
+            watched = make([("127.0.0.1", port)])
+            client = watched.master_for("ours", password=PASSWORD, retry=eager())
+            store, wanted = RedisStore(client=client, timeout=10), [(new_key(), window(9))]
+            assert (await store.reserve(wanted)).taken
+            link.lose("EVALSHA")
+            with pytest.raises(StoreError):
+                await store.reserve(wanted)
+            assert (await store.look(wanted))[0].left == 7
+            await client.aclose()
+            for each in watched.sentinels:
+                await each.aclose()
 
 
 def test_client_of_another_kind() -> None:
