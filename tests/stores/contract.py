@@ -271,9 +271,9 @@ class StoreContract:
 
     async def test_notes_that_ended_leave_the_list(self, store: Store) -> None:
         """So that those behind them are told of."""
-        wanted = [(new_key(), slots(90))]
-        short = await noted(store, wanted, 80, seconds=0.01)
-        lasting = await noted(store, wanted, 10)
+        wanted = [(new_key(), slots(80))]
+        short = await noted(store, wanted, 40, seconds=0.01)
+        lasting = await noted(store, wanted, 40)
         while any([await store.is_noted(name) for name in short]):
             pass  # until they have ended
         for _ in range(2):
