@@ -351,3 +351,24 @@ async def test_index_is_bounded_and_cleaned(
     assert await store.leases() == ("c", "d", "e")
     assert await store.end("b"), "it is live, though it isn't listed"
     await store.aclose()
+
+
+async def test_clock_that_jumps_back(redis: RedisServer) -> None:
+    """A slot that is held then counts twice, until the longest time for one is over."""
+    from .test_counting_machine import ClockedRedis
+
+    store, wanted = ClockedRedis(redis.url, namespace="clocked"), (new_key(), leased(9, seconds=60))
+    await store.tell(1_000_000)
+    lease = await talking(store, wanted)
+    left = []
+    for seconds in (-3600, -3595, -3590, -3580, -3570, -3560, -3550, -3540, -3530):
+        await store.tell(1_000_000 + seconds)
+        looked = await store.reserve([wanted])
+        await store.give_back(taken_parts([wanted], looked))
+        (held,) = await store.hold([lease])
+        lease = lease._replace(slots=held.slots)
+        left.append((await store.look([wanted]))[0].left)
+    assert left == [7, 7, 7, 7, 7, 7, 7, 7, 8]
+    await store.let_go(lease.name, lease.slots)
+    assert (await store.look([wanted]))[0].left == 9
+    await store.aclose()
