@@ -424,7 +424,7 @@ def _remembered(pipeline: Pipeline, reservation: Reservation, order: Order, issu
     seconds = pipeline.budget(pipeline.agents[issued.agent], order.identity).settled_within
     about = about_whom(order.identity, issued.agent)
     pipeline.beside(reservation.remember(issued.conversation_id, about, seconds + _GRACE))
-    pipeline.settlement.expect(issued.conversation_id, seconds, reserved)
+    pipeline.settlement.expect(pipeline.platform, issued.conversation_id, seconds, reserved)
 
 
 def circumstances(

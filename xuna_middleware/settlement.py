@@ -1,9 +1,9 @@
 """Settle reservations with the true length of their conversations.
 
 Nobody polls. Whoever is refused for want of time or slots may have conversations that ended by now:
-only then the platform is asked for those, each at most once in a few seconds, and what they did
-not use is given back. What is never asked for, or never answered, counts in full: when it can't be
-settled any more the process that issued it says so, with the event `expired`.
+only then the platform is asked for some of those, each at most once in a few seconds, and what they
+did not use is given back. Before one can't be settled any more, the process that issued it asks for
+it once more; where that tells no end either, it counts in full, and the event `expired` says so.
 """
 
 import asyncio
@@ -14,7 +14,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from heapq import heappop, heappush
-from typing import Final
+from itertools import count
+from math import inf
+from typing import Final, NamedTuple
 
 from xuna_middleware.access.reservations import milliseconds
 from xuna_middleware.errors import ConfigurationError, UnavailableError
@@ -29,8 +31,23 @@ logger = logging.getLogger("xuna_middleware")
 _BETWEEN: Final = 5.0
 #: Seconds for all that a refused request asks.
 _PATIENCE: Final = 3.0
+#: How many conversations a refused request asks for.
+_AT_ONCE: Final = 8
 _MOST_ASKED: Final = 4_096
 _MOST_EXPECTED: Final = 10_000
+
+
+class Expected(NamedTuple):
+    """Say when a conversation can be settled for the last time, and what counts then.
+
+    `number` is another for each, so that nothing behind it is compared.
+    """
+
+    at: float
+    number: int
+    platform: Platform
+    conversation_id: str
+    reserved: int
 
 
 class Settlement:
@@ -48,16 +65,24 @@ class Settlement:
         self._events = events
         self._clock = clock
         self._now = monotonic
+        #: When each was asked for, the longest ago first.
         self._asked: OrderedDict[str, float] = OrderedDict()
-        #: When conversations can no longer be settled: the time, the id, the milliseconds reserved.
-        self._expected: list[tuple[float, str, int]] = []
+        #: A heap: what is to be looked at first is its first.
+        self._expected: list[Expected] = []
+        self._numbers = count()
         self._timer: tuple[asyncio.AbstractEventLoop, asyncio.TimerHandle] | None = None
         self._expiring: set[asyncio.Task[None]] = set()
 
-    def expect(self, conversation_id: str, seconds: float, reserved: int) -> None:
-        """Look after so many seconds whether somebody settled it; `reserved` is in milliseconds."""
+    def expect(
+        self, platform: Platform, conversation_id: str, seconds: float, reserved: int
+    ) -> None:
+        """Look after so many seconds whether somebody settled it, and else ask the platform once;
+        `reserved` is in milliseconds.
+        """
         if len(self._expected) < _MOST_EXPECTED:
-            heappush(self._expected, (self._now() + seconds, conversation_id, reserved))
+            at = self._now() + seconds
+            one = Expected(at, next(self._numbers), platform, conversation_id, reserved)
+            heappush(self._expected, one)
             self._wake()
 
     def stop(self) -> None:
@@ -65,10 +90,17 @@ class Settlement:
         if self._timer is not None:
             self._timer[1].cancel()
             self._timer = None
+        loop = asyncio.get_running_loop()
+        for task in self._expiring:
+            if task.get_loop() is loop:
+                task.cancel()
 
     async def settle_ended(self, platform: Platform, conversations: Iterable[str]) -> bool:
-        """Ask for conversations, and settle those that are over; tell whether there were any."""
-        due = [each for each in conversations if self._is_due(each)]
+        """Ask for some conversations, and settle those that are over; tell whether there were any.
+
+        First come those that this process never asked for, then those it asked for longest ago: so
+        who is refused again and again asks for all of them in turn.
+        """
         settled: list[bool] = []
 
         async def look(conversation_id: str) -> None:
@@ -77,7 +109,7 @@ class Settlement:
         # What is settled by then counts, whatever another one is waiting for.
         with suppress(TimeoutError):
             async with asyncio.timeout(_PATIENCE):
-                await asyncio.gather(*map(look, due))
+                await asyncio.gather(*map(look, self._due(conversations)))
         return any(settled)
 
     async def settle(
@@ -104,26 +136,30 @@ class Settlement:
         loop = asyncio.get_running_loop()
         if self._timer is not None and self._timer[0] is loop:
             self._timer[1].cancel()
-        delay = max(0.0, self._expected[0][0] - self._now())
+        delay = max(0.0, self._expected[0].at - self._now())
         self._timer = loop, loop.call_later(delay, self._expire)
 
     def _expire(self) -> None:
         self._timer = None
-        while self._expected and self._expected[0][0] <= self._now():
-            _, conversation_id, reserved = heappop(self._expected)
-            task = asyncio.get_running_loop().create_task(self._expired(conversation_id, reserved))
+        loop = asyncio.get_running_loop()
+        while self._expected and self._expected[0].at <= self._now():
+            task = loop.create_task(self._expired(heappop(self._expected)))
             self._expiring.add(task)
             task.add_done_callback(self._expiring.discard)
         if self._expected:
             self._wake()
 
-    async def _expired(self, conversation_id: str, reserved: int) -> None:
-        try:
-            about = await self._store.settle(conversation_id, reserved)
-        except StoreError:
-            return  # its note ends by itself
-        if about is not None:
-            self._emit("expired", conversation_id, None, *json.loads(about))
+    async def _expired(self, one: Expected) -> None:
+        """Settle what nobody did: with its true length, or else with all that was reserved."""
+        with suppress(StoreError):  # its note ends by itself
+            if not await self._store.is_noted(one.conversation_id):
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_PATIENCE):
+                    await self._settle_if_over(one.platform, one.conversation_id)
+            about = await self._store.settle(one.conversation_id, one.reserved)
+            if about is not None:
+                self._emit("expired", one.conversation_id, None, *json.loads(about))
 
     async def _settle_if_over(self, platform: Platform, conversation_id: str) -> bool:
         try:
@@ -135,14 +171,20 @@ class Settlement:
             logger.info("%s could not be settled: %s", conversation_id, type(error).__name__)
             return False
 
-    def _is_due(self, conversation_id: str) -> bool:
+    def _due(self, conversations: Iterable[str]) -> list[str]:
+        """Return which to ask for now, and remember that they are."""
         now = self._now()
-        if now < self._asked.get(conversation_id, 0.0):
-            return False
-        self._asked[conversation_id] = now + _BETWEEN
+        rested = [one for one in conversations if self._asked_at(one) <= now - _BETWEEN]
+        due = sorted(rested, key=self._asked_at)[:_AT_ONCE]
+        for one in due:
+            self._asked[one] = now
+            self._asked.move_to_end(one)
         while len(self._asked) > _MOST_ASKED:
             self._asked.popitem(last=False)
-        return True
+        return due
+
+    def _asked_at(self, conversation_id: str) -> float:
+        return self._asked.get(conversation_id, -inf)
 
     def _emit(
         self,

@@ -343,6 +343,10 @@ class Down(MemoryStore):
         self._fail()
         await super().remember(note)
 
+    async def is_noted(self, name: str) -> bool:
+        self._fail()
+        return await super().is_noted(name)
+
     async def settle(self, name: str, milliseconds: int) -> str | None:
         self._fail()
         return await super().settle(name, milliseconds)

@@ -158,6 +158,45 @@ async def test_flood_of_refused_requests_asks_once() -> None:
     assert platform.looked_up == ["conv_1"]
 
 
+@pytest.mark.parametrize("pause", [0.01, 10.0])
+async def test_whole_of_a_budget_can_be_used(pause: float) -> None:
+    """Of all together, by short conversations, though 120 were open when it was exhausted: 358 of
+    twenty seconds in two hours, since a minute more must fit each time.
+    """
+    clock, platform = Clock(), Conversations()
+    gate = platform.gate(TalkTime("2 hours/day", per="all"), store=MemoryStore(monotonic=clock))
+    gate._parts.pipeline.settlement._now = clock
+    issued, refused = 0, 0
+    while refused < 50:
+        status = await issue(gate, sub=f"user-{issued % 9}")
+        clock.now += pause
+        if status == 200:
+            issued, refused = issued + 1, 0
+            platform.end(issued, 20)
+        else:
+            refused, clock.now = refused + 1, clock.now + 1
+    assert issued == (7200 - 60) // 20 + 1 == 358
+    assert await left(gate) == [7200 - 358 * 20]
+    assert len(platform.looked_up) == 358, "each was over at once"
+
+
+async def test_credentials_that_nobody_used_stand_before_none() -> None:
+    """Refused now and then, a caller has all of them asked for in turn, the oldest first."""
+    clock, platform = Clock(), Conversations()
+    gate = platform.gate(TalkTime("60 minutes/day"), store=MemoryStore(monotonic=clock))
+    gate._parts.pipeline.settlement._now = clock
+    for _ in range(60):
+        assert await issue(gate) == 200
+    platform.end(60, 0)
+    statuses = []
+    while 200 not in statuses:
+        clock.now += 60
+        statuses.append(await issue(gate))
+    assert statuses == [429] * 7 + [200]
+    turn = [*range(1, 61), 1, 2, 3, 4]
+    assert platform.looked_up == [f"conv_{number}" for number in turn]
+
+
 async def test_rates_are_not_given_back() -> None:
     """A credential was issued, however short the conversation; nobody is asked."""
     platform = Conversations()
@@ -233,6 +272,14 @@ async def test_closing_waits_for_notes() -> None:
     assert await store.settle("conv_1", 0) is not None
 
 
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 def test_what_nobody_settles_is_told() -> None:
     """Once, when it can't be settled any more; it counted in full all the time."""
 
@@ -254,6 +301,60 @@ def test_what_nobody_settles_is_told() -> None:
         ]
         assert await left(gate) == [3600 - 60 - 5]
         assert await gate.settle("conv_1", 1) is False
+        assert platform.looked_up == ["conv_1"], "what was settled is asked for no more"
         await gate.aclose()
+
+    in_fast_time(story())
+
+
+def test_platform_is_asked_before_time_counts_in_full() -> None:
+    """Once more, at the end: nobody was refused meanwhile, so nobody asked before."""
+
+    async def story() -> None:
+        events: list[Event] = []
+        platform = Conversations()
+        store = MemoryStore(monotonic=seconds)
+        gate = platform.gate(TalkTime("1 hour/day"), store=store, on_event=[events.append])
+        gate._parts.pipeline.settlement._now = seconds
+        assert await issue(gate) == 200
+        platform.end(1, 7)
+        await asyncio.sleep(900 + 60 + 7200 + 1)
+        told = [event for event in events if event.name in ("settled", "expired")]
+        assert [(event.name, event.seconds) for event in told] == [("settled", 7.0)]
+        assert await left(gate) == [3600 - 7]
+        await gate.aclose()
+
+    in_fast_time(story())
+
+
+def test_platform_that_hangs_at_the_end() -> None:
+    """It counts in full three seconds later; a gate that closes meanwhile leaves nothing behind."""
+
+    async def story() -> None:
+        async def handle(request: httpx.Request) -> httpx.Response:
+            if "conv_" in request.url.path:
+                await asyncio.Event().wait()
+            return await platform.handle(request)
+
+        events: list[Event] = []
+        platform = Conversations()
+        client = XunaPlatform(API_KEY, transport=httpx.MockTransport(handle))
+        agents = [Agent("support", id="agent_1", limits=[TalkTime("1 hour/day")], max_duration=60)]
+        store = MemoryStore(monotonic=seconds)
+        gate = make_gate(client, agents=agents, store=store, on_event=[events.append])
+        settlement = gate._parts.pipeline.settlement
+        settlement._now = seconds
+        assert await issue(gate) == 200
+        await asyncio.sleep(900 + 60 + 7200 + 1)
+        assert "expired" not in [event.name for event in events]
+        await asyncio.sleep(3)
+        assert [event.name for event in events].count("expired") == 1
+        assert await issue(gate) == 200
+        await asyncio.sleep(900 + 60 + 7200 + 1)
+        waiting = set(settlement._expiring)
+        assert len(waiting) == 1
+        await gate.aclose()
+        await asyncio.wait(waiting)
+        assert [task.cancelled() for task in waiting] == [True]
 
     in_fast_time(story())

@@ -457,6 +457,33 @@ VARIANTS: Final[dict[str, Variant]] = {
     "limits over by one, in Redis": broken(
         "stores/scripts.py", "if most - total < amount then", "if most < total then", REDIS_COUNTS
     ),
+    "tickets take the room of counts": broken(
+        "stores/memory.py", "self._counts = Entries(most)", "self._counts = self._values", STORES
+    ),
+    "open reservations that are never told of": broken(
+        "stores/listing.py",
+        "now // TURN % pages * MORE",
+        "0",
+        "tests/stores/test_listing.py",
+    ),
+    "unused credentials stand before all others": broken(
+        "settlement.py",
+        "sorted(rested, key=self._asked_at)",
+        "rested",
+        "tests/faces/test_settlement.py",
+    ),
+    "in full without asking": broken(
+        "settlement.py",
+        "await self._settle_if_over(one.platform, one.conversation_id)",
+        "pass",
+        "tests/faces/test_settlement.py",
+    ),
+    "as often as the client likes": broken(
+        "stores/once.py",
+        'if hasattr(client, "get_node_from_key"):\n',
+        "if client:\n        return await client.execute_command(*command)\n    if False:\n",
+        "tests/stores/test_redis_once.py",
+    ),
     "window that slides along": broken(
         "stores/counting.py", "    elif counts:\n        ends = max(counts)\n", "", STORES
     ),

@@ -112,6 +112,23 @@ class StoreContract:
         assert (await store.reserve(wanted)).taken
         assert not (await store.reserve(wanted)).taken
 
+    async def test_shorter_hold_clips_no_longer_one(self, store: Store) -> None:
+        """Those who share a limit hold its slots for different times, each for its own."""
+        person = new_key()
+        brief, longer, longest = (
+            (person, slots(9, seconds=1500, held=held)) for held in (10, 700, None)
+        )
+        marks = {}
+        for wanted in (longest, brief, longer, brief, longest, brief):
+            reserved = await store.reserve([wanted])
+            marks[wanted] = reserved.marks[0]
+        for wanted, least, most in ((brief, 9, 10.3), (longer, 690, 715), (longest, 1490, 1531)):
+            (level,) = await store.look([wanted])
+            assert least < level.seconds <= most
+            part = Part(person, wanted[1].field, marks[wanted], 9, "slot")
+            await store.give_back([part])
+        assert (await store.look([brief]))[0] == (9, 0)
+
     async def test_slots_end_a_little_late_at_most(self, store: Store) -> None:
         """A slot nobody gives back is held for its length, and up to 2 % longer."""
         reserved = await store.reserve([(new_key(), slots(1, seconds=100))])
@@ -232,14 +249,62 @@ class StoreContract:
         refused = await store.reserve(wanted)
         assert (refused.taken, refused.open_notes) == (False, ())
 
-    async def test_tells_of_eight_at_most(self, store: Store) -> None:
-        """The newest ones; nothing grows with those that are never settled."""
-        wanted = [(new_key(), slots(12))]
-        names = [new_key() for _ in range(12)]
-        for name in names:
+    async def test_tells_of_the_oldest_and_some_more(self, store: Store) -> None:
+        """The oldest are over soonest; nothing grows with those that are never settled."""
+        wanted = [(new_key(), slots(100))]
+        names = await noted(store, wanted, 100)
+        told = (await store.reserve(wanted)).open_notes
+        assert told[:32] == names[:32]
+        assert len(told) <= 64
+        assert sorted(told, key=names.index) == list(told)
+
+    async def test_settled_leaves_the_list(self, store: Store) -> None:
+        """Wherever it stands, in the order of the rest."""
+        wanted = [(new_key(), slots(30))]
+        names = await noted(store, wanted, 30)
+        for name in (names[29], names[15], names[0]):
+            assert await store.settle(name, 0) == "about"
+        told = await noted(store, wanted, 3)
+        left = (*names[1:15], *names[16:29], *told)
+        assert (await store.reserve(wanted)).open_notes == left
+        assert [await store.is_noted(name) for name in (names[0], names[1])] == [False, True]
+
+    async def test_notes_that_ended_leave_the_list(self, store: Store) -> None:
+        """So that those behind them are told of."""
+        wanted = [(new_key(), slots(80))]
+        short = await noted(store, wanted, 40, seconds=0.01)
+        lasting = await noted(store, wanted, 40)
+        while any([await store.is_noted(name) for name in short]):
+            pass  # until they have ended
+        for _ in range(2):
+            assert (await store.reserve(wanted)).open_notes == lasting
+
+    async def test_whole_of_a_budget_can_be_used(self, store: Store) -> None:
+        """However many are open when it is exhausted, if each is settled once it is told of."""
+        wanted, open_ones, done = [(new_key(), talk(90_000, 600))], 0, 0
+        while True:
             reserved = await store.reserve(wanted)
-            await store.remember(Note(name, taken_parts(wanted, reserved), "", 60))
-        assert (await store.reserve(wanted)).open_notes == tuple(names[-8:])
+            if reserved.taken:
+                note = Note(new_key(), taken_parts(wanted, reserved), "", 60)
+                await store.remember(note)
+                open_ones += 1
+            elif not reserved.open_notes:
+                break
+            for name in reserved.open_notes[:8]:
+                assert await store.settle(name, 150) is not None
+                open_ones, done = open_ones - 1, done + 1
+        assert (open_ones, done) == (0, (90_000 - 600) // 150 + 1)
+
+    async def test_notes_move_with_a_visitor(self, store: Store) -> None:
+        """Behind the person's own, all of them."""
+        visitor, person, quota = new_key(), new_key(), slots(23)
+        own = await noted(store, [(person, quota)], 3)
+        brought = await noted(store, [(visitor, quota)], 20)
+        refused = await store.reserve([(person, quota)], Move(visitor, person, 60))
+        assert (refused.taken, refused.open_notes) == (False, (*own, *brought))
+        assert await store.settle(brought[19], 0) == "about"
+        assert (await store.reserve([(visitor, quota)])).taken
+        assert (await store.reserve([(person, quota)])).open_notes == (*own, *brought[:19])
 
     async def test_visitors_conversation_is_settled_for_the_person(self, store: Store) -> None:
         """What began before somebody signed in is theirs afterwards."""
@@ -294,9 +359,20 @@ def talk(most: int, amount: int) -> Quota:
     return Quota(field="t", most=most, amount=amount, seconds=60, kind="time")
 
 
-def slots(most: int, *, seconds: float = 60, field: str = "s") -> Quota:
+def slots(most: int, *, seconds: float = 60, field: str = "s", held: float | None = None) -> Quota:
     """Return a quota whose parts come back one by one."""
-    return Quota(field=field, most=most, amount=1, seconds=seconds, kind="slot")
+    return Quota(field=field, most=most, amount=1, seconds=seconds, kind="slot", held=held)
+
+
+async def noted(
+    store: Store, wanted: list[tuple[str, Quota]], count: int, *, seconds: float = 60
+) -> tuple[str, ...]:
+    """Reserve so often, and return the names by which it can be settled."""
+    names = [new_key() for _ in range(count)]
+    for name in names:
+        reserved = await store.reserve(wanted)
+        await store.remember(Note(name, taken_parts(wanted, reserved), "about", seconds))
+    return tuple(names)
 
 
 async def count_until_refused(store: Any, key: str, quota: Quota) -> int:

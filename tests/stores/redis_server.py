@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -82,6 +83,34 @@ def running_redis(*options: str, below: int = 65_536) -> Iterator[RedisServer]:
         yield server
     finally:
         server.kill()
+
+
+@contextlib.contextmanager
+def running_sentinel(home: Path, server_port: int) -> Iterator[int]:
+    """Run a sentinel that knows one server as "ours", and return its port."""
+    port, settings = _free_port(65_536), home / "sentinel.conf"
+    settings.write_text(
+        f"port {port}\nbind 127.0.0.1\n"
+        f"sentinel monitor ours 127.0.0.1 {server_port} 1\n"
+        f"sentinel auth-pass ours {PASSWORD}\n"
+    )
+    command = [_executable(), str(settings), "--sentinel"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        until = time.monotonic() + _SECONDS
+        while not _listens(port):
+            if time.monotonic() > until or process.poll() is not None:
+                raise RuntimeError("the sentinel did not start")
+        yield port
+    finally:
+        process.kill()
+        process.wait(_SECONDS)
+
+
+def _listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
 
 
 def _free_port(below: int) -> int:

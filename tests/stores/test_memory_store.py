@@ -74,7 +74,7 @@ async def test_full_store_holds_on_to_what_runs() -> None:
     clock = Clock()
     store, wanted = MemoryStore(3, monotonic=clock), ("a", leased(2))
     lease = await talking(store, wanted)
-    await store.put("b", b"", 1000)
+    await store.revoke("b", 1.0, 1000)
     for _ in range(20):
         clock.now += 9
         (held,) = await store.hold([lease])
@@ -106,8 +106,32 @@ async def test_what_ran_out_leaves_nothing() -> None:
     assert await store.end(lease.name) is False
     assert await store.look([wanted]) == ((2, 0),)
     assert not (await store.reserve([], standing=lease.standing)).is_revoked
-    for key in "xyz":
-        await store.put(key, b"", 60)
+    for person in "xyz":
+        await store.revoke(person, 1.0, 60)
+
+
+async def test_tickets_refuse_no_counts() -> None:
+    """Strangers can ask for as many as there may be; whoever signed in is counted all the same."""
+    store = MemoryStore()
+    for number in range(100_000):
+        assert await store.put(f"ticket-{number}", b"", 60)
+    with pytest.raises(StoreError, match="full"):
+        await store.put("ticket", b"", 60)
+    assert (await store.reserve([("a", window(9))])).taken
+    lease = await talking(store, ("a", leased(2)))
+    await store.revoke("b", 1.0, 60)
+    assert await store.end(lease.name)
+
+
+async def test_counts_refuse_no_proofs() -> None:
+    """However many are counted, used proofs and tickets have room of their own."""
+    store = MemoryStore(1000)
+    for number in range(1000):
+        assert (await store.reserve([(f"visitor-{number}", window(9))])).taken
+    with pytest.raises(StoreError, match="full"):
+        await store.reserve([("visitor", window(9))])
+    for number in range(1000):
+        assert await store.put(f"proof-{number}", b"", 60)
 
 
 def test_wakes_in_other_threads() -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import pytest
@@ -13,7 +13,7 @@ from xuna_middleware.stores.protocol import taken_parts
 
 from .contract import StoreContract, new_key, window
 from .lease_contract import ISSUED, PATIENCE, LeaseContract, leased, listening, make_lease, talking
-from .redis_server import PASSWORD, RedisServer, running_redis
+from .redis_server import PASSWORD, RedisServer
 
 #: Another process that holds one conversation until it is told to end it, and then lets it go.
 HOLDER: Final = """
@@ -46,19 +46,6 @@ async def store(redis: RedisServer) -> AsyncIterator[RedisStore]:
     store = RedisStore(redis.url)
     yield store
     await store.aclose()
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """Return a cluster of one node, which refuses scripts whose keys are of several slots."""
-    home = tmp_path_factory.mktemp("cluster")
-    options = ("--cluster-enabled", "yes", "--dir", str(home), "--cluster-node-timeout", "5000")
-    with running_redis(*options, below=55_000) as server:
-        for half in (range(8192), range(8192, 16384)):
-            assert server.command("CLUSTER", "ADDSLOTS", *map(str, half)) == b"+OK\r\n"
-        while b"cluster_state:ok" not in server.command("CLUSTER", "INFO", lines=2):
-            pass  # until it knows that it has all slots
-        yield server
 
 
 class TestInACluster(StoreContract, LeaseContract):
@@ -363,4 +350,25 @@ async def test_index_is_bounded_and_cleaned(
     await store.hold(late)
     assert await store.leases() == ("c", "d", "e")
     assert await store.end("b"), "it is live, though it isn't listed"
+    await store.aclose()
+
+
+async def test_clock_that_jumps_back(redis: RedisServer) -> None:
+    """A slot that is held then counts twice, until the longest time for one is over."""
+    from .test_counting_machine import ClockedRedis
+
+    store, wanted = ClockedRedis(redis.url, namespace="clocked"), (new_key(), leased(9, seconds=60))
+    await store.tell(1_000_000)
+    lease = await talking(store, wanted)
+    left = []
+    for seconds in (-3600, -3595, -3590, -3580, -3570, -3560, -3550, -3540, -3530):
+        await store.tell(1_000_000 + seconds)
+        looked = await store.reserve([wanted])
+        await store.give_back(taken_parts([wanted], looked))
+        (held,) = await store.hold([lease])
+        lease = lease._replace(slots=held.slots)
+        left.append((await store.look([wanted]))[0].left)
+    assert left == [7, 7, 7, 7, 7, 7, 7, 7, 8]
+    await store.let_go(lease.name, lease.slots)
+    assert (await store.look([wanted]))[0].left == 9
     await store.aclose()

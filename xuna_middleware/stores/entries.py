@@ -53,7 +53,8 @@ class Principal:
     def __init__(self, ends: int) -> None:
         self.ends = ends
         self.fields: dict[str, Counts] = {}
-        self.notes: list[str] = []
+        #: The names of open reservations, the oldest first.
+        self.notes: dict[str, None] = {}
         self.moved_to: str | None = None
 
     def has_taken(self, now: int) -> bool:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from threading import Lock
 from typing import Final, Literal, TypeAlias
 
@@ -16,6 +16,7 @@ from xuna_middleware.stores.counting import (
     tally,
 )
 from xuna_middleware.stores.entries import Entries, Leased, Noted, Principal, Revoked, Value
+from xuna_middleware.stores.listing import MOST_LISTED, told
 from xuna_middleware.stores.protocol import (
     MOST_TOLD,
     Held,
@@ -36,8 +37,6 @@ from xuna_middleware.stores.waking import Bell
 
 logger = logging.getLogger("xuna_middleware")
 
-#: Of one principal; older ones are no longer told of.
-_MOST_NOTES: Final = 8
 _REFUSED_AS_REVOKED: Final = Reserved(False, (), is_revoked=True)
 
 
@@ -45,9 +44,10 @@ class MemoryStore:
     """Keep values and counts in memory. Another process knows nothing of them.
 
     Args:
-        most: how many values and principals there may be at once. A full store refuses
-            (`StoreError`): forgetting a used proof would let it be used again, forgetting a count
-            would let it be spent again.
+        most: how many values (used proofs, one-time tickets) there may be at once, and how many
+            counts (principals, notes, leases, revocations) beside them: who fills the one leaves
+            the other alone. What is full refuses (`StoreError`): forgetting a used proof would let
+            it be used again, forgetting a count would let it be spent again.
         monotonic: the clock, in seconds.
 
     Raises:
@@ -60,7 +60,9 @@ class MemoryStore:
         if type(most) is not int or most < 1:
             raise ConfigurationError("MemoryStore(most=…) must be a whole number, 1 or more")
         self._now = monotonic
-        self._entries = Entries(most)
+        self._most = most
+        self._values = Entries(most)
+        self._counts = Entries(most)
         self._kept: dict[str, Value] = {}
         self._notes: dict[str, Noted] = {}
         self._principals: dict[str, Principal] = {}
@@ -70,16 +72,17 @@ class MemoryStore:
         self._lock = Lock()  # held for no await: threads may run event loops of their own
 
     def __repr__(self) -> str:
-        return f"MemoryStore(most={self._entries.most})"
+        return f"MemoryStore(most={self._most})"
 
     async def put(self, key: str, value: bytes, seconds: float) -> bool:
         """Keep a value unless the key is there; see `Store`."""
         with self._lock:
-            now = self._forget_ended()
+            now = self._milliseconds()
+            self._values.forget_ended(now)
             if key in self._kept:
                 return False
-            self._entries.check_room(1)
-            self._entries.keep(self._kept, key, Value(value, now + whole(seconds)))
+            self._values.check_room(1)
+            self._values.keep(self._kept, key, Value(value, now + whole(seconds)))
             return True
 
     async def take(self, key: str) -> bytes | None:
@@ -108,7 +111,7 @@ class MemoryStore:
                     return self._refused(found, now)
                 has_newcomers = has_newcomers or entry is None
             if has_newcomers:
-                self._entries.check_room(len({who for who, _, entry, *_ in found if entry is None}))
+                self._counts.check_room(len({who for who, _, entry, *_ in found if entry is None}))
             return self._taken(found, now)
 
     async def look(self, wanted: Sequence[Wanted]) -> tuple[Level, ...]:
@@ -126,12 +129,18 @@ class MemoryStore:
         """Keep a note; see `Store`."""
         with self._lock:
             now = self._forget_ended()
-            self._entries.check_room(1)
-            self._entries.keep(self._notes, note.name, Noted(note, now + whole(note.seconds)))
+            self._counts.check_room(1)
+            self._counts.keep(self._notes, note.name, Noted(note, now + whole(note.seconds)))
             for principal in {part.principal for part in note.parts}:
                 entry = self._entry(principal)
                 if entry is not None:
-                    entry.notes = [*entry.notes, note.name][-_MOST_NOTES:]
+                    self._list(entry, [note.name])
+
+    async def is_noted(self, name: str) -> bool:
+        """Tell whether a reservation can be settled; see `Store`."""
+        with self._lock:
+            self._forget_ended()
+            return name in self._notes
 
     async def settle(self, name: str, milliseconds: int) -> str | None:
         """Give back what a noted reservation did not use, once; see `Store`."""
@@ -143,15 +152,15 @@ class MemoryStore:
             self._give_back(unused(noted.note.parts, milliseconds), now)
             for principal in {part.principal for part in noted.note.parts}:
                 entry = self._entry(principal)
-                if entry is not None and name in entry.notes:
-                    entry.notes.remove(name)
+                if entry is not None:
+                    entry.notes.pop(name, None)
             return noted.note.about
 
     async def hold(self, leases: Sequence[Lease]) -> tuple[Held, ...]:
         """Let conversations go on; see `Store`."""
         with self._lock:
             now = self._forget_ended()
-            self._entries.check_room(self._newcomers(leases))
+            self._counts.check_room(self._newcomers(leases))
             return tuple([self._held(lease, now) for lease in leases])
 
     async def let_go(self, name: str, slots: Sequence[Part]) -> None:
@@ -185,9 +194,9 @@ class MemoryStore:
             ends = self._forget_ended() + whole(seconds)
             revoked = self._revoked.get(principal)
             if revoked is None:
-                self._entries.check_room(1)
+                self._counts.check_room(1)
                 revoked = Revoked(at, ends)
-                self._entries.keep(self._revoked, principal, revoked)
+                self._counts.keep(self._revoked, principal, revoked)
             revoked.at, revoked.ends = max(revoked.at, at), max(revoked.ends, ends)
         self._bell.ring()
 
@@ -233,7 +242,7 @@ class MemoryStore:
         slots = tuple([self._held_slot(part, length, now) for part in slots])
         if leased is None:
             leased = Leased(now + length)
-            self._entries.keep(self._leases, lease.name, leased)
+            self._counts.keep(self._leases, lease.name, leased)
         leased.ends, leased.about = now + length, lease.about
         leased.marks = [part.mark for part in slots]
         return Held(slots, "")
@@ -256,8 +265,23 @@ class MemoryStore:
             for _, quota, entry, _, left, _ in found
             if left < quota.amount and quota.kind != "rate" and entry is not None
         ]
-        names = dict.fromkeys(name for entry in metered for name in entry.notes)
+        names = dict.fromkeys(name for entry in metered for name in self._open_notes(entry, now))
         return Reserved(False, _levels(found, now), open_notes=tuple(names))
+
+    def _open_notes(self, entry: Principal, now: int) -> list[str]:
+        self._unlist_ended(entry)
+        return [name for name in told(entry.notes, now) if name in self._notes]
+
+    def _list(self, entry: Principal, names: Iterable[str]) -> None:
+        self._unlist_ended(entry)
+        for name in names:
+            if len(entry.notes) < MOST_LISTED:
+                entry.notes[name] = None
+
+    def _unlist_ended(self, entry: Principal) -> None:
+        """Remove the oldest names, as long as they stand for nothing any more."""
+        while entry.notes and (oldest := next(iter(entry.notes))) not in self._notes:
+            del entry.notes[oldest]
 
     def _taken(self, found: Sequence["_Found"], now: int) -> Reserved:
         levels, marks = [], []
@@ -280,13 +304,13 @@ class MemoryStore:
             return
         person = self._entry(move.person)
         if person is None:
-            self._entries.check_room(1)
+            self._counts.check_room(1)
             person = self._new(move.person, visitor.ends)
         for field, counts in visitor.fields.items():
             merge(person.fields.setdefault(field, {}), counts)
         person.ends = max(person.ends, visitor.ends)
-        person.notes = [*person.notes, *visitor.notes][-_MOST_NOTES:]
-        visitor.fields, visitor.notes, visitor.moved_to = {}, [], move.person
+        self._list(person, visitor.notes)
+        visitor.fields, visitor.notes, visitor.moved_to = {}, {}, move.person
         visitor.ends = max(visitor.ends, now + round(move.seconds * 1000))
 
     def _found(self, principal: str, quota: Quota, now: int) -> "_Found":
@@ -310,12 +334,13 @@ class MemoryStore:
         if known is not None and known.moved_to is not None:  # the person's own entry has ended
             principal = known.moved_to
         entry = Principal(ends)
-        self._entries.keep(self._principals, principal, entry)
+        self._counts.keep(self._principals, principal, entry)
         return entry
 
     def _forget_ended(self) -> int:
+        """Forget counts that are over, and return the time."""
         now = self._milliseconds()
-        self._entries.forget_ended(now)
+        self._counts.forget_ended(now)
         return now
 
     def _milliseconds(self) -> int:

@@ -57,8 +57,8 @@ class Keys:
         return self.prefix + digest(name)
 
     def note(self, name: str) -> str:
-        """Return the key of a reservation that can be settled."""
-        return self.prefix + digest(name, b"note")
+        """Return the key of a reservation that can be settled; scripts derive it, too."""
+        return f"{self.prefix}~{listed(name)}"
 
     def revocation(self, principal: str) -> str:
         """Return the key of up to when somebody is revoked."""
@@ -80,10 +80,10 @@ class Keys:
 
 
 @lru_cache(maxsize=4096)
-def digest(name: str, kind: bytes = b"") -> str:
-    """Return 22 letters that stand for a principal or a note, and tell nobody who that is."""
+def digest(name: str) -> str:
+    """Return 22 letters that stand for a principal, and tell nobody who that is."""
     octets = name.encode("utf-8", "surrogatepass")
-    digest = hashlib.blake2b(octets, digest_size=16, person=kind).digest()
+    digest = hashlib.blake2b(octets, digest_size=16).digest()
     return base64.urlsafe_b64encode(digest)[:22].decode()
 
 

@@ -249,6 +249,13 @@ class Store(Protocol):
             StoreError: it is not known whether that was done.
         """
 
+    async def is_noted(self, name: str) -> bool:
+        """Tell whether there is a note by this name that nobody settled yet.
+
+        Raises:
+            StoreError: it can't be known.
+        """
+
     async def settle(self, name: str, milliseconds: int) -> str | None:
         """Give back what a noted reservation did not use, once; return what the note is about.
 

@@ -5,8 +5,9 @@
 - A pool that waits rather than fails when many ask at once, one for each event loop.
 - What goes wrong becomes a `StoreError` in fixed words: addresses hold passwords.
 - One connection more in each event loop that waits for others to end conversations or to revoke.
-- Nothing is sent twice: a command whose answer was lost may have been carried out. What a
-  reservation took for somebody who didn't wait for the answer is given back when that comes late.
+- Nothing is sent twice, whatever the client (`once.py`): a command whose answer was lost may have
+  been carried out. What a reservation took for somebody who didn't wait for the answer is given
+  back when that comes late.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ from weakref import WeakKeyDictionary
 from xuna_middleware.errors import ConfigurationError
 from xuna_middleware.stores import notation, scripts
 from xuna_middleware.stores.listening import Listening
+from xuna_middleware.stores.once import check_client, send_once
 from xuna_middleware.stores.protocol import (
     MOST_TOLD,
     Held,
@@ -68,7 +70,8 @@ class RedisStore:
     Args:
         url: `redis://…`, `rediss://…` (TLS) or `unix://…`, with user, password and database in it.
         client: a `redis.asyncio.Redis` of your own instead (sentinel, cluster, TLS of your own);
-            it belongs to the event loop that uses it, and you close it.
+            it belongs to the event loop that uses it, and you close it. Whatever it retries, what
+            this store changes is sent once; only reading may be repeated.
         namespace: what all keys begin with; gates that share a Redis and nothing else differ in it.
             It stands in braces, so that all keys of a gate live on one node of a cluster.
         timeout: seconds for one command, connecting included.
@@ -101,7 +104,9 @@ class RedisStore:
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Redis] = WeakKeyDictionary()
         self._background: set[asyncio.Task[Any]] = set()
         self._listening = Listening(self._client, self._keys.channel, timeout=timeout)
-        if url is not None:
+        if client is not None:
+            check_client(client)
+        else:
             self._connected()  # a mistake in the address is told now
 
     def __repr__(self) -> str:
@@ -109,14 +114,12 @@ class RedisStore:
 
     async def put(self, key: str, value: bytes, seconds: float) -> bool:
         """Keep a value unless the key is there; see `Store`."""
-        answer = await self._asked(
-            self._client().set(self._keys.prefix + key, value, nx=True, px=whole(seconds))
-        )
-        return bool(answer)
+        command = ("SET", self._keys.prefix + key, value, "PX", whole(seconds), "NX")
+        return bool(await self._asked(self._sent(*command)))
 
     async def take(self, key: str) -> bytes | None:
         """Return a value and forget it; see `Store`."""
-        answer = await self._asked(self._client().getdel(self._keys.prefix + key))
+        answer = await self._asked(self._sent("GETDEL", self._keys.prefix + key))
         return answer if isinstance(answer, bytes | None) else str(answer).encode()
 
     async def reserve(
@@ -155,6 +158,10 @@ class RedisStore:
         keys = [self._keys.note(note.name), *map(self._keys.principal, principals)]
         arguments = (notation.listed(note.name), notation.note_text(note), whole(note.seconds))
         await self._asked(self._run(_REMEMBER, keys, arguments))
+
+    async def is_noted(self, name: str) -> bool:
+        """Tell whether a reservation can be settled; see `Store`."""
+        return bool(await self._asked(self._client().exists(self._keys.note(name))))
 
     async def settle(self, name: str, milliseconds: int) -> str | None:
         """Give back what a noted reservation did not use, once; see `Store`."""
@@ -242,14 +249,17 @@ class RedisStore:
         return notation.reserved(await self._run(_RESERVE, keys, (order,)))
 
     async def _run(self, script: "_Script", keys: list[str], arguments: tuple[Any, ...]) -> Any:
-        client: Any = self._client()
         try:
-            return await client.evalsha(script.digest, len(keys), *keys, *arguments)
+            return await self._sent("EVALSHA", script.digest, len(keys), *keys, *arguments)
         except Exception as error:
             if type(error).__name__ != "NoScriptError":
                 raise
         # A server that just started: it keeps the script from now on.
-        return await client.eval(script.text, len(keys), *keys, *arguments)
+        return await self._sent("EVAL", script.text, len(keys), *keys, *arguments)
+
+    async def _sent(self, *command: Any) -> Any:
+        # All keys are of one slot, which that of their beginning names to a cluster.
+        return await send_once(self._client(), self._keys.prefix, *command)
 
     def _give_back_when_late(
         self, asking: asyncio.Task[Reserved], wanted: Sequence[Wanted]

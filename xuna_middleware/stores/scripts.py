@@ -1,16 +1,26 @@
 """`counting.py` in Lua, for Redis and Valkey: one script for each verb, one round trip each.
 
 Each principal is one hash. A field is one quota: `<ends>:<taken> …`, times in milliseconds of the
-server's clock. The field `>` names the hash of the person whom a visitor turned out to be, the
-field `~` the notes of reservations that may be settled. A note is a text: what it is about, and a
-line for each principal, with the parts that were taken, in base 36, "/" before what a slot is and
-":" before what time is. A lease is a text: 0, or 1 where somebody ended it, when it ends, the marks
+server's clock. The field `>` names the hash of the person whom a visitor turned out to be. The
+field `~` names the eight oldest reservations that may be settled; a list, whose key is the hash's
+and `~`, has the rest of them, in their order. A note is a text: what it is about, and a line for
+each principal, with the parts that were taken, in base 36, "/" before what a slot is and ":" before
+what time is. A lease is a text: 0, or 1 where somebody ended it, when it ends, the marks
 of its slots, and on the next line what it is about; one sorted set has the names of all leases by
 when they end. A revocation is the time up to which it reaches. All keys of a gate stand under one
 hash tag, so that a cluster has them on one node, those that are named in a hash or a note included.
 """
 
 from typing import Final
+
+from xuna_middleware.stores.listing import MORE, MOST_LISTED, OLDEST, TURN
+
+#: How many open reservations a principal's hash names itself.
+_FEW: Final = 8
+
+_FIGURES: Final = f"""
+local FEW, MOST_LISTED, OLDEST, MORE, TURN = {_FEW}, {MOST_LISTED}, {OLDEST}, {MORE}, {TURN}
+"""
 
 _SHARED: Final = """
 local clock = redis.call('TIME')
@@ -72,20 +82,6 @@ local function give_back(named, field, mark, amount)
   end
 end
 
-local function names(text)
-  local list = {}
-  for name in string.gmatch(text or '', '[^ ]+') do list[#list + 1] = name end
-  return list
-end
-
-local function write_notes(key, list)
-  if #list > 0 then
-    redis.call('HSET', key, '~', table.concat(list, ' ', math.max(1, #list - 7)))
-  else
-    redis.call('HDEL', key, '~')
-  end
-end
-
 -- Whole milliseconds from now, rounded up as counts of slots are.
 local function rounded(length, step)
   return math.ceil((now + length) / step) * step
@@ -103,6 +99,90 @@ local function last_until(key, ends)
 end
 """
 
+_NOTES: Final = (
+    _FIGURES
+    + _SHARED
+    + """
+-- A principal's key ends in 22 letters of its own, a note's in its name.
+local function is_open(key, name)
+  return redis.call('EXISTS', string.sub(key, 1, -23) .. '~' .. name) == 1
+end
+
+local function names(text)
+  local list = {}
+  for name in string.gmatch(text or '', '[^ ]+') do list[#list + 1] = name end
+  return list
+end
+
+-- What the hash names, as a list and as it is written there. What is over has left the list, and
+-- what was next in the longer one has come into its place.
+local function few(key)
+  local before, list = redis.call('HGET', key, '~') or nil, {}
+  for _, name in ipairs(names(before)) do
+    if is_open(key, name) then list[#list + 1] = name end
+  end
+  while before and #list < FEW do
+    local name = redis.call('LPOP', key .. '~')
+    if not name then break end
+    if is_open(key, name) then list[#list + 1] = name end
+  end
+  return list, before
+end
+
+local function write_few(key, list, before)
+  local text = table.concat(list, ' ')
+  if text == (before or '') then return end
+  if text == '' then redis.call('HDEL', key, '~') else redis.call('HSET', key, '~', text) end
+end
+
+local function list_notes(key, added, ends)
+  local list, before = few(key)
+  local more, has_more = key .. '~', false
+  for _, name in ipairs(added) do
+    if #list < FEW then
+      list[#list + 1] = name
+    elseif redis.call('LLEN', more) < MOST_LISTED - FEW then
+      has_more = redis.call('RPUSH', more, name) > 0
+    end
+  end
+  write_few(key, list, before)
+  if has_more then last_until(more, ends) end
+end
+
+local function unlist_note(key, name)
+  local list, before = few(key)
+  if not string.find(' ' .. (before or '') .. ' ', ' ' .. name .. ' ', 1, true) then
+    redis.call('LREM', key .. '~', 1, name)
+  end
+  write_few(key, list, before)
+end
+
+local function all_notes(key)
+  local list = names(redis.call('HGET', key, '~'))
+  for _, name in ipairs(redis.call('LRANGE', key .. '~', 0, -1)) do list[#list + 1] = name end
+  return list
+end
+
+local function tell_notes(key, open)
+  local list, before = few(key)
+  write_few(key, list, before)
+  local function add(first, last)
+    for _, name in ipairs(redis.call('LRANGE', key .. '~', first, last)) do
+      if is_open(key, name) then list[#list + 1] = name end
+    end
+  end
+  local oldest = OLDEST - #list
+  local pages = math.ceil((redis.call('LLEN', key .. '~') - oldest) / MORE)
+  add(0, oldest - 1)
+  if pages > 0 then
+    local start = oldest + math.floor(now / TURN) % pages * MORE
+    add(start, start + MORE - 1)
+  end
+  for _, name in ipairs(list) do open[#open + 1] = name end
+end
+"""
+)
+
 #: KEYS: one for each principal; with a move, then the visitor's and the person's; with a standing,
 #: then its revocation's. ARGV: one JSON, since clients write one text faster than a list, and the
 #: server reads it faster than Lua could: 1 to take or 0 to look; for how long a move is remembered,
@@ -112,7 +192,7 @@ end
 #: left, when some comes back and the mark; on a second line the notes of those that were refused
 #: time or a slot. Or - where it is revoked.
 RESERVE: Final = (
-    _SHARED
+    _NOTES
     + """
 local how, remembered, issued, quotas = unpack(cjson.decode(ARGV[1]))
 local taking, others = how == 1, #KEYS
@@ -136,11 +216,7 @@ if remembered > 0 then
   if has_taken then
     for _, field in ipairs(fields) do
       if field == '~' then
-        local list = names(redis.call('HGET', person, '~'))
-        for _, name in ipairs(names(redis.call('HGET', visitor, '~'))) do
-          list[#list + 1] = name
-        end
-        write_notes(person, list)
+        list_notes(person, all_notes(visitor), now + math.max(ends, remembered))
       else
         local counts = read(visitor, field)
         for at, taken in pairs((read(person, field))) do
@@ -150,7 +226,7 @@ if remembered > 0 then
       end
     end
     last_until(person, now + ends)
-    redis.call('DEL', visitor)
+    redis.call('DEL', visitor, visitor .. '~')
     redis.call('HSET', visitor, '>', person)
     redis.call('PEXPIRE', visitor, string.format(n, math.max(ends, remembered)))
   end
@@ -172,7 +248,7 @@ for at, wanted in pairs(fields) do
   end
 end
 
-local plans, answer, fits, open = {}, {1}, true, {}
+local plans, answer, fits, refused, open = {}, {1}, true, {}, {}
 for i, quota in ipairs(quotas) do
   local at, field, kind, most, amount, length, step, held, held_step = unpack(quota)
   local counts, total, soonest, last, brought_near = parse(rows[at][places[i]], now + length + step)
@@ -181,11 +257,12 @@ for i, quota in ipairs(quotas) do
   if step > 0 then mark = rounded(held, held_step) end
   if most - total < amount then
     fits = false
-    if kind ~= 'rate' then open[#open + 1] = redis.call('HGET', keys[at], '~') or nil end
+    if taking and kind ~= 'rate' then refused[#refused + 1] = keys[at] end
   end
   plans[i] = {counts, mark, most - total, soonest}
 end
 if not fits then answer[1] = 0 end
+for _, key in ipairs(refused) do tell_notes(key, open) end
 
 local written, latest = {}, {}
 for i, quota in ipairs(quotas) do
@@ -229,15 +306,13 @@ return 1
 
 #: KEYS: the note's, and one for each principal. ARGV: the note's name, text and milliseconds.
 REMEMBER: Final = (
-    _SHARED
+    _NOTES
     + """
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 for i = 2, #KEYS do
   local key = who(KEYS[i])
   if redis.call('EXISTS', key) == 1 then
-    local list = names(redis.call('HGET', key, '~'))
-    list[#list + 1] = ARGV[1]
-    write_notes(key, list)
+    list_notes(key, {ARGV[1]}, now + tonumber(ARGV[3]))
   end
 end
 return 1
@@ -247,7 +322,7 @@ return 1
 #: KEYS: the note's. ARGV: its name, how many milliseconds were used, and what all keys begin with.
 #: Returns what it is about.
 SETTLE: Final = (
-    _SHARED
+    _NOTES
     + """
 local text = redis.call('GET', KEYS[1])
 if not text then return false end
@@ -259,11 +334,7 @@ for line in string.gmatch(text, '\\n([^\\n]+)') do
     if kind == ':' then amount = amount - tonumber(ARGV[2]) end
     give_back(named, field, tonumber(mark, 36), amount)
   end
-  local key, left = who(named), {}
-  for _, name in ipairs(names(redis.call('HGET', key, '~'))) do
-    if name ~= ARGV[1] then left[#left + 1] = name end
-  end
-  write_notes(key, left)
+  unlist_note(who(named), ARGV[1])
 end
 return string.match(text, '^[^\\n]*')
 """
