@@ -29,6 +29,7 @@ from xuna_middleware.access.reservations import (
     START_WITHIN,
     Budget,
     Stores,
+    check_standing,
     held_for,
     make_budget,
 )
@@ -215,6 +216,7 @@ class XunaGate:
             verify=lambda token: self._parts.authentication.verified(token),
             url=None if self.public_url is None else relay_url(self.public_url),
         )
+        self._has_operators = operators is not None
         self._routes = Routes(
             authenticate=partial(self.authenticate, base=self.public_url, visitors=True),
             issue=self._issue,
@@ -440,6 +442,15 @@ class XunaGate:
         await _told(self._parts.pipeline.stores.fallback.revoke(whom, at, seconds))
         self._events.emit(Event(name="revoked", time=at, issuer=issuer, subject=subject))
 
+    async def check_standing(self, identity: Identity) -> None:
+        """Refuse somebody whom `revoke()` named, in a route of your own: one look at the store.
+
+        Raises:
+            InvalidTokenError: what proves them was issued before that.
+            UnavailableError: the store can't be asked.
+        """
+        await check_standing(identity, self._parts.pipeline.stores)
+
     async def close_entrance(self) -> None:
         """Turn visitors away from the next request on, in every process that shares the store.
 
@@ -528,6 +539,8 @@ class XunaGate:
         entrance = self._entrance
         try:
             caller = await self._parts.authentication.authenticate(scope, base)
+            if caller.identity.is_visitor and not visitors:  # by a ticket, which is used up
+                raise NotAuthenticatedError(cause="ticket: a visitor's, where none is let in")
         except NotAuthenticatedError:
             # A presented header is decided by the verifier alone, and makes nobody a visitor.
             if entrance is None or not visitors or "authorization" in Headers(scope=scope):
@@ -685,6 +698,11 @@ class XunaGate:
             ) from None
 
     @property
+    def has_operators(self) -> bool:
+        """Tell whether somebody may see and end live conversations."""
+        return self._has_operators
+
+    @property
     def has_relay(self) -> bool:
         """Tell whether an agent lists the transport `relay`."""
         return any("relay" in agent.transports for agent in self._parts.pipeline.agents.values())
@@ -772,6 +790,7 @@ class _Oversight:
 
     def __init__(self, gate: XunaGate, rule: Rule) -> None:
         self._rule = rule
+        self._check_standing = gate.check_standing
         self.sessions = gate.sessions
         self.end = gate.end_session
 
@@ -783,6 +802,7 @@ class _Oversight:
         """
         if identity.is_visitor:
             raise NotAuthenticatedError(cause="no credentials: operators have some")
+        await self._check_standing(identity)
         refusal = await self._rule.refusal(identity, connection)
         if refusal is not None:
             raise refusal

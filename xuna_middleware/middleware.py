@@ -67,6 +67,10 @@ class XunaMiddleware:
         self.gate = gate
         self._prefix = _checked_prefix(prefix, gate.public_url)
         self._public_base = (gate.public_url or "").removesuffix(prefix) or None
+        if not prefix and gate.has_operators:
+            raise ConfigurationError(
+                'operators=… opens /sessions, which no gate at the root has: prefix="/xuna"'
+            )
         self._exactly = frozenset({prefix}) if prefix else _at_the_root(gate)
         self._beneath = (prefix + "/",) if prefix else ()
         self._metadata_path = gate.resource_metadata and metadata_path(str(gate.public_url))

@@ -8,9 +8,9 @@ What fails after `reserve` gives the reservation back, once, a request that is c
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
@@ -21,12 +21,12 @@ from xuna_middleware.access.personalization import check_client, personalize
 from xuna_middleware.access.principals import Circumstances, subject_principal
 from xuna_middleware.access.reservations import (
     TICKETS,
+    VISITORS_TICKETS,
     Budget,
     Remaining,
     Reservation,
     Stores,
     check_left,
-    check_standing,
     remaining,
     reserve,
 )
@@ -50,7 +50,7 @@ from xuna_middleware.platform.client import Platform
 from xuna_middleware.platform.credentials import ConversationToken, SignedUrl
 from xuna_middleware.platform.sessions import check_carriable
 from xuna_middleware.settlement import Settlement, about_whom
-from xuna_middleware.stores.protocol import Move
+from xuna_middleware.stores.protocol import Kind, Move
 
 logger = logging.getLogger("xuna_middleware")
 
@@ -62,6 +62,7 @@ _PATIENCE: Final = 2.0
 _GRACE: Final = 60.0
 
 Issued: TypeAlias = SignedUrl | ConversationToken
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,9 +121,9 @@ class Pipeline:
     proxies: Networks
     clock: Callable[[], float] = time.time
     #: What goes on when the request that began it has ended.
-    background: set[asyncio.Task[None]] = field(default_factory=set, repr=False)
+    background: set[asyncio.Task[Any]] = field(default_factory=set, repr=False)
 
-    def beside(self, story: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def beside(self, story: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Let something go on, whether or not the request that began it does."""
         task = asyncio.get_running_loop().create_task(story)
         self.background.add(task)
@@ -167,7 +168,7 @@ async def issue(pipeline: Pipeline, order: Order) -> SignedUrl | ConversationTok
     check_transport(agent, order.transport)
     client = check_client(agent, order.dynamic_variables, order.overrides)
     rule = await decide(pipeline, agent, order)
-    about = {"agent": agent.name, "transport": order.transport}
+    about: dict[str, Any] = {"agent": agent.name, "transport": order.transport}
     reservation = await reserved(pipeline, agent, order)
     try:
         personal = await personalize(agent, order.identity, order.connection, client)
@@ -194,18 +195,19 @@ async def admitted_agent(pipeline: Pipeline, order: Order) -> Agent:
     """Decide as far as a ticket needs it: there is such an agent, its rule says yes, and its limits
     have something left. Takes nothing.
 
-    Visitors' tickets have a limit of their own, since nothing else is taken for one.
+    Tickets have a limit of their own, since nothing else is taken for one.
 
     Raises:
         GateError: one of the documented answers.
     """
     agent = meant_agent(pipeline, order)
     rule = await decide(pipeline, agent, order)
-    await check_standing(order.identity, pipeline.stores)
     await check_limits(pipeline, agent, order)
-    if order.identity.is_visitor:
-        asked = circumstances(pipeline, agent, order.identity, order.connection)
-        await reserve(TICKETS, asked, pipeline.stores)
+    await reserve(
+        VISITORS_TICKETS if order.identity.is_visitor else TICKETS,
+        circumstances(pipeline, agent, order.identity, order.connection),
+        pipeline.stores,
+    )
     pipeline.emit("ticket_issued", order.identity, agent=agent.name, rule=rule)
     return agent
 
@@ -218,7 +220,7 @@ async def decide(pipeline: Pipeline, agent: Agent, order: Order) -> str:
     """
     rule = await authorize(agent, order.identity, order.connection)
     await _check_entrance(pipeline, order)
-    about = {"agent": agent.name, "transport": order.transport}
+    about: dict[str, Any] = {"agent": agent.name, "transport": order.transport}
     pipeline.emit("authorized", order.identity, rule=rule, **about)
     return rule
 
@@ -393,7 +395,7 @@ async def reserved(pipeline: Pipeline, agent: Agent, order: Order) -> Reservatio
         if move is not None:  # the browser keeps the ticket: nothing moved yet
             order.told.clear()
         raise
-    about = {"agent": agent.name, "transport": order.transport}
+    about: dict[str, Any] = {"agent": agent.name, "transport": order.transport}
     if reservation.limits:
         pipeline.emit("reserved", order.identity, limits=reservation.limits, **about)
     if reservation.uncounted:
@@ -439,12 +441,17 @@ def circumstances(
 
 
 async def released(
-    pipeline: Pipeline, reservation: Reservation, identity: Identity, **about: Any
+    pipeline: Pipeline,
+    reservation: Reservation,
+    identity: Identity,
+    *,
+    kinds: Sequence[Kind] = ("rate", "time", "slot"),
+    **about: Any,
 ) -> None:
     """Give everything back, even where whoever waits for it is cancelled again."""
 
     async def give_back() -> None:
-        if await reservation.release():
+        if await reservation.release(kinds):
             pipeline.emit("released", identity, limits=reservation.limits, **about)
 
     await asyncio.shield(pipeline.beside(give_back()))

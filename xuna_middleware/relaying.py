@@ -17,13 +17,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from xuna_middleware.access.agents import Agent
+from xuna_middleware.access.agents import Agent, authorize
 from xuna_middleware.access.grants import Personalization
 from xuna_middleware.access.personalization import ask_server, ask_user_id, check_client, merge
-from xuna_middleware.access.reservations import Reservation, standing_of
+from xuna_middleware.access.reservations import Reservation, revoked, standing_of
 from xuna_middleware.conversation.client import Client
 from xuna_middleware.conversation.endings import (
     FAULT,
+    GOING_AWAY,
     EndedError,
     Ending,
     cause_of,
@@ -63,10 +64,12 @@ from xuna_middleware.platform.lines import Line
 from xuna_middleware.platform.sessions import for_client, for_platform, not_for_clients
 from xuna_middleware.refusals import Refusals
 from xuna_middleware.settlement import about_whom
-from xuna_middleware.stores.protocol import StoreError
+from xuna_middleware.stores.protocol import Kind, StoreError
 
 logger = logging.getLogger("xuna_middleware")
 
+_NOT_SLOTS: Final[tuple[Kind, ...]] = ("rate", "time")
+_EVERYTHING: Final[tuple[Kind, ...]] = (*_NOT_SLOTS, "slot")
 #: Seconds for which a note outlives the conversation that it would settle.
 _LATE: Final = 7200.0
 
@@ -99,6 +102,8 @@ class _Conversation:
     signed: SignedUrl = field(repr=False)
     reservation: Reservation
     live: Live
+    #: Whether the store knows how its time can be settled; else this process settles it by itself.
+    is_noted: bool = False
     line: Line | None = None
     relay: Relay | None = None
 
@@ -155,7 +160,7 @@ async def converse(pipeline: Pipeline, relaying: Relaying, order: Order, client:
         GateError: one of the documented answers; the client was not accepted then.
     """
     talk = await _opened(pipeline, relaying, order)
-    ending = FAULT
+    ending = GOING_AWAY  # a server that stops cancels what runs
     try:
         ending = await _carried_on(pipeline, relaying, talk, client)
     except EndedError as ended:
@@ -179,16 +184,23 @@ async def _opened(pipeline: Pipeline, relaying: Relaying, order: Order) -> _Conv
     rule = await decide(pipeline, agent, order)
     reservation = await reserved(pipeline, agent, order)
     live = _live(pipeline, relaying, order, agent, reservation)
+    about: dict[str, Any] = {"agent": agent.name, "transport": "relay"}
     try:
         server = await ask_server(agent, order.identity, order.connection)
         user_id = await ask_user_id(agent, order.identity, order.connection)
         signed = _signed(
             await ask_platform(pipeline, granted(pipeline, agent, order, rule, server))
         )
-        live.session = replace(live.session, conversation_id=signed.conversation_id)
-        await _held(relaying, live)
     except BaseException:
-        await released(pipeline, reservation, order.identity, agent=agent.name, transport="relay")
+        await released(pipeline, reservation, order.identity, **about)
+        raise
+    live.session = replace(live.session, conversation_id=signed.conversation_id)
+    try:
+        await _held(relaying, live)
+    except BaseException:  # it may be held all the same, and then its slots have moved
+        is_held = await asyncio.shield(pipeline.beside(relaying.sessions.abandon(live)))
+        kinds = _NOT_SLOTS if is_held else _EVERYTHING
+        await released(pipeline, reservation, order.identity, kinds=kinds, **about)
         raise
     return _Conversation(
         order=order,
@@ -208,12 +220,20 @@ async def _carried_on(
     agent, live = talk.agent, talk.live
     await _noted(pipeline, talk)
     await client.accept()
-    first = await _first_frame(talk, client)
-    talk.line = await pipeline.platform.connect(talk.signed, max_frame=agent.relay.max_frame)
-    renew = _renewing(relaying, talk)
-    relay = Relay(client, talk.line, agent.relay, first=first, renew=renew, told=_naming(live))
-    talk.relay = relay
-    live.carry(relay)
+    live.deadlines.expire_at(talk.order.identity.expires_at)
+    first = await live.unless_ended(_first_frame(talk, client))
+    await live.unless_ended(_connect(pipeline, talk))
+    assert talk.line is not None, "it is connected"  # noqa: S101
+    talk.relay = Relay(
+        client,
+        talk.line,
+        agent.relay,
+        first=first,
+        renew=_renewing(relaying, talk),
+        told=_naming(live),
+        ended=live.word,
+        deadlines=live.deadlines,
+    )
     pipeline.emit(
         "started",
         talk.order.identity,
@@ -225,7 +245,17 @@ async def _carried_on(
         variables=tuple(talk.server.dynamic_variables),
         overrides=tuple(talk.server.overrides),
     )
-    return await relay.run(agent.max_duration, talk.order.identity.expires_at)
+    return await talk.relay.run(agent.max_duration)
+
+
+async def _connect(pipeline: Pipeline, talk: _Conversation) -> None:
+    """Open the line. Where the platform opens none, nothing was used, and all comes back."""
+    max_frame = talk.agent.relay.max_frame
+    try:
+        talk.line = await pipeline.platform.connect(talk.signed, max_frame=max_frame)
+    except Exception:
+        await talk.reservation.release(("rate",))
+        raise
 
 
 async def _first_frame(talk: _Conversation, client: Client) -> str:
@@ -284,13 +314,17 @@ async def _held(relaying: Relaying, live: Live) -> None:
         await relaying.sessions.enter(live)
     except StoreError as error:
         raise UnavailableError(cause=f"store: {error}") from None
+    if live.word.done():  # revoked since the reservation
+        raise revoked()
 
 
 async def _noted(pipeline: Pipeline, talk: _Conversation) -> None:
     """Keep a note, so that the time can be settled if this process doesn't live to do it."""
     longest = talk.agent.max_duration or 0.0
     about = about_whom(talk.order.identity, talk.agent.name)
-    await talk.reservation.remember(talk.note, about, longest + _LATE, kinds=("time",))
+    talk.is_noted = await talk.reservation.remember(
+        talk.note, about, longest + _LATE, kinds=("time",)
+    )
 
 
 def _renewing(relaying: Relaying, talk: _Conversation) -> Callable[[str], Awaitable[str]]:
@@ -302,6 +336,7 @@ def _renewing(relaying: Relaying, talk: _Conversation) -> Callable[[str], Awaita
             identity = await relaying.verify(token)
             if (identity.issuer, identity.subject) != (known.issuer, known.subject):
                 raise AccessDeniedError(code="another_caller", cause="refresh: of another caller")
+            await authorize(talk.agent, identity, talk.order.connection)
         except GateError as error:
             name = talk.agent.name
             relaying.refusals.note(error, identity=known, agent=name, transport="relay")
@@ -335,11 +370,12 @@ async def _closed(
     ending: Ending,
 ) -> None:
     """Say goodbye, give back what was taken and not used, and tell what it came to."""
+    meter, live = talk.meter, talk.live
+    live.deadlines.cancel()
     goodbyes = [client.close(ending)]
     if talk.line is not None:
         goodbyes.append(talk.line.close(*told_to_platform(ending)))
     await asyncio.gather(*goodbyes, return_exceptions=True)
-    meter, live = talk.meter, talk.live
     seconds = meter.seconds(asyncio.get_running_loop().time())
     await relaying.sessions.leave(live)
     pipeline.emit(
@@ -356,17 +392,22 @@ async def _closed(
         client_bytes=meter.client_bytes,
         platform_bytes=meter.platform_bytes,
     )
-    await _settled(pipeline, talk, seconds)
-    live.gone.set()
+    try:
+        await _settled(pipeline, talk, seconds)
+    finally:
+        live.gone.set()
 
 
 async def _settled(pipeline: Pipeline, talk: _Conversation, seconds: float) -> None:
-    if not talk.reservation.is_timed:
+    """Give back the time that was not talked: once, whoever else knows of it."""
+    if not talk.is_noted:
+        await talk.reservation.give_back_time(seconds)
         return
     try:
         await pipeline.settlement.settle(talk.note, seconds, talk.live.store)
-    except UnavailableError as error:
-        logger.warning("a conversation's time counts in full: %s", error.cause)
+    except Exception as error:  # UnavailableError, or what a store of the user's raises
+        why = error.cause if isinstance(error, UnavailableError) else type(error).__name__
+        logger.warning("a conversation's time counts in full: %s", why)
 
 
 def _check_life(identity: Identity, now: float) -> None:

@@ -44,6 +44,10 @@ SECOND_FIRST_FRAMES: Final = (
     '{"type":"convers\\u0061tion_initiation_client_data"}',
     '{"type":"\\u0063onversation_initiation_client_data","user_audio_chunk":"AA"}',
     '{"\\u0074\\u0079\\u0070\\u0065":"conversation_initiation_client_dat\\u0061"}',
+    # What readers take for `type` that don't mind case, or white space.
+    f'{{"Type":"{FIRST}","type":"user_message"}}',
+    f'{{" type ":"{FIRST}"}}',
+    f'{{"type":" {FIRST}"}}',
 )
 
 
@@ -79,7 +83,7 @@ def test_what_two_readers_could_read_differently(text: str) -> None:
         f'{{"type":"user_message","text":"{FIRST}"}}',
         f'{{"type":"user_message","nested":{{"type":"{FIRST}"}}}}',
         f'{{"type":"user_message","text":"\\"type\\":\\"{FIRST}\\""}}',
-        f'{{"Type":"{FIRST}","type":"user_message"}}',
+        f'{{"kind":"{FIRST}","type":"user_message"}}',
         f'{{"type":["{FIRST}"]}}',
         f'{{"type":"{FIRST}s"}}',
         HELLO,

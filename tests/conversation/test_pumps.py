@@ -13,6 +13,7 @@ from talking import Talk
 
 from xuna_middleware import RelayRules
 from xuna_middleware.conversation.client import Client
+from xuna_middleware.conversation.deadlines import Deadlines
 from xuna_middleware.conversation.endings import (
     BINARY_FRAME,
     CLIENT_STALLED,
@@ -49,8 +50,17 @@ class Scene:
         self.told: list[str] = []
         self.renewed: list[str] = []
         client = Client({"type": "websocket"}, self.talk.receive, self.send)
+        self.ended: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+        self.deadlines = Deadlines(self.end)
         self.relay = Relay(
-            client, self.line, rules, first=THE_FIRST, renew=self.renew, told=self.told.append
+            client,
+            self.line,
+            rules,
+            first=THE_FIRST,
+            renew=self.renew,
+            told=self.told.append,
+            ended=self.ended,
+            deadlines=self.deadlines,
         )
         #: Cleared where the client takes nothing; `is_gone` where its server says so.
         self.takes = asyncio.Event()
@@ -62,6 +72,10 @@ class Scene:
         if self.is_gone:
             raise OSError("nobody is there")
         await self.talk.send(message)
+
+    def end(self, ending: Ending) -> None:
+        if not self.ended.done():
+            self.ended.set_result(ending)
 
     async def renew(self, token: str) -> str:
         self.renewed.append(token)
@@ -85,7 +99,8 @@ def played(
     async def story() -> tuple[Ending, float, Scene]:
         scene = Scene(rules or RelayRules(), *says)
         acting = None if plot is None else asyncio.ensure_future(plot(scene))
-        ending = await scene.relay.run(max_duration, expires_at)
+        scene.deadlines.expire_at(expires_at)
+        ending = await scene.relay.run(max_duration)
         ended = seconds()
         if acting is not None:
             await acting
@@ -332,8 +347,8 @@ def test_first_word_from_outside_counts() -> None:
     """Whatever is said after it."""
 
     async def plot(scene: Scene) -> None:
-        scene.relay.end(REVOKED)
-        scene.relay.end(MAX_DURATION)
+        scene.end(REVOKED)
+        scene.end(MAX_DURATION)
 
     assert played(plot)[0] == REVOKED
 
@@ -353,7 +368,7 @@ def test_cancelled() -> None:
 
     async def story() -> None:
         scene = Scene(RelayRules(), GREETING)
-        running = asyncio.ensure_future(scene.relay.run(60, None))
+        running = asyncio.ensure_future(scene.relay.run(60))
         await asyncio.sleep(5)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -13,9 +13,9 @@ from xuna_middleware.conversation.client import Client
 from xuna_middleware.conversation.endings import (
     ENDED_BY_OPERATOR,
     GOING_AWAY,
+    LEASE_LOST,
     MAX_DURATION,
     REVOKED,
-    STORE_UNAVAILABLE,
     Ending,
 )
 from xuna_middleware.conversation.relay import Relay
@@ -56,9 +56,17 @@ def carried(live: Live) -> "asyncio.Task[Ending]":
         return token
 
     line = ScriptedLine("{}")
-    relay = Relay(client, line, RelayRules(), first="{}", renew=renew, told=live.told)
-    live.carry(relay)
-    return asyncio.ensure_future(relay.run(3_600, None))
+    relay = Relay(
+        client,
+        line,
+        RelayRules(),
+        first="{}",
+        renew=renew,
+        told=live.told,
+        ended=live.word,
+        deadlines=live.deadlines,
+    )
+    return asyncio.ensure_future(relay.run(3_600))
 
 
 def test_beats_while_there_is_somebody() -> None:
@@ -163,7 +171,7 @@ def test_lease_that_runs_out(error: Exception, caplog: pytest.LogCaptureFixture)
         await asyncio.sleep(1)
         store.fails = error
         began = asyncio.get_running_loop().time()
-        assert await carrying == STORE_UNAVAILABLE
+        assert await carrying == LEASE_LOST
         assert 28 <= asyncio.get_running_loop().time() - began <= 36
         await sessions.leave(live)
 
@@ -238,3 +246,22 @@ def test_lease_of_a_conversation() -> None:
     lease = in_fast_time(story())
     assert lease.seconds == 30
     assert lease.name.startswith("ses_")
+
+
+def test_process_that_stood_still() -> None:
+    """Its leases have run out, so others may have the slots: it ends what it carries, unasked."""
+
+    async def story() -> None:
+        store = Store()
+        sessions = Sessions(store)
+        live = new_live(store)
+        await sessions.enter(live)
+        carrying = carried(live)
+        live.held_until = (
+            asyncio.get_running_loop().time()
+        )  # as if no beat had come for as long as a lease lasts
+        assert await carrying == LEASE_LOST
+        assert store.beats == [1]
+        await sessions.leave(live)
+
+    in_fast_time(story())

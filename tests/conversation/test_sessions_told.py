@@ -26,7 +26,7 @@ def test_what_is_not_known_is_not_told() -> None:
 
 
 @pytest.mark.parametrize("name", [None, "conv_1"])
-def test_a_lease_carries_the_whole_session(name: str | None) -> None:
+async def test_a_lease_carries_the_whole_session(name: str | None) -> None:
     """Any process reads it back as it was, the platform's name included once that is known."""
     live = Live(SESSION, MemoryStore(), (), Standing("p", 1.0), must_hold=True)
     if name is not None:

@@ -459,7 +459,7 @@ async def test_redis_that_is_gone(tmp_path: Path) -> None:
         async with one.talking() as talk:
             await begun(talk)
             redis.kill()
-            assert await ending(talk) == (4503, "store_unavailable")
+            assert await ending(talk) == (4503, "lease_lost")
         with pytest.raises(InvalidStatus) as refused:
             async with one.talking():
                 pass

@@ -171,7 +171,7 @@ async def test_revoked() -> None:
 
 
 async def test_revoked_between_reservation_and_lease(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The lease says so, and nothing is carried."""
+    """The lease says so: the 401 of any revoked caller, and the platform hears nothing."""
 
     class Late(MemoryStore):
         async def hold(self, leases: Any) -> tuple[Held, ...]:
@@ -181,11 +181,9 @@ async def test_revoked_between_reservation_and_lease(monkeypatch: pytest.MonkeyP
         line = ScriptedLine()
         swap_line(stage, monkeypatch, line)
         async with talking(stage.app, headers=stage.sign_in()) as talk:
-            await talk.begin()
-            assert await talk.ending() == (4411, "revoked")
-            assert talk.frames() == []
-        await stage.ended()
-        assert line.closed == (1000, "")
+            assert (await talk.refusal()).status == 401
+        assert not line.heard
+        assert await stage.gate.sessions() == ()
 
 
 def test_lease_that_cannot_be_renewed() -> None:
@@ -206,7 +204,7 @@ def test_lease_that_cannot_be_renewed() -> None:
                 await talk.begin()
                 await asyncio.sleep(12)
                 store.dead = True
-                assert await talk.ending(within=100) == (4503, "store_unavailable")
+                assert await talk.ending(within=100) == (4503, "lease_lost")
             assert 30 <= (float((await stage.ended()).seconds or 0)) <= 46
 
     in_fast_time(story())
@@ -265,7 +263,7 @@ async def test_server_that_cancels() -> None:
         with pytest.raises(asyncio.CancelledError):
             await serving
         event = await stage.ended()
-        assert (event.close_code, event.cause) == (1011, "gate: internal_error")
+        assert (event.close_code, event.cause) == (1001, "gate: going_away")
         assert (await stage.left())[0] == 1
         assert not stage.platform.conversations[0].live
 

@@ -85,7 +85,7 @@ async def test_nothing_stays_taken_where_there_is_no_signed_url() -> None:
 async def test_platform_that_does_not_open(
     error: Exception, ending: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The client reads why; slot and time come back."""
+    """The client reads why; all comes back, since nobody talked."""
     async with on_stage(limited()) as stage:
         opened = swap_line(stage, monkeypatch, error)
         async with talking(stage.app, headers=stage.sign_in()) as talk:
@@ -94,7 +94,7 @@ async def test_platform_that_does_not_open(
             assert talk.frames() == []
         await stage.ended()
         assert len(opened) == 1
-        assert await stage.left() == [1, 600, 2]
+        assert await stage.left() == [1, 600, 3]
         assert await stage.gate.sessions() == ()
         assert len(stage.named("refused")) == 1
 

@@ -18,6 +18,7 @@ from xuna_middleware.access.limits import AnyLimit, Concurrent, Limit, TalkTime
 from xuna_middleware.access.principals import (
     Circumstances,
     Per,
+    PerLike,
     Reader,
     principal,
     readers_of,
@@ -43,6 +44,7 @@ from xuna_middleware.stores.protocol import (
     StoreError,
     Wanted,
     taken_parts,
+    unused,
 )
 
 logger = logging.getLogger("xuna_middleware")
@@ -53,6 +55,7 @@ START_WITHIN: Final = 900.0
 #: Seconds for which a conversation is held to last where nobody said; the ElevenLabs API's default.
 _USUAL_DURATION: Final = 600.0
 _MILLISECONDS: Final = 1000
+_EVERY: Final[tuple[Kind, ...]] = ("rate", "time", "slot")
 #: Seconds after its latest end in which a conversation can still be settled.
 _LATE: Final = 7200.0
 
@@ -159,9 +162,14 @@ class Reservation:
         times = [part.amount for part in metered if part.kind == "time"]
         return max(times, default=0) if metered else None
 
-    async def release(self) -> bool:
-        """Give everything back, since nothing was issued; tell whether that is done."""
-        return await self._give_back(self.parts)
+    async def release(self, kinds: Sequence[Kind] = _EVERY) -> bool:
+        """Give all of these kinds back, since nothing was used; tell whether that is done."""
+        return await self._give_back([part for part in self.parts if part.kind in kinds])
+
+    async def give_back_time(self, seconds: float) -> None:
+        """Give back the time that a conversation of this length did not use."""
+        timed = [part for part in self.parts if part.kind == "time"]
+        await self._give_back(unused(timed, milliseconds(seconds)))
 
     async def _give_back(self, parts: Sequence[Part]) -> bool:
         if self.store is None or not parts:
@@ -174,11 +182,6 @@ class Reservation:
         return True
 
     @property
-    def is_timed(self) -> bool:
-        """Whether time was taken, so that the true length matters."""
-        return any(part.kind == "time" for part in self.parts)
-
-    @property
     def slots(self) -> tuple[Part, ...]:
         """What a lease renews."""
         return tuple(part for part in self.parts if part.kind == "slot")
@@ -189,15 +192,19 @@ class Reservation:
         about: str,
         seconds: float,
         kinds: Sequence[Kind] = ("time", "slot"),
-    ) -> None:
-        """Keep a note by which the reservation can be settled in any process, once."""
+    ) -> bool:
+        """Keep a note by which the reservation can be settled in any process, once; tell whether
+        there is one.
+        """
         parts = tuple([part for part in self.parts if part.kind in kinds])
         if self.store is None or not parts:
-            return
+            return False
         try:
             await self.store.remember(Note(conversation_id, parts, about, seconds))
         except StoreError as error:
-            logger.warning("a reservation can't be settled and counts in full: %s", error)
+            logger.warning("a reservation can't be settled by others: %s", error)
+            return False
+        return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,15 +269,16 @@ def _budget(agent: str, counted: Sequence[Counted], settled_within: float = 0.0)
     )
 
 
-def _tickets() -> Budget:
-    limit = Limit("30/minute", per="address", name="tickets")
+def _tickets(rate: str, per: PerLike) -> Budget:
+    limit = Limit(rate, per=per, name="tickets")
     quota = Quota(field="tickets", most=limit.most, amount=1, seconds=limit.seconds, kind="rate")
     return _budget("(tickets)", [Counted(title=limit.title, limit=limit, quota=quota)])
 
 
-#: What bounds the one-time tickets of visitors, beside all limits: each is kept for a minute, and
-#: anybody can ask for one.
-TICKETS: Final = _tickets()
+#: What bounds one-time tickets, beside all limits: each is kept for a minute.
+TICKETS: Final = _tickets("300/minute", "subject")
+#: Anybody can be a visitor, and ask for one.
+VISITORS_TICKETS: Final = _tickets("30/minute", "address")
 
 
 def held_for(agent: Agent, start_within: float) -> float:

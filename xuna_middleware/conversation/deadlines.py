@@ -15,8 +15,9 @@ from xuna_middleware.conversation.endings import (
     Ending,
 )
 
-#: Seconds after which the clock is looked at again; the system's may be set meanwhile.
-_LONGEST_WAIT: Final = 600.0
+#: Seconds after which the clock is looked at again; the system's may be set meanwhile, or the
+#: machine stand still.
+_LONGEST_WAIT: Final = 5.0
 
 
 class Deadlines:

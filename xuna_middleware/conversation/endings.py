@@ -16,7 +16,7 @@
 | 4412 | `ended_by_operator` | an operator ended it |
 | 4429 | `too_many_frames` | the client sent more than `frames_per_second` |
 | 4502 | `platform_error` | the platform refused, broke off, or sent what is no frame |
-| 4503 | `store_unavailable` | the store could not be asked for so long that the lease ran out |
+| 4503 | `lease_lost` | its lease ran out: the store, or this process, was away for too long |
 | 4504 | `platform_timeout` | the platform took too long |
 
 A close of the platform's own passes through with its code and reason (RFC 6455 section 7.4).
@@ -72,7 +72,7 @@ REVOKED: Final = Ending(code=4411, reason="revoked")
 ENDED_BY_OPERATOR: Final = Ending(code=4412, reason="ended_by_operator")
 TOO_MANY_FRAMES: Final = Ending(code=4429, reason="too_many_frames")
 PLATFORM_ERROR: Final = Ending(code=4502, reason="platform_error")
-STORE_UNAVAILABLE: Final = Ending(code=4503, reason="store_unavailable")
+LEASE_LOST: Final = Ending(code=4503, reason="lease_lost")
 PLATFORM_TIMEOUT: Final = Ending(code=4504, reason="platform_timeout")
 #: The process is stopped, or has a fault of its own.
 FAULT: Final = Ending(code=1011, reason="internal_error")

@@ -92,6 +92,16 @@ def hides_nothing(text: str) -> bool:
     return "\\" not in text and FIRST not in worded and REFRESH not in worded
 
 
+def is_first(members: Mapping[str, Any]) -> bool:
+    """Tell whether a frame is a first one, to whoever reads names without regard to case, too."""
+    return any(
+        name.strip().casefold() == "type"
+        and isinstance(kind, str)
+        and kind.strip().casefold() == FIRST
+        for name, kind in members.items()
+    )
+
+
 def kind_of(members: Mapping[str, Any]) -> Any:
     """Return a client's frame's kind. Audio comes without one."""
     return members.get("type", AUDIO if has_audio(members) else None)

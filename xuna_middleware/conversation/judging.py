@@ -15,11 +15,11 @@ from xuna_middleware.conversation.endings import (
 )
 from xuna_middleware.conversation.frames import (
     AUDIO,
-    FIRST,
     PONG,
     REFRESH,
     has_audio,
     hides_nothing,
+    is_first,
     kind_of,
     read_frame,
 )
@@ -69,7 +69,7 @@ class Judge:
     def _closely(self, text: str) -> Verdict:
         members = read_frame(text)
         kind = kind_of(members)
-        if kind == FIRST:
+        if is_first(members):
             return SECOND_FIRST_FRAME
         if kind != PONG:
             self.heard_at = self._now()

@@ -4,7 +4,8 @@ Two pumps, one for each way; each waits for the slower side, so order is kept an
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeAlias
 
 from xuna_middleware.access.relay_rules import RelayRules
@@ -24,7 +25,10 @@ from xuna_middleware.conversation.endings import (
 from xuna_middleware.conversation.frames import conversation_of, is_turn
 from xuna_middleware.conversation.judging import Judge, Refresh
 from xuna_middleware.conversation.metering import Meter, size_of
+from xuna_middleware.errors import trace_of
 from xuna_middleware.platform.lines import Line
+
+logger = logging.getLogger("xuna_middleware")
 
 #: Seconds for the platform's first frame.
 _SPEAKS_WITHIN: Final = 10.0
@@ -48,6 +52,8 @@ class Relay:
         rules: what the client may do.
         renew: what to do with a fresh token.
         told: called with the conversation's id, where the platform's first frame tells it.
+        ended: how it shall end, once somebody outside says so.
+        deadlines: what ends it in time; the token's end may stand there already.
     """
 
     def __init__(
@@ -59,6 +65,8 @@ class Relay:
         first: str,
         renew: Renew,
         told: Callable[[str], None],
+        ended: "asyncio.Future[Ending]",
+        deadlines: Deadlines,
     ) -> None:
         loop = asyncio.get_running_loop()
         self._client = client
@@ -68,38 +76,34 @@ class Relay:
         self._renew = renew
         self._told = told
         self._judge = Judge(rules, loop.time)
-        self._ended: asyncio.Future[Ending] = loop.create_future()
+        self._ended = ended
+        self._deadlines = deadlines
         #: Which frame waits for the client, or the platform, to take it; 0 is none.
         self._waiting_for_client = 0
         self._waiting_for_platform = 0
         self._waited = (0, 0)
         self.meter = Meter(began=loop.time())
-        self.deadlines = Deadlines(self.end)
 
-    def end(self, ending: Ending) -> None:
-        """End the conversation from outside. The first word counts."""
-        if not self._ended.done():
-            self._ended.set_result(ending)
-
-    async def run(self, max_duration: float | None, expires_at: float | None) -> Ending:
+    async def run(self, max_duration: float | None) -> Ending:
         """Carry frames until the end, and return how it ended."""
         try:
-            self._set_deadlines(max_duration, expires_at)
+            self._set_deadlines(max_duration)
             return await self._pumped()
         finally:
-            self.deadlines.cancel()
+            self._deadlines.cancel()
             self.meter.ended = asyncio.get_running_loop().time()
 
-    def _set_deadlines(self, max_duration: float | None, expires_at: float | None) -> None:
+    def _set_deadlines(self, max_duration: float | None) -> None:
         if max_duration is not None:
-            self.deadlines.last_at_most(max_duration)
-        self.deadlines.expire_at(expires_at)
+            self._deadlines.last_at_most(max_duration)
         if self._rules.idle_timeout is not None:
-            self.deadlines.be_heard(self._rules.idle_timeout, lambda: self._judge.heard_at)
-        self.deadlines.look_every(_STUCK, self._stuck)
+            self._deadlines.be_heard(self._rules.idle_timeout, lambda: self._judge.heard_at)
+        self._deadlines.look_every(_STUCK, self._stuck)
 
     async def _pumped(self) -> Ending:
         """Run both pumps until one of them, or somebody else, says how it ends."""
+        if self._ended.done():  # before a frame went anywhere
+            return self._ended.result()
         pumps = [
             asyncio.ensure_future(self._to_client()),
             asyncio.ensure_future(self._to_platform()),
@@ -110,6 +114,7 @@ class Relay:
             for pump in pumps:
                 pump.cancel()
             told = await asyncio.gather(*pumps, return_exceptions=True)
+        _log_faults(told)
         if self._ended.done():
             return self._ended.result()
         return next((one for one in told if isinstance(one, Ending)), FAULT)
@@ -176,11 +181,12 @@ class Relay:
                 if is_turn(frame):
                     meter.turns += 1
                 del frame  # as in _from_client()
-                frame = await recv()
+                try:
+                    frame = await recv()
+                except Exception:  # the line's own; it says itself how it ended
+                    return closed_by_platform(self._line.ended)
         except EndedError as error:
             return error.ending
-        except Exception:  # the line's own; it says itself how it ended
-            return closed_by_platform(self._line.ended)
         return PLATFORM_ERROR
 
     async def _first_word(self) -> str | bytes:
@@ -194,6 +200,8 @@ class Relay:
                 frame = await self._line.recv()
         except TimeoutError:
             raise EndedError(PLATFORM_TIMEOUT) from None
+        except Exception:  # as in _to_client()
+            raise EndedError(closed_by_platform(self._line.ended)) from None
         conversation_id = conversation_of(frame)
         if conversation_id is not None:
             self._told(conversation_id)
@@ -218,3 +226,10 @@ class Relay:
             if was and was == still:
                 return ending
         return None
+
+
+def _log_faults(told: Sequence[Ending | BaseException]) -> None:
+    """Log what is a fault of the gate's own; its frames are in no traceback's text."""
+    for one in told:
+        if isinstance(one, Exception):
+            logger.error("a relayed conversation failed\n%s", trace_of(one))

@@ -9,22 +9,25 @@ import asyncio
 import json
 import logging
 import secrets
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Final
+from typing import Any, Final, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
+from xuna_middleware.conversation.deadlines import Deadlines
 from xuna_middleware.conversation.endings import (
     ENDED_BY_OPERATOR,
     GOING_AWAY,
+    LEASE_LOST,
     REVOKED,
-    STORE_UNAVAILABLE,
+    EndedError,
     Ending,
 )
-from xuna_middleware.conversation.relay import Relay
 from xuna_middleware.stores.protocol import Held, Lease, Part, Standing, Store, StoreError
 
 logger = logging.getLogger("xuna_middleware")
+
+T = TypeVar("T")
 
 #: Seconds for which a lease lasts, and between two heartbeats.
 LEASE: Final = 30.0
@@ -88,28 +91,46 @@ class Live:
         self.standing = standing
         self.must_hold = must_hold
         self.held_until = 0.0
+        #: How it shall end, once somebody says so.
+        self.word: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         #: Set when all is given back and settled.
         self.gone = asyncio.Event()
-        self._relay: Relay | None = None
-        self._early: Ending | None = None
+        self.deadlines = Deadlines(self.end)
 
     @property
     def lease(self) -> Lease:
         about = _written(self.session.to_dict())
         return Lease(self.session.id, about, LEASE, self.slots, self.standing)
 
-    def carry(self, relay: Relay) -> None:
-        """Name what carries it; a word that it shall end may have come before."""
-        self._relay = relay
-        if self._early is not None:
-            relay.end(self._early)
+    @property
+    def is_lost(self) -> bool:
+        """Whether its lease has run out, so that its slots may be somebody else's."""
+        return self.must_hold and asyncio.get_running_loop().time() >= self.held_until
 
     def end(self, ending: Ending) -> None:
-        """End it as soon as that can be."""
-        if self._relay is None:
-            self._early = self._early or ending
-        else:
-            self._relay.end(ending)
+        """End it as soon as that can be. The first word counts."""
+        if not self.word.done():
+            self.word.set_result(ending)
+
+    async def unless_ended(self, doing: Coroutine[Any, Any, T]) -> T:
+        """Return what comes of something, unless the word to end comes first.
+
+        Raises:
+            EndedError: it came; what was begun is cancelled then.
+        """
+        if self.word.done():
+            doing.close()
+            raise EndedError(self.word.result())
+        task = asyncio.ensure_future(doing)
+        try:
+            await asyncio.wait((task, self.word), return_when=asyncio.FIRST_COMPLETED)
+            if self.word.done():
+                raise EndedError(self.word.result())
+            return task.result()
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait((task,))
 
     def told(self, conversation_id: str) -> None:
         """Take the platform's name for it, unless that is known."""
@@ -119,8 +140,7 @@ class Live:
     def renew(self, standing: Standing, expires_at: float | None) -> None:
         """Let it last as long as a fresh token."""
         self.standing = standing
-        if self._relay is not None:
-            self._relay.deadlines.expire_at(expires_at)
+        self.deadlines.expire_at(expires_at)
 
 
 class Sessions:
@@ -150,15 +170,26 @@ class Sessions:
         loop = asyncio.get_running_loop()
         self._beating.setdefault(loop, _Heart(self._stores[0])).add(live)
 
+    async def abandon(self, live: Live) -> bool:
+        """Give up a lease of which it isn't known whether it is held; tell whether it may have been
+        (what it held is free again then, or ends by itself).
+        """
+        try:
+            if not await live.store.end(live.session.id):
+                return False
+        except Exception:  # as in _try(): nobody knows
+            return True
+        await _let_go(live.store, live, live.slots)
+        return True
+
     async def leave(self, live: Live) -> None:
         """Give up the lease: what it holds is free again."""
         heart = self._beating.get(asyncio.get_running_loop())
         if heart is not None:
             await heart.remove(live)
-        try:
-            await live.store.let_go(live.session.id, live.slots)
-        except StoreError as error:
-            logger.warning("a conversation's lease ends by itself, within 30 s: %s", error)
+        await _let_go(live.store, live, live.slots)
+        if live.store is not self._stores[0]:
+            await _let_go(self._stores[0], live, ())
 
     async def all(self) -> tuple[Session, ...]:
         """Return the live conversations of all processes.
@@ -167,7 +198,8 @@ class Sessions:
             StoreError: they can't be known.
         """
         told = [about for store in self._stores for about in await store.leases()]
-        return tuple(Session(**json.loads(about)) for about in told)
+        known = {session.id: session for session in (Session(**json.loads(one)) for one in told)}
+        return tuple(known.values())
 
     async def end(self, session_id: str) -> bool:
         """Ask that a conversation ends, wherever it is; tell whether there is such a one.
@@ -196,9 +228,9 @@ class Sessions:
 class _Heart:
     """Renew the leases of one event loop, as long as there are any."""
 
-    def __init__(self, waking: Store) -> None:
+    def __init__(self, shared: Store) -> None:
         self.lives: dict[str, Live] = {}
-        self._waking = waking
+        self._shared = shared
         self._holding = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
@@ -219,28 +251,53 @@ class _Heart:
             self._task = None
 
     async def _beat(self) -> None:
-        word = asyncio.ensure_future(self._waking.woken())
+        word = asyncio.ensure_future(self._shared.woken())
         try:
             while self.lives:
                 await asyncio.wait((word,), timeout=BEAT)
                 if word.done():
                     word.exception()  # it raises nothing, says Store; a store of the user's might
                     await asyncio.sleep(_BREATH)
-                    word = asyncio.ensure_future(self._waking.woken())
+                    word = asyncio.ensure_future(self._shared.woken())
                 await self._hold_all()
         finally:
             word.cancel()
 
     async def _hold_all(self) -> None:
         async with self._holding:
+            here, elsewhere = self._lives()
+            await _try(_hold, here, self._shared)
             by_store: dict[int, list[Live]] = {}
-            for live in self.lives.values():
+            for live in elsewhere:
                 by_store.setdefault(id(live.store), []).append(live)
             for lives in by_store.values():
-                try:
-                    await _hold(lives[0].store, lives)
-                except Exception as error:  # StoreError, or what a store of the user's raises
-                    _end_lost(lives, error)
+                await _try(_hold, lives, lives[0].store)
+            await _try(_show, elsewhere, self._shared)
+
+    def _lives(self) -> tuple[list[Live], list[Live]]:
+        """Return what is to be renewed in the shared store, and what elsewhere; end what is lost,
+        as after a time in which this process stood still.
+        """
+        here: list[Live] = []
+        elsewhere: list[Live] = []
+        for live in self.lives.values():
+            if live.is_lost:
+                live.end(LEASE_LOST)
+            else:
+                (here if live.store is self._shared else elsewhere).append(live)
+        return here, elsewhere
+
+
+_Renew: TypeAlias = Callable[[Store, Sequence[Live]], Awaitable[None]]
+
+
+async def _try(renew: _Renew, lives: Sequence[Live], store: Store) -> None:
+    if not lives:
+        return
+    try:
+        await renew(store, lives)
+    except Exception as error:  # StoreError, or what a store of the user's raises
+        _end_lost(lives, error)
 
 
 async def _hold(store: Store, lives: Sequence[Live]) -> None:
@@ -249,6 +306,22 @@ async def _hold(store: Store, lives: Sequence[Live]) -> None:
     held = await store.hold([live.lease for live in lives])
     for live, answer in zip(lives, held, strict=True):
         _take(live, answer, asked_at + LEASE)
+
+
+async def _show(store: Store, lives: Sequence[Live]) -> None:
+    """Show leases whose slots are held elsewhere, so that all can see and end them here, too."""
+    held = await store.hold([live.lease._replace(slots=()) for live in lives])
+    for live, answer in zip(lives, held, strict=True):
+        if answer.word:
+            live.end(_WORDS[answer.word])
+
+
+async def _let_go(store: Store, live: Live, slots: Sequence[Part]) -> None:
+    try:
+        await store.let_go(live.session.id, slots)
+    except Exception as error:  # as in _try()
+        why = error if isinstance(error, StoreError) else type(error).__name__
+        logger.warning("a conversation's lease ends by itself, within 30 s: %s", why)
 
 
 def _take(live: Live, answer: Held, held_until: float) -> None:
@@ -260,9 +333,8 @@ def _take(live: Live, answer: Held, held_until: float) -> None:
 
 def _end_lost(lives: Sequence[Live], error: Exception) -> None:
     """End what is held by nobody any more: others may have its slots, and none may know of it."""
-    now = asyncio.get_running_loop().time()
     for live in lives:
-        if live.must_hold and now >= live.held_until:
-            live.end(STORE_UNAVAILABLE)
+        if live.is_lost:
+            live.end(LEASE_LOST)
     why = error if isinstance(error, StoreError) else type(error).__name__
     logger.warning("leases of %d conversations could not be renewed: %s", len(lives), why)
