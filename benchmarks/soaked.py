@@ -1,6 +1,6 @@
 """The gate that is soaked, and beside it what tells of its process: no part of the package.
 
-- `GET /debug/counts`: asyncio tasks by the name of their coroutine, events, seconds talked.
+- `GET /debug/counts`: asyncio tasks by where they stand, events, seconds talked.
 - `POST /debug/revoke/{subject}`: `gate.revoke()`, which has no route.
 
 Everything else is the gate.
@@ -9,6 +9,7 @@ Everything else is the gate.
 import asyncio
 import os
 from collections import Counter
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -96,4 +97,10 @@ def app() -> Debugged:
 
 
 def _name(task: asyncio.Task[object]) -> str:
-    return getattr(task.get_coro(), "__qualname__", "?")
+    """Return where a task stands: each coroutine that waits for the next."""
+    names: list[str] = []
+    waiting: Any = task.get_coro()
+    while waiting is not None and hasattr(waiting, "__qualname__"):
+        names.append(waiting.__qualname__)
+        waiting = getattr(waiting, "cr_await", None)
+    return " > ".join(names) or "?"
