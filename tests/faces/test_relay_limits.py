@@ -124,6 +124,11 @@ class Forgetful(MemoryStore):
             raise StoreError("away")
         return await super().hold(leases)
 
+    async def remember(self, note: Any) -> None:
+        if self.fails == "remember":
+            raise StoreError("away")
+        await super().remember(note)
+
     async def settle(self, name: str, milliseconds: int) -> str | None:
         if self.fails == "settle":
             raise StoreError("away")
@@ -145,7 +150,11 @@ async def test_store_that_holds_no_lease() -> None:
 
 @pytest.mark.parametrize(
     ("fails", "left", "said"),
-    [("settle", [1, 540, 2], "counts in full"), ("let_go", [0, 599, 2], "ends by itself")],
+    [
+        ("remember", [1, 599, 2], "can't be settled by others"),
+        ("settle", [1, 540, 2], "counts in full"),
+        ("let_go", [0, 599, 2], "ends by itself"),
+    ],
 )
 async def test_store_that_is_away_at_the_end(
     fails: str, left: list[int], said: str, caplog: pytest.LogCaptureFixture

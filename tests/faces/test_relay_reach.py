@@ -107,8 +107,9 @@ async def test_what_began_while_the_store_was_away(
             await talk.heard("agent_response")
             assert await other.sessions() == ()
             store.is_away = False
-            while not await other.sessions():  # noqa: ASYNC110 - a beat wakes nobody
-                await asyncio.sleep(0.01)
+            async with asyncio.timeout(5):
+                while not await other.sessions():  # noqa: ASYNC110 - a beat wakes nobody
+                    await asyncio.sleep(0.01)
             (session,) = await other.sessions()
             assert len(await stage.gate.sessions()) == 1
             if word == "revoked":

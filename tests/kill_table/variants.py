@@ -51,6 +51,7 @@ RELAY: Final = "tests/faces/test_relay.py"
 FIRST_FRAMES: Final = "tests/faces/test_relay_first_frames.py"
 RELAY_LIMITS: Final = "tests/faces/test_relay_limits.py"
 RELAY_ENDS: Final = "tests/faces/test_relay_ends.py"
+REACH: Final = "tests/faces/test_relay_reach.py"
 OVERSIGHT: Final = "tests/faces/test_relay_oversight.py"
 JUDGING: Final = "tests/conversation/test_judging.py"
 
@@ -623,7 +624,10 @@ VARIANTS: Final[dict[str, Variant]] = {
         VISITORS,
     ),
     "any number of visitors' tickets": broken(
-        "pipeline.py", "        await reserve(TICKETS, asked, pipeline.stores)\n", "", VISITORS
+        "pipeline.py",
+        "VISITORS_TICKETS if order.identity.is_visitor else TICKETS",
+        "TICKETS",
+        VISITORS,
     ),
     "who signs in starts anew": broken(
         "stores/memory.py",
@@ -836,6 +840,45 @@ VARIANTS: Final[dict[str, Variant]] = {
         "telemetry/audit.py", "if self._process != os.getpid():", "if False:", AUDIT
     ),
     # The relay
+    "visitor's ticket opens protected paths": broken(
+        "gate.py", "if caller.identity.is_visitor and not visitors:", "if False:", REACH
+    ),
+    "word before it begins comes late": broken(
+        "conversation/sessions.py",
+        "            await asyncio.wait((task, self.word), return_when=asyncio.FIRST_COMPLETED)\n",
+        "            await asyncio.wait((task,))\n",
+        f"{REACH}::test_word_before_it_begins",
+    ),
+    "began without the store, and never seen": broken(
+        "conversation/sessions.py",
+        "            await _try(_show, elsewhere, self._shared)\n",
+        "",
+        f"{REACH}::test_what_began_while_the_store_was_away",
+    ),
+    "goes on though its lease ran out": broken(
+        "conversation/sessions.py",
+        "            if live.is_lost:\n                live.end(LEASE_LOST)\n            else:",
+        "            if True:",
+        "tests/conversation/test_sessions.py",
+    ),
+    "fresh token of another issuer extends": broken(
+        RELAYING,
+        "if (identity.issuer, identity.subject) != (known.issuer, known.subject):",
+        "if identity.subject != known.subject:",
+        REACH,
+    ),
+    "tickets without end": broken(
+        "access/reservations.py",
+        '_tickets("300/minute", "subject")',
+        '_tickets("9999/minute", "subject")',
+        REACH,
+    ),
+    "revoked here, forgotten without the store": broken(
+        "gate.py",
+        "        await _told(self._parts.pipeline.stores.fallback.revoke(whom, at, seconds))\n",
+        "",
+        REACH,
+    ),
     "client's first frame unchecked": broken(
         RELAYING,
         "sent = check_client(agent, frame.dynamic_variables, frame.overrides)",
@@ -886,8 +929,8 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "conversation outlives its token": broken(
         RELAYING,
-        "talk.order.identity.expires_at)\n\n\nasync def _first",
-        "None)\n\n\nasync def _first",
+        "    live.deadlines.expire_at(talk.order.identity.expires_at)\n",
+        "",
         RELAY_ENDS,
     ),
     "leeway at the end of a token": broken(
@@ -965,13 +1008,11 @@ VARIANTS: Final[dict[str, Variant]] = {
     "time is never settled": broken(
         RELAYING, "    await _settled(pipeline, talk, seconds)\n", "", RELAY_LIMITS
     ),
-    "time is lost where nothing began": broken(
+    "time is lost where no note was kept": broken(
         RELAYING,
-        "    await _noted(pipeline, talk)\n    await client.accept()\n"
-        "    first = await _first_frame(talk, client)\n",
-        "    await client.accept()\n    first = await _first_frame(talk, client)\n"
-        "    await _noted(pipeline, talk)\n",
-        FIRST_FRAMES,
+        "        await talk.reservation.give_back_time(seconds)\n",
+        "",
+        RELAY_LIMITS,
     ),
     "last words of the platform are lost": broken(
         "conversation/relay.py",

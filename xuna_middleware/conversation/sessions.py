@@ -305,15 +305,15 @@ async def _hold(store: Store, lives: Sequence[Live]) -> None:
     asked_at = asyncio.get_running_loop().time()
     held = await store.hold([live.lease for live in lives])
     for live, answer in zip(lives, held, strict=True):
-        _take(live, answer, asked_at + LEASE)
+        if not _ended(live, answer):
+            live.slots, live.held_until = answer.slots, asked_at + LEASE
 
 
 async def _show(store: Store, lives: Sequence[Live]) -> None:
     """Show leases whose slots are held elsewhere, so that all can see and end them here, too."""
     held = await store.hold([live.lease._replace(slots=()) for live in lives])
     for live, answer in zip(lives, held, strict=True):
-        if answer.word:
-            live.end(_WORDS[answer.word])
+        _ended(live, answer)
 
 
 async def _let_go(store: Store, live: Live, slots: Sequence[Part]) -> None:
@@ -324,11 +324,11 @@ async def _let_go(store: Store, live: Live, slots: Sequence[Part]) -> None:
         logger.warning("a conversation's lease ends by itself, within 30 s: %s", why)
 
 
-def _take(live: Live, answer: Held, held_until: float) -> None:
+def _ended(live: Live, answer: Held) -> bool:
+    """End what the store says shall end; tell whether it says so."""
     if answer.word:
         live.end(_WORDS[answer.word])
-        return
-    live.slots, live.held_until = answer.slots, held_until
+    return bool(answer.word)
 
 
 def _end_lost(lives: Sequence[Live], error: Exception) -> None:
