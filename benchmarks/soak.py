@@ -412,12 +412,12 @@ async def _told_every_minute(run: Run, watch: Watch) -> None:
         print(f"{minute:3} min | {run.open:3} open | {seen}", flush=True)
 
 
-async def _drained(watch: Watch) -> Held:
-    """Wait until nothing is held any more, no longer than leases may last."""
+async def _drained(watch: Watch, before: Held | None = None) -> Held:
+    """Wait until no more is held than before, no longer than leases may last."""
     until = time.monotonic() + DRAINED
     while True:
         held = await watch.look()
-        if time.monotonic() > until or not _left_over(held, held):
+        if time.monotonic() > until or not _left_over(before or held, held):
             return held
         await asyncio.sleep(1)
 
@@ -462,7 +462,7 @@ async def soak(run: Run, watch: Watch, minutes: float, conversations: int) -> li
     telling = asyncio.create_task(_told_every_minute(run, watch))
     await asyncio.gather(*(_come_and_go(run) for _ in range(conversations)))
     telling.cancel()
-    after = await _drained(watch)
+    after = await _drained(watch, before)
     print(f"after   | {run.open:3} open | {after}")
     for (name, seen), number in sorted(run.ends.items()):
         print(f"{number:6} × {name}: {seen}")
