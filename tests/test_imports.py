@@ -31,7 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("resource_metadata",),
     ("refusals", "settlement", "entrance"),
     ("pipeline", "deliveries"),
-    ("explaining", "relaying"),
+    ("explaining", "relaying", "configuring", "oversight"),
     ("routes",),
     ("gate",),
     ("middleware",),

@@ -5,14 +5,12 @@ A `XunaGate` is an ASGI app that can be mounted, a thing to ask in a route of on
 """
 
 import asyncio
-import re
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from types import MappingProxyType
 from typing import Any, Final, Protocol, Self, TypeGuard, TypeVar
 
 from starlette.datastructures import Headers
@@ -21,23 +19,26 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from xuna_middleware.access.agents import Agent
+from xuna_middleware.access.budgets import START_WITHIN
 from xuna_middleware.access.captchas import HEADER as CHALLENGE_HEADER
 from xuna_middleware.access.grants import Transport
 from xuna_middleware.access.limits import AnyLimit, checked_limits
 from xuna_middleware.access.principals import subject_principal
-from xuna_middleware.access.reservations import (
-    START_WITHIN,
-    Budget,
-    Stores,
-    check_standing,
-    held_for,
-    make_budget,
-)
+from xuna_middleware.access.reservations import Stores, check_standing
 from xuna_middleware.access.rules import Rule, RuleLike, as_rule
-from xuna_middleware.access.visitors import Visitors, check_visitors_limits
+from xuna_middleware.access.visitors import Visitors
 from xuna_middleware.challenges import Challenges, challenges_of
+from xuna_middleware.configuring import (
+    agents_by_name,
+    budgets_of,
+    check_relay,
+    checked_header,
+    checked_platform,
+    checked_store,
+    checked_webhook,
+)
 from xuna_middleware.conversation.client import Client
-from xuna_middleware.conversation.sessions import LEASE, Session, Sessions
+from xuna_middleware.conversation.sessions import Session, Sessions
 from xuna_middleware.crosssite import Origins, checked_origins, origin_of
 from xuna_middleware.deliveries import Deliveries
 from xuna_middleware.entrance import Entrance
@@ -64,18 +65,18 @@ from xuna_middleware.identity.verifiers import Service, Telling, Verifier
 from xuna_middleware.identity.visits import HEADER as VISITOR_HEADER
 from xuna_middleware.identity.visits import Visit
 from xuna_middleware.lifespan import serve_lifespan
+from xuna_middleware.oversight import Oversight
 from xuna_middleware.paths import route_path
 from xuna_middleware.pipeline import (
     Order,
     Pipeline,
-    Terms,
     admitted_agent,
     check_personalization,
     issue,
     meant_agent,
     named_agent,
 )
-from xuna_middleware.platform.client import Platform, XunaPlatform
+from xuna_middleware.platform.client import Platform
 from xuna_middleware.platform.credentials import ConversationToken, SignedUrl
 from xuna_middleware.platform.webhooks import PostCallWebhook
 from xuna_middleware.refusals import REFERENCE_HEADER, Refusals
@@ -104,17 +105,10 @@ _ALLOWED_HEADERS: Final = (
     *("Authorization", "Content-Type", "DPoP"),
     *(VISITOR_HEADER, CHALLENGE_HEADER),
 )
-_STORE_VERBS: Final = (
-    *("put", "take", "reserve", "look", "give_back", "remember", "settle"),
-    *("hold", "let_go", "leases", "end", "revoke", "woken", "aclose"),
-)
-_RELAY_VERBS: Final = ("connect", "check_relay")
-_PLATFORM_VERBS: Final = ("issue", "check", "client_carries", "ended", "aclose")
 #: Seconds; no conversation is longer than a week.
 _LONGEST: Final = 604_800
 #: Seconds; a token without a verifier of ours may live so long, and the clocks' tolerance.
 _DAY: Final = 86_400.0 + 30.0
-_HEADER_NAME: Final = re.compile(r"[a-z0-9-]+")
 
 T = TypeVar("T")
 
@@ -192,22 +186,22 @@ class XunaGate:
         self._cors_origins = checked_origins(cors_origins)
         self._origins = Origins(self._cors_origins, public_url)
         self.public_url = None if public_url is None else public_url.rstrip("/")
-        by_name = _by_name(agents)
+        by_name = agents_by_name(agents)
         self._visitors_only = all(agent.anonymous for agent in by_name.values())
         self._surroundings = Surroundings(
             origin=None if public_url is None else origin_of(public_url, "public_url"),
-            store=_checked_store(store),
+            store=checked_store(store),
             trusted_proxies=Networks(trusted_proxies),
-            certificate_header=_checked_header(client_cert_header, trusted_proxies),
+            certificate_header=checked_header(client_cert_header, trusted_proxies),
         )
         self._entrance = self._make_entrance(by_name, visitors)
         self._parts = _Parts(
             authentication=self._authentication(verifier),
-            pipeline=self._pipeline(by_name, _checked_platform(platform), limits),
-            webhook=_checked_webhook(webhook),
+            pipeline=self._pipeline(by_name, checked_platform(platform), limits),
+            webhook=checked_webhook(webhook),
         )
         check_personalization(self._parts.pipeline)
-        self._check_relay()
+        check_relay(by_name.values(), self.platform, public_url)
         self._refusals = Refusals(self._events, self._challenges())
         self._sessions = Sessions(*self._parts.pipeline.stores.all)
         self._relaying = Relaying(
@@ -222,7 +216,7 @@ class XunaGate:
             issue=self._issue,
             issue_ticket=self._issue_ticket,
             converse=self._converse,
-            oversight=None if operators is None else _Oversight(self, as_rule(operators)),
+            oversight=None if operators is None else self._oversight(as_rule(operators)),
             pipeline=lambda: self._parts.pipeline,
             missing=self._missing,
             origins=self._origins,
@@ -584,56 +578,26 @@ class XunaGate:
             raise ConfigurationError("no agent admits visitors: Agent(…, anonymous=True)")
         return self._entrance
 
-    def _check_visitors_budgets(
-        self, agents: Iterable[Agent], everywhere: Sequence[AnyLimit]
-    ) -> None:
-        """Refuse an entrance where what visitors may spend together has no end.
-
-        Raises:
-            ConfigurationError: a limit counts by what they don't have, or what they may spend
-                together has no end.
-        """
-        theirs = () if self._entrance is None else self._entrance.visitors.limits
-        for agent in agents:
-            if agent.anonymous:
-                check_visitors_limits(agent.name, (*everywhere, *agent.limits, *theirs))
-
-    def _budgets(
-        self, agents: Collection[Agent], everywhere: Sequence[AnyLimit], start_within: float
-    ) -> dict[Terms, Budget]:
-        """Return what limits conversations with each agent: of whom, and how it is held."""
-        theirs = () if self._entrance is None else self._entrance.visitors.limits
-        longest = max(held_for(agent, start_within) for agent in agents)
-        return {
-            Terms(agent.name, for_visitors, leased): make_budget(
-                agent,
-                everywhere,
-                start_within,
-                theirs if for_visitors else None,
-                lease=LEASE if leased else None,
-                longest=longest,
-            )
-            for agent in agents
-            for for_visitors in ((False, True) if agent.anonymous else (False,))
-            for leased in (False, True)
-        }
-
     def _pipeline(
         self, agents: Mapping[str, Agent], platform: Platform, limits: Sequence[AnyLimit]
     ) -> Pipeline:
         start_within = getattr(platform, "start_within", None) or START_WITHIN
         everywhere = checked_limits(limits)
-        self._check_visitors_budgets(agents.values(), everywhere)
+        visitors = None if self._entrance is None else self._entrance.visitors
         return Pipeline(
             agents=agents,
             platform=platform,
             events=self._events,
-            budgets=self._budgets(agents.values(), everywhere, start_within),
+            budgets=budgets_of(agents.values(), everywhere, visitors, start_within),
             entrance=self._entrance,
             stores=Stores(shared=self._surroundings.store, fallback=MemoryStore()),
             settlement=Settlement(self._surroundings.store, self._events),
             proxies=self._surroundings.trusted_proxies,
         )
+
+    def _oversight(self, rule: Rule) -> Oversight:
+        stores = self._parts.pipeline.stores
+        return Oversight(rule, stores, sessions=self.sessions, end=self.end_session)
 
     def _deliveries(self) -> Deliveries | None:
         configured = self._parts.webhook
@@ -707,25 +671,6 @@ class XunaGate:
         """Tell whether an agent lists the transport `relay`."""
         return any("relay" in agent.transports for agent in self._parts.pipeline.agents.values())
 
-    def _check_relay(self) -> None:
-        """Refuse a relay that could not work.
-
-        Raises:
-            ConfigurationError: nobody said where clients reach it, or something is missing.
-        """
-        if not self.has_relay:
-            return
-        if self.public_url is None:
-            raise ConfigurationError(
-                'transports=("relay",) leads clients to the gate itself, so it must be told where '
-                'that is: public_url="https://acme.com/xuna"'
-            )
-        if not all(hasattr(self.platform, name) for name in _RELAY_VERBS):
-            raise ConfigurationError(
-                "the relay needs a platform that connects: XunaPlatform(…), or what Platform says"
-            )
-        self.platform.check_relay()
-
     def _longest_life(self) -> float:
         """Return for how many seconds a token may be good that was made by now."""
         verifiers = self._parts.authentication.verifiers
@@ -785,29 +730,6 @@ class XunaGate:
         return missing + [name for name, part in checked.items() if _lacks_a_setting(part)]
 
 
-class _Oversight:
-    """Let whom a rule admits see and end live conversations."""
-
-    def __init__(self, gate: XunaGate, rule: Rule) -> None:
-        self._rule = rule
-        self._check_standing = gate.check_standing
-        self.sessions = gate.sessions
-        self.end = gate.end_session
-
-    async def check(self, identity: Identity, connection: HTTPConnection) -> None:
-        """Refuse who is no operator, visitors first.
-
-        Raises:
-            NotAuthenticatedError: a visitor. GateError: the rule says no, or can't be asked.
-        """
-        if identity.is_visitor:
-            raise NotAuthenticatedError(cause="no credentials: operators have some")
-        await self._check_standing(identity)
-        refusal = await self._rule.refusal(identity, connection)
-        if refusal is not None:
-            raise refusal
-
-
 async def _told(answer: Awaitable[T]) -> T:
     """Return what the store says; where it can't say anything, that is a 503."""
     try:
@@ -824,20 +746,6 @@ def _nowhere() -> None:
     """Stand for the event loop of a gate that hasn't started."""
 
 
-def _checked_platform(platform: Platform | None) -> Platform:
-    if platform is None:
-        return XunaPlatform()
-    if not all(hasattr(platform, name) for name in _PLATFORM_VERBS):
-        raise ConfigurationError("platform must be an XunaPlatform(…), or do what Platform says")
-    return platform
-
-
-def _checked_webhook(webhook: PostCallWebhook | None) -> PostCallWebhook | None:
-    if webhook is None or isinstance(webhook, PostCallWebhook):
-        return webhook
-    raise ConfigurationError("webhook takes PostCallWebhook(…)")
-
-
 def _lacks_a_setting(part: Platform | PostCallWebhook | None) -> bool:
     """Tell whether a part lacks what only the environment can tell."""
     try:
@@ -850,39 +758,3 @@ def _lacks_a_setting(part: Platform | PostCallWebhook | None) -> bool:
 
 def _is_service(part: object) -> TypeGuard[Service]:
     return isinstance(part, Service)
-
-
-def _checked_store(store: Store | None) -> Store:
-    if store is None:
-        return MemoryStore()
-    if not all(callable(getattr(store, name, None)) for name in _STORE_VERBS):
-        raise ConfigurationError(
-            "store must be a MemoryStore(…), a RedisStore(…) or do what Store says"
-        )
-    return store
-
-
-def _checked_header(name: str | None, trusted_proxies: Iterable[str]) -> bytes | None:
-    if name is None:
-        return None
-    if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name.lower()):
-        raise ConfigurationError('client_cert_header must be a header\'s name, like "Client-Cert"')
-    if not trusted_proxies:
-        raise ConfigurationError(
-            "client_cert_header is believed of trusted_proxies only, and there are none: "
-            'trusted_proxies=("10.0.0.0/8",)'
-        )
-    return name.lower().encode()
-
-
-def _by_name(agents: Iterable[Agent]) -> Mapping[str, Agent]:
-    by_name: dict[str, Agent] = {}
-    for agent in agents if isinstance(agents, Iterable) else (None,):
-        if not isinstance(agent, Agent):
-            raise ConfigurationError('agents takes a list: agents=[Agent("support", id="agent_…")]')
-        if agent.name in by_name:
-            raise ConfigurationError(f"two agents are named {agent.name!r}; names must differ")
-        by_name[agent.name] = agent
-    if not by_name:
-        raise ConfigurationError('agents is empty: agents=[Agent("support", id="agent_…")]')
-    return MappingProxyType(by_name)

@@ -16,13 +16,11 @@ from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from xuna_middleware.access.agents import Agent, authorize
+from xuna_middleware.access.budgets import TICKETS, VISITORS_TICKETS, Budget
 from xuna_middleware.access.grants import Grant, Personalization, Transport
 from xuna_middleware.access.personalization import check_client, personalize
 from xuna_middleware.access.principals import Circumstances, subject_principal
 from xuna_middleware.access.reservations import (
-    TICKETS,
-    VISITORS_TICKETS,
-    Budget,
     Remaining,
     Reservation,
     Stores,

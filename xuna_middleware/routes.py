@@ -15,7 +15,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, HTTPConnection
@@ -26,13 +26,12 @@ from xuna_middleware.access.agents import Agent
 from xuna_middleware.access.grants import Transport
 from xuna_middleware.access.reservations import Remaining
 from xuna_middleware.conversation.client import Client
-from xuna_middleware.conversation.sessions import Session
 from xuna_middleware.crosssite import Origins
 from xuna_middleware.deliveries import WEBHOOK, Deliveries
 from xuna_middleware.errors import GateError, InvalidRequestError
 from xuna_middleware.identity.authentication import Caller
-from xuna_middleware.identity.credentials import Identity
 from xuna_middleware.identity.tickets import Ticket
+from xuna_middleware.oversight import Oversight
 from xuna_middleware.pipeline import Order, Pipeline, meant_agent, usable_agents
 from xuna_middleware.platform.credentials import ConversationToken, SignedUrl
 from xuna_middleware.refusals import Refusals
@@ -56,19 +55,6 @@ Converse: TypeAlias = Callable[[Order, Client], Awaitable[None]]
 RELAYED: Final = ("/conversation", "/ticket")
 _CONVERSATION: Final = RELAYED[0]
 _SESSION: Final = "/sessions/"
-
-
-class Oversight(Protocol):
-    """Let operators see and end live conversations."""
-
-    async def check(self, identity: Identity, connection: HTTPConnection) -> None:
-        """Refuse who is no operator."""
-
-    async def sessions(self) -> tuple[Session, ...]:
-        """Return the live conversations."""
-
-    async def end(self, session_id: str) -> bool:
-        """End one; tell whether there is such a one."""
 
 
 class _Route(NamedTuple):

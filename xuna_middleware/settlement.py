@@ -18,7 +18,7 @@ from itertools import count
 from math import inf
 from typing import Final, NamedTuple
 
-from xuna_middleware.access.reservations import milliseconds
+from xuna_middleware.access.budgets import milliseconds
 from xuna_middleware.errors import ConfigurationError, UnavailableError
 from xuna_middleware.events import Event, EventName, Events
 from xuna_middleware.identity.credentials import Identity

@@ -20,8 +20,9 @@ from xuna_middleware import (
     UnavailableError,
     claim,
 )
+from xuna_middleware.access.budgets import make_budget
 from xuna_middleware.access.principals import Circumstances, subject_principal
-from xuna_middleware.access.reservations import Stores, make_budget, reserve
+from xuna_middleware.access.reservations import Stores, reserve
 
 
 @pytest.mark.parametrize(

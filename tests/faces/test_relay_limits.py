@@ -151,7 +151,7 @@ async def test_store_that_holds_no_lease() -> None:
 @pytest.mark.parametrize(
     ("fails", "left", "said"),
     [
-        ("remember", [1, 599, 2], "can't be settled by others"),
+        ("remember", [1, 599, 2], "unless this process sees the end"),
         ("settle", [1, 540, 2], "counts in full"),
         ("let_go", [0, 599, 2], "ends by itself"),
     ],

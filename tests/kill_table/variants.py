@@ -717,8 +717,8 @@ VARIANTS: Final[dict[str, Variant]] = {
         HOOKS, "if len(secret.reveal()) < _LEAST_SECRET:", "if False:", WEBHOOK_PARTS
     ),
     "slot forgotten for a shorter agent's sake": broken(
-        "gate.py",
-        "                longest=longest,\n",
+        "configuring.py",
+        "            longest=longest,\n",
         "",
         "tests/faces/test_quotas.py::test_slots_of_agents_that_last_differently",
     ),
@@ -868,7 +868,7 @@ VARIANTS: Final[dict[str, Variant]] = {
         REACH,
     ),
     "tickets without end": broken(
-        "access/reservations.py",
+        "access/budgets.py",
         '_tickets("300/minute", "subject")',
         '_tickets("9999/minute", "subject")',
         REACH,
@@ -985,7 +985,7 @@ VARIANTS: Final[dict[str, Variant]] = {
         OVERSIGHT,
     ),
     "anybody is an operator": broken(
-        "gate.py",
+        "oversight.py",
         "refusal = await self._rule.refusal(identity, connection)\n        if refusal is not None:",
         "refusal = await self._rule.refusal(identity, connection)\n        if False:",
         OVERSIGHT,
