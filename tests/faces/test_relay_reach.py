@@ -25,6 +25,7 @@ from xuna_middleware import (
     ConfigurationError,
     Credentials,
     Identity,
+    InvalidTokenError,
     MemoryStore,
     NotAuthenticatedError,
     StoreError,
@@ -182,9 +183,13 @@ def test_operators_need_a_prefix() -> None:
 
 
 async def test_revoked_operator() -> None:
-    """Sees nothing any more."""
+    """Sees nothing any more; a route of one's own can ask, too."""
     async with on_stage(operators=boss) as stage:
-        headers = stage.sign_in("boss")
+        headers, issuer = stage.sign_in("boss"), stage.sandbox._provider.issuer
+        who = Identity(subject="boss", issuer=issuer, claims={"iat": 1})
         assert (await stage.ask("/sessions", headers)).status == 200
-        await stage.gate.revoke(stage.sandbox._provider.issuer, "boss")
+        await stage.gate.check_standing(who)
+        await stage.gate.revoke(issuer, "boss")
         assert (await stage.ask("/sessions", headers)).status == 401
+        with pytest.raises(InvalidTokenError):
+            await stage.gate.check_standing(who)
