@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-import xuna_middleware.gate
+import xuna_middleware.configuring
 from xuna_middleware import (
     Agent,
     Concurrent,
@@ -37,7 +37,7 @@ LEASE: Final = 3.0
 #: What the package's own constants are here, in seconds.
 FASTER: Final[tuple[tuple[Any, str, float], ...]] = (
     (sessions, "LEASE", LEASE),
-    (xuna_middleware.gate, "LEASE", LEASE),
+    (xuna_middleware.configuring, "LEASE", LEASE),
     (sessions, "BEAT", 0.25),
     (client, "_FIRST", 1.0),
     (relay, "_SPEAKS_WITHIN", 0.5),
