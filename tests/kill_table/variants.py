@@ -1006,7 +1006,10 @@ VARIANTS: Final[dict[str, Variant]] = {
         RELAYING, "    await relaying.sessions.leave(live)\n", "", RELAY_LIMITS
     ),
     "time is never settled": broken(
-        RELAYING, "    await _settled(pipeline, talk, seconds)\n", "", RELAY_LIMITS
+        RELAYING,
+        "        await _settled(pipeline, talk, seconds)\n",
+        "        pass\n",
+        RELAY_LIMITS,
     ),
     "time is lost where no note was kept": broken(
         RELAYING,
