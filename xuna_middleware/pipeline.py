@@ -21,6 +21,7 @@ from xuna_middleware.access.grants import Grant, Personalization, Transport
 from xuna_middleware.access.personalization import check_client, personalize
 from xuna_middleware.access.principals import Circumstances, subject_principal
 from xuna_middleware.access.reservations import (
+    EVERY_KIND,
     Remaining,
     Reservation,
     Stores,
@@ -443,7 +444,7 @@ async def released(
     reservation: Reservation,
     identity: Identity,
     *,
-    kinds: Sequence[Kind] = ("rate", "time", "slot"),
+    kinds: Sequence[Kind] = EVERY_KIND,
     **about: Any,
 ) -> None:
     """Give everything back, even where whoever waits for it is cancelled again."""

@@ -20,7 +20,7 @@ from urllib.parse import urlencode
 from xuna_middleware.access.agents import Agent, authorize
 from xuna_middleware.access.grants import Personalization
 from xuna_middleware.access.personalization import ask_server, ask_user_id, check_client, merge
-from xuna_middleware.access.reservations import Reservation, revoked, standing_of
+from xuna_middleware.access.reservations import EVERY_KIND, Reservation, revoked, standing_of
 from xuna_middleware.conversation.client import Client
 from xuna_middleware.conversation.endings import (
     FAULT,
@@ -69,7 +69,6 @@ from xuna_middleware.stores.protocol import Kind, StoreError
 logger = logging.getLogger("xuna_middleware")
 
 _NOT_SLOTS: Final[tuple[Kind, ...]] = ("rate", "time")
-_EVERYTHING: Final[tuple[Kind, ...]] = (*_NOT_SLOTS, "slot")
 #: Seconds for which a note outlives the conversation that it would settle.
 _LATE: Final = 7200.0
 
@@ -199,7 +198,7 @@ async def _opened(pipeline: Pipeline, relaying: Relaying, order: Order) -> _Conv
         await _held(relaying, live)
     except BaseException:  # it may be held all the same, and then its slots have moved
         is_held = await asyncio.shield(pipeline.beside(relaying.sessions.abandon(live)))
-        kinds = _NOT_SLOTS if is_held else _EVERYTHING
+        kinds = _NOT_SLOTS if is_held else EVERY_KIND
         await released(pipeline, reservation, order.identity, kinds=kinds, **about)
         raise
     return _Conversation(

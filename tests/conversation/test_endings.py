@@ -1,5 +1,7 @@
 """Close codes and reasons: which may be sent, which pass through, how long they may be."""
 
+from pathlib import Path
+
 import pytest
 
 from xuna_middleware import (
@@ -127,6 +129,14 @@ def test_every_end_of_the_gates_own_may_be_sent() -> None:
         assert ending is endings.FAULT or (
             f"`{ending.reason}`" in str(endings.__doc__) and f"| {ending.code} |" in endings.__doc__
         )
+
+
+def test_the_documented_table_has_each_end() -> None:
+    """docs/relay.md tells every code and reason that a client may see."""
+    page = (Path(__file__).parents[2] / "docs/relay.md").read_text(encoding="utf-8")
+    for ending in (each for each in vars(endings).values() if isinstance(each, Ending)):
+        rows = [row for row in page.splitlines() if row.startswith(f"| {ending.code} |")]
+        assert ending.by == "client" or any(f"`{ending.reason}`" in row for row in rows), ending
 
 
 def test_an_end_says_its_word() -> None:

@@ -40,7 +40,7 @@ from xuna_middleware.stores.protocol import (
 
 logger = logging.getLogger("xuna_middleware")
 
-_EVERY: Final[tuple[Kind, ...]] = ("rate", "time", "slot")
+EVERY_KIND: Final[tuple[Kind, ...]] = ("rate", "time", "slot")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +82,7 @@ class Reservation:
         times = [part.amount for part in metered if part.kind == "time"]
         return max(times, default=0) if metered else None
 
-    async def release(self, kinds: Sequence[Kind] = _EVERY) -> bool:
+    async def release(self, kinds: Sequence[Kind] = EVERY_KIND) -> bool:
         """Give all of these kinds back, since nothing was used; tell whether that is done."""
         return await self._give_back([part for part in self.parts if part.kind in kinds])
 

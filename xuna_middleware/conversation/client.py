@@ -18,9 +18,7 @@ from xuna_middleware.conversation.endings import (
     short,
 )
 from xuna_middleware.conversation.metering import size_of
-
-#: What a browser must see chosen where it offers it, or it fails the handshake.
-SUBPROTOCOL: Final = "convai"
+from xuna_middleware.platform.lines import SUBPROTOCOL
 
 #: Seconds for the first frame, and for a close to leave.
 _FIRST: Final = 5.0

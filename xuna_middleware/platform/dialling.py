@@ -11,12 +11,10 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from xuna_middleware.errors import ConfigurationError, PlatformError
-from xuna_middleware.platform.lines import Line
+from xuna_middleware.platform.lines import SUBPROTOCOL, Line
 
 if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection, connect
-
-SUBPROTOCOL: Final = "convai"
 
 #: In seconds: to open, and for the platform's part of a close.
 _OPEN: Final = 10.0

@@ -1,7 +1,10 @@
 """The conversation's WebSocket to the platform, as a value that others may hold."""
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Final, Protocol
+
+#: What clients and platform speak; a browser must see it chosen where it offers it.
+SUBPROTOCOL: Final = "convai"
 
 
 class Line(Protocol):
