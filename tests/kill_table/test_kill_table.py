@@ -17,8 +17,30 @@ import pytest
 
 import xuna_middleware
 
-from .variants import VARIANTS, Variant
+from . import (
+    attacks_on_callers,
+    attacks_on_frames,
+    attacks_on_lifetimes,
+    attacks_on_paths,
+    attacks_on_shared_stores,
+    attacks_on_store_room,
+    variants,
+)
+from .variants import Variant
 
+VARIANTS: Final = {
+    name: variant
+    for module in (
+        variants,
+        attacks_on_paths,
+        attacks_on_shared_stores,
+        attacks_on_store_room,
+        attacks_on_frames,
+        attacks_on_lifetimes,
+        attacks_on_callers,
+    )
+    for name, variant in module.VARIANTS.items()
+}
 PACKAGE: Final = Path(xuna_middleware.__file__).parent
 TESTS: Final = Path(__file__).parents[1]
 #: What pytest says when tests failed, and not that it could not run them.
