@@ -8,7 +8,7 @@ import re
 import string
 import sys
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import pytest
@@ -54,8 +54,12 @@ PROTECTED: Final = (
     *("/apı", "/APİ", "/ａｐｉ", "/a\u0301pi", "/a\u00adpi", "/ap\u200bi", "/\u24d0pi", "/api／x"),
     *("/ap%C4%B1", "/ａ%70i", "/％61pi", "/％2561pi"),
 )
+#: What some routers take for a path beneath /api, and most don't.
+ALIKE: Final = (
+    *("/apis", "/apix/y", "/api-docs", "/API_x", "/api*", "/api:x", "/api%41", "//h/apis"),
+)
 AMBIGUOUS: Final = (
-    *("api", "*", "?/api", "#/api", ";/api", " /x", "x", "x:/x", "http://host/x", "host:443"),
+    *("api", "", "*", "?/api", "#/api", ";/api", " /x", "x", "x:/x", "http://host/x", "host:443"),
     *("/x/../x", "/./x", "/x/.", "/x/..", "/..", "/.", "/x/..;a=b/x", "/x/.. /x", "/%2e%2e/x"),
     *("/x%2F..%2Fx", "/x/%252e%252e/x", "/x/．．/x", "/x/‥/x", "/x/%EF%BC%8E./x"),
     *("/x\\y", "\\x", "/x%5Cy", "/x%255cy", "/x＼y"),
@@ -67,7 +71,7 @@ AMBIGUOUS: Final = (
 )
 #: Addresses that apps really have, as they are written and as a server hands them on.
 OPEN: Final = (
-    *("/", "", "/x", "/apis", "/apix/y", "/x/api", "/ap", "/a/pi", "/api-docs", "/-api", "/~ada"),
+    *("/", "/x", "/x/api", "/ap", "/ap/i", "/a/pi", "/-api", "/~ada", "/@api", "/x-api", "/xapi"),
     *(
         "/my file.pdf",
         "/caf\u00e9/men\u00fa",
@@ -95,6 +99,25 @@ async def test_any_reading_protects(path: str) -> None:
 async def test_an_ambiguous_path_is_refused(path: str, options: dict[str, Any]) -> None:
     """A path with more than one reading counts as protected: 400, and the app never runs."""
     assert await status(path, **options) == 400
+
+
+@pytest.mark.parametrize("path", ALIKE)
+async def test_what_begins_alike_is_protected(path: str) -> None:
+    """BlackSheep's `/api/*`, Falcon's sinks and some mounts match by text, not by segments."""
+    assert await status(path) == 401
+    assert await status(path, protect=["/api"], whole_segments=True) == 200
+
+
+@pytest.mark.parametrize("path", PROTECTED)
+async def test_whole_segments_protect_the_rest(path: str) -> None:
+    """`whole_segments=True` opens nothing else."""
+    assert await status(path, protect=["/api"], whole_segments=True) == 401
+
+
+async def test_the_log_names_whole_segments(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever wonders about a 401 at /api-docs is told what would change it."""
+    await ask(XunaMiddleware(echo_app, make_gate(), protect=["/api"]), "/api-docs")
+    assert "whole_segments=True" in caplog.text
 
 
 @pytest.mark.parametrize("path", OPEN)
@@ -137,7 +160,7 @@ def _immediate(hook: Callable[[Event], None]) -> Any:
 async def test_websockets_are_classified_alike() -> None:
     """A handshake to an ambiguous or protected path is refused before it is accepted."""
     guarded = XunaMiddleware(echo_app, gate, protect=["/api"])
-    denial = {"websocket.http.response": {}}
+    denial: dict[str, Any] = {"websocket.http.response": {}}
     for path, wanted in (("/API.json", 401), ("/x/%2e%2e/api", 400), ("http://h/api", 400)):
         sent = await knock(guarded, path, extensions=denial)
         assert one_response(sent, "websocket.http.response").status == wanted
@@ -200,7 +223,7 @@ PUBLIC: Final = ["/", "/open", "/static", "/Über uns"]
 @pytest.mark.parametrize(
     "path",
     [
-        *("/", "", "/open", "/open/", "/open/x/y", "/open/a b", "/open/café", "/open/a%2Fb"),
+        *("/", "/open", "/open/", "/open/x/y", "/open/a b", "/open/café", "/open/a%2Fb"),
         *("/static/app.min.js", "/static//x", "/open/;x", "/open/api.json", "/Über uns/wir"),
     ],
 )
@@ -229,6 +252,7 @@ async def test_everything_else_is_protected(path: str) -> None:
         ("/sub/open/sub.js", "/sub", None, 200),
         ("/open", "/sub", None, 200),
         ("/sub", "/sub", None, 200),
+        ("/secret/open", "", None, 401),
         ("/open/sub/secret", "/sub", None, 401),
         ("/sub/sub/open", "/sub", None, 401),
         ("/open/x", "", b"/mounted/open/x", 200),
@@ -243,6 +267,43 @@ async def test_public_with_root_paths_and_mounts(
 ) -> None:
     """A path that was stripped by a mount is public by what is left; another `raw_path` is not."""
     assert await status(path, root_path=root_path, raw=raw, public=PUBLIC) == wanted
+
+
+@pytest.mark.parametrize(
+    ("path", "root_path"),
+    [
+        *(
+            ("/x//api", "//"),
+            ("/x//api", "/x/"),
+            ("/xa/api", "a/"),
+            ("/x/api", "x"),
+        ),
+        *(
+            ("/\u0301/api", "\u0301"),
+            ("/x/api", "/\u0301"),
+            ("/é/api", "/é"),
+            ("/E\u0301api", "/é"),
+        ),
+    ],
+)
+async def test_a_root_path_that_a_stranger_wrote(path: str, root_path: str) -> None:
+    """daphne takes it from a header: whatever some framework cuts off, the rest is looked at."""
+    assert await status(path, root_path=root_path) in (400, 401)
+
+
+@pytest.mark.parametrize(
+    "root_path", ["/x\0", "/x\\", "/" + "é" * 300, "/" + "x" * 5_000, "/\ud800"]
+)
+async def test_a_root_path_that_nobody_reads(root_path: str) -> None:
+    """An odd root path makes every path ambiguous."""
+    assert await status("/x", root_path=root_path) == 400
+
+
+async def test_public_with_a_strangers_root_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the server is daphne, no root path makes a path public: Falcon and Sanic ignore it."""
+    assert await status("/secret/open", root_path="/secret", public=PUBLIC) == 200
+    monkeypatch.setitem(sys.modules, "daphne.server", sys)
+    assert await status("/secret/open", root_path="/secret", public=PUBLIC) == 401
 
 
 async def test_an_empty_list_of_public_paths() -> None:
@@ -292,6 +353,12 @@ async def test_configured_paths_outside_ascii() -> None:
 EVERYTHING: Final = [chr(code) for code in range(sys.maxunicode + 1) if not 0xD800 <= code < 0xE000]
 
 
+@pytest.fixture(scope="module")
+def folded() -> Mapping[str, str]:
+    """Every character of Unicode, and what it counts as."""
+    return {character: fold(character) for character in EVERYTHING}
+
+
 @pytest.mark.parametrize(
     "convert",
     [
@@ -302,9 +369,13 @@ EVERYTHING: Final = [chr(code) for code in range(sys.maxunicode + 1) if not 0xD8
         ),
     ],
 )
-def test_fold_is_above_every_conversion(convert: Callable[[str], str]) -> None:
+def test_fold_is_above_every_conversion(
+    convert: Callable[[str], str], folded: Mapping[str, str]
+) -> None:
     """For each character of Unicode: two spellings that a conversion makes one are one here."""
-    assert [c for c in EVERYTHING if fold(convert(c)) != fold(c)] == []
+    converted = {c: other for c in EVERYTHING if (other := convert(c)) != c}
+    assert converted
+    assert [c for c, other in converted.items() if fold(other) != folded[c]] == []
 
 
 def test_fold_is_above_case_insensitive_patterns() -> None:

@@ -15,6 +15,7 @@ from xuna_middleware.errors import (
     ConfigurationError,
     GateError,
     InvalidRequestError,
+    NotAuthenticatedError,
 )
 from xuna_middleware.gate import XunaGate
 from xuna_middleware.identity.credentials import Identity
@@ -49,13 +50,18 @@ class XunaMiddleware:
         prefix: beneath which the gate's routes are; everything beneath it is the gate's. With ""
             only the issuing routes and the webhook's are (and `/conversation` and `/ticket`, where
             an agent lists the transport `relay`), and the rest stays the app's.
-        protect: paths of the app that only verified callers reach, and all beneath them; there
-            `request.user` is the `Identity` and `request.auth.scopes` its scopes, so that
-            Starlette's `requires()` works. Other paths pass untouched, but for the gate's metadata
-            (RFC 9728), which is served at the host's root where there is a `public_url`.
+        protect: paths of the app that only verified callers reach, with all that begins like them
+            ("/api" covers "/api/x", and "/apis", too, since some routers do). There `request.user`
+            is the `Identity` and `request.auth.scopes` its scopes, so that Starlette's `requires()`
+            works. Other paths pass untouched, but for the gate's metadata (RFC 9728), which is
+            served at the host's root where there is a `public_url`.
         public: the other way round, and the safest: these paths of the app are open to everybody
             with all beneath them ("/" is the start page alone), all others are protected. Give at
             most one of the two; with neither, only the gate's own routes are guarded.
+        whole_segments: whether `protect=["/api"]` leaves "/apis" open. Say so if everything behind
+            the gate routes by whole segments, as Starlette, FastAPI, Django, Quart and Sanic do;
+            BlackSheep's "/api/*", Falcon's sinks, mounts of Litestar and hypercorn's
+            DispatcherMiddleware don't.
         preflight: who answers CORS preflights on protected paths: the gate, by its `cors_origins`,
             or the app. The app then runs for a stranger's OPTIONS request; of its answer only the
             status and the headers of CORS are passed on.
@@ -83,6 +89,7 @@ class XunaMiddleware:
         prefix: str = "/xuna",
         protect: Iterable[str] = (),
         public: Iterable[str] | None = None,
+        whole_segments: bool = False,
         preflight: Preflight = "gate",
     ) -> None:
         self.app = app
@@ -96,7 +103,7 @@ class XunaMiddleware:
         self._exactly = frozenset({prefix}) if prefix else _at_the_root(gate)
         self._beneath = (prefix + "/",) if prefix else ()
         self._metadata_path = gate.resource_metadata and metadata_path(str(gate.public_url))
-        self._rules = path_rules(protect, public)
+        self._rules = path_rules(protect, public, whole_segments=whole_segments)
         self._reads_raw_paths = not isinstance(self._rules, Unprotected)
         if preflight not in get_args(Preflight):
             raise ConfigurationError('preflight must be "gate" or "app"')
@@ -140,8 +147,12 @@ class XunaMiddleware:
         if relative == self._metadata_path:
             return "metadata"
         roots = _roots(root_path, root_path.removeprefix(app_root_path))
-        own = _roots(self._app_root)
-        target = Target(path, raw, own or roots, roots if own else ())
+        if self._app_root:
+            target = Target(path, raw, _roots(self._app_root), roots)
+        elif _root_path_is_a_strangers():
+            target = Target(path, raw, (), roots)
+        else:
+            target = Target(path, raw, roots)
         return self._rules.classify(target)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -154,10 +165,10 @@ class XunaMiddleware:
 
     async def _guard(self, ground: Ground, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            if ground is Ground.PROTECTED and is_preflight(scope):
+            if ground is not Ground.AMBIGUOUS and is_preflight(scope):
                 await self._answer_preflight(scope, receive, send)
                 return
-            nobody = _ambiguous() if ground is Ground.AMBIGUOUS else None
+            nobody = _refusal_at(ground)
             caller = await self.gate.authenticate(scope, base=self._public_base, nobody=nobody)
         except GateError as error:
             await self.gate.with_cors(partial(deny, error))(scope, receive, send)
@@ -180,18 +191,31 @@ class XunaMiddleware:
             await answer(scope, receive, send)
 
 
-def _ambiguous() -> InvalidRequestError:
-    return InvalidRequestError(
-        cause="path: it can be read in more than one way, so it counts as protected (protect=, "
-        "public=); a client should send it in origin-form, without dot segments, control "
-        "characters and backslashes"
-    )
+def _refusal_at(ground: Ground) -> GateError | None:
+    """Return the refusal of a caller who presents nothing, where it is about the path, too."""
+    if ground is Ground.BEGINS_ALIKE:
+        return NotAuthenticatedError(
+            cause="no credentials: the path begins like one of protect=; whole_segments=True "
+            "leaves it open"
+        )
+    if ground is Ground.AMBIGUOUS:
+        return InvalidRequestError(
+            cause="path: it can be read in more than one way, so it counts as protected "
+            "(protect=, public=); a client should send it in origin-form, without dot segments, "
+            "control characters and backslashes"
+        )
+    return None
+
+
+def _root_path_is_a_strangers() -> bool:
+    """Tell whether this process may run daphne, which takes root_path from a request's header."""
+    return "daphne.server" in sys.modules
 
 
 def _roots(*root_paths: str) -> tuple[str, ...]:
-    """Return root paths without a slash behind, each once; there may be none."""
-    roots = dict.fromkeys(root_path.rstrip("/") for root_path in root_paths)
-    return tuple(root for root in roots if root)
+    """Return root paths as they are and without a slash behind, each once; there may be none."""
+    roots = dict.fromkeys(root for each in root_paths for root in (each.rstrip("/"), each))
+    return tuple(root for root in roots if root not in ("", "/"))
 
 
 def _at_the_root(gate: XunaGate) -> frozenset[str]:

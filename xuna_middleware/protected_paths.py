@@ -12,7 +12,9 @@ path is open only if it has one reading:
   characters outside ASCII or more than 4,096 in all.
 - With `protect`, every other path is compared by `fold()`: after each decoding, with doubled
   slashes as one, without spaces around and parameters or suffixes (`;v=1`, `.json`) behind its
-  segments, behind each occurrence of the root path, and without an authority (`//host/path`).
+  segments, behind each occurrence of the root path, and without an authority (`//host/path`). It
+  is protected if it begins like a protected one, as text: BlackSheep's `/api/*`, Falcon's sinks,
+  Litestar's mounts and hypercorn's dispatcher take `/apis` for theirs.
 - With `public`, a path is open where it is beneath a public one to the letter after each decoding.
 
 A reading too many costs a 401 where a 404 would have come; a reading too few is a hole.
@@ -50,10 +52,13 @@ _SLASHES: Final = "[/ ]*+"
 
 
 class Ground(Enum):
-    """Say what a path is: open to everybody, protected, or readable in more than one way."""
+    """Say what a path is: open to everybody, protected, protected because it begins like a
+    protected one (`/apis` like `/api`), or readable in more than one way.
+    """
 
     OPEN = auto()
     PROTECTED = auto()
+    BEGINS_ALIKE = auto()
     AMBIGUOUS = auto()
 
 
@@ -95,39 +100,47 @@ class Unprotected:
 
 
 class ProtectedPaths:
-    """Protect these paths and all beneath them: a path is open if no reading of it is theirs.
+    """Protect these paths and all that begins like them; a path is open if no reading of it does.
+
+    With `whole_segments`, only they and what is beneath them.
 
     Raises:
         ConfigurationError: one of them is no path.
     """
 
-    def __init__(self, paths: Iterable[str]) -> None:
+    def __init__(self, paths: Iterable[str], *, whole_segments: bool = False) -> None:
         names = [fold(name) for name in _configured("protect", paths)]
-        self._prefixes = tuple(name + "/" for name in names)
-        alternatives = "|".join(map(_pattern, names))
-        self._pattern = re.compile(f"{_SLASHES}(?:{alternatives})")
+        self._beneath = tuple(name + "/" for name in names)
+        self._beginnings = () if whole_segments else tuple(names)
+        self._beneath_pattern = _pattern(names, _END_OF_SEGMENT)
+        self._beginning_pattern = None if whole_segments else _pattern(names, "")
 
     @property
     def is_used(self) -> bool:
         """Tell whether any path is protected."""
-        return bool(self._prefixes)
+        return bool(self._beneath)
 
     def classify(self, target: Target) -> Ground:
         """Say what the path is; see the module."""
         if target.is_plain and "." not in target.path:
-            is_beneath = (target.path.lower() + "/").startswith(self._prefixes)
-            return Ground.PROTECTED if is_beneath else Ground.OPEN
-        readings = _readings(target.path, _text_of(target.raw))
+            path = target.path.lower() + "/"
+            if path.startswith(self._beneath):
+                return Ground.PROTECTED
+            return Ground.BEGINS_ALIKE if path.startswith(self._beginnings) else Ground.OPEN
+        readings = _readings(target, _text_of(target.raw))
         if readings is None:
             return Ground.AMBIGUOUS
-        _, folded = readings
-        roots = {fold(root) for root in (*target.roots, *target.other_roots)}
-        for text in set(map(fold, folded)):
-            views = _views(text, roots)
-            if views is None:
+        roots = {fold(root) for root in (*target.roots, *target.other_roots)} - {""}
+        views: list[str] = []
+        for text in set(map(fold, readings[1])):
+            seen = _views(text, roots)
+            if seen is None:
                 return Ground.AMBIGUOUS
-            if any(map(self._pattern.match, views)):
-                return Ground.PROTECTED
+            views += seen
+        if any(map(self._beneath_pattern.match, views)):
+            return Ground.PROTECTED
+        if self._beginning_pattern and any(map(self._beginning_pattern.match, views)):
+            return Ground.BEGINS_ALIKE
         return Ground.OPEN
 
 
@@ -149,7 +162,7 @@ class PublicPaths:
         """Say what the path is; see the module."""
         if target.is_plain:
             return Ground.OPEN if self._is_public(target.path) else Ground.PROTECTED
-        readings = _readings(target.path, _beneath_mount(_text_of(target.raw), target.path))
+        readings = _readings(target, _beneath_mount(_text_of(target.raw), target.path))
         if readings is None:
             return Ground.AMBIGUOUS
         views = (view for text in readings[0] for view in _relative_views(text, target))
@@ -159,13 +172,15 @@ class PublicPaths:
         return view in self._exactly or (view + "/").startswith(self._prefixes)
 
 
-def path_rules(protect: Iterable[str], public: Iterable[str] | None) -> PathRules:
+def path_rules(
+    protect: Iterable[str], public: Iterable[str] | None, *, whole_segments: bool
+) -> PathRules:
     """Return what a middleware's options say.
 
     Raises:
         ConfigurationError: both are given, or one of them holds what is no path.
     """
-    protected = ProtectedPaths(protect)
+    protected = ProtectedPaths(protect, whole_segments=whole_segments)
     if public is None:
         return protected if protected.is_used else Unprotected()
     if protected.is_used:
@@ -209,15 +224,17 @@ def _fold_character(character: str) -> str:
 _FOLDED: Final = _Folded({ord("ı"): "i"})
 
 
-def _readings(*texts: str | None) -> tuple[list[str], list[str]] | None:
-    """Return what texts say after each decoding, and the same of their folded forms.
+def _readings(target: Target, raw: str | None) -> tuple[list[str], list[str]] | None:
+    """Return what path and `raw_path` say after each decoding, and the same of their folded forms.
 
-    None where that is ambiguous.
+    None where that is ambiguous. A root path may be a stranger's word: daphne takes it from a
+    header of the request.
     """
-    given = [text for text in texts if text is not None]
-    if any(map(_is_too_long, given)):
+    texts = [target.path] if raw is None else [target.path, raw]
+    roots = (*target.roots, *target.other_roots)
+    if any(map(_is_too_long, (*texts, *roots))) or any(map(_UNREADABLE.search, roots)):
         return None
-    readings = _decoded(given)
+    readings = _decoded(texts)
     folded = None if readings is None else _decoded(map(fold, readings))
     return None if readings is None or folded is None else (readings, folded)
 
@@ -243,7 +260,7 @@ def _is_too_long(text: str) -> bool:
 
 def _is_ambiguous(reading: str) -> bool:
     return (
-        reading[:1] not in ("/", "")
+        reading[:1] != "/"
         or _UNREADABLE.search(reading) is not None
         or _DOTS.search(reading) is not None
     )
@@ -293,10 +310,15 @@ def _beneath_mount(raw: str | None, path: str) -> str | None:
     return raw.removeprefix(prefix) if prefix and trimmed and prefix != decoded else raw
 
 
-def _pattern(name: str) -> str:
-    """Return a pattern that finds a folded path at the beginning of a reading, and what ends it."""
-    segments = name.split("/")[1:]
-    return _SLASHES.join(f"{re.escape(segment)}{_END_OF_SEGMENT}" for segment in segments)
+def _pattern(names: Iterable[str], end: str) -> re.Pattern[str]:
+    """Return a pattern that finds one of some folded paths at the beginning of a reading.
+
+    Between two segments anything may stand that some router takes for nothing, and `end` behind
+    the last one.
+    """
+    between = _END_OF_SEGMENT + _SLASHES
+    alternatives = (between.join(map(re.escape, name.split("/")[1:])) + end for name in names)
+    return re.compile(f"{_SLASHES}(?:{'|'.join(alternatives)})")
 
 
 def _configured(option: str, paths: Iterable[str]) -> tuple[str, ...]:
@@ -316,4 +338,4 @@ def _is_configurable(path: str) -> bool:
     if path[:1] != "/" or "//" in path or re.search(r"[;?#%]| /|/ | \Z", path):
         return False
     has_names = all(fold(segment) for segment in path.strip("/").split("/")) or path == "/"
-    return has_names and _readings(path) is not None
+    return has_names and _readings(Target(path), None) is not None
