@@ -251,23 +251,12 @@ VARIANTS: Final[dict[str, Variant]] = {
         "(prefix,) if prefix",
         "tests/faces tests/test_paths.py",
     ),
-    "protected path by letters": broken(
-        "paths.py",
-        'tuple(_configured(path) + "/" for',
-        "tuple(_configured(path) for",
-        "tests/test_paths.py",
-    ),
-    "protected in one reading": broken(
-        "paths.py",
-        "return len(path) > _LONGEST_ODD or self._any_beneath(path, root)",
-        'return (path + "/").startswith(self._beneath)',
-        "tests/test_paths.py",
-    ),
     "accepted before it is checked": broken(
         "middleware.py",
-        "        try:\n            identity = (await",
-        '        try:\n            if scope["type"] == "websocket":\n'
-        '                await send({"type": "websocket.accept"})\n            identity = (await',
+        "            nobody = _refusal_at(ground)",
+        '            if scope["type"] == "websocket":\n'
+        '                await send({"type": "websocket.accept"})\n'
+        "            nobody = _refusal_at(ground)",
         "tests/faces/test_websockets_and_lifespan.py tests/faces/test_subprotocol_tokens.py",
     ),
     "the app sees the sub-protocol token": broken(
