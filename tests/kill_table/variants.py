@@ -349,7 +349,10 @@ VARIANTS: Final[dict[str, Variant]] = {
         BOUND,
     ),
     "DPoP for a verifier that knows none": broken(
-        VERIFIERS, 'if not getattr(verifier, "wants_presented", False):', "if False:", BOUND
+        "identity/traits.py",
+        'if scheme != "bearer" and not self.dpop_algorithms:',
+        "if False:",
+        BOUND,
     ),
     # Tickets, opaque tokens, API keys, step-up, tenants
     "ticket used twice": broken(
@@ -400,7 +403,7 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "tenant's verifier of another issuer": broken(
         "identity/tenants.py",
-        'if getattr(verifier, "issuer", None) != issuer:',
+        "if traits.issuers != frozenset({issuer}):",
         "if False:",
         "tests/identity/test_tenants.py",
     ),
@@ -412,7 +415,7 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "any directory of Microsoft's": broken(
         "providers/entra.py",
-        "TenantVerifiers(by_issuer.get, most=len(by_issuer))",
+        "TenantVerifiers(by_issuer.get, most=len(by_issuer), traits=traits)",
         "TenantVerifiers(lambda issuer: entra(issuer[34:70], audience=audience, **options))",
         PRESETS,
     ),

@@ -22,7 +22,13 @@ from xuna_middleware.identity.extraction import extract
 from xuna_middleware.identity.issuers import IssuerChoice
 from xuna_middleware.identity.presented import Presented, Surroundings
 from xuna_middleware.identity.tickets import Ticket, Tickets, ticket_in
-from xuna_middleware.identity.verifiers import Verifier, check_takes_dpop
+from xuna_middleware.identity.traits import (
+    DEFAULT_TOKEN_SECONDS,
+    VerifierTraits,
+    merge_traits,
+    traits_of,
+)
+from xuna_middleware.identity.verifiers import Verifier
 from xuna_middleware.identity.visits import Visit
 
 #: A function of one's own that finds the caller in a session, a cookie or a header.
@@ -68,7 +74,9 @@ class Authentication:
             raise ConfigurationError("authenticator must be an async function of (connection)")
         self.verifiers = () if verifier is None else _checked_verifiers(verifier)
         self._verifier = _one_of(self.verifiers)
-        self._shows = any(getattr(each, "wants_presented", False) for each in self.verifiers)
+        #: What each verifier says of itself, in their order.
+        self.traits = tuple(map(traits_of, self.verifiers))
+        self._merged = merge_traits(self.traits)
         self._authenticator = authenticator
         self._surroundings = surroundings
         self.tickets = Tickets(surroundings.store)
@@ -85,10 +93,19 @@ class Authentication:
         if verifier is None or credentials is None:
             ticket = ticket_in(scope)
             return await (self._ambient(scope) if ticket is None else self._taken(ticket))
-        if self._shows:
+        if self._merged.needs_request:
             credentials = self._shown(credentials, scope, base)
-        identity = await _identity_of(verifier, credentials)
+        identity = await _identity_of(verifier, credentials, self._merged)
         return Caller(identity, False)
+
+    def max_token_seconds(self, issuer: str) -> float:
+        """Return for how many seconds whatever proves somebody of this issuer may be good, from its
+        `iat` on; a day and the leeway at least. An authenticator may return any issuer.
+        """
+        described = [each for each in self.traits if each.may_verify(issuer)]
+        if self._authenticator is not None:
+            described.append(traits_of(self._authenticator))
+        return max([DEFAULT_TOKEN_SECONDS, *(each.max_token_seconds for each in described)])
 
     async def verified(self, token: str) -> Identity:
         """Return whom a Bearer token proves, outside a request.
@@ -99,7 +116,8 @@ class Authentication:
         """
         if self._verifier is None:
             raise NotAuthenticatedError(cause="no verifier: a token says nothing here")
-        return await _identity_of(self._verifier, Credentials(scheme="bearer", token=token))
+        credentials = Credentials(scheme="bearer", token=token)
+        return await _identity_of(self._verifier, credentials, self._merged)
 
     def _shown(self, credentials: Credentials, scope: Scope, base: str | None) -> Credentials:
         presented = Presented(scope=scope, surroundings=self._surroundings, base=base)
@@ -127,7 +145,7 @@ def _checked_verifiers(verifier: Verifier | Sequence[Verifier]) -> tuple[Verifie
     if not verifiers:
         raise ConfigurationError("verifier=[] would verify nobody; name one at least")
     for each in verifiers:
-        if not is_async(getattr(each, "verify", None)):
+        if not isinstance(each, Verifier) or not is_async(each.verify):
             raise ConfigurationError("a verifier needs `async def verify(self, credentials)`")
     return verifiers
 
@@ -136,10 +154,11 @@ def _one_of(verifiers: tuple[Verifier, ...]) -> Verifier | None:
     return IssuerChoice(verifiers) if len(verifiers) > 1 else next(iter(verifiers), None)
 
 
-async def _identity_of(verifier: Verifier, credentials: Credentials) -> Identity:
+async def _identity_of(
+    verifier: Verifier, credentials: Credentials, traits: VerifierTraits
+) -> Identity:
     try:
-        if credentials.scheme != "bearer":
-            check_takes_dpop(verifier)
+        traits.check_scheme(credentials.scheme)
         identity = await verifier.verify(credentials)
     except GateError:
         raise
