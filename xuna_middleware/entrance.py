@@ -40,6 +40,7 @@ from xuna_middleware.identity.visits import (
     new_visit,
     passed,
 )
+from xuna_middleware.stores.naming import namespace_of
 from xuna_middleware.stores.protocol import Store
 
 logger = logging.getLogger("xuna_middleware")
@@ -66,7 +67,12 @@ class Entrance:
         self._clock = clock
         secrets = visitors.secret or (token_urlsafe(),)
         self._challenge = _shared(visitors.challenge, secrets, store)
-        self._tickets = VisitorTickets(secrets, seconds=visitors.ticket_lasts, clock=clock)
+        self._tickets = VisitorTickets(
+            secrets,
+            seconds=visitors.ticket_lasts,
+            namespace=namespace_of(store),
+            clock=clock,
+        )
 
     def known(self, scope: Scope) -> Visit | None:
         """Return which visitor a request was before, as its ticket says."""

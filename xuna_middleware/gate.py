@@ -190,6 +190,7 @@ class XunaGate:
         self._origins = Origins(self._cors_origins, public_url)
         self.public_url = None if public_url is None else public_url.rstrip("/")
         by_name = agents_by_name(agents)
+        self._agent_names = frozenset(by_name)
         self._visitors_only = all(agent.anonymous for agent in by_name.values())
         self._surroundings = Surroundings(
             origin=None if public_url is None else origin_of(public_url, "public_url"),
@@ -552,7 +553,7 @@ class XunaGate:
             if entrance is None or not visitors or "authorization" in Headers(scope=scope):
                 raise
             visit = entrance.visit(scope)
-            return Caller(visit.identity, True, visit=visit)
+            return Caller(visit.identity, True, "visitor", visit=visit)
         if entrance is None:
             return caller
         return caller._replace(visit=entrance.known(scope))
@@ -567,6 +568,8 @@ class XunaGate:
             verifier,
             self._authenticator,
             self._surroundings,
+            agents=self._agent_names,
+            admits_visitors=self._entrance is not None,
             visitors_only=self._visitors_only,
         )
 
@@ -631,9 +634,8 @@ class XunaGate:
         pipeline = self._parts.pipeline
         try:
             if order.transport == "websocket" and meant_agent(pipeline, order).is_relayed:
-                tickets = self._parts.authentication.tickets
                 return await lead_to_relay(
-                    pipeline, self._relaying, order, tickets, _origin_of(order)
+                    pipeline, self._relaying, order, self._make_ticket, _origin_of(order)
                 )
             return await issue(pipeline, order)
         except GateError as error:
@@ -657,14 +659,13 @@ class XunaGate:
             ) from None
 
     async def _issue_ticket(self, order: Order, origin: str | None) -> tuple[str, float]:
-        pipeline, authentication = self._parts.pipeline, self._parts.authentication
+        pipeline = self._parts.pipeline
         try:
             if order.dynamic_variables is not None or order.overrides is not None:
                 cause = "body: a ticket carries no variables and no overrides"
                 raise InvalidRequestError(cause=cause)
             agent = await admitted_agent(pipeline, order)
-            ticket = Ticket(identity=order.identity, agent=agent.name, origin=origin)
-            return await authentication.tickets.make(ticket)
+            return await self._make_ticket(order, agent.name, origin)
         except GateError as error:
             raise self._refusals.note(
                 error,
@@ -672,6 +673,17 @@ class XunaGate:
                 agent=named_agent(pipeline, order),
                 told=order.told,
             ) from None
+
+    async def _make_ticket(self, order: Order, agent: str, origin: str | None) -> tuple[str, float]:
+        authentication = self._parts.authentication
+        ticket = Ticket(
+            identity=order.identity,
+            agent=agent,
+            origin=origin,
+            voucher=order.voucher,
+            trust=authentication.trust.fingerprint,
+        )
+        return await authentication.tickets.make(ticket)
 
     @property
     def has_operators(self) -> bool:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple, TypeAlias
 
@@ -21,13 +21,14 @@ from xuna_middleware.identity.credentials import Credentials, Identity
 from xuna_middleware.identity.extraction import extract
 from xuna_middleware.identity.issuers import IssuerChoice
 from xuna_middleware.identity.presented import Presented, Surroundings
-from xuna_middleware.identity.tickets import Ticket, Tickets, ticket_in
+from xuna_middleware.identity.tickets import Ticket, Tickets, Voucher, ticket_in
 from xuna_middleware.identity.traits import (
     DEFAULT_TOKEN_SECONDS,
     VerifierTraits,
     merge_traits,
     traits_of,
 )
+from xuna_middleware.identity.trust import Trust
 from xuna_middleware.identity.verifiers import Verifier
 from xuna_middleware.identity.visits import Visit
 
@@ -41,12 +42,14 @@ class Caller(NamedTuple):
     """Say who calls, and whether a browser could have been made to send the proof by another site.
 
     `ambient` is True for whatever an authenticator found: cookies and the like come along by
-    themselves, a Bearer header doesn't. `ticket` is what was presented instead, on a WebSocket;
-    `visit` is which visitor this is, or was before they signed in.
+    themselves, a Bearer header doesn't. `voucher` says who vouched for the identity. `ticket` is
+    what was presented instead, on a WebSocket; `visit` is which visitor this is, or was before they
+    signed in.
     """
 
     identity: Identity
     ambient: bool
+    voucher: Voucher
     ticket: Ticket | None = None
     visit: Visit | None = None
 
@@ -63,6 +66,8 @@ class Authentication:
         authenticator: Authenticator | None,
         surroundings: Surroundings,
         *,
+        agents: Collection[str] = (),
+        admits_visitors: bool = False,
         visitors_only: bool = False,
     ) -> None:
         if verifier is None and authenticator is None and not visitors_only:
@@ -80,6 +85,14 @@ class Authentication:
         self._authenticator = authenticator
         self._surroundings = surroundings
         self.tickets = Tickets(surroundings.store)
+        #: Which tickets are taken.
+        self.trust = Trust(
+            self.verifiers,
+            self.traits,
+            has_authenticator=authenticator is not None,
+            admits_visitors=admits_visitors,
+            agents=agents,
+        )
 
     async def authenticate(self, scope: Scope, base: str | None = None) -> Caller:
         """Return the caller of an HTTP or WebSocket scope; for `base` see `Presented`.
@@ -96,7 +109,7 @@ class Authentication:
         if self._merged.needs_request:
             credentials = self._shown(credentials, scope, base)
         identity = await _identity_of(verifier, credentials, self._merged)
-        return Caller(identity, False)
+        return Caller(identity, False, "verifier")
 
     def max_token_seconds(self, issuer: str) -> float:
         """Return for how many seconds whatever proves somebody of this issuer may be good, from its
@@ -125,7 +138,8 @@ class Authentication:
 
     async def _taken(self, text: str) -> Caller:
         ticket = await self.tickets.take(text)
-        return Caller(ticket.identity, False, ticket)
+        await self.trust.check(ticket)
+        return Caller(ticket.identity, False, ticket.voucher, ticket)
 
     async def _ambient(self, scope: Scope) -> Caller:
         identity = None
@@ -137,7 +151,7 @@ class Authentication:
             raise _no_identity("authenticator", "return None where nobody is signed in")
         if _has_ended(identity):
             raise NotAuthenticatedError(cause="no credentials: the session's identity has expired")
-        return Caller(identity, True)
+        return Caller(identity, True, "authenticator")
 
 
 def _checked_verifiers(verifier: Verifier | Sequence[Verifier]) -> tuple[Verifier, ...]:

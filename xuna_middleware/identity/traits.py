@@ -142,9 +142,9 @@ def traits_of(verifier: object) -> VerifierTraits:
     """
     if isinstance(verifier, Described):
         return _checked(verifier.traits, verifier)
-    if isinstance(verifier, _OfOneIssuer) and isinstance(verifier.issuer, str):
-        return VerifierTraits(issuers=frozenset({verifier.issuer}))
-    return VerifierTraits()
+    issuer: object = verifier.issuer if isinstance(verifier, _OfOneIssuer) else None
+    is_known = isinstance(issuer, str) and issuer != ""
+    return VerifierTraits(issuers=frozenset({str(issuer)}) if is_known else None)
 
 
 def merge_traits(several: Iterable[VerifierTraits]) -> VerifierTraits:

@@ -44,7 +44,8 @@ class Visit:
 class VisitorTickets:
     """Sign tickets, and read them. Of several secrets the first one signs, all verify.
 
-    A ticket is good for `seconds`, and as long before its date, by whatever clock reads it.
+    A ticket is good for `seconds`, and as long before its date, by whatever clock reads it, at
+    gates of the same name: the signature covers `namespace`, see `stores/naming.py`.
 
     Raises:
         ConfigurationError: itsdangerous is missing.
@@ -55,9 +56,10 @@ class VisitorTickets:
         newest_first: Sequence[str],
         *,
         seconds: int,
+        namespace: str = "",
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._signer = _signer(newest_first, clock)
+        self._signer = _signer(newest_first, namespace, clock)
         self._seconds = seconds
         self._clock = clock
 
@@ -117,7 +119,7 @@ def _presented(headers: Headers, cookie: str) -> str | None:
     return cookie_parser("; ".join(headers.getlist("cookie"))).get(cookie)
 
 
-def _signer(newest_first: Sequence[str], clock: Callable[[], float]) -> Any:
+def _signer(newest_first: Sequence[str], namespace: str, clock: Callable[[], float]) -> Any:
     try:
         from itsdangerous import TimestampSigner
     except ImportError:
@@ -127,4 +129,5 @@ def _signer(newest_first: Sequence[str], clock: Callable[[], float]) -> Any:
         def get_timestamp(self) -> int:
             return int(clock())
 
-    return Signer(newest_first[::-1], salt=_SALT, digest_method=sha256, key_derivation="hmac")
+    salt = _SALT + b":" + namespace.encode()
+    return Signer(newest_first[::-1], salt=salt, digest_method=sha256, key_derivation="hmac")
