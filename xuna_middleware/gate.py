@@ -569,7 +569,7 @@ class XunaGate:
             self._authenticator,
             self._surroundings,
             agents=self._agent_names,
-            admits_visitors=self._entrance is not None,
+            visitors=None if self._entrance is None else self._entrance.terms,
             visitors_only=self._visitors_only,
         )
 
@@ -681,7 +681,7 @@ class XunaGate:
             agent=agent,
             origin=origin,
             voucher=order.voucher,
-            trust=authentication.trust.fingerprint,
+            mark=authentication.trust.mark(order.voucher),
         )
         return await authentication.tickets.make(ticket)
 

@@ -191,6 +191,16 @@ async def test_ticket_of_a_visitor(store_of: Make, caplog: pytest.LogCaptureFixt
     assert "no agent of this gate has anonymous=True" in caplog.text
 
 
+async def test_ticket_of_a_visitor_who_passed_another_challenge(
+    store_of: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A ticket stands for its gate's challenge; a gate with another one asks for its own."""
+    lax = ours(store_of("one"), **visited())
+    strict = ours(store_of("one"), **visited(challenge=ProofOfWork(20)))
+    assert not await opens(strict, await ticket_of(lax, PAGE))
+    assert "Visitors(challenge=…) differs here" in caplog.text
+
+
 async def test_ticket_for_an_agent_that_the_other_gate_lacks(
     store_of: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -368,20 +378,32 @@ async def test_visitors_of_another_gate() -> None:
     that a challenge passed there is not passed here.
     """
 
-    async def passes(connection: HTTPConnection) -> bool:
-        return True
-
     async def refuses(connection: HTTPConnection) -> bool:
         return False
+
+    class Switched:
+        """A challenge that is passed or not, as the test says."""
+
+        good = True
+
+        async def passed(self, connection: HTTPConnection) -> bool:
+            return self.good
+
+        def headers(self) -> dict[str, str]:
+            return {}
 
     def gate(name: str, challenge: Any) -> XunaGate:
         return make_gate(store=MemoryStore(namespace=name), **visited(challenge=challenge))
 
-    lax, strict, same = gate("lax", passes), gate("strict", refuses), gate("lax", refuses)
+    one, other = Switched(), Switched()
+    lax = gate("lax", one)
     ticket = (await ask(lax, headers=PAGE)).header("xuna-visitor") or ""
     shown = [*PAGE, (b"xuna-visitor", ticket.encode())]
-    assert (await ask(strict, headers=shown)).status == 403
-    assert (await ask(same, headers=shown)).status == 200
+    one.good = other.good = False
+    assert (await ask(lax, headers=shown)).status == 200
+    assert (await ask(gate("lax", other), headers=shown)).status == 200, "another worker"
+    assert (await ask(gate("other", other), headers=shown)).status == 403
+    assert (await ask(gate("lax", refuses), headers=shown)).status == 403, "another challenge"
 
 
 @pytest.mark.parametrize("own", [True, False])

@@ -266,7 +266,7 @@ async def test_ticket_ends_with_the_identity() -> None:
     now = [NOW]
     tickets = Tickets(MemoryStore(), clock=lambda: now[0])
     soon = Identity(subject="anna", expires_at=NOW + 7)
-    ticket = Ticket(identity=soon, agent="a", origin=None, voucher="verifier", trust="")
+    ticket = Ticket(identity=soon, agent="a", origin=None, voucher="verifier", mark="")
     text, seconds = await tickets.make(ticket)
     assert seconds == 7
     now[0] = NOW + 7

@@ -67,7 +67,7 @@ class Authentication:
         surroundings: Surroundings,
         *,
         agents: Collection[str] = (),
-        admits_visitors: bool = False,
+        visitors: str | None = None,
         visitors_only: bool = False,
     ) -> None:
         if verifier is None and authenticator is None and not visitors_only:
@@ -90,7 +90,7 @@ class Authentication:
             self.verifiers,
             self.traits,
             has_authenticator=authenticator is not None,
-            admits_visitors=admits_visitors,
+            visitors=visitors,
             agents=agents,
         )
 

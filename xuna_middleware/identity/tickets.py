@@ -42,15 +42,15 @@ _LENGTH: Final = len(PREFIX) + 43
 class Ticket:
     """Say whom a ticket stood for.
 
-    `origin` is that of the request it was made in, or None; `trust` is the fingerprint of what the
-    gate verifies that made it, see `Trust`.
+    `origin` is that of the request it was made in, or None; `mark` is what the gate that made it
+    says of itself, see `Trust.mark()`.
     """
 
     identity: Identity
     agent: str
     origin: str | None
     voucher: Voucher
-    trust: str
+    mark: str
 
 
 class Tickets:
@@ -140,7 +140,7 @@ def _written(ticket: Ticket) -> bytes:
                 "agent": ticket.agent,
                 "origin": ticket.origin,
                 "voucher": ticket.voucher,
-                "trust": ticket.trust,
+                "mark": ticket.mark,
             },
             default=_plain,
             allow_nan=False,
@@ -168,5 +168,5 @@ def _read(kept: bytes) -> Ticket:
         agent=members["agent"],
         origin=members["origin"],
         voucher=members["voucher"],
-        trust=members["trust"],
+        mark=members["mark"],
     )

@@ -7,9 +7,10 @@ identity, and the gate that takes it checks that:
 - A verifier vouched: a verifier of this gate has that issuer in its `traits.issuers` or names none,
   or its `TenantVerifiers` find a verifier for it.
 - The authenticator vouched: this gate has one.
-- Nobody did, for a visitor: an agent of this gate has `anonymous=True`.
+- Nobody did, for a visitor: an agent of this gate has `anonymous=True`, and its challenge is the
+  same, since a ticket stands for a challenge that was passed.
 - The app vouched, by `gate.issue()`: this gate has verifiers of the same issuers, and an
-  authenticator and visitors exactly if the gate has that made the ticket.
+  authenticator exactly if the gate has one that made the ticket.
 
 The agent must be one of this gate's as well. Else the answer is a 401, and the log says why.
 """
@@ -19,7 +20,7 @@ import json
 from collections.abc import Collection, Sequence
 
 from xuna_middleware.errors import InvalidTokenError
-from xuna_middleware.identity.tickets import Ticket
+from xuna_middleware.identity.tickets import Ticket, Voucher
 from xuna_middleware.identity.traits import Resolving, VerifierTraits
 from xuna_middleware.identity.verifiers import Verifier
 
@@ -29,7 +30,8 @@ class Trust:
 
     Args:
         verifiers, traits: the gate's verifiers, and what each says of itself.
-        has_authenticator, admits_visitors: how else somebody may come.
+        has_authenticator: whether somebody may come otherwise.
+        visitors: what visitors have to pass, None where none are admitted.
         agents: the names of the gate's agents.
     """
 
@@ -39,15 +41,22 @@ class Trust:
         traits: Sequence[VerifierTraits],
         *,
         has_authenticator: bool,
-        admits_visitors: bool,
+        visitors: str | None,
         agents: Collection[str],
     ) -> None:
         self._described = tuple(zip(verifiers, traits, strict=True))
         self._has_authenticator = has_authenticator
-        self._admits_visitors = admits_visitors
+        self._visitors = visitors
         self._agents = frozenset(agents)
-        #: The same for all gates that verify the same, in whatever process.
-        self.fingerprint = _fingerprint(traits, has_authenticator, admits_visitors)
+        self._fingerprint = _fingerprint(traits, has_authenticator)
+
+    def mark(self, voucher: Voucher) -> str:
+        """Return what a ticket says of the gate that makes it, where the voucher alone is too
+        little: the same for all gates that verify the same, in whatever process.
+        """
+        if voucher == "visitor":
+            return self._visitors or ""
+        return self._fingerprint if voucher == "application" else ""
 
     async def check(self, ticket: Ticket) -> None:
         """Refuse a ticket of an identity that this gate could not have verified.
@@ -75,10 +84,12 @@ class Trust:
                 if not self._has_authenticator:
                     return "an authenticator found its caller, and this gate has no authenticator="
             case "visitor":
-                if not self._admits_visitors:
+                if self._visitors is None:
                     return "it is a visitor's, and no agent of this gate has anonymous=True"
+                if ticket.mark != self._visitors:
+                    return "it is a visitor's, and Visitors(challenge=…) differs here"
             case "application":
-                if ticket.trust != self.fingerprint:
+                if ticket.mark != self._fingerprint:
                     return "gate.issue() made it at a gate with another verifier= or authenticator="
         return None
 
@@ -91,9 +102,7 @@ class Trust:
         return False
 
 
-def _fingerprint(
-    traits: Sequence[VerifierTraits], has_authenticator: bool, admits_visitors: bool
-) -> str:
+def _fingerprint(traits: Sequence[VerifierTraits], has_authenticator: bool) -> str:
     issuers = sorted(sorted(each.issuers or ("*",)) for each in traits)
-    said = json.dumps([issuers, has_authenticator, admits_visitors])
+    said = json.dumps([issuers, has_authenticator])
     return hashlib.sha256(said.encode()).hexdigest()[:32]
