@@ -240,8 +240,9 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "failed header falls through": broken(
         "identity/authentication.py",
-        "        identity = await _identity_of(verifier, credentials)\n",
-        "        try:\n            identity = await _identity_of(verifier, credentials)\n"
+        "        identity = await _identity_of(verifier, credentials, self._merged)\n",
+        "        try:\n"
+        "            identity = await _identity_of(verifier, credentials, self._merged)\n"
         "        except GateError:\n            return await self._ambient(scope)\n",
         "tests/identity/test_who_calls.py",
     ),
