@@ -47,6 +47,7 @@ from xuna_middleware import (
     XunaGate,
     XunaMiddleware,
 )
+from xuna_middleware.identity.traits import MAX_TOKEN_SECONDS
 
 THEIRS: Final = "https://theirs.example.com"
 PUBLIC: Final = "https://acme.com/xuna"
@@ -291,6 +292,15 @@ async def test_revocations(
     await here.revoke(ISSUER, SUBJECT)
     assert (await ask(here, headers=bearer(RSA.token()))).status == 401
     assert (await ask(there, headers=bearer(RSA.token()))).status == expected
+
+
+async def test_revocation_without_end(store_of: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The longest that an API key asks for, in both stores."""
+    monkeypatch.setattr("time.time", lambda: NOW + 1.0)
+    gate = ours(store_of("here"))
+    await gate.revoke(ISSUER, SUBJECT, seconds=MAX_TOKEN_SECONDS)
+    await gate.revoke(ISSUER, SUBJECT)
+    assert (await ask(gate, headers=bearer(RSA.token()))).status == 401
 
 
 @pytest.mark.parametrize("other", ["there", "here"])

@@ -140,6 +140,16 @@ async def test_revocation_of_api_keys_without_end(moved: Moved) -> None:
         assert await status(gate, key.key) == 401
 
 
+async def test_newer_api_key_of_a_revoked_subject(moved: Moved) -> None:
+    """A key that says when it was made is told from the one before."""
+    old, new = new_api_key(), new_api_key()
+    dated = APIKey(hash=new.hash, subject="kiosk", claims={"iat": NOW + 60})
+    verifier = APIKeyVerifier([APIKey(hash=old.hash, subject="kiosk"), dated])
+    gate = make_gate(verifier=verifier, store=moved.store)
+    await gate.revoke("api-key", "kiosk")
+    assert [await status(gate, old.key), await status(gate, new.key)] == [401, 200]
+
+
 def test_revocation_of_what_says_how_long_it_lives() -> None:
     """Opaque tokens, a proxy's tokens, visitors' tickets; each issuer its own verifiers' time."""
 
