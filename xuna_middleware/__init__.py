@@ -64,6 +64,7 @@ from xuna_middleware.identity.proxied import (
     google_iap,
 )
 from xuna_middleware.identity.tenants import TenantVerifiers
+from xuna_middleware.identity.traits import VerifierTraits, merge_traits
 from xuna_middleware.identity.verifiers import JWTVerifier, OIDCVerifier, Verifier
 from xuna_middleware.middleware import XunaMiddleware, get_identity
 from xuna_middleware.platform.client import Platform, XunaPlatform
@@ -168,6 +169,7 @@ __all__ = [
     "Text",
     "UnavailableError",
     "Verifier",
+    "VerifierTraits",
     "Visitors",
     "XunaGate",
     "XunaMiddleware",
@@ -192,6 +194,7 @@ __all__ = [
     "hash_api_key",
     "hcaptcha",
     "keycloak",
+    "merge_traits",
     "new_api_key",
     "none_of",
     "okta",

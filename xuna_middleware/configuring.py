@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from types import MappingProxyType
+from types import FunctionType, MappingProxyType
 from typing import Final
 
 from xuna_middleware.access.agents import Agent
@@ -17,10 +17,6 @@ from xuna_middleware.platform.webhooks import PostCallWebhook
 from xuna_middleware.stores.memory import MemoryStore
 from xuna_middleware.stores.protocol import Store
 
-_STORE_VERBS: Final = (
-    *("put", "take", "reserve", "look", "give_back", "remember", "settle"),
-    *("hold", "let_go", "leases", "end", "revoke", "woken", "aclose"),
-)
 _RELAY_VERBS: Final = ("connect", "check_relay")
 _PLATFORM_VERBS: Final = ("issue", "check", "client_carries", "ended", "aclose")
 _HEADER_NAME: Final = re.compile(r"[a-z0-9-]+")
@@ -60,11 +56,30 @@ def checked_store(store: Store | None) -> Store:
     """Return the store, by default one in memory."""
     if store is None:
         return MemoryStore()
-    if not all(callable(getattr(store, name, None)) for name in _STORE_VERBS):
+    missing = [name for name in _verbs_of(Store) if not _has_verb(store, name)]
+    if missing:
         raise ConfigurationError(
-            "store must be a MemoryStore(…), a RedisStore(…) or do what Store says"
+            "store must be a MemoryStore(…), a RedisStore(…) or do what Store says; this one lacks "
+            + ", ".join(f"`async def {name}`" for name in missing)
         )
     return store
+
+
+def _verbs_of(protocol: type) -> tuple[str, ...]:
+    """Return the methods that a protocol declares, in their order."""
+    return tuple(name for name, member in vars(protocol).items() if _is_verb(name, member))
+
+
+def _is_verb(name: str, member: object) -> bool:
+    return not name.startswith("_") and isinstance(member, FunctionType)
+
+
+def _has_verb(store: object, name: str) -> bool:
+    """Tell whether a store has a verb of its own. A class that derives from `Store` inherits those
+    that it leaves out, and they do nothing: `revoke()` would revoke nobody.
+    """
+    verb = getattr(store, name, None)
+    return callable(verb) and getattr(verb, "__func__", None) is not vars(Store)[name]
 
 
 def checked_header(name: str | None, trusted_proxies: Iterable[str]) -> bytes | None:

@@ -58,10 +58,15 @@ from xuna_middleware.identity.authentication import (
     Authenticator,
     Caller,
 )
-from xuna_middleware.identity.credentials import Identity
+from xuna_middleware.identity.credentials import VISITOR_ISSUER, Identity
 from xuna_middleware.identity.networks import Networks
 from xuna_middleware.identity.presented import Surroundings
 from xuna_middleware.identity.tickets import Ticket
+from xuna_middleware.identity.traits import (
+    DEFAULT_TOKEN_SECONDS,
+    MAX_TOKEN_SECONDS,
+    merge_traits,
+)
 from xuna_middleware.identity.verifiers import Service, Telling, Verifier
 from xuna_middleware.identity.visits import HEADER as VISITOR_HEADER
 from xuna_middleware.identity.visits import Visit
@@ -108,8 +113,6 @@ _ALLOWED_HEADERS: Final = (
 )
 #: Seconds; no conversation is longer than a week.
 _LONGEST: Final = 604_800
-#: Seconds; a token without a verifier of ours may live so long, and the clocks' tolerance.
-_DAY: Final = 86_400.0 + 30.0
 
 T = TypeVar("T")
 
@@ -191,6 +194,7 @@ class XunaGate:
         self.app_cors = AppCORS(self._cors_origins, credentials=authenticator is not None)
         self.public_url = None if public_url is None else public_url.rstrip("/")
         by_name = agents_by_name(agents)
+        self._agent_names = frozenset(by_name)
         self._visitors_only = all(agent.anonymous for agent in by_name.values())
         self._surroundings = Surroundings(
             origin=None if public_url is None else origin_of(public_url, "public_url"),
@@ -419,23 +423,32 @@ class XunaGate:
         """
         return await _told(self._sessions.end(session_id))
 
-    async def revoke(self, issuer: str, subject: str) -> None:
+    async def revoke(self, issuer: str, subject: str, *, seconds: float = 0) -> None:
         """Revoke all that proves somebody up to now: no new credential, no reconnect.
 
-        Tokens whose `iat` is now or earlier are refused for as long as the longest of them may live
-        (by the verifiers' `max_lifetime`; a day where there are none), and so is whoever has no
-        `iat`: sessions of an authenticator, API keys. Their live conversations in the relay end
-        with 4411 `revoked`. A sign-in after this is good.
+        Tokens whose `iat` is now or earlier are refused for as long as the longest of them may
+        live, by the `traits` of the verifiers that may verify this issuer (`max_lifetime` and the
+        leeway), and for 24 h 30 s at least. So is whoever has no `iat`, a later sign-in included:
+        API keys (until the end of the longest-lived one, 100 years where one has no end), opaque
+        tokens (`undated_lifetime`), visitors (`ticket_lasts`), sessions of an authenticator. Their
+        live conversations in the relay end with 4411 `revoked`. A sign-in with a later `iat` is
+        good.
+
+        Args:
+            seconds: make it last this long at least, where you know of something that lives longer,
+                such as the sessions that an authenticator reads.
 
         Does not check: whether the provider would give a new token. Clocks: a provider's that runs
         ahead makes tokens that seem to come later.
 
         Raises:
             UnavailableError: the store can't be told; nobody is revoked then.
-            ConfigurationError: issuer or subject is no name.
+            ConfigurationError: issuer or subject is no name, or `seconds` no time up to 100 years.
         """
         whom = subject_principal(Identity(issuer=issuer, subject=subject))
-        at, seconds = time.time(), self._longest_life()
+        if type(seconds) not in (int, float) or not 0 <= seconds <= MAX_TOKEN_SECONDS:
+            raise ConfigurationError("gate.revoke(seconds=…) takes seconds, up to 100 years")
+        at, seconds = time.time(), max(seconds, self._revoked_for(issuer))
         await _told(self._surroundings.store.revoke(whom, at, seconds))
         await _told(self._parts.pipeline.stores.fallback.revoke(whom, at, seconds))
         self._events.emit(Event(name="revoked", time=at, issuer=issuer, subject=subject))
@@ -556,7 +569,7 @@ class XunaGate:
             if entrance is None or not visitors or "authorization" in Headers(scope=scope):
                 raise
             visit = entrance.visit(scope)
-            return Caller(visit.identity, True, visit=visit)
+            return Caller(visit.identity, True, "visitor", visit=visit)
         if entrance is None:
             return caller
         return caller._replace(visit=entrance.known(scope))
@@ -571,6 +584,8 @@ class XunaGate:
             verifier,
             self._authenticator,
             self._surroundings,
+            agents=self._agent_names,
+            visitors=None if self._entrance is None else self._entrance.terms,
             visitors_only=self._visitors_only,
         )
 
@@ -635,9 +650,8 @@ class XunaGate:
         pipeline = self._parts.pipeline
         try:
             if order.transport == "websocket" and meant_agent(pipeline, order).is_relayed:
-                tickets = self._parts.authentication.tickets
                 return await lead_to_relay(
-                    pipeline, self._relaying, order, tickets, _origin_of(order)
+                    pipeline, self._relaying, order, self._make_ticket, _origin_of(order)
                 )
             return await issue(pipeline, order)
         except GateError as error:
@@ -661,14 +675,13 @@ class XunaGate:
             ) from None
 
     async def _issue_ticket(self, order: Order, origin: str | None) -> tuple[str, float]:
-        pipeline, authentication = self._parts.pipeline, self._parts.authentication
+        pipeline = self._parts.pipeline
         try:
             if order.dynamic_variables is not None or order.overrides is not None:
                 cause = "body: a ticket carries no variables and no overrides"
                 raise InvalidRequestError(cause=cause)
             agent = await admitted_agent(pipeline, order)
-            ticket = Ticket(identity=order.identity, agent=agent.name, origin=origin)
-            return await authentication.tickets.make(ticket)
+            return await self._make_ticket(order, agent.name, origin)
         except GateError as error:
             raise self._refusals.note(
                 error,
@@ -676,6 +689,17 @@ class XunaGate:
                 agent=named_agent(pipeline, order),
                 told=order.told,
             ) from None
+
+    async def _make_ticket(self, order: Order, agent: str, origin: str | None) -> tuple[str, float]:
+        authentication = self._parts.authentication
+        ticket = Ticket(
+            identity=order.identity,
+            agent=agent,
+            origin=origin,
+            voucher=order.voucher,
+            mark=authentication.trust.mark(order.voucher),
+        )
+        return await authentication.tickets.make(ticket)
 
     @property
     def has_operators(self) -> bool:
@@ -687,10 +711,13 @@ class XunaGate:
         """Tell whether an agent lists the transport `relay`."""
         return any("relay" in agent.transports for agent in self._parts.pipeline.agents.values())
 
-    def _longest_life(self) -> float:
-        """Return for how many seconds a token may be good that was made by now."""
-        verifiers = self._parts.authentication.verifiers
-        return max([_DAY, *(getattr(each, "longest_life", _DAY) for each in verifiers)])
+    def _revoked_for(self, issuer: str) -> float:
+        """Return for how many seconds something may be good that proves somebody of this issuer
+        now.
+        """
+        if issuer == VISITOR_ISSUER and self._entrance is not None:
+            return max(DEFAULT_TOKEN_SECONDS, self._entrance.visitors.ticket_lasts)
+        return self._parts.authentication.max_token_seconds(issuer)
 
     def _challenges(self) -> Challenges:
         """Return what refusals challenge with.
@@ -698,23 +725,23 @@ class XunaGate:
         Raises:
             ConfigurationError: proofs name the address of a request, which nobody said.
         """
-        verifiers = self._parts.authentication.verifiers
-        is_described = self.public_url is not None and bool(verifiers)
-        described = metadata_url(str(self.public_url)) if is_described else None
-        challenges = challenges_of(verifiers, described)
+        described = self._parts.authentication.traits
+        has_metadata = self.public_url is not None and bool(described)
+        metadata = metadata_url(str(self.public_url)) if has_metadata else None
+        challenges = challenges_of(merge_traits(described), metadata)
         if challenges.dpop_algorithms and self.public_url is None:
             raise ConfigurationError(
-                "dpop= needs public_url: a proof names the address that the client asked for, "
+                "dpop=, or dpop_algorithms of a verifier's traits, needs public_url: a proof names "
+                "the address that the client asked for, "
                 'which no header may tell; public_url="https://acme.com/xuna"'
             )
         return challenges
 
     def _metadata(self) -> ResourceMetadata | None:
-        verifiers = self._parts.authentication.verifiers
-        if self.public_url is None or not verifiers:
+        described = self._parts.authentication.traits
+        if self.public_url is None or not described:
             return None
-        algorithms = self._refusals.challenges.dpop_algorithms
-        document = metadata_document(self.public_url, verifiers, algorithms)
+        document = metadata_document(self.public_url, described)
         return ResourceMetadata(self.public_url, document)
 
     def _start(self) -> None:

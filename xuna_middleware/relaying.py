@@ -45,7 +45,6 @@ from xuna_middleware.errors import (
     UnavailableError,
 )
 from xuna_middleware.identity.credentials import Identity
-from xuna_middleware.identity.tickets import Ticket, Tickets
 from xuna_middleware.pipeline import (
     Order,
     Pipeline,
@@ -73,6 +72,8 @@ _NOT_SLOTS: Final[tuple[Kind, ...]] = ("rate", "time")
 _LATE: Final = 7200.0
 
 Verify = Callable[[str], Awaitable[Identity]]
+#: Takes an order, an agent's name and the page's origin; returns the ticket and its seconds.
+MakeTicket = Callable[[Order, str, str | None], Awaitable[tuple[str, float]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +124,11 @@ def relay_url(public_url: str) -> str:
 
 
 async def lead_to_relay(
-    pipeline: Pipeline, relaying: Relaying, order: Order, tickets: Tickets, origin: str | None
+    pipeline: Pipeline,
+    relaying: Relaying,
+    order: Order,
+    make_ticket: MakeTicket,
+    origin: str | None,
 ) -> SignedUrl:
     """Return a signed URL that leads to the gate itself, with a ticket in it that is good once.
 
@@ -139,9 +144,7 @@ async def lead_to_relay(
         check_client(agent, order.dynamic_variables, order.overrides, is_whole=False)
     )
     await admitted_agent(pipeline, order)
-    ticket, seconds = await tickets.make(
-        Ticket(identity=order.identity, agent=agent.name, origin=origin)
-    )
+    ticket, seconds = await make_ticket(order, agent.name, origin)
     return SignedUrl(
         url=f"{relaying.url}?{urlencode({'agent': agent.name, 'ticket': ticket})}",
         agent=agent.name,

@@ -82,7 +82,7 @@ gate = XunaGate(
         new_agent("strict", id="talks", relay=RelayRules(frames_per_second=50)),
     ],
     platform=XunaPlatform("xi-canary-key", base_url=os.environ["SERVED_PLATFORM"]),
-    store=RedisStore(redis, timeout=0.5) if redis else MemoryStore(),
+    store=RedisStore(redis, timeout=0.5, namespace="xuna") if redis else MemoryStore(),
     public_url=os.environ.get("SERVED_PUBLIC_URL", "http://127.0.0.1/xuna"),
     operators=lambda who: who.subject == "boss",
 )

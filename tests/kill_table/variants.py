@@ -240,8 +240,9 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "failed header falls through": broken(
         "identity/authentication.py",
-        "        identity = await _identity_of(verifier, credentials)\n",
-        "        try:\n            identity = await _identity_of(verifier, credentials)\n"
+        "        identity = await _identity_of(verifier, credentials, self._merged)\n",
+        "        try:\n"
+        "            identity = await _identity_of(verifier, credentials, self._merged)\n"
         "        except GateError:\n            return await self._ambient(scope)\n",
         "tests/identity/test_who_calls.py",
     ),
@@ -338,7 +339,10 @@ VARIANTS: Final[dict[str, Variant]] = {
         BOUND,
     ),
     "DPoP for a verifier that knows none": broken(
-        VERIFIERS, 'if not getattr(verifier, "wants_presented", False):', "if False:", BOUND
+        "identity/traits.py",
+        'if scheme != "bearer" and not self.dpop_algorithms:',
+        "if False:",
+        BOUND,
     ),
     # Tickets, opaque tokens, API keys, step-up, tenants
     "ticket used twice": broken(
@@ -389,7 +393,7 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "tenant's verifier of another issuer": broken(
         "identity/tenants.py",
-        'if getattr(verifier, "issuer", None) != issuer:',
+        "if traits.issuers != frozenset({issuer}):",
         "if False:",
         "tests/identity/test_tenants.py",
     ),
@@ -401,7 +405,7 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "any directory of Microsoft's": broken(
         "providers/entra.py",
-        "TenantVerifiers(by_issuer.get, most=len(by_issuer))",
+        "TenantVerifiers(by_issuer.get, most=len(by_issuer), traits=traits)",
         "TenantVerifiers(lambda issuer: entra(issuer[34:70], audience=audience, **options))",
         PRESETS,
     ),

@@ -26,6 +26,7 @@ from xuna_middleware.identity.endpoints import configured_host, host_names
 from xuna_middleware.identity.introspected import AnswerPolicy
 from xuna_middleware.identity.introspecting import AuthMethod, Client, IntrospectionEndpoint
 from xuna_middleware.identity.options import (
+    MAX_LIFETIME,
     checked_audience,
     checked_claim_name,
     checked_clock,
@@ -35,9 +36,8 @@ from xuna_middleware.identity.options import (
     checked_transport,
     provider_endpoints,
 )
-from xuna_middleware.identity.possession import Mode, checked_possession
+from xuna_middleware.identity.possession import Mode, checked_possession, traits_with
 from xuna_middleware.identity.remembered import RememberedTokens, fingerprint
-from xuna_middleware.identity.verifiers import check_takes_dpop
 
 if TYPE_CHECKING:
     import httpx
@@ -67,8 +67,15 @@ class IntrospectionVerifier:
         keep: for how many seconds a good answer serves, at most 60; 0 asks each time.
         in_flight, waiting: how many questions run at once, and how many wait.
         leeway: tolerance for clocks in seconds, at most 300. Given to `iat` and `nbf`, not `exp`.
-        max_lifetime, scope_claims, role_claims, dpop, mtls, metadata_url, insecure_hosts,
-        endpoint_hosts, transport, clock: as for `OIDCVerifier`.
+        max_lifetime: the longest life of a token in seconds, from its `iat`. A token without `iat`
+            may have no more than this left before its `exp`; one without either lives until its
+            provider says no.
+        undated_lifetime: for how many seconds your provider lets a token live, where its answers
+            have no `iat`. Nothing in such an answer bounds a token's age, so this is how long
+            `gate.revoke()` keeps its subject out, a later sign-in included. 30 days by default: the
+            longest life that Auth0, for one, lets an opaque token have.
+        scope_claims, role_claims, dpop, mtls, metadata_url, insecure_hosts, endpoint_hosts,
+        transport, clock: as for `OIDCVerifier`.
 
     Checks: what `identity/introspected.py` lists; revocation, within `keep`.
     Does not check: what the provider doesn't say.
@@ -98,6 +105,7 @@ class IntrospectionVerifier:
         waiting: int = 64,
         leeway: float = 30,
         max_lifetime: float = 86400,
+        undated_lifetime: float = 30 * 86400,
         dpop: Mode | DPoP = "off",
         mtls: Mode = "off",
         metadata_url: str | None = None,
@@ -111,11 +119,6 @@ class IntrospectionVerifier:
         self._keep = checked_seconds(keep, "keep", most=_LONGEST_KEEP)
         self._clock = checked_clock(clock)
         self._possession = checked_possession(dpop, mtls, clock)
-        #: What the gate reads.
-        self.wants_presented = self._possession is not None
-        self.bearer = self._possession is None or self._possession.bearer
-        self.dpop_algorithms = self._possession.dpop_algorithms if self._possession else ()
-        self.takes_certificates = bool(self._possession and self._possession.takes_certificates)
         self._policy = AnswerPolicy(
             issuer=self.issuer,
             audience=frozenset() if audience is None else checked_audience(audience),
@@ -124,8 +127,16 @@ class IntrospectionVerifier:
             scope_claims=checked_paths(scope_claims, "scope_claims"),
             role_claims=checked_paths(role_claims, "role_claims"),
             leeway=checked_seconds(leeway, "leeway", most=_LARGEST_LEEWAY),
-            max_lifetime=checked_seconds(max_lifetime, "max_lifetime"),
+            max_lifetime=checked_seconds(max_lifetime, "max_lifetime", most=MAX_LIFETIME),
             takes_bound=self._possession is not None,
+        )
+        undated = checked_seconds(undated_lifetime, "undated_lifetime", most=MAX_LIFETIME)
+        #: What the gate reads. The policy bounds the age of a token that has an `iat`; of one that
+        #: has none, only the operator knows how long it lives.
+        self.traits = traits_with(
+            self._possession,
+            self.issuer,
+            max_token_seconds=max(self._policy.max_lifetime + self._policy.leeway, undated),
         )
         endpoints = provider_endpoints(issuer, metadata_url, insecure_hosts, endpoint_hosts)
         if introspection_endpoint is not None:
@@ -177,8 +188,7 @@ class IntrospectionVerifier:
 
     async def verify(self, credentials: Credentials) -> Identity:
         """Return whom the provider names; see `Verifier.verify`."""
-        if credentials.scheme != "bearer":
-            check_takes_dpop(self)
+        self.traits.check_scheme(credentials.scheme)
         token = credentials.token
         if not self.recognizes(token):
             raise InvalidTokenError(cause="malformed: not what token_pattern describes")

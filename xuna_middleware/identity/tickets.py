@@ -2,7 +2,8 @@
 
 An address lands in logs, so what stands in one must be worthless by then: a ticket is 256 random
 bits, kept by its hash, for at most a minute, and taken once. It is bound to the identity and the
-agent that it was made for, and to the page (`Origin`) that asked.
+agent that it was made for, and to the page (`Origin`) that asked. It says who vouched for the
+identity, since a gate that shares the store may not believe that one: see `trust.py`.
 """
 
 import hashlib
@@ -11,7 +12,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias, get_args
 from urllib.parse import parse_qsl
 
 from starlette.types import Scope
@@ -28,17 +29,28 @@ from xuna_middleware.stores.protocol import Store, StoreError
 SECONDS: Final = 60.0
 PREFIX: Final = "xgt_"
 
+#: Who vouched for an identity: a verifier, the gate's authenticator, nobody (a visitor), or the app
+#: around the gate, by calling `gate.issue()`.
+Voucher: TypeAlias = Literal["verifier", "authenticator", "visitor", "application"]
+
+_VOUCHERS: Final = get_args(Voucher)
 _OCTETS: Final = 32
 _LENGTH: Final = len(PREFIX) + 43
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ticket:
-    """Say whom a ticket stood for. `origin` is that of the request it was made in, or None."""
+    """Say whom a ticket stood for.
+
+    `origin` is that of the request it was made in, or None; `mark` is what the gate that made it
+    says of itself, see `Trust.mark()`.
+    """
 
     identity: Identity
     agent: str
     origin: str | None
+    voucher: Voucher
+    mark: str
 
 
 class Tickets:
@@ -123,7 +135,13 @@ def _written(ticket: Ticket) -> bytes:
     }
     try:
         text = json.dumps(
-            {"identity": members, "agent": ticket.agent, "origin": ticket.origin},
+            {
+                "identity": members,
+                "agent": ticket.agent,
+                "origin": ticket.origin,
+                "voucher": ticket.voucher,
+                "mark": ticket.mark,
+            },
             default=_plain,
             allow_nan=False,
         )
@@ -143,6 +161,12 @@ def _plain(value: object) -> Any:
 
 def _read(kept: bytes) -> Ticket:
     members = json.loads(kept)
+    if members.get("voucher") not in _VOUCHERS:
+        raise InvalidTokenError(cause="ticket: does not say who vouched; another version made it")
     return Ticket(
-        identity=Identity(**members["identity"]), agent=members["agent"], origin=members["origin"]
+        identity=Identity(**members["identity"]),
+        agent=members["agent"],
+        origin=members["origin"],
+        voucher=members["voucher"],
+        mark=members["mark"],
     )
