@@ -9,8 +9,8 @@ no browser adds one by itself.
 
 | what sends it | `Sec-Fetch-Dest` | `Sec-Fetch-Mode` | |
 |---|---|---|---|
-| `fetch()`, XMLHttpRequest, EventSource, in pages and workers | empty | cors, same-origin | admitted |
-| `<img>`, CSS `url()`, `<video>`, `<track>`, `<script>`, `<link>`, fonts | image, style, … | any | no |
+| `fetch()`, XMLHttpRequest, EventSource | empty | cors, same-origin | admitted |
+| `<img>`, CSS `url()`, `<video>`, `<script>`, `<link>`, fonts | image, style, … | any | no |
 | workers, service workers, `import` | worker, script, json, … | any | no |
 | links, forms, `<iframe>`, `<object>`, downloads | document, iframe, … | navigate | no |
 | `<a ping>`, `sendBeacon()`, `<link rel=preload as=fetch>` | empty | no-cors | no |

@@ -91,7 +91,7 @@ def played(
     *,
     says: tuple[str | bytes, ...] = (GREETING,),
     rules: RelayRules | None = None,
-    max_duration: float | None = 3_600,
+    max_duration: float = 3_600,
     expires_at: float | None = None,
 ) -> tuple[Ending, float, Scene]:
     """Run a plot beside a relay; return how it ended, after how many seconds, and the scene."""

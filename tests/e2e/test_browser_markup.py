@@ -30,7 +30,9 @@ MARKUP: Final = {
     "stylesheet": '<link rel="stylesheet" href="{}">',
     "preload": '<link rel="preload" as="fetch" href="{}">',
     "preload-cors": '<link rel="preload" as="fetch" crossorigin href="{}">',
-    "preload-credentials": '<link rel="preload" as="fetch" crossorigin="use-credentials" href="{}">',
+    "preload-credentials": (
+        '<link rel="preload" as="fetch" crossorigin="use-credentials" href="{}">'
+    ),
     "prefetch": '<link rel="prefetch" href="{}">',
     "modulepreload": '<link rel="modulepreload" href="{}">',
     "iframe": '<iframe src="{}"></iframe>',
@@ -61,12 +63,20 @@ class Answers:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
         self.seen: dict[str, set[int]] = {}
+        self._more = asyncio.Event()
+
+    async def until(self, names: set[str]) -> None:
+        """Wait until all of these have an answer; the test's patience bounds it."""
+        while not names <= set(self.seen):
+            self._more.clear()
+            await self._more.wait()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def noted(message: Message) -> None:
             if message["type"] == "http.response.start" and "/xuna/" in scope["path"]:
                 name = scope["query_string"].decode().partition("as=")[2].partition("&")[0]
                 self.seen.setdefault(name, set()).add(message["status"])
+                self._more.set()
             await send(message)
 
         await self._app(scope, receive, noted)
@@ -112,8 +122,7 @@ async def test_markup_of_the_gates_own_origin_issues_nothing(chromium: BrowserCo
         await page.evaluate("document.getElementById('post').requestSubmit()")
         await page.evaluate("navigator.sendBeacon('/xuna/get-signed-url?as=beacon')")
         await page.evaluate("document.getElementById('download').click()")
-        while not set(MARKUP) | {"beacon"} <= set(answers.seen):
-            await asyncio.sleep(0.02)  # the test's patience bounds it
+        await answers.until(set(MARKUP) | {"beacon"})
     assert {name: statuses for name, statuses in answers.seen.items() if statuses != {403}} == {}
     assert not sandbox.issued
 

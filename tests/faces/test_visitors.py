@@ -245,7 +245,7 @@ async def test_budget_per_address() -> None:
 
 
 async def test_translated_addresses_are_budgeted_one_by_one() -> None:
-    """Behind a NAT64 every IPv4 client has the same /64: one must not use up what is the others'."""
+    """Behind a NAT64 all IPv4 clients have one /64: each has a budget all the same."""
     gate = open_gate(visitors=Visitors(secret=SECRET, limits=[Limit("1/hour", per="address")]))
     told = []
     for host in ("64:ff9b::192.0.2.1", "64:ff9b::192.0.2.2", "192.0.2.1", "::ffff:192.0.2.2"):

@@ -14,8 +14,8 @@ from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from threading import Lock, Thread
 from threading import Event as Signal
+from threading import Lock, Thread
 from typing import Any, Final
 
 from xuna_middleware import Background, ConfigurationError, Event
