@@ -54,8 +54,8 @@ class AuditLog:
     Every credential, conversation, revocation, settlement and webhook is written. Refusals and the
     steps before a credential (verified, authorized, reserved, …) are written up to a number in a
     minute; what is more is counted before it is queued, and a line of the chain says how many there
-    were of each kind, at the end of that minute and when the gate closes. So strangers write at
-    most 45 MB a day at the defaults, and so does one account: see docs/limits.md.
+    were of each kind, at the end of that minute and when the gate closes. At the defaults a day of
+    refusals of strangers is about 30 MB, and so is one of one account: see docs/limits.md.
 
     Args:
         path: the file, opened for appending, readable by its owner only where it is made.
