@@ -1,5 +1,6 @@
 """A gate's configuration, checked as it is put together: each mistake is told with its mend."""
 
+import logging
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import FunctionType, MappingProxyType
@@ -16,6 +17,8 @@ from xuna_middleware.platform.client import Platform, XunaPlatform
 from xuna_middleware.platform.webhooks import PostCallWebhook
 from xuna_middleware.stores.memory import MemoryStore
 from xuna_middleware.stores.protocol import Store
+
+logger = logging.getLogger("xuna_middleware")
 
 _RELAY_VERBS: Final = ("connect", "check_relay")
 _PLATFORM_VERBS: Final = ("issue", "check", "client_carries", "ended", "aclose")
@@ -34,6 +37,35 @@ def agents_by_name(agents: Iterable[Agent]) -> Mapping[str, Agent]:
     if not by_name:
         raise ConfigurationError('agents is empty: agents=[Agent("support", id="agent_…")]')
     return MappingProxyType(by_name)
+
+
+def unlimited_agents(
+    agents: Iterable[Agent], gate_limits: Collection[AnyLimit], *, anonymous_only: bool
+) -> tuple[Agent, ...]:
+    """Return the agents of which a caller may have any number of conversations.
+
+    `anonymous_only` says that nobody else is admitted; those have a budget for all together.
+    """
+    if gate_limits:
+        return ()
+    return tuple(
+        agent for agent in agents if not (agent.limits or (agent.anonymous and anonymous_only))
+    )
+
+
+def warn_of_unlimited(agents: Iterable[Agent]) -> None:
+    """Log a line for each such agent, with an example to paste."""
+    for agent in agents:
+        ends = "" if agent.max_duration is not None else "max_duration=600, "
+        logger.warning(
+            "Agent(%r) has no limit: each caller may have any number of conversations%s. Set one, "
+            'such as Agent(%r, …, %slimits=[Limit("20/hour"), Concurrent(2)]), or one for all '
+            "agents: XunaGate(limits=…)",
+            agent.name,
+            ", each as long as the platform or the relay lets it last" if ends else "",
+            agent.name,
+            ends,
+        )
 
 
 def checked_platform(platform: Platform | None) -> Platform:

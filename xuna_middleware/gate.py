@@ -36,6 +36,8 @@ from xuna_middleware.configuring import (
     checked_platform,
     checked_store,
     checked_webhook,
+    unlimited_agents,
+    warn_of_unlimited,
 )
 from xuna_middleware.conversation.client import Client
 from xuna_middleware.conversation.sessions import Session, Sessions
@@ -203,6 +205,12 @@ class XunaGate:
             certificate_header=checked_header(client_cert_header, trusted_proxies),
         )
         self._entrance = self._make_entrance(by_name, visitors)
+        #: Of these a line is logged at the first start.
+        self._unlimited = unlimited_agents(
+            by_name.values(),
+            checked_limits(limits),
+            anonymous_only=verifier is None and authenticator is None,
+        )
         self._parts = _Parts(
             authentication=self._authentication(verifier),
             pipeline=self._pipeline(by_name, checked_platform(platform), limits),
@@ -758,6 +766,8 @@ class XunaGate:
                 start_store()
             if self._entrance is not None:
                 self._entrance.start()
+            warn_of_unlimited(self._unlimited)
+            self._unlimited = ()
 
     def _tell(self, name: EventName, issuer: str, cause: str) -> None:
         self._events.emit(Event(name=name, time=time.time(), issuer=issuer, cause=cause))

@@ -247,7 +247,7 @@ async def _carried_on(
         variables=tuple(talk.server.dynamic_variables),
         overrides=tuple(talk.server.overrides),
     )
-    return await talk.relay.run(agent.max_duration)
+    return await talk.relay.run(agent.longest_relayed)
 
 
 async def _connect(pipeline: Pipeline, talk: _Conversation) -> None:
@@ -322,7 +322,7 @@ async def _held(relaying: Relaying, live: Live) -> None:
 
 async def _noted(pipeline: Pipeline, talk: _Conversation) -> None:
     """Keep a note, so that the time can be settled if this process doesn't live to do it."""
-    longest = talk.agent.max_duration or 0.0
+    longest = talk.agent.longest_relayed
     about = about_whom(talk.order.identity, talk.agent.name)
     talk.is_noted = await talk.reservation.remember(
         talk.note, about, longest + _LATE, kinds=("time",)

@@ -548,7 +548,7 @@ VARIANTS: Final[dict[str, Variant]] = {
     "visitors from any page": broken(
         "routes.py",
         "                meant_agent(self._pipeline(), order)\n"
-        "                self._origins.check(Headers(scope=scope))\n",
+        '                self._origins.check(Headers(scope=scope), scope["method"])\n',
         "                meant_agent(self._pipeline(), order)\n",
         VISITORS,
     ),
@@ -973,7 +973,8 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "operator's cookie from any page": broken(
         "routes.py",
-        "                self._origins.check(Headers(scope=scope))\n            await oversight",
+        '                self._origins.check(Headers(scope=scope), scope["method"])\n'
+        "            await oversight",
         "                pass\n            await oversight",
         OVERSIGHT,
     ),

@@ -11,7 +11,7 @@
 | 4401 | `token_expired` | the token's `exp` has come |
 | 4403 | `frame_not_open`, `override_not_open`, … | the agent doesn't open that to clients |
 | 4408 | `first_frame_timeout`, `idle_timeout`, `client_stalled` | the client took too long |
-| 4410 | `max_duration` | the agent's `max_duration` is over |
+| 4410 | `max_duration` | the agent's `max_duration` is over, or an hour where it has none |
 | 4411 | `revoked` | the caller's credentials were revoked |
 | 4412 | `ended_by_operator` | an operator ended it |
 | 4429 | `too_many_frames` | the client sent more than `frames_per_second` |
