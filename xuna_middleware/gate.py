@@ -56,6 +56,8 @@ from xuna_middleware.identity.authentication import (
     Authentication,
     Authenticator,
     Caller,
+    note_proof,
+    proof_in,
 )
 from xuna_middleware.identity.credentials import Identity
 from xuna_middleware.identity.networks import Networks
@@ -207,7 +209,7 @@ class XunaGate:
         self._relaying = Relaying(
             sessions=self._sessions,
             refusals=self._refusals,
-            verify=lambda token: self._parts.authentication.verified(token),
+            authentication=lambda: self._parts.authentication,
             url=None if self.public_url is None else relay_url(self.public_url),
         )
         self._has_operators = operators is not None
@@ -313,7 +315,9 @@ class XunaGate:
             agent: a configured name; may be left out where there is one agent.
             dynamic_variables, overrides: count as a client's: only what the agent opens to
                 clients; overrides in the platform's nested spelling.
-            connection: what rules and variables of two arguments are given.
+            connection: what rules and variables of two arguments are given. A relayed conversation
+                of somebody whom `gate.identity(connection)` or `XunaMiddleware` verified by an
+                opaque token ends when that is revoked; without `connection` it ends with `exp`.
 
         Checks: the agent's rule, transport, limits and variables.
         Does not check: who calls; cross-site requests. Visitors come through the gate's own routes,
@@ -334,6 +338,7 @@ class XunaGate:
                 dynamic_variables=dynamic_variables,
                 overrides=overrides,
                 connection=connection,
+                token=None if connection is None else proof_in(connection.scope, identity),
             )
         )
 
@@ -478,6 +483,7 @@ class XunaGate:
                 self._origins.check_ticket(Headers(scope=scope), caller.ticket.origin)
         except Exception as error:
             raise self._refusals.note(error) from None
+        note_proof(scope, caller)
         if self._events.heard:
             self._parts.pipeline.emit("verified", caller.identity)
         return caller
@@ -619,10 +625,7 @@ class XunaGate:
         pipeline = self._parts.pipeline
         try:
             if order.transport == "websocket" and meant_agent(pipeline, order).is_relayed:
-                tickets = self._parts.authentication.tickets
-                return await lead_to_relay(
-                    pipeline, self._relaying, order, tickets, _origin_of(order)
-                )
+                return await lead_to_relay(pipeline, self._relaying, order, _origin_of(order))
             return await issue(pipeline, order)
         except GateError as error:
             raise self._refusals.note(
@@ -651,8 +654,9 @@ class XunaGate:
                 cause = "body: a ticket carries no variables and no overrides"
                 raise InvalidRequestError(cause=cause)
             agent = await admitted_agent(pipeline, order)
-            ticket = Ticket(identity=order.identity, agent=agent.name, origin=origin)
-            return await authentication.tickets.make(ticket)
+            return await authentication.make_ticket(
+                Ticket(identity=order.identity, agent=agent.name, origin=origin, token=order.token)
+            )
         except GateError as error:
             raise self._refusals.note(
                 error,

@@ -222,6 +222,7 @@ def _ordered(caller: Caller, transport: Transport, asked: Asked, scope: Scope) -
         overrides=asked.overrides,
         connection=HTTPConnection(scope),
         visit=caller.visit,
+        token=caller.token,
     )
 
 

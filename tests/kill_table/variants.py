@@ -305,9 +305,9 @@ VARIANTS: Final[dict[str, Variant]] = {
         "errors.py", '{"Cache-Control": "no-store", ', "{", BAD_TOKENS
     ),
     "key in a repr": broken(
-        "platform/secrets.py",
-        "        return _MASK\n\n    __str__",
-        "        return self._reveal()\n\n    __str__",
+        "_hidden.py",
+        'return f"{type(self).__name__}(***)"\n\n    __str__',
+        "return self._reveal()\n\n    __str__",
         "tests/faces/test_no_secret_shows.py tests/platform",
     ),
     # Bound tokens

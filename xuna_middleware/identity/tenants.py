@@ -17,7 +17,8 @@ import inspect
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from contextvars import Context
 from dataclasses import dataclass
 from functools import partial
@@ -36,6 +37,7 @@ from xuna_middleware.identity.endpoints import configured_host
 from xuna_middleware.identity.issuers import unverified_issuer
 from xuna_middleware.identity.keys import Listener
 from xuna_middleware.identity.options import checked_seconds
+from xuna_middleware.identity.rechecks import recheck_by, recheck_interval_of
 from xuna_middleware.identity.verifiers import (
     Service,
     Telling,
@@ -130,15 +132,30 @@ class TenantVerifiers:
 
     async def verify(self, credentials: Credentials) -> Identity:
         """Return whom the token proves to its issuer's verifier; see `Verifier.verify`."""
-        issuer = unverified_issuer(credentials.token)
-        tenant = await self._tenant(issuer)
+        async with self._verifier_for(credentials.token) as verifier:
+            if credentials.scheme != "bearer":
+                check_takes_dpop(verifier)
+            return await verifier.verify(credentials)
+
+    async def recheck_interval(self, token: str) -> float | None:
+        """Return after how many seconds to ask the issuer's verifier again; see `Rechecks`."""
+        async with self._verifier_for(token) as verifier:
+            return await recheck_interval_of(verifier, token)
+
+    async def recheck(self, token: str) -> Identity:
+        """Return whom the token proves now to its issuer's verifier; see `Rechecks.recheck`."""
+        async with self._verifier_for(token) as verifier:
+            return await recheck_by(verifier, token)
+
+    @asynccontextmanager
+    async def _verifier_for(self, token: str) -> AsyncIterator[Verifier]:
+        """Find the verifier of a token's issuer, which is not closed before the block ends."""
+        tenant = await self._tenant(unverified_issuer(token))
         if tenant.has_left:
             raise UnavailableError(cause="tenant: let go at once; see most=", retry_after=1)
-        if credentials.scheme != "bearer":
-            check_takes_dpop(tenant.verifier)
         tenant.users += 1
         try:
-            return await tenant.verifier.verify(credentials)
+            yield tenant.verifier
         finally:
             tenant.users -= 1
             if tenant.has_left:
