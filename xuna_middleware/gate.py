@@ -5,6 +5,7 @@ A `XunaGate` is an ASGI app that can be mounted, a thing to ask in a route of on
 """
 
 import asyncio
+import logging
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
@@ -38,6 +39,7 @@ from xuna_middleware.configuring import (
     checked_webhook,
 )
 from xuna_middleware.conversation.client import Client
+from xuna_middleware.conversation.servers import unfit_servers_loaded
 from xuna_middleware.conversation.sessions import Session, Sessions
 from xuna_middleware.crosssite import Origins, checked_origins, origin_of
 from xuna_middleware.deliveries import Deliveries
@@ -92,6 +94,8 @@ from xuna_middleware.routes import ISSUING, Routes
 from xuna_middleware.settlement import Settlement
 from xuna_middleware.stores.memory import MemoryStore
 from xuna_middleware.stores.protocol import Store, StoreError
+
+logger = logging.getLogger("xuna_middleware")
 
 _EXPOSED_HEADERS: Final = (
     REFERENCE_HEADER,
@@ -719,6 +723,9 @@ class XunaGate:
                 start_store()
             if self._entrance is not None:
                 self._entrance.start()
+            if self.has_relay:
+                for unfit in unfit_servers_loaded():
+                    logger.error("the relay refuses conversations on this server: %s", unfit)
 
     def _tell(self, name: EventName, issuer: str, cause: str) -> None:
         self._events.emit(Event(name=name, time=time.time(), issuer=issuer, cause=cause))

@@ -169,6 +169,7 @@ async def converse(pipeline: Pipeline, relaying: Relaying, order: Order, client:
     Raises:
         GateError: one of the documented answers; the client was not accepted then.
     """
+    client.check_server()
     talk = await _opened(pipeline, relaying, order)
     ending = GOING_AWAY  # a server that stops cancels what runs
     try:

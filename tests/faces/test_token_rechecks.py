@@ -261,7 +261,7 @@ def test_scope_that_is_taken_back() -> None:
 
 
 def test_end_that_comes_sooner() -> None:
-    """A shortened `exp` ends the conversation then, with 4401; one that is left out changes none."""
+    """A shortened `exp` ends the conversation then, with 4401; one left out changes nothing."""
 
     async def story() -> None:
         provider, now = Provider(), time.time()
