@@ -20,7 +20,7 @@ FOLDERS = ("identity", "access", "platform", "conversation")
 
 #: The core, lowest first: a part imports only from the layers before its own, or from itself.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "_callables"),
+    ("errors", "_callables", "_hidden"),
     ("events",),
     ("stores", "_http", "_json", "paths"),
     FOLDERS,

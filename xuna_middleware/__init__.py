@@ -63,6 +63,7 @@ from xuna_middleware.identity.proxied import (
     cloudflare_access,
     google_iap,
 )
+from xuna_middleware.identity.rechecks import Rechecks
 from xuna_middleware.identity.tenants import TenantVerifiers
 from xuna_middleware.identity.verifiers import JWTVerifier, OIDCVerifier, Verifier
 from xuna_middleware.middleware import XunaMiddleware, get_identity
@@ -152,6 +153,7 @@ __all__ = [
     "ProofOfWork",
     "ProxyAuthenticator",
     "Quota",
+    "Rechecks",
     "RedisStore",
     "RelayRules",
     "Remaining",

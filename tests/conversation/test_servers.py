@@ -8,7 +8,10 @@ from types import ModuleType
 from typing import Any, Final
 
 import pytest
+from doubles import DENIAL, websocket_scope
+from relay_stage import on_stage
 from starlette.types import Message
+from talking import Talk
 
 from xuna_middleware.conversation.servers import UNFIT, unfit_server, unfit_servers_loaded
 
@@ -98,3 +101,20 @@ def test_what_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert unfit_servers_loaded() == ()
     monkeypatch.setitem(sys.modules, LEGACY, ModuleType(LEGACY))
     assert unfit_servers_loaded() == (UNFIT[LEGACY],)
+
+
+@pytest.mark.parametrize("module", UNFIT)
+async def test_conversation_on_an_unfit_server(
+    module: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """503 before the accept, nothing taken, and a line that names the fix."""
+    talk = type("Connection", (Talk,), {"__module__": module})()
+    await talk.to_app.put({"type": "websocket.connect"})
+    async with on_stage() as stage:
+        scope = websocket_scope("/xuna/conversation", headers=stage.sign_in(), extensions=DENIAL)
+        await stage.app(scope, talk.receive, talk.send)
+        assert (await talk.refusal()).status == 503
+        assert stage.untouched
+        (refused,) = stage.named("refused")
+        assert str(refused.cause).startswith("configuration")
+    assert UNFIT[module] in caplog.text
