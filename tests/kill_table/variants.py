@@ -863,7 +863,7 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "fresh token of another issuer extends": broken(
         RELAYING,
-        "if (identity.issuer, identity.subject) != (known.issuer, known.subject):",
+        "if not _is_same_caller(identity, known):",
         "if identity.subject != known.subject:",
         REACH,
     ),
@@ -947,7 +947,7 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "fresh token of anybody": broken(
         RELAYING,
-        "if (identity.issuer, identity.subject) != (known.issuer, known.subject):",
+        "if not _is_same_caller(identity, known):",
         "if False:",
         RELAY_ENDS,
     ),
