@@ -63,6 +63,7 @@ from xuna_middleware.identity.proxied import (
     cloudflare_access,
     google_iap,
 )
+from xuna_middleware.identity.rechecks import Rechecks
 from xuna_middleware.identity.tenants import TenantVerifiers
 from xuna_middleware.identity.traits import VerifierTraits, merge_traits
 from xuna_middleware.identity.verifiers import JWTVerifier, OIDCVerifier, Verifier
@@ -153,6 +154,7 @@ __all__ = [
     "ProofOfWork",
     "ProxyAuthenticator",
     "Quota",
+    "Rechecks",
     "RedisStore",
     "RelayRules",
     "Remaining",

@@ -5,6 +5,7 @@ A `XunaGate` is an ASGI app that can be mounted, a thing to ask in a route of on
 """
 
 import asyncio
+import logging
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
@@ -40,6 +41,7 @@ from xuna_middleware.configuring import (
     warn_of_unlimited,
 )
 from xuna_middleware.conversation.client import Client
+from xuna_middleware.conversation.servers import unfit_servers_loaded
 from xuna_middleware.conversation.sessions import Session, Sessions
 from xuna_middleware.cors import AppCORS
 from xuna_middleware.crosssite import Origins, checked_origins, origin_of
@@ -59,11 +61,12 @@ from xuna_middleware.identity.authentication import (
     Authentication,
     Authenticator,
     Caller,
+    note_proof,
+    proof_in,
 )
 from xuna_middleware.identity.credentials import VISITOR_ISSUER, Identity
 from xuna_middleware.identity.networks import Networks
 from xuna_middleware.identity.presented import Surroundings
-from xuna_middleware.identity.tickets import Ticket
 from xuna_middleware.identity.traits import (
     DEFAULT_TOKEN_SECONDS,
     MAX_TOKEN_SECONDS,
@@ -88,7 +91,7 @@ from xuna_middleware.platform.client import Platform
 from xuna_middleware.platform.credentials import ConversationToken, SignedUrl
 from xuna_middleware.platform.webhooks import PostCallWebhook
 from xuna_middleware.refusals import REFERENCE_HEADER, Refusals
-from xuna_middleware.relaying import Relaying, converse, lead_to_relay, relay_url
+from xuna_middleware.relaying import Relaying, converse, lead_to_relay, relay_url, ticket_of
 from xuna_middleware.resource_metadata import (
     ResourceMetadata,
     metadata_document,
@@ -98,6 +101,8 @@ from xuna_middleware.routes import ISSUING, Routes
 from xuna_middleware.settlement import Settlement
 from xuna_middleware.stores.memory import MemoryStore
 from xuna_middleware.stores.protocol import Store, StoreError
+
+logger = logging.getLogger("xuna_middleware")
 
 _EXPOSED_HEADERS: Final = (
     REFERENCE_HEADER,
@@ -223,7 +228,7 @@ class XunaGate:
         self._relaying = Relaying(
             sessions=self._sessions,
             refusals=self._refusals,
-            verify=lambda token: self._parts.authentication.verified(token),
+            authentication=lambda: self._parts.authentication,
             url=None if self.public_url is None else relay_url(self.public_url),
         )
         self._has_operators = operators is not None
@@ -329,7 +334,9 @@ class XunaGate:
             agent: a configured name; may be left out where there is one agent.
             dynamic_variables, overrides: count as a client's: only what the agent opens to
                 clients; overrides in the platform's nested spelling.
-            connection: what rules and variables of two arguments are given.
+            connection: what rules and variables of two arguments are given. A relayed conversation
+                of somebody whom `gate.identity(connection)` or `XunaMiddleware` verified by an
+                opaque token ends when that is revoked; without `connection` it ends with `exp`.
 
         Checks: the agent's rule, transport, limits and variables.
         Does not check: who calls; cross-site requests. Visitors come through the gate's own routes,
@@ -350,6 +357,7 @@ class XunaGate:
                 dynamic_variables=dynamic_variables,
                 overrides=overrides,
                 connection=connection,
+                token=None if connection is None else proof_in(connection.scope, identity),
             )
         )
 
@@ -511,6 +519,7 @@ class XunaGate:
             raise self._refusals.note(nobody or error) from None
         except Exception as error:
             raise self._refusals.note(error) from None
+        note_proof(scope, caller)
         if self._events.heard:
             self._parts.pipeline.emit("verified", caller.identity)
         return caller
@@ -658,9 +667,7 @@ class XunaGate:
         pipeline = self._parts.pipeline
         try:
             if order.transport == "websocket" and meant_agent(pipeline, order).is_relayed:
-                return await lead_to_relay(
-                    pipeline, self._relaying, order, self._make_ticket, _origin_of(order)
-                )
+                return await lead_to_relay(pipeline, self._relaying, order, _origin_of(order))
             return await issue(pipeline, order)
         except GateError as error:
             raise self._refusals.note(
@@ -689,7 +696,8 @@ class XunaGate:
                 cause = "body: a ticket carries no variables and no overrides"
                 raise InvalidRequestError(cause=cause)
             agent = await admitted_agent(pipeline, order)
-            return await self._make_ticket(order, agent.name, origin)
+            ticket = ticket_of(order, agent, origin)
+            return await self._parts.authentication.make_ticket(ticket)
         except GateError as error:
             raise self._refusals.note(
                 error,
@@ -697,17 +705,6 @@ class XunaGate:
                 agent=named_agent(pipeline, order),
                 told=order.told,
             ) from None
-
-    async def _make_ticket(self, order: Order, agent: str, origin: str | None) -> tuple[str, float]:
-        authentication = self._parts.authentication
-        ticket = Ticket(
-            identity=order.identity,
-            agent=agent,
-            origin=origin,
-            voucher=order.voucher,
-            mark=authentication.trust.mark(order.voucher),
-        )
-        return await authentication.tickets.make(ticket)
 
     @property
     def has_operators(self) -> bool:
@@ -768,6 +765,9 @@ class XunaGate:
                 self._entrance.start()
             warn_of_unlimited(self._unlimited)
             self._unlimited = ()
+            if self.has_relay:
+                for unfit in unfit_servers_loaded():
+                    logger.error("the relay refuses conversations on this server: %s", unfit)
 
     def _tell(self, name: EventName, issuer: str, cause: str) -> None:
         self._events.emit(Event(name=name, time=time.time(), issuer=issuer, cause=cause))

@@ -229,6 +229,7 @@ def _ordered(caller: Caller, transport: Transport, asked: Asked, scope: Scope) -
         connection=HTTPConnection(scope),
         visit=caller.visit,
         voucher=caller.voucher,
+        token=caller.token,
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 
 import xuna_middleware.configuring
 from xuna_middleware import (
@@ -106,3 +106,5 @@ async def state(request: Request) -> JSONResponse:
 
 
 app = XunaMiddleware(Starlette(routes=[Route("/state", state)]), gate)
+#: The same behind wrappers: a framework's own, which hide the server's `send`.
+mounted = Starlette(routes=[Mount("/xuna", gate)])

@@ -134,6 +134,11 @@ def granian(port: int, options: Options) -> list[str]:
     ]
 
 
+def daphne(port: int, options: Options) -> list[str]:
+    """Return its command; it knows no lifespan and no workers."""
+    return ["daphne", "-b", "127.0.0.1", "-p", f"{port}", f"{options.module}:{options.app}"]
+
+
 SERVERS: Final[Mapping[str, Callable[[int, Options], list[str]]]] = {
     "uvicorn": uvicorn("websockets-sansio"),
     "uvicorn, wsproto": uvicorn("wsproto"),
@@ -141,12 +146,17 @@ SERVERS: Final[Mapping[str, Callable[[int, Options], list[str]]]] = {
     "hypercorn": hypercorn,
     "granian": granian,
 }
+#: Where the relay refuses to work.
+NO_RELAY: Final[Mapping[str, Callable[[int, Options], list[str]]]] = {
+    "uvicorn, websockets": uvicorn("websockets"),
+    "daphne": daphne,
+}
 
 
 @contextmanager
 def running(server: str, directory: Path, **options: Any) -> Iterator[Running]:
     """Run a server until the block ends, then ask it to stop and wait for it."""
-    started = _start(SERVERS[server], directory, Options(**options))
+    started = _start({**SERVERS, **NO_RELAY}[server], directory, Options(**options))
     try:
         wait_until_it_listens(started.port, started.process, started.log)
         yield started

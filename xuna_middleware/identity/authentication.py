@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
@@ -21,6 +21,12 @@ from xuna_middleware.identity.credentials import Credentials, Identity
 from xuna_middleware.identity.extraction import extract
 from xuna_middleware.identity.issuers import IssuerChoice
 from xuna_middleware.identity.presented import Presented, Surroundings
+from xuna_middleware.identity.rechecks import (
+    HeldToken,
+    Rechecks,
+    recheck_by,
+    recheck_interval_of,
+)
 from xuna_middleware.identity.tickets import Ticket, Tickets, Voucher, ticket_in
 from xuna_middleware.identity.traits import (
     DEFAULT_TOKEN_SECONDS,
@@ -36,6 +42,12 @@ from xuna_middleware.identity.visits import Visit
 Authenticator: TypeAlias = Callable[[HTTPConnection], Awaitable[Identity | None]]
 
 AUTHENTICATOR_SECONDS: Final = 2.0
+#: How long a verifier may take to be asked again about a running conversation's token.
+RECHECK_SECONDS: Final = 30.0
+#: Where a scope keeps the token that proved somebody in it, for `gate.issue(connection=…)`.
+_PROOF: Final = "xuna_middleware.proof"
+
+T = TypeVar("T")
 
 
 class Caller(NamedTuple):
@@ -44,7 +56,7 @@ class Caller(NamedTuple):
     `ambient` is True for whatever an authenticator found: cookies and the like come along by
     themselves, a Bearer header doesn't. `voucher` says who vouched for the identity. `ticket` is
     what was presented instead, on a WebSocket; `visit` is which visitor this is, or was before they
-    signed in.
+    signed in. `token` is what proved them, where the verifier can be asked about it again.
     """
 
     identity: Identity
@@ -52,6 +64,7 @@ class Caller(NamedTuple):
     voucher: Voucher
     ticket: Ticket | None = None
     visit: Visit | None = None
+    token: HeldToken | None = None
 
 
 class Authentication:
@@ -82,6 +95,7 @@ class Authentication:
         #: What each verifier says of itself, in their order.
         self.traits = tuple(map(traits_of, self.verifiers))
         self._merged = merge_traits(self.traits)
+        self._can_recheck = any(isinstance(each, Rechecks) for each in self.verifiers)
         self._authenticator = authenticator
         self._surroundings = surroundings
         self.tickets = Tickets(surroundings.store)
@@ -109,7 +123,8 @@ class Authentication:
         if self._merged.needs_request:
             credentials = self._shown(credentials, scope, base)
         identity = await _identity_of(verifier, credentials, self._merged)
-        return Caller(identity, False, "verifier")
+        token = HeldToken(credentials.token) if self._can_recheck else None
+        return Caller(identity, False, "verifier", token=token)
 
     def max_token_seconds(self, issuer: str) -> float:
         """Return for how many seconds whatever proves somebody of this issuer may be good, from its
@@ -119,6 +134,41 @@ class Authentication:
         if self._authenticator is not None:
             described.append(traits_of(self._authenticator))
         return max([DEFAULT_TOKEN_SECONDS, *(each.max_token_seconds for each in described)])
+
+    async def make_ticket(self, ticket: Ticket) -> tuple[str, float]:
+        """Return a ticket's text and its seconds.
+
+        It gets this gate's mark, and its token goes along only where it is needed.
+
+        Raises:
+            InvalidTokenError: the identity has ended. UnavailableError: it can't be kept now.
+        """
+        if await self.recheck_interval(ticket.token) is None:
+            ticket = replace(ticket, token=None)
+        return await self.tickets.make(replace(ticket, mark=self.trust.mark(ticket.voucher)))
+
+    async def recheck_interval(self, token: HeldToken | None) -> float | None:
+        """Return after how many seconds to ask again about a token; None for never.
+
+        Raises:
+            InvalidTokenError: it is nobody's by now. UnavailableError: it can't be known.
+        """
+        if token is None:
+            return None
+        text = token.reveal()
+        return await _answered(recheck_interval_of(self._verifier, text), text)
+
+    async def recheck(self, token: HeldToken) -> Identity:
+        """Return whom a token proves now, as its provider says.
+
+        Raises:
+            InvalidTokenError: nobody any more. UnavailableError: it can't be known within 30 s.
+        """
+        text = token.reveal()
+        identity = await _answered(recheck_by(self._verifier, text), text)
+        if not isinstance(identity, Identity):
+            raise _no_identity("verifier", "raise InvalidTokenError instead")
+        return identity
 
     async def verified(self, token: str) -> Identity:
         """Return whom a Bearer token proves, outside a request.
@@ -139,7 +189,7 @@ class Authentication:
     async def _taken(self, text: str) -> Caller:
         ticket = await self.tickets.take(text)
         await self.trust.check(ticket)
-        return Caller(ticket.identity, False, ticket.voucher, ticket)
+        return Caller(ticket.identity, False, ticket.voucher, ticket, token=ticket.token)
 
     async def _ambient(self, scope: Scope) -> Caller:
         identity = None
@@ -152,6 +202,20 @@ class Authentication:
         if _has_ended(identity):
             raise NotAuthenticatedError(cause="no credentials: the session's identity has expired")
         return Caller(identity, True, "authenticator")
+
+
+def note_proof(scope: Scope, caller: Caller) -> None:
+    """Keep with a request what proved its caller, where it is to be asked about again."""
+    if caller.token is not None:
+        scope[_PROOF] = caller.identity, caller.token
+
+
+def proof_in(scope: Scope, identity: Identity) -> HeldToken | None:
+    """Return the token that proved this caller in a request, if `note_proof()` kept one."""
+    proven, token = scope.get(_PROOF, (None, None))
+    if proven is None or (proven.issuer, proven.subject) != (identity.issuer, identity.subject):
+        return None
+    return token  # type: ignore[no-any-return]
 
 
 def _checked_verifiers(verifier: Verifier | Sequence[Verifier]) -> tuple[Verifier, ...]:
@@ -183,6 +247,20 @@ async def _identity_of(
     if not isinstance(identity, Identity):
         raise _no_identity("verifier", "raise InvalidTokenError instead")
     return identity
+
+
+async def _answered(answer: Awaitable[T], token: str) -> T:
+    """Return a verifier's answer about a running conversation's token."""
+    try:
+        async with asyncio.timeout(RECHECK_SECONDS):
+            return await answer
+    except GateError:
+        raise
+    except Exception as error:
+        raise UnavailableError(
+            cause="verifier: failed unexpectedly, or took longer than 30 s",
+            trace=trace_of(error, token),
+        ) from None
 
 
 async def _ask(authenticator: Authenticator, connection: HTTPConnection) -> Identity | None:

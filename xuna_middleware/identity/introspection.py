@@ -7,6 +7,9 @@
   `waiting` wait. What comes beyond is a 503, so made-up tokens can't flood the provider, though
   while they come, a token that isn't remembered may have to come again.
 - A provider that fails is left alone for 1 to 30 seconds; remembered tokens go on meanwhile.
+- While a relayed conversation runs, its token is asked about again, each `recheck_seconds`. These
+  questions have `in_flight` places and a queue of their own: strangers, who fill the other queue
+  with made-up tokens, can't keep them from being asked, and so can't end conversations.
 """
 
 import re
@@ -48,6 +51,10 @@ OPAQUE: Final = r"(?![^.]*\.[^.]*\.[^.]*\Z)[A-Za-z0-9._~+/-]{16,512}=*"
 _REFUSED_SECONDS: Final = 5.0
 _LONGEST_KEEP: Final = 60
 _LARGEST_LEEWAY: Final = 300
+_SHORTEST_RECHECK: Final = 1
+_LONGEST_RECHECK: Final = 3600
+#: How many questions of running conversations wait for their turn; each conversation has one.
+_MOST_RECHECKS: Final = 4096
 
 
 class IntrospectionVerifier:
@@ -65,6 +72,8 @@ class IntrospectionVerifier:
         subject_claims: where the subject is found; the first that is there counts.
         token_pattern: what tokens look like, a regular expression for the whole of one.
         keep: for how many seconds a good answer serves, at most 60; 0 asks each time.
+        recheck_seconds: how often the token of a running conversation is asked about again, 1 to
+            3,600; None never asks again, and a revoked token's conversation goes on until `exp`.
         in_flight, waiting: how many questions run at once, and how many wait.
         leeway: tolerance for clocks in seconds, at most 300. Given to `iat` and `nbf`, not `exp`.
         max_lifetime: the longest life of a token in seconds, from its `iat`. A token without `iat`
@@ -77,7 +86,8 @@ class IntrospectionVerifier:
         scope_claims, role_claims, dpop, mtls, metadata_url, insecure_hosts, endpoint_hosts,
         transport, clock: as for `OIDCVerifier`.
 
-    Checks: what `identity/introspected.py` lists; revocation, within `keep`.
+    Checks: what `identity/introspected.py` lists; revocation, within `keep`; of conversations that
+    the gate carries, within `keep`, `recheck_seconds` and one call.
     Does not check: what the provider doesn't say.
 
     Raises:
@@ -101,6 +111,7 @@ class IntrospectionVerifier:
         role_claims: Sequence[ClaimPath] = ("roles",),
         token_pattern: str = OPAQUE,
         keep: float = 10,
+        recheck_seconds: float | None = 60,
         in_flight: int = 8,
         waiting: int = 64,
         leeway: float = 30,
@@ -117,6 +128,7 @@ class IntrospectionVerifier:
         self.issuer = checked_issuer(issuer)
         self._pattern = _checked_pattern(token_pattern)
         self._keep = checked_seconds(keep, "keep", most=_LONGEST_KEEP)
+        self._recheck_seconds = _checked_recheck(recheck_seconds)
         self._clock = checked_clock(clock)
         self._possession = checked_possession(dpop, mtls, clock)
         self._policy = AnswerPolicy(
@@ -165,6 +177,9 @@ class IntrospectionVerifier:
             in_flight=_checked_count(in_flight, "in_flight", least=1),
             waiting=_checked_count(waiting, "waiting", least=0),
         )
+        self._rechecks = Questions[bytes, Identity](
+            "introspection of running conversations", in_flight=in_flight, waiting=_MOST_RECHECKS
+        )
 
     def __repr__(self) -> str:
         return f"IntrospectionVerifier(issuer={self.issuer!r})"
@@ -184,6 +199,7 @@ class IntrospectionVerifier:
     async def aclose(self) -> None:
         """End the questions under way and close the connections."""
         self._questions.stop()
+        self._rechecks.stop()
         await self._outbound.aclose()
 
     async def verify(self, credentials: Credentials) -> Identity:
@@ -200,6 +216,18 @@ class IntrospectionVerifier:
             await self._possession.prove(credentials, identity.claims)
         return identity
 
+    async def recheck_interval(self, token: str) -> float | None:
+        """Return after how many seconds to ask again; see `Rechecks.recheck_interval`."""
+        return self._recheck_seconds
+
+    async def recheck(self, token: str) -> Identity:
+        """Ask the provider about a token, whatever is remembered of it; see `Rechecks.recheck`."""
+        if not self.recognizes(token):
+            raise InvalidTokenError(cause="malformed: not what token_pattern describes")
+        self._endpoint.check_open()
+        seen = fingerprint(token)
+        return await self._rechecks.ask(seen, partial(self._ask, token, seen))
+
     async def _introspected(self, token: str, seen: bytes, now: float) -> Identity:
         if self._refused.has(seen, now):
             raise InvalidTokenError(cause="inactive: the provider said so a moment ago")
@@ -212,6 +240,7 @@ class IntrospectionVerifier:
         try:
             identity = self._policy.check(answer, now)
         except InvalidTokenError:
+            self._remembered.drop(seen)
             self._refused.put(seen, now)
             raise
         until = now + self._keep
@@ -223,6 +252,14 @@ class IntrospectionVerifier:
 
 def _usual_method(private_key: object) -> AuthMethod:
     return "client_secret_basic" if private_key is None else "private_key_jwt"
+
+
+def _checked_recheck(seconds: float | None) -> float | None:
+    if seconds is None:
+        return None
+    if checked_seconds(seconds, "recheck_seconds", most=_LONGEST_RECHECK) < _SHORTEST_RECHECK:
+        raise ConfigurationError("recheck_seconds must be 1 second or more, or None for never")
+    return seconds
 
 
 def _checked_pattern(pattern: str) -> re.Pattern[str]:

@@ -13,6 +13,7 @@ from typing import Final, Protocol, TypeGuard
 from xuna_middleware.errors import ConfigurationError, InvalidTokenError
 from xuna_middleware.identity._jose import JOSEError, read_compact, read_object
 from xuna_middleware.identity.credentials import Credentials, Identity
+from xuna_middleware.identity.rechecks import recheck_by, recheck_interval_of
 from xuna_middleware.identity.remembered import fingerprint
 from xuna_middleware.identity.traits import (
     Recognizing,
@@ -48,14 +49,26 @@ class IssuerChoice:
             UnavailableError: it can't be known now.
         """
         token = credentials.token
-        if not token.isascii():
-            raise InvalidTokenError(cause="malformed: not ASCII")
-        seen = fingerprint(token)
-        verifier = self._choices.get(seen) or self._choose(token)
+        seen, verifier = self._chosen(token)
         self._traits[id(verifier)].check_scheme(credentials.scheme)
         identity = await verifier.verify(credentials)
         self._keep(seen, verifier)
         return identity
+
+    async def recheck_interval(self, token: str) -> float | None:
+        """Return after how many seconds to ask the token's own verifier again; see `Rechecks`."""
+        return await recheck_interval_of(self._chosen(token)[1], token)
+
+    async def recheck(self, token: str) -> Identity:
+        """Return whom the token proves now to its own verifier; see `Rechecks.recheck`."""
+        return await recheck_by(self._chosen(token)[1], token)
+
+    def _chosen(self, token: str) -> tuple[bytes, Verifier]:
+        """Return a token's fingerprint, and the verifier that it is for."""
+        if not token.isascii():
+            raise InvalidTokenError(cause="malformed: not ASCII")
+        seen = fingerprint(token)
+        return seen, self._choices.get(seen) or self._choose(token)
 
     def _choose(self, token: str) -> Verifier:
         for each in self._recognizing:

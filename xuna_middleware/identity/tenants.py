@@ -20,7 +20,8 @@ import inspect
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from contextvars import Context
 from dataclasses import dataclass, replace
 from functools import partial
@@ -39,6 +40,7 @@ from xuna_middleware.identity.endpoints import configured_host
 from xuna_middleware.identity.issuers import unverified_issuer
 from xuna_middleware.identity.keys import Listener
 from xuna_middleware.identity.options import checked_seconds
+from xuna_middleware.identity.rechecks import recheck_by, recheck_interval_of
 from xuna_middleware.identity.traits import VerifierTraits, traits_of
 from xuna_middleware.identity.verifiers import Service, Telling, Verifier
 
@@ -135,14 +137,29 @@ class TenantVerifiers:
 
     async def verify(self, credentials: Credentials) -> Identity:
         """Return whom the token proves to its issuer's verifier; see `Verifier.verify`."""
-        issuer = unverified_issuer(credentials.token)
-        tenant = await self._tenant(issuer)
+        async with self._tenant_of(credentials.token) as tenant:
+            tenant.traits.check_scheme(credentials.scheme)
+            return await tenant.verifier.verify(credentials)
+
+    async def recheck_interval(self, token: str) -> float | None:
+        """Return after how many seconds to ask the issuer's verifier again; see `Rechecks`."""
+        async with self._tenant_of(token) as tenant:
+            return await recheck_interval_of(tenant.verifier, token)
+
+    async def recheck(self, token: str) -> Identity:
+        """Return whom the token proves now to its issuer's verifier; see `Rechecks.recheck`."""
+        async with self._tenant_of(token) as tenant:
+            return await recheck_by(tenant.verifier, token)
+
+    @asynccontextmanager
+    async def _tenant_of(self, token: str) -> AsyncIterator["_Tenant"]:
+        """Find the tenant of a token, whose verifier is not closed before the block ends."""
+        tenant = await self._tenant(unverified_issuer(token))
         if tenant.has_left:
             raise UnavailableError(cause="tenant: let go at once; see most=", retry_after=1)
-        tenant.traits.check_scheme(credentials.scheme)
         tenant.users += 1
         try:
-            return await tenant.verifier.verify(credentials)
+            yield tenant
         finally:
             tenant.users -= 1
             if tenant.has_left:
