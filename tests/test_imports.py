@@ -22,7 +22,7 @@ FOLDERS = ("identity", "access", "platform", "conversation")
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "_callables"),
     ("events",),
-    ("stores", "_http", "_json", "paths"),
+    ("stores", "_asking", "_http", "_json", "paths"),
     FOLDERS,
     (
         *("providers", "crosssite", "lifespan", "requests"),

@@ -18,7 +18,7 @@ from xuna_middleware.stores.memory import MemoryStore
 from xuna_middleware.stores.protocol import Store
 
 _STORE_VERBS: Final = (
-    *("put", "take", "reserve", "look", "give_back", "remember", "settle"),
+    *("put", "take", "reserve", "move", "look", "give_back", "remember", "settle"),
     *("hold", "let_go", "leases", "end", "revoke", "woken", "aclose"),
 )
 _RELAY_VERBS: Final = ("connect", "check_relay")

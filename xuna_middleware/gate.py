@@ -571,7 +571,10 @@ class XunaGate:
                 )
             return None
         is_secure = (self._surroundings.origin or "").startswith("https:")
-        return Entrance(visitors or Visitors(), self._surroundings.store, is_secure=is_secure)
+        near = self._surroundings
+        return Entrance(
+            visitors or Visitors(), near.store, is_secure=is_secure, proxies=near.trusted_proxies
+        )
 
     def _checked_entrance(self) -> Entrance:
         if self._entrance is None:

@@ -13,11 +13,13 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from heapq import heappop, heappush
 from itertools import count
 from math import inf
 from typing import Final, NamedTuple
 
+from xuna_middleware._asking import Questions
 from xuna_middleware.access.budgets import milliseconds
 from xuna_middleware.errors import ConfigurationError, UnavailableError
 from xuna_middleware.events import Event, EventName, Events
@@ -33,6 +35,10 @@ _BETWEEN: Final = 5.0
 _PATIENCE: Final = 3.0
 #: How many conversations a refused request asks for.
 _AT_ONCE: Final = 8
+#: How many of these questions are asked at once on behalf of all refused requests, and how many
+#: wait: fewer than the connections to the platform, of which what is issued needs some.
+REFUSED_ASK: Final = 4
+REFUSED_WAIT: Final = 32
 _MOST_ASKED: Final = 4_096
 _MOST_EXPECTED: Final = 10_000
 
@@ -67,6 +73,9 @@ class Settlement:
         self._now = monotonic
         #: When each was asked for, the longest ago first.
         self._asked: OrderedDict[str, float] = OrderedDict()
+        self._questions = Questions[str, bool](
+            "conversations that may have ended", in_flight=REFUSED_ASK, waiting=REFUSED_WAIT
+        )
         #: A heap: what is to be looked at first is its first.
         self._expected: list[Expected] = []
         self._numbers = count()
@@ -104,7 +113,9 @@ class Settlement:
         settled: list[bool] = []
 
         async def look(conversation_id: str) -> None:
-            settled.append(await self._settle_if_over(platform, conversation_id))
+            ask = partial(self._settle_if_over, platform, conversation_id)
+            with suppress(UnavailableError):  # too many are asked for; it is asked for later
+                settled.append(await self._questions.alone(ask))
 
         # What is settled by then counts, whatever another one is waiting for.
         with suppress(TimeoutError):

@@ -24,6 +24,7 @@ class Shown:
     store: MemoryStore
     method: str = "GET"
     target: str = URL
+    address: str = "192.0.2.1"
 
 
 class Replays(RuleBasedStateMachine):
@@ -56,7 +57,7 @@ class Replays(RuleBasedStateMachine):
 
     def passes(self, made: bytes, process: int) -> bool:
         shown = cast("Presented", Shown(proofs=(made,), store=self.store))
-        story: Any = self.checkers[process].check(shown, "token", thumbprint(EC.jwk))
+        story: Any = self.checkers[process].check(shown, "token", thumbprint(EC.jwk), "a")
         try:
             story.send(None)
         except StopIteration:

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from xuna_middleware._http import Outbound, OutboundError
 from xuna_middleware.errors import InvalidTokenError, UnavailableError
 from xuna_middleware.identity._jose import JOSEError, VerificationKey, import_key
-from xuna_middleware.identity.asking import Recent
+from xuna_middleware._asking import Recent
 from xuna_middleware.identity.discovery import FETCH_SECONDS
 from xuna_middleware.identity.endpoints import KeySourceError
 from xuna_middleware.identity.keys import FetchedKeys, Freshness, unknown_key

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from xuna_middleware._http import Outbound
 from xuna_middleware.errors import ConfigurationError, InvalidTokenError
-from xuna_middleware.identity.asking import Questions, Recent
+from xuna_middleware._asking import Questions, Recent
 from xuna_middleware.identity.claims import ClaimPath
 from xuna_middleware.identity.credentials import Credentials, Identity
 from xuna_middleware.identity.discovery import metadata_address
@@ -187,7 +187,7 @@ class IntrospectionVerifier:
         if identity is None:
             identity = await self._introspected(token, seen, now)
         if self._possession is not None:
-            await self._possession.prove(credentials, identity.claims)
+            await self._possession.prove(credentials, identity)
         return identity
 
     async def _introspected(self, token: str, seen: bytes, now: float) -> Identity:

@@ -30,7 +30,7 @@ from xuna_middleware.errors import (
     UnavailableError,
     trace_of,
 )
-from xuna_middleware.identity.asking import Questions, Recent
+from xuna_middleware._asking import Questions, Recent
 from xuna_middleware.identity.credentials import Credentials, Identity
 from xuna_middleware.identity.endpoints import configured_host
 from xuna_middleware.identity.issuers import unverified_issuer

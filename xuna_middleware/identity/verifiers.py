@@ -167,7 +167,7 @@ class _IssuerTokens:
         seen = fingerprint(token)
         identity = self._remembered.get(seen, now) or await self._verify(token, seen, now)
         if self._possession is not None:
-            await self._possession.prove(credentials, identity.claims)
+            await self._possession.prove(credentials, identity)
         elif credentials.scheme != "bearer":
             check_takes_dpop(self)
         return identity
