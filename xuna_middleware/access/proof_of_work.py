@@ -136,7 +136,7 @@ class ProofOfWork:
         except OverBudgetError as over:
             raise over_budget(
                 "solved puzzles",
-                "challenge: one address solved as many puzzles as ProofOfWork(per_address="
+                "budget: one address solved as many puzzles as ProofOfWork(per_address="
                 f"{self._budget.most}) lets it; behind a proxy, list it: trusted_proxies=…",
                 over.seconds,
             ) from None

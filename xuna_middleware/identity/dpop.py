@@ -192,7 +192,7 @@ class Proofs:
             ("account", "account_rate", self._option.account_rate),
             ("address", "address_rate", self._option.address_rate),
         )[over.place]
-        cause = f"dpop: one {who} sends more proofs than DPoP({option}={rate:g}) lets it"
+        cause = f"budget: one {who} sends more proofs than DPoP({option}={rate:g}) lets it"
         if who == "address":
             cause += "; behind a proxy, list it: trusted_proxies=…"
         return over_budget("DPoP proofs", cause, over.seconds)
