@@ -11,7 +11,7 @@ from typing import Any, Final
 import httpx
 import pytest
 from doubles import API_KEY, SIGNED_URL, Answer, ask, bearer, make_gate, make_verifier
-from signing import EC, ED, RSA, good_claims, proof, thumbprint
+from signing import EC, RSA, good_claims, proof, thumbprint
 from starlette.requests import HTTPConnection
 from stores.redis_server import RedisServer, running_redis
 
@@ -157,9 +157,12 @@ class TestRefusedRequests:
         """Before anything is counted, and after that."""
 
         def no(who: Identity) -> Any:
-            return deny("no", "No.") if who.subject.startswith("refused") or who.is_visitor else True
+            return (
+                deny("no", "No.") if who.subject.startswith("refused") or who.is_visitor else True
+            )
 
-        agent, query, status = {}, b"agent=faq", 403
+        agent: dict[str, Any] = {}
+        query, status = b"agent=faq", 403
         if case == "rule":
             agent = {"allow": no}
         elif case == "claim":

@@ -640,8 +640,8 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "who signs in starts anew": broken(
         "stores/memory.py",
-        "            brought = None if move is None else self._visitor(move, now)\n",
-        "            brought = None\n",
+        "if move is not None and (brought := self._visitor(move, now)) is not None:",
+        "if False:",
         VISITORS,
     ),
     "ticket goes on in the person's name": broken(

@@ -219,7 +219,9 @@ class StoreContract:
         other = new_key()
         await store.reserve([(other, quota)])
         await store.reserve([share])
-        assert not (await store.move(Move(other, person, 60), [(new_key(), window(1)), share])).taken
+        assert not (
+            await store.move(Move(other, person, 60), [(new_key(), window(1)), share])
+        ).taken
         assert [level.left for level in await store.look([(person, quota), (other, quota)])] == [
             8,
             8,

@@ -105,7 +105,9 @@ def test_several_event_loops(redis: RedisServer) -> None:
 async def test_more_at_once_than_connections(redis: RedisServer) -> None:
     """They wait for their turn; none fails."""
     store, run = RedisStore(redis.url, timeout=10), new_key()
-    told = await asyncio.gather(*(store.put(f"{run}-{n}", b"", 60, Region.TICKETS) for n in range(1000)))
+    told = await asyncio.gather(
+        *(store.put(f"{run}-{n}", b"", 60, Region.TICKETS) for n in range(1000))
+    )
     assert all(told)
     clients = redis.command("CLIENT", "LIST")
     assert clients

@@ -109,9 +109,7 @@ class Proofs:
         self._of_address = self._quota(option.address_rate)
         self._secrets = [text.encode() for text in option.nonce_secrets or (_OWN_SECRET,)]
 
-    async def check(
-        self, presented: Presented, token: str, thumbprint: str, account: str
-    ) -> None:
+    async def check(self, presented: Presented, token: str, thumbprint: str, account: str) -> None:
         """Check the proof that came with a verified token; `thumbprint` is its `cnf.jkt`, and
         `account` stands for whom it names.
 
@@ -185,7 +183,6 @@ class Proofs:
             raise UnavailableError(cause="dpop: the store can't say if a proof was used") from None
         if not fresh:
             _refuse("the proof was used before")
-
 
     def _too_many(self, over: OverBudgetError) -> LimitReachedError:
         who, option, rate = (

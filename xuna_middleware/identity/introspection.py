@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from xuna_middleware._asking import Questions, Recent
 from xuna_middleware._http import Outbound
 from xuna_middleware.errors import ConfigurationError, InvalidTokenError
-from xuna_middleware._asking import Questions, Recent
 from xuna_middleware.identity.claims import ClaimPath
 from xuna_middleware.identity.credentials import Credentials, Identity
 from xuna_middleware.identity.discovery import metadata_address

@@ -138,8 +138,8 @@ class MemoryStore:
             if standing is not None and self._is_revoked(standing):
                 return _REFUSED_AS_REVOKED
             found = [self._found(principal, quota, now) for principal, quota in wanted]
-            brought = None if move is None else self._visitor(move, now)
-            if move is not None and brought is not None:
+            brought = None
+            if move is not None and (brought := self._visitor(move, now)) is not None:
                 found = [_with(brought, move, one, now) for one in found]
             has_newcomers = False
             for _, quota, entry, _, left, _ in found:
@@ -279,9 +279,10 @@ class MemoryStore:
 
     def _check_room(self, found: Sequence["_Found"], *more: Region) -> None:
         """Raise `StoreError` where there isn't room for whoever isn't counted yet."""
-        newcomers = {self._name(who) for who, _, entry, *_ in found if entry is None}
-        for region, count in Counter([*map(region_of, newcomers), *more]).items():
-            self._entries.check_room(region, count)
+        newcomers = {self._name(who) for who, _, entry, _, _, _ in found if entry is None}
+        regions = [*map(region_of, newcomers), *more]
+        for region in regions:
+            self._entries.check_room(region, 1 if len(regions) == 1 else regions.count(region))
 
     def _is_revoked(self, standing: Standing) -> bool:
         revoked = self._revoked.get(standing.principal)

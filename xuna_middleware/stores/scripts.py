@@ -304,9 +304,9 @@ return figures .. '\\n' .. table.concat(open, ' ')
 """
 )
 
-#: KEYS: the value's, and one for each quota. ARGV: the value, its milliseconds, and the quotas in one
-#: JSON: for each its field, most, amount, length and step. Returns 1, 0 where the key is there, or a
-#: text: which quota has too little left, and when some comes back.
+#: KEYS: the value's, and one for each quota. ARGV: the value, its milliseconds, and the quotas in
+#: one JSON: for each its field, most, amount, length and step. Returns 1, 0 where the key is there,
+#: or a text: which quota has too little left, and when some comes back.
 PUT: Final = (
     _SHARED
     + """
