@@ -284,6 +284,14 @@ class TestOneTimeThings:
         assert (await prove(bound_gate(store), "one")).status == 200
         await still_works(gate)
 
+    async def test_visitors_shut_out_no_callers(self) -> None:
+        """However many are served, and counted each and by their addresses."""
+        gate = open_gate(Limit("9/day"), Limit("9/day", per="address"), store=MemoryStore(ROOM))
+        told = [await visit(gate, host=f"198.51.{n}.1") for n in range(OFTEN)]
+        assert (told[0].status, told[-1].status) == (200, 503)
+        assert (await visit(gate, *as_user())).status == 200
+        await still_works(gate)
+
     async def test_visitors_tickets_shut_out_no_others(self) -> None:
         """Strangers may have any number of addresses."""
         gate = open_gate(store=MemoryStore(ROOM))

@@ -110,7 +110,11 @@ async def test_what_fills_one_region_leaves_the_others_alone() -> None:
     ):
         with pytest.raises(StoreError, match=r"full of .*MemoryStore\(most="):
             await refused
-    assert (await store.reserve([("callers/a", window(9)), ("common/all", window(9))])).taken
+    for caller in "abc":
+        wanted = [(f"callers/{caller}", window(9)), ("common/all", window(9))]
+        assert (await store.reserve(wanted)).taken
+    with pytest.raises(StoreError, match="full of callers"):
+        await store.reserve([("callers/x", window(9))])
     assert await store.put("ticket", b"", 60, Region.TICKETS)
     assert await store.put("proof", b"", 60, Region.PROOFS)
     await store.revoke("callers/a", 1.0, 60)

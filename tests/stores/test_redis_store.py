@@ -22,7 +22,8 @@ from xuna_middleware import RedisStore, Region
 async def main(url, run):
     store = RedisStore(url)
     sys.stdin.readline()
-    told = await asyncio.gather(*(store.put(f"{run}-{n}", b"", 60, Region.TICKETS) for n in range(100)))
+    putting = (store.put(f"{run}-{n}", b"", 60, Region.TICKETS) for n in range(100))
+    told = await asyncio.gather(*putting)
     print(sum(told))
     await store.aclose()
 asyncio.run(main(sys.argv[1], sys.argv[2]))
