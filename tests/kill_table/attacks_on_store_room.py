@@ -5,9 +5,6 @@ from typing import Final
 from .variants import DPOP, Variant, broken
 
 BUDGETS: Final = "tests/faces/test_budgets.py"
-REFUSED: Final = f"{BUDGETS}::TestRefusedRequests"
-ONCE: Final = f"{BUDGETS}::TestOneTimeThings"
-CALLS: Final = f"{BUDGETS}::TestOutboundCalls"
 MEMORY: Final = "tests/stores/test_memory_store.py"
 CONTRACT: Final = f"{MEMORY}::TestMemoryStore"
 IN_REDIS: Final = "tests/stores/test_redis_store.py::TestRedisStore"
@@ -19,13 +16,13 @@ VARIANTS: Final[dict[str, Variant]] = {
         "    reservation = await _taken(pipeline, budget, asked, _move(budget, order))\n",
         "    await signed_in(pipeline, agent, order)\n"
         "    reservation = await _taken(pipeline, budget, asked, _move(budget, order))\n",
-        f"{REFUSED}::test_account_that_is_refused_brings_visitors_along",
+        f"{BUDGETS}::test_account_that_is_refused_brings_visitors_along",
     ),
     "what was given back takes up room": broken(
         "stores/memory.py",
         "if entry is not None and entry.is_empty:",
         "if False:",
-        f"{REFUSED}::test_whatever_refuses",
+        f"{BUDGETS}::test_whatever_refuses",
     ),
     "what was taken takes up room": broken(
         "stores/entries.py",
@@ -43,13 +40,13 @@ VARIANTS: Final[dict[str, Variant]] = {
         "access/door.py",
         'quota = Quota(field="left", most=MOST_DEPARTED,',
         'quota = Quota(field="left", most=_MANY,',
-        f"{REFUSED}::test_departures_of_one_account",
+        f"{BUDGETS}::test_departures_of_one_account",
     ),
     "a full room of departures refuses": broken(
         "pipeline.py",
-        "    except UnavailableError as error:\n        logger.warning(\"visitors:",
-        "    except ZeroDivisionError as error:\n        logger.warning(\"visitors:",
-        f"{REFUSED}::test_departures_that_fill_their_room",
+        '    except UnavailableError as error:\n        logger.warning("visitors:',
+        '    except ZeroDivisionError as error:\n        logger.warning("visitors:',
+        f"{BUDGETS}::test_departures_that_fill_their_room",
     ),
     "a refused sign-in moves, in memory": broken(
         "stores/memory.py",
@@ -81,25 +78,25 @@ VARIANTS: Final[dict[str, Variant]] = {
         "access/principals.py",
         "return Region.VISITORS if identity.is_visitor else Region.CALLERS",
         "return Region.CALLERS",
-        f"{ONCE}::test_visitors_shut_out_no_callers",
+        f"{BUDGETS}::test_visitors_shut_out_no_callers",
     ),
     "puzzles in the tickets' room": broken(
         "access/proof_of_work.py",
         "self._budget.seconds, Region.PUZZLES, [budget]",
         "self._budget.seconds, Region.TICKETS, [budget]",
-        f"{ONCE}::test_solved_puzzles_shut_out_no_others",
+        f"{BUDGETS}::test_solved_puzzles_shut_out_no_others",
     ),
     "proofs in the tickets' room": broken(
         DPOP,
         'f"dpop:{_digest(once.encode())}", Region.PROOFS',
         'f"dpop:{_digest(once.encode())}", Region.TICKETS',
-        f"{ONCE}::test_proofs_shut_out_no_others",
+        f"{BUDGETS}::test_proofs_shut_out_no_others",
     ),
     "visitors' tickets in the callers' room": broken(
         "access/budgets.py",
         "    Region.VISITORS_TICKETS, Limit(",
         "    Region.TICKETS, Limit(",
-        f"{ONCE}::test_visitors_tickets_shut_out_no_others",
+        f"{BUDGETS}::test_visitors_tickets_shut_out_no_others",
     ),
     "revocations in the callers' room": broken(
         "stores/memory.py",
@@ -110,27 +107,27 @@ VARIANTS: Final[dict[str, Variant]] = {
     # Budgets of one account and one address
     "any number of proofs": broken(
         DPOP,
-        "put(key, b\"\", self._seconds, region, within)",
-        "put(key, b\"\", self._seconds, region)",
-        f"{ONCE}::test_proofs_of_one_account",
+        'put(key, b"", self._seconds, region, within)',
+        'put(key, b"", self._seconds, region)',
+        f"{BUDGETS}::test_proofs_of_one_account",
     ),
     "proofs of an address don't count": broken(
         DPOP,
         '            (named(region, f"address:{presented.address}"), self._of_address),\n',
         "",
-        f"{ONCE}::test_proofs_of_one_address",
+        f"{BUDGETS}::test_proofs_of_one_address",
     ),
     "any number of puzzles": broken(
         "access/proof_of_work.py",
         "Region.PUZZLES, [budget]",
         "Region.PUZZLES",
-        f"{ONCE}::test_puzzles_of_one_address",
+        f"{BUDGETS}::test_puzzles_of_one_address",
     ),
     "any number of tickets at one address": broken(
         "access/budgets.py",
         '    Limit("3000/minute", per="address", name="tickets per address"),\n',
         "",
-        f"{ONCE}::test_tickets_of_one_address",
+        f"{BUDGETS}::test_tickets_of_one_address",
     ),
     "one too many of one owner, in memory": broken(
         "stores/memory.py",
@@ -155,36 +152,36 @@ VARIANTS: Final[dict[str, Variant]] = {
         "entrance.py",
         "_in_time(self._asking.alone(ask, self._address(connection)))",
         "_in_time(ask())",
-        f"{CALLS}::test_made_up_answers_of_one_address",
+        f"{BUDGETS}::test_made_up_answers_of_one_address",
     ),
     "captchas of one address fill the queue": broken(
         "entrance.py",
         "            of_one=CHALLENGES_OF_ONE,\n",
         "",
-        f"{CALLS}::test_made_up_answers_of_one_address",
+        f"{BUDGETS}::test_made_up_answers_of_one_address",
     ),
     "one captcha admits several": broken(
         "entrance.py",
         "self._asking.alone(ask, self._address(connection))",
         'self._asking.ask(connection.headers.get("xuna-challenge"), ask)',
-        f"{CALLS}::test_answers_are_shared_with_nobody",
+        f"{BUDGETS}::test_answers_are_shared_with_nobody",
     ),
     "a challenge that failed keeps its place": broken(
         "_asking.py",
         "            self._owned[owner] -= 1\n",
         "",
-        f"{CALLS}::test_function_of_the_users",
+        f"{BUDGETS}::test_function_of_the_users",
     ),
     "visitors' calls among the callers'": broken(
         "pipeline.py",
         "pipeline.visitors_calls if is_visitor else pipeline.callers_calls",
         "pipeline.callers_calls",
-        f"{CALLS}::test_visitors_hold_up_no_callers",
+        f"{BUDGETS}::test_visitors_hold_up_no_callers",
     ),
     "refused callers ask for everything": broken(
         "settlement.py",
         "settled.append(await self._questions.alone(ask))",
         "settled.append(await ask())",
-        f"{CALLS}::test_refused_callers_hold_up_no_others",
+        f"{BUDGETS}::test_refused_callers_hold_up_no_others",
     ),
 }
