@@ -261,7 +261,8 @@ class Store(Protocol):
         """Keep a value for so many seconds unless the key is there; tell whether it was kept.
 
         Keys differ whatever their regions. With `within`, the value is kept only if all of these
-        quotas can be taken, in the same step; a value that isn't kept takes nothing.
+        quotas (of kind "slot", each of another principal) can be taken, in the same step; a value
+        that isn't kept takes nothing.
 
         Raises:
             OverBudgetError: one of the quotas has too little left. StoreError: it can't be known.
