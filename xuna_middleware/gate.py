@@ -293,7 +293,8 @@ class XunaGate:
         whoever presents nothing is refused (401).
 
         Raises:
-            GateError: a 400, 401, 429 or 503 that answers by itself in Starlette and FastAPI routes.
+            GateError: a 400, 401, 429 or 503 that answers by itself in Starlette and FastAPI
+                routes.
         """
         return (await self.authenticate(connection.scope)).identity
 

@@ -450,7 +450,9 @@ def _remembered(pipeline: Pipeline, reservation: Reservation, order: Order, issu
     seconds = pipeline.budget(pipeline.agents[issued.agent], order.identity).settled_within
     about = about_whom(order.identity, issued.agent)
     pipeline.beside(reservation.remember(issued.conversation_id, about, seconds + _GRACE))
-    pipeline.settlement.expect(pipeline.platform, issued.conversation_id, seconds, reserved)
+    pipeline.settlement.expect(
+        pipeline.platform, issued.conversation_id, seconds, reserved, order.identity
+    )
 
 
 def circumstances(

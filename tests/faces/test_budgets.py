@@ -4,13 +4,24 @@ import asyncio
 import hashlib
 import logging
 import re
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import httpx
 import pytest
-from doubles import API_KEY, SIGNED_URL, Answer, ask, bearer, make_gate, make_verifier
+from doubles import (
+    API_KEY,
+    SIGNED_URL,
+    Answer,
+    ask,
+    bearer,
+    in_fast_time,
+    make_gate,
+    make_verifier,
+    seconds,
+)
 from signing import EC, RSA, good_claims, proof, thumbprint
 from starlette.requests import HTTPConnection
 from stores.redis_server import RedisServer, running_redis
@@ -20,6 +31,7 @@ from xuna_middleware import (
     Concurrent,
     ConfigurationError,
     DPoP,
+    Event,
     Identity,
     Limit,
     MemoryStore,
@@ -38,6 +50,7 @@ from xuna_middleware.access.budgets import TICKETS
 from xuna_middleware.access.door import MOST_DEPARTED
 from xuna_middleware.access.principals import Circumstances
 from xuna_middleware.identity.visits import VisitorTickets, new_visit
+from xuna_middleware.settlement import EXPECTED_OF_ONE
 
 SECRET: Final = "s" * 43
 SAME: Final = (b"sec-fetch-site", b"same-origin")
@@ -547,6 +560,46 @@ async def test_refused_callers_hold_up_no_others() -> None:
     async with asyncio.timeout(1):
         assert (await visit(gate, *as_user("another"))).status == 200
     await end(tasks)
+
+
+def test_unsettled_conversations_of_one_caller() -> None:
+    """So many are looked at when they end, so that others' are; two at a time."""
+
+    async def story() -> None:
+        events: list[Event] = []
+        at_once = [0, 0]
+
+        async def handle(request: httpx.Request) -> httpx.Response:
+            if "/conversations/" not in request.url.path:
+                return httpx.Response(200, json={"token": "a.b.c", "conversation_id": name()})
+            at_once[0] += 1
+            at_once[1] = max(at_once)
+            await asyncio.sleep(0.001)
+            at_once[0] -= 1
+            return httpx.Response(404)
+
+        numbers = iter(range(10_000))
+
+        def name() -> str:
+            return f"conv_{next(numbers)}"
+
+        gate = make_gate(
+            XunaPlatform(API_KEY, transport=httpx.MockTransport(handle)),
+            agents=[Agent("faq", id="agent_1", limits=[Concurrent(9999)], max_duration=60)],
+            store=MemoryStore(monotonic=seconds),
+            on_event=[events.append],
+        )
+        gate._parts.pipeline.settlement._now = seconds
+        for caller in [as_user("greedy")] * (EXPECTED_OF_ONE + 5) + [as_user("modest")] * 2:
+            assert (await visit(gate, *caller, path="/conversation-token")).status == 200
+        await asyncio.sleep(900 + 60 + 7200 + 30)
+        told = Counter(event.subject for event in events if event.name == "expired")
+        assert told == {"greedy": EXPECTED_OF_ONE, "modest": 2}
+        assert at_once[1] == 2
+        assert not gate._parts.pipeline.settlement._owned
+        await gate.aclose()
+
+    in_fast_time(story())
 
 
 def test_log_lines_name_options(caplog: pytest.LogCaptureFixture) -> None:

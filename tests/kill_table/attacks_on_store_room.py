@@ -184,4 +184,16 @@ VARIANTS: Final[dict[str, Variant]] = {
         "settled.append(await ask())",
         f"{BUDGETS}::test_refused_callers_hold_up_no_others",
     ),
+    "one caller fills what is looked at in the end": broken(
+        "settlement.py",
+        " or self._owned[owner] >= EXPECTED_OF_ONE",
+        "",
+        f"{BUDGETS}::test_unsettled_conversations_of_one_caller",
+    ),
+    "all latest ends at once": broken(
+        "settlement.py",
+        "await self._late.alone(partial(self._settle_in_time, one))",
+        "await self._settle_in_time(one)",
+        f"{BUDGETS}::test_unsettled_conversations_of_one_caller",
+    ),
 }
