@@ -481,7 +481,7 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "in full without asking": broken(
         "settlement.py",
-        "await self._settle_if_over(one.platform, one.conversation_id)",
+        "return await self._settle_if_over(one.platform, one.conversation_id)",
         "pass",
         "tests/faces/test_settlement.py",
     ),
