@@ -520,14 +520,14 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "counted without the issuer": broken(
         "access/principals.py",
-        'return f"subject:{len(identity.issuer)}:{identity.issuer}{identity.subject}"',
-        'return f"subject:{identity.subject}"',
+        'f"subject:{len(issuer)}:{issuer}{identity.subject}"',
+        'f"subject:{identity.subject}"',
         PRINCIPALS,
     ),
     "subject and issuer run together": broken(
         "access/principals.py",
-        'return f"subject:{len(identity.issuer)}:{identity.issuer}{identity.subject}"',
-        'return f"subject:{identity.issuer}{identity.subject}"',
+        'f"subject:{len(issuer)}:{issuer}{identity.subject}"',
+        'f"subject:{issuer}{identity.subject}"',
         PRINCIPALS,
     ),
     "X-Forwarded-For of anybody": broken(
@@ -878,8 +878,8 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "tickets without end": broken(
         "access/budgets.py",
-        '_tickets("300/minute", "subject")',
-        '_tickets("9999/minute", "subject")',
+        'Limit("300/minute", name="tickets")',
+        'Limit("9999/minute", name="tickets")',
         REACH,
     ),
     "revoked here, forgotten without the store": broken(
