@@ -31,7 +31,7 @@ from xuna_middleware.platform.webhooks import (
 from xuna_middleware.requests import read_raw
 from xuna_middleware.responses import answer
 from xuna_middleware.settlement import Settlement
-from xuna_middleware.stores.protocol import Store, StoreError
+from xuna_middleware.stores.protocol import Region, Store, StoreError
 
 logger = logging.getLogger("xuna_middleware")
 
@@ -94,7 +94,9 @@ class Deliveries:
         A store that can't say lets it pass for that: what it is about is settled by now.
         """
         try:
-            return await self._store.put(_key(said.conversation_id), b"", seconds)
+            return await self._store.put(
+                _key(said.conversation_id), b"", seconds, Region.DELIVERIES
+            )
         except StoreError:
             return True
 

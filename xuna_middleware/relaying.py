@@ -61,6 +61,7 @@ from xuna_middleware.pipeline import (
     meant_agent,
     released,
     reserved,
+    signed_in,
 )
 from xuna_middleware.platform.answers import conversation_id
 from xuna_middleware.platform.credentials import ConversationToken, SignedUrl
@@ -218,6 +219,7 @@ async def _opened(pipeline: Pipeline, relaying: Relaying, order: Order) -> _Conv
     live.session = replace(live.session, conversation_id=signed.conversation_id)
     try:
         await _held(relaying, live)
+        await signed_in(pipeline, agent, order)
     except BaseException:  # it may be held all the same, and then its slots have moved
         is_held = await asyncio.shield(pipeline.beside(relaying.sessions.abandon(live)))
         kinds = _NOT_SLOTS if is_held else EVERY_KIND

@@ -29,7 +29,7 @@ from xuna_middleware.errors import (
 from xuna_middleware.identity.credentials import Identity
 from xuna_middleware.identity.rechecks import HeldToken
 from xuna_middleware.identity.sealing import seal, unseal
-from xuna_middleware.stores.protocol import Store, StoreError
+from xuna_middleware.stores.protocol import Region, Store, StoreError
 
 SECONDS: Final = 60.0
 PREFIX: Final = "xgt_"
@@ -76,7 +76,8 @@ class Tickets:
         seconds = self._seconds(ticket.identity)
         text = PREFIX + secrets.token_urlsafe(_OCTETS)
         try:
-            await self._store.put(_key(text), _written(ticket, text), seconds)
+            region = _region(ticket.identity)
+            await self._store.put(_key(text), _written(ticket, text), seconds, region)
         except StoreError:
             raise UnavailableError(cause="store: a ticket could not be kept") from None
         return text, seconds
@@ -127,6 +128,10 @@ def ticket_in(scope: Scope) -> str | None:
 
 def _key(text: str) -> str:
     return "ticket:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _region(identity: Identity) -> Region:
+    return Region.VISITORS_TICKETS if identity.is_visitor else Region.TICKETS
 
 
 def _written(ticket: Ticket, text: str) -> bytes:
