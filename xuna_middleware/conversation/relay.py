@@ -23,7 +23,7 @@ from xuna_middleware.conversation.endings import (
     closed_by_platform,
 )
 from xuna_middleware.conversation.frames import conversation_of, is_turn
-from xuna_middleware.conversation.judging import Judge, Refresh
+from xuna_middleware.conversation.judging import Dropped, Judge, Refresh
 from xuna_middleware.conversation.metering import Meter, size_of
 from xuna_middleware.errors import trace_of
 from xuna_middleware.platform.lines import Line
@@ -82,6 +82,7 @@ class Relay:
         self._waiting_for_client = 0
         self._waiting_for_platform = 0
         self._waited = (0, 0)
+        self._has_dropped = False
         self.meter = Meter(began=loop.time())
 
     async def run(self, max_duration: float | None) -> Ending:
@@ -148,7 +149,10 @@ class Relay:
             if verdict is not None:
                 if isinstance(verdict, Ending):
                     return verdict
-                await self._renewed(verdict)
+                if isinstance(verdict, Dropped):
+                    self._log_dropped(verdict)
+                else:
+                    await self._renewed(verdict)
                 continue
             meter.client_frames += 1
             meter.client_bytes += size
@@ -218,6 +222,16 @@ class Relay:
             await self._client.send({"type": "websocket.send", "text": answer})
         except Exception:  # as in _to_client()
             raise EndedError(GONE) from None
+
+    def _log_dropped(self, frame: Dropped) -> None:
+        """Log the first frame that is dropped; the others of a conversation are silent."""
+        if not self._has_dropped:
+            self._has_dropped = True
+            logger.warning(
+                "a client's frame %s was dropped, like all of this conversation that are not "
+                "documented; to pass them on: RelayRules(client_frames=ANY)",
+                frame.kind,
+            )
 
     def _stuck(self) -> Ending | None:
         """Say whose side is stuck: the frame that waited at the last look waits still."""
