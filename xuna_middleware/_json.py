@@ -49,6 +49,10 @@ class Bounds(NamedTuple):
 SMALL: Final = Bounds(size=64 * 1024)
 #: Key sets and metadata of a provider: long texts, such as certificates, in few members.
 DOCUMENT: Final = Bounds(size=512 * 1024, escapes=16 * 1024)
+#: What the platform says of a whole conversation. Read in a worker thread where it is large.
+TRANSCRIPT: Final = Bounds(
+    size=4 * 1024 * 1024, containers=20_000, values=100_000, escapes=4 * 1024 * 1024
+)
 
 
 class StrictJSONError(ValueError):

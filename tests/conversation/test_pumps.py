@@ -11,7 +11,7 @@ from scripted import GREETING, ScriptedLine
 from starlette.types import Message
 from talking import Talk
 
-from xuna_middleware import RelayRules
+from xuna_middleware import ANY, RelayRules
 from xuna_middleware.conversation.client import Client
 from xuna_middleware.conversation.deadlines import Deadlines
 from xuna_middleware.conversation.endings import (
@@ -22,6 +22,7 @@ from xuna_middleware.conversation.endings import (
     FRAME_TOO_LARGE,
     IDLE_TIMEOUT,
     MAX_DURATION,
+    NO_JSON,
     PLATFORM_ERROR,
     PLATFORM_TIMEOUT,
     REVOKED,
@@ -143,7 +144,12 @@ def test_both_ways_in_order() -> None:
         (RelayRules(max_frame=1024), "é" * 513, FRAME_TOO_LARGE),
         (RelayRules(), THE_FIRST, SECOND_FIRST_FRAME),
         (RelayRules(), THE_FIRST.replace("i", "\\u0069"), SECOND_FIRST_FRAME),
+        (RelayRules(), THE_FIRST.upper(), SECOND_FIRST_FRAME),
+        (RelayRules(client_frames=ANY), THE_FIRST.upper(), SECOND_FIRST_FRAME),
         (RelayRules(client_frames=()), HELLO, FRAME_NOT_OPEN),
+        (RelayRules(max_non_audio_frame=1024), HELLO + " " * 1024, FRAME_TOO_LARGE),
+        (RelayRules(), "[" * 1_000_000, FRAME_TOO_LARGE),
+        (RelayRules(client_frames=ANY), '{"a":[' + "{}," * 1_000 + "0]}", NO_JSON),
     ],
 )
 def test_what_a_client_may_not_send(rules: RelayRules, said: Any, ending: Ending) -> None:
@@ -173,7 +179,8 @@ def test_largest_frame_passes() -> None:
     """In bytes, to the byte."""
 
     async def plot(scene: Scene) -> None:
-        await scene.talk.say("é" * 512)
+        head, tail = '{"type":"user_message","text":"', '"}'
+        await scene.talk.say(head + "é" * 495 + "a" + tail)
         await scene.until(lambda: len(scene.line.heard) == 2)
         await scene.talk.hang_up()
 

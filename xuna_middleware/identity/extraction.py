@@ -9,12 +9,12 @@ the sub-protocol `bearer.<token>`, offered beside the one that the page really s
 import string
 from collections.abc import Iterable
 from typing import Final
-from urllib.parse import parse_qsl
 
 from starlette.types import Scope
 
 from xuna_middleware.errors import InvalidRequestError, NotAuthenticatedError
 from xuna_middleware.identity.credentials import Credentials
+from xuna_middleware.identity.queries import values_of
 
 MAX_HEADER: Final = 16 * 1024
 
@@ -87,5 +87,4 @@ def _refusal(value: bytes) -> InvalidRequestError | NotAuthenticatedError:
 def _has_access_token(query: bytes) -> bool:
     if b"access_token" not in query and b"%" not in query:
         return False
-    pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
-    return any(name == "access_token" for name, _ in pairs)
+    return bool(values_of(query, "access_token"))

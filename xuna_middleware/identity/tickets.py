@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import parse_qsl
 
 from starlette.types import Scope
 
@@ -23,6 +22,7 @@ from xuna_middleware.errors import (
     trace_of,
 )
 from xuna_middleware.identity.credentials import Identity
+from xuna_middleware.identity.queries import values_of
 from xuna_middleware.stores.protocol import Store, StoreError
 
 SECONDS: Final = 60.0
@@ -99,8 +99,7 @@ def ticket_in(scope: Scope) -> str | None:
     query = scope.get("query_string", b"")
     if scope["type"] != "websocket" or b"ticket" not in query:
         return None
-    pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
-    found = [value for name, value in pairs if name == "ticket" and value.startswith(PREFIX)]
+    found = [value for value in values_of(query, "ticket") if value.startswith(PREFIX)]
     if len(found) > 1:
         raise InvalidRequestError(cause="ticket: more than one")
     return found[0] if found else None
