@@ -85,7 +85,9 @@ class RelayRules:
 
 def _frames(names: Any) -> frozenset[str]:
     if names is None:
-        raise ConfigurationError("client_frames=None says nothing; for all kinds: client_frames=ANY")
+        raise ConfigurationError(
+            "client_frames=None says nothing; for all kinds: client_frames=ANY"
+        )
     if isinstance(names, str) or not isinstance(names, Collection):
         raise ConfigurationError(f'client_frames takes a tuple: client_frames=("{names}",)')
     if not CLIENT_FRAMES.issuperset(names):

@@ -1,7 +1,7 @@
 """What a client may send once a conversation runs. Pure, but for the clock that it is given."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 

@@ -2,8 +2,9 @@
 
 `X-Forwarded-For` is a list to which each proxy appends the peer it saw. It is read from its end, as
 far as the peers are listed proxies; what stands before the first other address was written by
-whoever sent the request, and is not read; nor is what stands before the last 32. An IPv6 address counts by its /64, which is the least
-that one subscriber has (RFC 6177); one that stands for an IPv4 address is that address.
+whoever sent the request, and is not read. Nor is more than the last 32 addresses. An IPv6 address
+counts by its /64, which is the least that one subscriber has (RFC 6177); one that stands for an
+IPv4 address is that address.
 """
 
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address

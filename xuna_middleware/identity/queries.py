@@ -30,5 +30,5 @@ def _pattern(name: str) -> re.Pattern[bytes]:
 
 
 def _hex(letter: str) -> str:
-    high, low = f"{ord(letter):02x}"
-    return f"{high}[{low}{low.upper()}]"
+    digits = f"{ord(letter):02x}"
+    return f"{digits[0]}[{digits[1]}{digits[1].upper()}]"

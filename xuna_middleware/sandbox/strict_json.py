@@ -17,9 +17,7 @@ def loads(text: str | bytes | bytearray) -> Any:
     """
     _check_work(text if isinstance(text, str) else bytes(text).decode())
     try:
-        value = json.loads(
-            text, parse_constant=_refuse, parse_float=_finite, parse_int=_whole
-        )
+        value = json.loads(text, parse_constant=_refuse, parse_float=_finite, parse_int=_whole)
         json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError("nested too deep") from None
