@@ -50,9 +50,7 @@ SMALL: Final = Bounds(size=64 * 1024)
 #: Key sets and metadata of a provider: long texts, such as certificates, in few members.
 DOCUMENT: Final = Bounds(size=512 * 1024, escapes=16 * 1024)
 #: What the platform says of a whole conversation. Read in a worker thread where it is large.
-TRANSCRIPT: Final = Bounds(
-    size=4 * 1024 * 1024, containers=30_000, values=100_000, escapes=4 * 1024 * 1024
-)
+TRANSCRIPT: Final = Bounds(size=4 * 1024 * 1024, containers=30_000, values=60_000, escapes=200_000)
 
 
 class StrictJSONError(ValueError):

@@ -7,20 +7,23 @@ decodes nothing else.
 
 import re
 from functools import cache
+from itertools import islice
 from typing import Final
 from urllib.parse import unquote_plus
 
 #: Bytes of a value that are decoded. What the gate looks for is far shorter.
 _LONGEST: Final = 1024
+#: Values of one name that are read; the gate takes no more than one.
+MOST: Final = 64
 
 
 def values_of(query: bytes, name: str) -> list[str]:
     """Return the values of a parameter as `parse_qsl` does, each cut off after 1,024 bytes.
 
-    `name` is of ASCII letters and `_`.
+    `name` is of ASCII letters and `_`. Of more than 64 values the first 65 are returned.
     """
-    found: list[bytes] = _pattern(name).findall(query)
-    return [unquote_plus(value[:_LONGEST].decode("latin-1")) for value in found]
+    found = islice(_pattern(name).finditer(query), MOST + 1)
+    return [unquote_plus((each[1] or b"")[:_LONGEST].decode("latin-1")) for each in found]
 
 
 @cache

@@ -22,7 +22,7 @@ from xuna_middleware.errors import (
     trace_of,
 )
 from xuna_middleware.identity.credentials import Identity
-from xuna_middleware.identity.queries import values_of
+from xuna_middleware.identity.queries import MOST, values_of
 from xuna_middleware.stores.protocol import Store, StoreError
 
 SECONDS: Final = 60.0
@@ -99,8 +99,9 @@ def ticket_in(scope: Scope) -> str | None:
     query = scope.get("query_string", b"")
     if scope["type"] != "websocket" or b"ticket" not in query:
         return None
-    found = [value for value in values_of(query, "ticket") if value.startswith(PREFIX)]
-    if len(found) > 1:
+    values = values_of(query, "ticket")
+    found = [value for value in values if value.startswith(PREFIX)]
+    if len(found) > 1 or len(values) > MOST:
         raise InvalidRequestError(cause="ticket: more than one")
     return found[0] if found else None
 

@@ -70,7 +70,7 @@ class VisitorTickets:
 
         `is_secure` says that the client came over TLS: see `cookie_name()`.
         """
-        text = _presented(Headers(scope=scope), cookie_name(is_secure))
+        text = presented_ticket(Headers(scope=scope), cookie_name(is_secure))
         if text is None or len(text) > _LONGEST or not text.isascii():
             return None
         return self._read(text)
@@ -110,7 +110,7 @@ def cookie_name(is_secure: bool) -> str:
     return f"__Host-{_COOKIE}" if is_secure else _COOKIE
 
 
-def _presented(headers: Headers, cookie: str) -> str | None:
+def presented_ticket(headers: Headers, cookie: str) -> str | None:
     """Return the one ticket that is there; the header is the page's own word and goes first."""
     sent = headers.getlist(HEADER)
     if sent:
