@@ -175,6 +175,27 @@ def test_flood() -> None:
     assert scene.line.heard == [THE_FIRST] + [HELLO] * 20
 
 
+@pytest.mark.parametrize(
+    ("frame", "most"), [(HELLO, 300), ('{"type":"user_message","text":"' + "x" * 60_000 + '"}', 3)]
+)
+def test_others_have_their_turn(frame: str, most: int) -> None:
+    """Between two turns of the event loop no client's frames take more than a few milliseconds."""
+    passed: list[int] = []
+
+    async def plot(scene: Scene) -> None:
+        for _ in range(1_000):
+            scene.talk.to_app.put_nowait({"type": "websocket.receive", "text": frame})
+        heard = 0
+        while heard < 1_001:
+            await asyncio.sleep(0)
+            passed.append(len(scene.line.heard) - heard)
+            heard = len(scene.line.heard)
+        await scene.talk.hang_up()
+
+    assert played(plot)[0] == hung_up(1000, "")
+    assert max(passed) <= most
+
+
 def test_largest_frame_passes() -> None:
     """In bytes, to the byte."""
 

@@ -80,6 +80,12 @@ VARIANTS: Final[dict[str, Variant]] = {
     "a first frame as large as audio": broken(
         "conversation/client.py", "if size > max_non_audio_frame:", "if False:", FIRST_WORK
     ),
+    "one client's frames in one turn": broken(
+        "conversation/relay.py",
+        "            if left < 0:\n",
+        "            if False:\n",
+        "tests/conversation/test_pumps.py::test_others_have_their_turn",
+    ),
     # Readers
     "objects and lists without number": broken(READER, "opened > bounds.containers or", "", WORK),
     "values without number": broken(

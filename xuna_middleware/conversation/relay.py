@@ -34,6 +34,10 @@ logger = logging.getLogger("xuna_middleware")
 _SPEAKS_WITHIN: Final = 10.0
 #: Seconds between two looks at whether a frame is stuck.
 _STUCK: Final = 15.0
+#: Bytes of a client's frames after which other tasks have their turn, and what each frame counts
+#: beside its own: a server may hold thousands of them ready, and none of these waits for anything.
+_TURN: Final = 64 * 1024
+_EACH: Final = 256
 #: What waits for the platform before it is the client's turn.
 _THE_FIRST: Final = -1
 #: What a side that takes no frame ends it with.
@@ -136,8 +140,11 @@ class Relay:
     async def _from_client(self) -> Ending:
         """Hand on what the client says."""
         receive, send, judge, meter = self._client.receive, self._line.send, self._judge, self.meter
-        max_frame = self._rules.max_frame
+        max_frame, left = self._rules.max_frame, _TURN
         while True:
+            if left < 0:
+                await asyncio.sleep(0)
+                left = _TURN
             message = await receive()
             text = message.get("text")
             if text is None:
@@ -145,6 +152,7 @@ class Relay:
             size = size_of(text)
             if size > max_frame:
                 return FRAME_TOO_LARGE
+            left -= size + _EACH
             verdict = judge(text)
             if verdict is not None:
                 if isinstance(verdict, Ending):
