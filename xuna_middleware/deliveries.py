@@ -20,6 +20,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope
 
+from xuna_middleware._json import read_aside
 from xuna_middleware.events import Event, Events
 from xuna_middleware.platform.answers import Flaw
 from xuna_middleware.platform.webhooks import (
@@ -72,7 +73,7 @@ class Deliveries:
         signature = webhook.claimed(Headers(scope=scope))
         body = await read_raw(scope, receive, MAX_BYTES)
         webhook.verify(signature, body)
-        said = read_finished(body)
+        said = await read_aside(read_finished, body)
         if isinstance(said, Flaw):
             logger.info("a webhook without effect: %s", said.reason)
             self._tell(said.reason)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from urllib.parse import urlencode
 
+from xuna_middleware._json import SMALL
 from xuna_middleware.access.agents import Agent, authorize
 from xuna_middleware.access.grants import Personalization
 from xuna_middleware.access.personalization import ask_server, ask_user_id, check_client, merge
@@ -293,7 +294,9 @@ async def _first_frame(talk: _Conversation, client: Client) -> str:
         EndedError: there is none. GateError: it asks for what isn't open, or clashes.
     """
     agent = talk.agent
-    frame = read_first(await client.first(agent.relay.max_frame))
+    rules = agent.relay
+    text = await client.first(rules.max_frame, rules.max_non_audio_frame)
+    frame = read_first(text, SMALL._replace(size=rules.max_non_audio_frame))
     sent = check_client(agent, frame.dynamic_variables, frame.overrides)
     return _written(merge(agent, talk.server, sent), talk.user_id, frame)
 
@@ -469,6 +472,14 @@ async def _closed(
     if talk.recheck is not None:
         talk.recheck.stop()
     live.deadlines.cancel()
+    if ending.option:
+        logger.warning(
+            "a conversation with the agent %r ended with %d %s; see RelayRules(%s=…)",
+            talk.agent.name,
+            ending.code,
+            ending.reason,
+            ending.option,
+        )
     goodbyes = [client.close(ending)]
     if talk.line is not None:
         goodbyes.append(talk.line.close(*told_to_platform(ending)))

@@ -228,12 +228,14 @@ def _normalized(uri: str) -> str | None:
 
     None for what is no absolute `http` address without user information.
     """
+    if not _URI.fullmatch(uri):  # first: `urlsplit` normalizes what isn't ASCII, at a high cost
+        return None
     try:
         parts = urlsplit(uri)
         scheme, host, port = _WEB[parts.scheme], parts.hostname, parts.port
     except (KeyError, ValueError):
         return None
-    if not _URI.fullmatch(uri) or not host or "@" in parts.netloc:
+    if not host or "@" in parts.netloc:
         return None
     shown = f"[{host}]" if ":" in host else host
     authority = shown if port in (None, _PORTS[scheme]) else f"{shown}:{port}"

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias, get_args
-from urllib.parse import parse_qsl
 
 from starlette.types import Scope
 
@@ -27,6 +26,7 @@ from xuna_middleware.errors import (
     trace_of,
 )
 from xuna_middleware.identity.credentials import Identity
+from xuna_middleware.identity.queries import MOST, values_of
 from xuna_middleware.identity.rechecks import HeldToken
 from xuna_middleware.identity.sealing import seal, unseal
 from xuna_middleware.stores.protocol import Region, Store, StoreError
@@ -119,9 +119,9 @@ def ticket_in(scope: Scope) -> str | None:
     query = scope.get("query_string", b"")
     if scope["type"] != "websocket" or b"ticket" not in query:
         return None
-    pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
-    found = [value for name, value in pairs if name == "ticket" and value.startswith(PREFIX)]
-    if len(found) > 1:
+    values = values_of(query, "ticket")
+    found = [value for value in values if value.startswith(PREFIX)]
+    if len(found) > 1 or len(values) > MOST:
         raise InvalidRequestError(cause="ticket: more than one")
     return found[0] if found else None
 
