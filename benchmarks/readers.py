@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import quote
 
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -34,6 +35,14 @@ from xuna_middleware.identity.tickets import ticket_in
 from xuna_middleware.identity.visits import cookie_name, presented_ticket
 from xuna_middleware.platform.conversations import read_conversation
 from xuna_middleware.platform.webhooks import MAX_BYTES, read_finished, read_signature
+from xuna_middleware.protected_paths import (
+    MAX_LENGTH,
+    MAX_NOT_ASCII,
+    MAX_ROOTS,
+    ProtectedPaths,
+    PublicPaths,
+    Target,
+)
 from xuna_middleware.requests import MAX_QUERY, agent_in_query
 
 #: Calls of which the quickest counts.
@@ -315,6 +324,47 @@ def _certificate(value: bytes) -> object:
     return certificates.thumbprint_from_header((value,))
 
 
+def of_paths() -> list[Reader]:
+    rules = {
+        "protect": ProtectedPaths(["/api", "/admin/users", "/x/y/z"]),
+        "public": PublicPaths(["/open", "/static", "/"]),
+    }
+
+    def filled(part: str, most: int = MAX_LENGTH) -> str:
+        return "/" + part * ((most - 1) // len(part))
+
+    wide = "\N{ARABIC LIGATURE SALLALLAHOU ALAYHE WASALLAM}"  # NFKD makes 18 characters of it
+    paths = {
+        "white space": filled(" "),
+        "slashes": filled("/"),
+        "escapes": filled("%2541"),
+        "escapes in escapes": "/%" + "25" * 2_000,
+        "parameters": filled(";"),
+        "suffixes": filled("a."),
+        "root paths": filled("/sub"),
+        "a few root paths": "/sub" * MAX_ROOTS + filled("x/")[: MAX_LENGTH - 4 * MAX_ROOTS],
+        "wide letters": "/" + wide * MAX_NOT_ASCII,
+        "wide letters and escapes": "/" + wide * MAX_NOT_ASCII + "%2541" * 700,
+        "too many wide letters": filled(wide),
+        "marks": "/a" + "\u0301\u0323\u0302" * (MAX_NOT_ASCII // 3) + "x" * 3_000,
+        "too many marks": filled("\u0301\u0323"),
+        "fullwidth escapes": "/" + "\uff0541" * MAX_NOT_ASCII,
+        "64 KiB": "/x%20" + "y" * HEADER,
+    }
+    targets = {
+        name: Target(path, quote(path).encode(), ("/sub",), ("/s",)) for name, path in paths.items()
+    }
+    return [
+        Reader(
+            name=f"a path, where `{option}` is set",
+            takes="4,096 characters, 256 of them outside ASCII",
+            read=rules[option].classify,
+            inputs=targets,
+        )
+        for option in rules
+    ]
+
+
 def of_keys() -> list[Reader]:
     huge = "A" * (DOCUMENT.size // 2) + "E"
     return [
@@ -383,6 +433,7 @@ def all_readers() -> list[Reader]:
         of_token(),
         of_proof(),
         *of_headers(),
+        *of_paths(),
         *of_queries(),
         Reader(name="a request's body", takes="64 KiB", read=strict_object, inputs=small),
         Reader(
