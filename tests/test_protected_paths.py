@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from signing import RSA
 
 from xuna_middleware import ConfigurationError, Event, Identity, XunaMiddleware
+from xuna_middleware._fold import fold
 from xuna_middleware.protected_paths import (
     MAX_DECODINGS,
     MAX_LENGTH,
@@ -27,7 +28,6 @@ from xuna_middleware.protected_paths import (
     ProtectedPaths,
     PublicPaths,
     Target,
-    fold,
 )
 
 gate = make_gate()

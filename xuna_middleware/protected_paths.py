@@ -21,12 +21,12 @@ A reading too many costs a 401 where a 404 would have come; a reading too few is
 """
 
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator
 from enum import Enum, auto
 from typing import Final, NamedTuple, Protocol
 from urllib.parse import unquote
 
+from xuna_middleware._fold import fold
 from xuna_middleware.errors import ConfigurationError
 from xuna_middleware.paths import is_plain, relative_path
 
@@ -189,39 +189,6 @@ def path_rules(
             "others do), not both"
         )
     return PublicPaths(public)
-
-
-def fold(text: str) -> str:
-    """Return a text in a form in which all is equal that some router takes for equal.
-
-    Compatibility forms (Unicode Standard Annex 15), letter case (Unicode Standard, section 3.13),
-    the dotless and the dotted i and the digits of all scripts are one; combining marks and
-    invisible characters are dropped. It works character by character: parts fold as the whole does.
-    """
-    if text.isascii():
-        return text.lower()
-    decomposed = unicodedata.normalize("NFKD", text).casefold()
-    return unicodedata.normalize("NFKD", decomposed).translate(_FOLDED)
-
-
-class _Folded(dict[int, str]):
-    """Say what a decomposed character in lower case counts as; up to 4,096 of them are kept."""
-
-    def __missing__(self, code: int) -> str:
-        folded = _fold_character(chr(code))
-        if len(self) < 4096:
-            self[code] = folded
-        return folded
-
-
-def _fold_character(character: str) -> str:
-    category = unicodedata.category(character)
-    if category[0] == "M" or category == "Cf":
-        return ""
-    return str(unicodedata.digit(character)) if category == "Nd" else character
-
-
-_FOLDED: Final = _Folded({ord("ı"): "i"})
 
 
 def _readings(target: Target, raw: str | None) -> tuple[list[str], list[str]] | None:

@@ -109,6 +109,30 @@ VARIANTS: Final[dict[str, Variant]] = {
         "",
         f"{READERS}::test_documents_have_more_room",
     ),
+    "fractions without end": broken(
+        READER,
+        "    if len(text) > MAX_FLOAT:",
+        "    if False:",
+        f"{READERS}::test_bounds_of_the_reader",
+    ),
+    "headers of an answer without end": broken(
+        "_http.py",
+        "if len(raw) > MAX_HEADERS:",
+        "if False:",
+        "tests/test_http.py::test_headers_without_end",
+    ),
+    "chunks of an answer without end": broken(
+        "_http.py",
+        "if chunks > MAX_CHUNKS:",
+        "if False:",
+        "tests/test_http.py::test_chunks_without_end",
+    ),
+    "chunks of an answer in one turn": broken(
+        "_http.py",
+        "if chunks % _CHUNKS_IN_A_TURN == 0:",
+        "if False:",
+        "tests/test_http.py::test_chunks_without_end",
+    ),
     "digits without number": broken(
         READER, "    if len(text) > MAX_DIGITS:", "    if False:", WORK
     ),
