@@ -129,6 +129,12 @@ VARIANTS: Final[dict[str, Variant]] = {
         "if False:",
         "tests/faces/test_bound_tokens.py::test_longest_address",
     ),
+    "a kind that is a list hides its letters": broken(
+        "conversation/frames.py",
+        "kinds = [_texts_in(kind) for",
+        "kinds = [kind if isinstance(kind, str) else str(kind) for",
+        "tests/conversation/test_judging.py::test_second_first_frame_in_any_spelling",
+    ),
     "fractions without end": broken(
         READER,
         "    if len(text) > MAX_FLOAT:",

@@ -92,6 +92,24 @@ VARIANTS: Final[dict[str, Variant]] = {
         '(view.lower() + "/").startswith(self._prefixes)',
         PUBLIC,
     ),
+    "segments that a mount cuts apart": broken(
+        PATHS,
+        "(?:{_END_OF_SEGMENT})?+{_SLASHES}",
+        "{_END_OF_SEGMENT}{_SLASHES}",
+        f"{TESTS}::test_segments_that_a_mount_cuts_apart",
+    ),
+    "root paths of apps within": broken(
+        "app_root_paths.py",
+        "for held in _held(each):",
+        "for held in ():",
+        f"{TESTS}::test_root_path_of_an_app_within",
+    ),
+    "an app waits in vain for a preflight's client": broken(
+        CORS,
+        "        if not is_asked:\n",
+        "        if not is_sent:\n",
+        f"{TESTS}::test_an_app_that_waits_for_the_client_to_leave",
+    ),
     "a preflight runs the app": broken(
         MIDDLEWARE, 'if self._preflight == "app":', "if True:", NO_RUN
     ),

@@ -143,11 +143,8 @@ class FrameNames:
             raise EndedError(MEMBER_NOT_OPEN)
         self._members = members
         self._names = [_folded(name) for name in members]
-        kinds = [
-            kind if isinstance(kind, str) else str(kind)
-            for name, kind in zip(self._names, members.values(), strict=True)
-            if name == _KIND
-        ]
+        named = zip(self._names, members.values(), strict=True)
+        kinds = [_texts_in(kind) for name, kind in named if name == _KIND]
         if _wide_characters(kinds) > _MOST_WIDE:
             raise EndedError(MEMBER_NOT_OPEN)
         self._kinds = [_folded(kind) for kind in kinds]
@@ -214,6 +211,22 @@ def is_turn(text: str) -> bool:
         return strict_object(text.encode("utf-8", "surrogatepass")).get("type") == _TURN
     except StrictJSONError:
         return False
+
+
+def _texts_in(value: Any) -> str:
+    """Return a text, or all texts that a list or an object holds, one behind the other."""
+    if isinstance(value, str):
+        return value
+    texts, left = [], [value]
+    while left:
+        each = left.pop()
+        if isinstance(each, str):
+            texts.append(each)
+        elif isinstance(each, list):
+            left += reversed(each)
+        elif isinstance(each, dict):
+            left += [text for pair in reversed(each.items()) for text in reversed(pair)]
+    return "".join(texts)
 
 
 def _wide_characters(texts: Iterable[str]) -> int:
