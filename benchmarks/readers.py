@@ -353,6 +353,7 @@ def of_paths() -> list[Reader]:
         "a few root paths": "/sub" * MAX_ROOTS + filled("x/")[: MAX_LENGTH - 4 * MAX_ROOTS],
         "wide letters": "/" + wide * MAX_NOT_ASCII,
         "wide letters and escapes": "/" + wide * MAX_NOT_ASCII + "%2541" * 700,
+        "wide letters, escaped again and again": "/" + quote(wide).replace("%", "%2525") * 180,
         "too many wide letters": filled(wide),
         "marks": "/a" + "\u0301\u0323\u0302" * (MAX_NOT_ASCII // 3) + "x" * 3_000,
         "too many marks": filled("\u0301\u0323"),

@@ -193,6 +193,7 @@ async def test_websockets_are_classified_alike() -> None:
         *(("/sub//api", "/sub"), ("/my app/api", "/my app"), ("/subapi", "/sub"), ("/api", "/")),
         *(("/sub/%61pi", "/sub"), ("/%73ub/api", "/sub"), ("/api", "/api"), ("/api/api", "/api")),
         *(("/x/sub/api", "/sub"), ("/x/subapi", "/sub"), ("/sub/sub/api", "/sub")),
+        *(("/subsub/api", "/sub"), ("/subsub/sub/api", "/sub")),
         *(("/sub//host/api", "/sub"), ("/ſub/api", "/sub"), ("/sub/api.json", "/sub")),
     ],
 )
@@ -365,6 +366,13 @@ async def test_root_path_of_an_app_within(name: str) -> None:
     assert (await ask(guarded, "/v2/api")).status == 200
     closed = XunaMiddleware(HOLDERS[name](inner), gate, public=["/v1"])
     assert (await ask(closed, "/v1/secret")).status == 401
+
+
+def test_the_folder_of_a_quart_app_is_no_root_path() -> None:
+    """Quart and Flask call the folder of their package so."""
+    from quart import Quart
+
+    assert root_paths_within(Held(app=Quart("tests"))) == ()
 
 
 def test_root_paths_within_rings() -> None:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 from functools import partial
 from types import FunctionType, MethodType, ModuleType
-from typing import Final
+from typing import Any, Final
 
 #: How many objects are looked at, the nearest first.
 _MOST: Final = 5_000
@@ -39,35 +39,48 @@ def root_paths_within(app: object) -> tuple[str, ...]:
         if root_path:
             found[root_path] = None
         for held in _held(each):
-            if id(held) not in seen and not isinstance(held, _LEAVES):
+            if id(held) not in seen and not issubclass(type(held), _LEAVES):
                 seen.add(id(held))
                 queue.append(held)
     return tuple(found)
 
 
 def _root_path(app: object) -> str:
-    root_path: object = getattr(app, "__dict__", {}).get("root_path")
-    if any(kind.__module__.startswith("django.") for kind in type(app).__mro__):
+    root_path = _attributes(app).get("root_path")
+    modules = {kind.__module__.partition(".")[0] for kind in type(app).__mro__}
+    if modules & {"flask", "quart"}:
+        return ""  # there it is a folder
+    if "django" in modules:
         settings = getattr(sys.modules.get("django.conf"), "settings", None)
         if settings is not None and settings.configured:
             root_path = settings.FORCE_SCRIPT_NAME
     return root_path if isinstance(root_path, str) else ""
 
 
-def _held(each: object) -> Iterator[object]:
-    """Yield what an object holds."""
-    if isinstance(each, dict):
+def _held(each: Any) -> Iterator[object]:
+    """Yield what an object holds, by its type: a proxy may say that it is something else."""
+    kind = type(each)
+    if issubclass(kind, dict):
         yield from list(each.values())
-    elif isinstance(each, list | tuple | set | frozenset):
+    elif issubclass(kind, list | tuple | set | frozenset):
         yield from list(each)
-    elif isinstance(each, partial):
+    elif issubclass(kind, partial):
         yield from (each.func, *each.args, *each.keywords.values())
-    elif isinstance(each, MethodType):
+    elif issubclass(kind, MethodType):
         yield each.__self__
-    elif isinstance(each, FunctionType):
+    elif issubclass(kind, FunctionType):
         yield from _enclosed(each)
     else:
-        yield from list(getattr(each, "__dict__", {}).values())
+        yield from list(_attributes(each).values())
+
+
+def _attributes(each: object) -> dict[str, Any]:
+    """Return an object's own attributes, without running any code of its class."""
+    try:
+        found = object.__getattribute__(each, "__dict__")
+    except AttributeError:
+        return {}
+    return found if type(found) is dict else {}
 
 
 def _enclosed(function: FunctionType) -> Iterator[object]:

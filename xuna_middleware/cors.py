@@ -6,6 +6,7 @@ by its own `cors_origins`; or the app does, where its operator said so, and then
 status and the headers of CORS comes back of its answer.
 """
 
+import asyncio
 import re
 from functools import partial
 from typing import Final
@@ -85,9 +86,10 @@ class AppCORS:
 
 async def pass_preflight_on(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
     """Let the app answer a preflight; nothing but status and headers of CORS comes back, and
-    nothing of the request's body goes in.
+    nothing of the request's body goes in. Once it has answered, it is cancelled.
     """
     is_asked = is_sent = False
+    is_over = asyncio.Event()
 
     async def receive_nothing() -> Message:
         nonlocal is_asked
@@ -102,7 +104,9 @@ async def pass_preflight_on(app: ASGIApp, scope: Scope, receive: Receive, send: 
 
     async def send_bare(message: Message) -> None:
         nonlocal is_sent
-        if message["type"] != "http.response.start" or is_sent:
+        if is_sent:
+            await asyncio.Event().wait()  # for the cancellation: nobody reads a body
+        if message["type"] != "http.response.start":
             return
         is_sent = True
         headers = [
@@ -114,8 +118,19 @@ async def pass_preflight_on(app: ASGIApp, scope: Scope, receive: Receive, send: 
             headers.append((b"content-length", b"0"))
         await send({"type": message["type"], "status": message["status"], "headers": headers})
         await send({"type": "http.response.body", "body": b""})
+        is_over.set()
 
-    await app(scope, receive_nothing, send_bare)
+    answering = asyncio.ensure_future(app(scope, receive_nothing, send_bare))
+    waiting = asyncio.ensure_future(is_over.wait())
+    try:
+        await asyncio.wait((answering, waiting), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+        is_unanswered = answering.done() and not is_sent
+        answering.cancel()
+        failure, _ = await asyncio.gather(answering, waiting, return_exceptions=True)
+    if is_unanswered and isinstance(failure, Exception):
+        raise failure
 
 
 async def _send_readable(allowing: list[tuple[bytes, bytes]], send: Send, message: Message) -> None:

@@ -216,7 +216,7 @@ def _decoded(texts: Iterable[str]) -> list[str] | None:
     for text in texts:
         reading, decodings = text, 0
         while reading not in readings:
-            if decodings > MAX_DECODINGS or _is_ambiguous(reading):
+            if decodings > MAX_DECODINGS or _is_too_long(reading) or _is_ambiguous(reading):
                 return None
             readings[reading] = None
             reading, decodings = unquote(reading), decodings + 1
@@ -249,6 +249,11 @@ def _views(text: str, roots: Iterable[str]) -> list[str] | None:
         if len(behind) > MAX_ROOTS or (text.startswith(root) and _SCHEME.match(behind[0])):
             return None
         views += behind
+        # Litestar's mounts remove it once more, with a slash in front of what is left.
+        for view in behind:
+            if view[:1] not in ("", "/"):
+                again = f"/{view}".split(root, MAX_ROOTS + 1)
+                views += [root.join(again[start:]) for start in range(1, len(again))]
     return views + [_AUTHORITY.sub("", view, count=1) for view in views if view[:2] == "//"]
 
 

@@ -78,6 +78,12 @@ class Refusals:
             refusal, headers=_Noted({**told, **self._headers(refusal), REFERENCE_HEADER: reference})
         )
 
+    def warn(self, message: str, *arguments: object) -> None:
+        """Log a WARNING that requests and conversations cause, at the pace of refusals."""
+        left_out = self._lines.admit(message)
+        if left_out is not None:
+            logger.warning(message + "%s", *arguments, left_out)
+
     def _headers(self, error: GateError) -> Mapping[str, str]:
         headers = error.headers or {}
         if error.challenge is None:

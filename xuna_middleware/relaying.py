@@ -262,6 +262,7 @@ async def _carried_on(
         told=_naming(live),
         ended=live.word,
         deadlines=live.deadlines,
+        warn=relaying.refusals.warn,
     )
     pipeline.emit(
         "started",
@@ -473,7 +474,7 @@ async def _closed(
         talk.recheck.stop()
     live.deadlines.cancel()
     if ending.option:
-        logger.warning(
+        relaying.refusals.warn(
             "a conversation with the agent %r ended with %d %s; see RelayRules(%s=…)",
             talk.agent.name,
             ending.code,

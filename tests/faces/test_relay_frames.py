@@ -163,3 +163,16 @@ async def test_log_names_the_option(
             await talk.ending()
         await stage.ended()
     assert any(f"RelayRules({option}" in line for line in caplog.messages)
+
+
+async def test_lines_are_paced(caplog: pytest.LogCaptureFixture) -> None:
+    """However many conversations drop frames: one line a second, with how many were left out."""
+    async with on_stage(agent()) as stage:
+        for _ in range(5):
+            async with talking(stage.app, headers=stage.sign_in()) as talk:
+                await talk.begin()
+                await talk.say({"type": "of_tomorrow"})
+                await talk.heard("agent_response")
+                await talk.hang_up()
+        await stage.ended()
+    assert sum("was dropped" in line for line in caplog.messages) < 5

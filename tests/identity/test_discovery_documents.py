@@ -224,6 +224,11 @@ METADATA_REFUSED: Final[Mapping[str, Any]] = {
     "jwks_uri a number": {**METADATA, "jwks_uri": 7},
     "jwks_uri relative": {**METADATA, "jwks_uri": "/keys"},
     "jwks_uri over http": {**METADATA, "jwks_uri": f"{ISSUER}/keys".replace("https", "http")},
+    "jwks_uri without end": {**METADATA, "jwks_uri": f"{ISSUER}/{'k' * 2_048}"},
+    "jwks_uri that takes minutes to normalize": {
+        **METADATA,
+        "jwks_uri": ISSUER + "\u0315\u0300" * 40_000,
+    },
     "jwks_uri over ftp": {**METADATA, "jwks_uri": "ftp://id.example.com/keys"},
     "jwks_uri a file": {**METADATA, "jwks_uri": "file:///etc/passwd"},
     "jwks_uri data": {**METADATA, "jwks_uri": 'data:application/json,{"keys":[]}'},

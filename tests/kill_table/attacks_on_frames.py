@@ -124,8 +124,8 @@ VARIANTS: Final[dict[str, Variant]] = {
         f"{PUMPS}::test_others_have_their_turn_between_refreshes",
     ),
     "a proof for an address of any length": broken(
-        "identity/dpop.py",
-        'if len(presented.scope["path"]) > _LONGEST_ADDRESS:',
+        "identity/presented.py",
+        'if len(self.scope["path"]) > _LONGEST_PATH:',
         "if False:",
         "tests/faces/test_bound_tokens.py::test_longest_address",
     ),

@@ -58,6 +58,7 @@ class Relay:
         told: called with the conversation's id, where the platform's first frame tells it.
         ended: how it shall end, once somebody outside says so.
         deadlines: what ends it in time; the token's end may stand there already.
+        warn: logs what the client's frames cause.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Relay:
         told: Callable[[str], None],
         ended: "asyncio.Future[Ending]",
         deadlines: Deadlines,
+        warn: Callable[..., None] = logger.warning,
     ) -> None:
         loop = asyncio.get_running_loop()
         self._client = client
@@ -82,6 +84,7 @@ class Relay:
         self._judge = Judge(rules, loop.time)
         self._ended = ended
         self._deadlines = deadlines
+        self._warn = warn
         #: Which frame waits for the client, or the platform, to take it; 0 is none.
         self._waiting_for_client = 0
         self._waiting_for_platform = 0
@@ -241,7 +244,7 @@ class Relay:
         """Log the first frame that is dropped; the others of a conversation are silent."""
         if not self._has_dropped:
             self._has_dropped = True
-            logger.warning(
+            self._warn(
                 "a client's frame %s was dropped, like all of this conversation that are not "
                 "documented; to pass them on: RelayRules(client_frames=ANY)",
                 frame.kind,

@@ -37,8 +37,14 @@ def unfit_server(receive: Callable[..., Any], send: Callable[..., Any]) -> str |
 
 
 def unfit_servers_loaded() -> tuple[str, ...]:
-    """Return the same of the servers whose modules this process has loaded, used or not."""
-    return tuple(fix for module, fix in UNFIT.items() if module in sys.modules)
+    """Return the same of the servers that this process may run, as far as can be told at start.
+
+    Django loads daphne where it is one of its INSTALLED_APPS, whichever server serves; then
+    conversations alone tell.
+    """
+    serves = {module: module in sys.modules for module in UNFIT}
+    serves["daphne.server"] = "daphne.cli" in sys.modules
+    return tuple(fix for module, fix in UNFIT.items() if serves[module])
 
 
 def _module_of_task() -> str | None:
@@ -53,7 +59,7 @@ def _modules_behind(function: Callable[..., Any]) -> Iterator[str]:
     while found and seen < _MOST_WRAPPERS:
         each, seen = found.pop(), seen + 1
         if isinstance(each, partial):
-            found.append(each.func)
+            found.extend(filter(callable, (each.func, *each.args, *each.keywords.values())))
             continue
         owner = getattr(each, "__self__", None)
         if owner is not None:

@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 from xuna_middleware._http import is_loopback
 from xuna_middleware.errors import ConfigurationError
 
+#: Characters of an address.
+_LONGEST: Final = 2048
 _NAME: Final = re.compile(r"[a-z0-9._-]+|[0-9a-f:]+")
 _ODD: Final = re.compile(r"[^\x21-\x7e]|\\")
 
@@ -72,7 +74,7 @@ def host_names(hosts: Iterable[str], option: str) -> frozenset[str]:
 
 
 def _host(url: str) -> str | None:
-    if _ODD.search(url):
+    if len(url) > _LONGEST or _ODD.search(url):  # first: `urlsplit` is dear for what isn't ASCII
         return None
     try:
         parts = urlsplit(url)

@@ -23,6 +23,8 @@ from xuna_middleware.paths import route_path
 from xuna_middleware.stores.naming import namespace_of
 from xuna_middleware.stores.protocol import Store
 
+#: In characters.
+_LONGEST_PATH: Final = 2048
 #: What may stand in a path as it is (RFC 3986 section 3.3).
 _IN_PATH: Final = "/:@!$&'()*+,;=-._~"
 
@@ -62,8 +64,13 @@ class Presented:
         return str(self.scope.get("method", "GET"))
 
     @property
-    def target(self) -> str:
-        """The request's address in public, percent-encoded, without query and fragment."""
+    def target(self) -> str | None:
+        """The request's address in public, percent-encoded, without query and fragment.
+
+        None where its path has more than 2,048 characters.
+        """
+        if len(self.scope["path"]) > _LONGEST_PATH:
+            return None
         if self.base is None:
             return f"{self.surroundings.origin}{quote(_whole_path(self.scope), safe=_IN_PATH)}"
         return self.base + quote(_path_behind_root(self.scope), safe=_IN_PATH)
