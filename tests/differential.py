@@ -1,0 +1,145 @@
+"""Compare the gate with a framework's own router, spelling by spelling.
+
+What the router alone runs of the guarded handlers, the gate must not let through without
+credentials. The gate is asked at its public face, `XunaMiddleware`, around an app that only notes
+that it was reached.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from doubles import make_gate
+from routers import HANDLERS, Router
+from server_scopes import SERVERS, Target, scope_of
+from spellings import ROOTS, Spelling
+from starlette.types import Message, Receive, Scope, Send
+
+from xuna_middleware import XunaMiddleware
+
+
+class Guard:
+    """Hold one way to say what is guarded, and the handlers that are guarded then."""
+
+    def __init__(self, guarded: Iterable[str], **options: Any) -> None:
+        self.name = ", ".join(f"{name}={value}" for name, value in options.items())
+        self.guarded = frozenset(guarded)
+        self._reached = False
+        self._middleware = XunaMiddleware(self._app, make_gate(), **options)
+
+    async def _app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._reached = True
+
+    async def lets_through(self, scope: Scope) -> bool:
+        """Tell whether a request without credentials gets to the app; if not, it got one 4xx."""
+        self._reached = False
+        sent: list[Message] = []
+
+        async def receive() -> Message:
+            return {"type": "websocket.connect"}
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        await self._middleware(scope, receive, send)
+        if not self._reached:
+            check_refusal(sent)
+        return self._reached
+
+
+def check_refusal(sent: list[Message]) -> None:
+    """Check that a refusal is one response with a status of 4xx, or a handshake's denial."""
+    first = sent[0]
+    if first["type"] == "websocket.close":
+        assert len(sent) == 1, sent
+        return
+    assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
+    assert 400 <= first["status"] < 500, sent
+
+
+def guards() -> list[Guard]:
+    """Return the ways to guard the apps of `routers.py`."""
+    beneath = {"secret", "users", "user", "api", "talk"}
+    return [
+        Guard(beneath, protect=["/api"]),
+        Guard({"users", "user"}, protect=["/api/users"]),
+        Guard(HANDLERS.keys() - {"open"}, public=["/open"]),
+    ]
+
+
+class Leak(NamedTuple):
+    """Say which spelling reached what it must not reach."""
+
+    framework: str
+    servers: tuple[str, ...]
+    guard: str
+    handler: str
+    kind: str
+    target: bytes
+    root_path: str
+
+
+@dataclass(slots=True)
+class Count:
+    """Count what was compared for one framework.
+
+    `spellings` were taken by one server at least, `scopes` are the different ones that the servers
+    made of them, and `reached` those for which the framework ran a handler beneath /api.
+    """
+
+    spellings: int = 0
+    scopes: int = 0
+    reached: int = 0
+    leaks: list[Leak] = field(default_factory=list)
+
+
+def targets_of(spelling: Spelling, is_websocket: bool) -> Mapping[Target, list[str]]:
+    """Return what the servers make of a spelling, and which of them make it."""
+    made: dict[Target, list[str]] = {}
+    target, root, _ = spelling
+    told = root in ROOTS
+    for name, server in SERVERS.items():
+        if told or name == "daphne":  # its root path is the client's to say
+            try:
+                found = server(target, root, is_websocket)
+            except UnicodeEncodeError:
+                continue
+            if found is not None:
+                made.setdefault(found, []).append(name)
+    return made
+
+
+async def compare(
+    routers: Mapping[str, Router], asked: list[Guard], source: Iterable[Spelling], most: int
+) -> Mapping[str, Count]:
+    """Compare that many spellings for each framework."""
+    counts = {name: Count() for name in routers}
+    for spelling in source:
+        makes = [targets_of(spelling, False)]
+        makes.append(targets_of(spelling, True) if spelling.is_websocket else makes[0])
+        known: dict[tuple[int, str, Target], bool] = {}
+        for name, router in routers.items():
+            as_websocket = spelling.is_websocket and router.websockets
+            kind = "websocket" if as_websocket else "http"
+            made, count = makes[as_websocket], counts[name]
+            if not made or count.spellings >= most:
+                continue
+            count.spellings += 1
+            for target, servers in made.items():
+                count.scopes += 1
+                handler = await router.reach(scope_of(target, kind))
+                if handler is None:
+                    continue
+                count.reached += handler in asked[0].guarded
+                for number, guard in enumerate(asked):
+                    if handler not in guard.guarded:
+                        continue
+                    key = number, kind, target
+                    if key not in known:
+                        known[key] = await guard.lets_through(scope_of(target, kind))
+                    if known[key]:
+                        leak = (name, tuple(servers), guard.name, handler, kind)
+                        count.leaks.append(Leak(*leak, spelling.target, spelling.root_path))
+        if all(count.spellings >= most for count in counts.values()):
+            break
+    return counts
