@@ -46,7 +46,8 @@ _SOCKETS: Final = (("/api/talk", "talk"), *_ELSEWHERE)
 #: What runs behind a WebSocket's handshake, in the frameworks that have any.
 WEBSOCKETS: Final = ("talk", "open", "elsewhere")
 
-_ran: list[str] = []
+#: Which handlers ran, of all apps.
+RAN: list[str] = []
 Reach = Callable[[Scope], Awaitable[str | None]]
 
 
@@ -57,16 +58,22 @@ class Router:
     `reach` is what 200,000 spellings can pay for; `whole` runs the whole app.
     """
 
+    app: Any
     reach: Reach
     whole: Reach
     websockets: bool = True
+
+
+def _router(app: Any, reach: Reach | None = None, *, websockets: bool = True) -> Router:
+    whole = _whole(app)
+    return Router(app=app, reach=reach or whole, whole=whole, websockets=websockets)
 
 
 def _whole(app: Any) -> Reach:
     """Return what runs an app and says which handler ran. What an app raises reaches none."""
 
     async def reach(scope: Scope) -> str | None:
-        _ran.clear()
+        RAN.clear()
         is_http = scope["type"] == "http"
         first: Message = {"type": "websocket.connect"}
         if is_http:
@@ -83,8 +90,8 @@ def _whole(app: Any) -> Reach:
         try:
             await app({**scope}, receive, send)
         except Exception:  # some frameworks hand on what odd paths break
-            assert len(_ran) <= 1, _ran
-        return _ran[0] if _ran else None
+            assert len(RAN) <= 1, RAN
+        return RAN[0] if RAN else None
 
     return reach
 
@@ -100,14 +107,14 @@ async def _starlette() -> AsyncIterator[Router]:
 
     def handler(name: str) -> Any:
         async def run(request: Any) -> Response:
-            _ran.append(name)
+            RAN.append(name)
             return Response()
 
         return run
 
     def socket(name: str) -> Any:
         async def run(websocket: Any) -> None:
-            _ran.append(name)
+            RAN.append(name)
             await websocket.close()
 
         return run
@@ -123,8 +130,7 @@ async def _starlette() -> AsyncIterator[Router]:
     for path, name in _ELSEWHERE:
         pattern = path.replace("*", "{rest:path}")
         routes += [Route(pattern, handler(name)), WebSocketRoute(pattern, socket(name))]
-    reach = _whole(Starlette(routes=routes))
-    yield Router(reach=reach, whole=reach)
+    yield _router(Starlette(routes=routes))
 
 
 @asynccontextmanager
@@ -136,14 +142,14 @@ async def _fastapi() -> AsyncIterator[Router]:
 
     def handler(name: str) -> Any:
         async def run() -> Response:
-            _ran.append(name)
+            RAN.append(name)
             return Response()
 
         return run
 
     def socket(name: str) -> Any:
         async def run(websocket: WebSocket) -> None:
-            _ran.append(name)
+            RAN.append(name)
             await websocket.close()
 
         return run
@@ -152,8 +158,7 @@ async def _fastapi() -> AsyncIterator[Router]:
         app.add_api_route(_braces(path), handler(name))
     for path, name in _SOCKETS:
         app.add_api_websocket_route(_braces(path), socket(name))
-    reach = _whole(app)
-    yield Router(reach=reach, whole=reach)
+    yield _router(app)
 
 
 def _braces(path: str) -> str:
@@ -173,7 +178,7 @@ async def _quart() -> AsyncIterator[Router]:
 
     def add(path: str, name: str, is_websocket: bool) -> None:
         async def run(**_: str) -> str:
-            _ran.append(name)
+            RAN.append(name)
             return ""
 
         endpoint = f"{len(endpoints)}"
@@ -206,7 +211,7 @@ async def _quart() -> AsyncIterator[Router]:
             return None
         return endpoints[rule.endpoint] if request.method in (rule.methods or "GET") else None
 
-    yield Router(reach=reach, whole=_whole(app))
+    yield _router(app, reach)
 
 
 # -- Litestar -------------------------------------------------------------------------------------
@@ -220,13 +225,13 @@ async def _litestar() -> AsyncIterator[Router]:
 
     def add(path: str, name: str) -> None:
         async def run() -> None:
-            _ran.append(name)
+            RAN.append(name)
 
         handlers.append(get(path, name=f"{path} {name}")(run))
 
     def add_socket(path: str, name: str) -> None:
         async def run(socket: WebSocket[Any, Any, Any]) -> None:
-            _ran.append(name)
+            RAN.append(name)
             await socket.close()
 
         handlers.append(websocket(path)(run))
@@ -236,8 +241,7 @@ async def _litestar() -> AsyncIterator[Router]:
     for path, name in (*_SOCKETS, ("/", "elsewhere")):
         add_socket(path.replace("*", "{rest:path}"), name)
     app = Litestar(handlers, openapi_config=None, logging_config=None)
-    reach = _whole(app)
-    yield Router(reach=reach, whole=reach)
+    yield _router(app)
 
 
 # -- Django with Django REST framework ------------------------------------------------------------
@@ -287,7 +291,7 @@ def _django_urls() -> ModuleType:
 
     def view(name: str) -> Any:
         async def run(request: Any, **_: Any) -> HttpResponse:
-            _ran.append(name)
+            RAN.append(name)
             return HttpResponse()
 
         run.handler = name  # type: ignore[attr-defined]
@@ -296,7 +300,7 @@ def _django_urls() -> ModuleType:
     def of_rest_framework(name: str) -> Any:
         class View(APIView):  # type: ignore[misc]
             def get(self, request: Any, **_: Any) -> Response:
-                _ran.append(name)
+                RAN.append(name)
                 return Response({})
 
         run = View.as_view()
@@ -342,7 +346,7 @@ async def _django() -> AsyncIterator[Router]:
                 return None
             return handler
 
-        yield Router(reach=reach, whole=_whole(app), websockets=False)
+        yield _router(app, reach, websockets=False)
 
 
 # -- Falcon, BlackSheep, Sanic --------------------------------------------------------------------
@@ -358,11 +362,11 @@ async def _falcon() -> AsyncIterator[Router]:
             self._socket = socket
 
         async def on_get(self, req: Any, resp: Any, **_: Any) -> None:
-            _ran.append(self._name)
+            RAN.append(self._name)
 
         async def on_websocket(self, req: Any, ws: Any, **_: Any) -> None:
             if self._socket:
-                _ran.append(self._socket)
+                RAN.append(self._socket)
             await ws.close()
 
     app = falcon.asgi.App()
@@ -371,8 +375,7 @@ async def _falcon() -> AsyncIterator[Router]:
     for path, name in (*_ADDRESSES, ("/api/talk", "api"), ("/", "elsewhere")):
         template = path.replace(":", "{user}").replace("*", "{rest:path}")
         app.add_route(template, Resource(name, sockets.get(path)))
-    reach = _whole(app)
-    yield Router(reach=reach, whole=reach)
+    yield _router(app)
 
 
 @asynccontextmanager
@@ -384,14 +387,14 @@ async def _blacksheep() -> AsyncIterator[Router]:
 
     def add(path: str, name: str) -> None:
         async def run(request: Request) -> str:
-            _ran.append(name)
+            RAN.append(name)
             return ""
 
         app.router.add_get(path, run)
 
     def add_socket(path: str, name: str) -> None:
         async def run(websocket: WebSocket) -> None:
-            _ran.append(name)
+            RAN.append(name)
             await websocket.close()
 
         app.router.add_ws(path, run)
@@ -401,8 +404,7 @@ async def _blacksheep() -> AsyncIterator[Router]:
     for path, name in (*_SOCKETS, ("/", "elsewhere")):
         add_socket(path, name)
     await app.start()
-    reach = _whole(app)
-    yield Router(reach=reach, whole=reach)
+    yield _router(app)
     await app.stop()
 
 
@@ -418,14 +420,14 @@ async def _sanic() -> AsyncIterator[Router]:
 
     def handler(name: str) -> Any:
         async def run(request: Any, **_: str) -> Any:
-            _ran.append(name)
+            RAN.append(name)
             return empty()
 
         return run
 
     def socket(name: str) -> Any:
         async def run(request: Any, ws: Any, **_: str) -> None:
-            _ran.append(name)
+            RAN.append(name)
 
         return run
 
@@ -435,8 +437,7 @@ async def _sanic() -> AsyncIterator[Router]:
     app.add_websocket_route(socket("talk"), "/api/talk", name="talk")
     app.asgi = True
     await app._startup()
-    reach = _whole(app)
-    yield Router(reach=reach, whole=reach)
+    yield _router(app)
 
 
 FRAMEWORKS: Final[Mapping[str, Callable[[], Any]]] = {

@@ -82,6 +82,17 @@ def authority(chance: random.Random, target: bytes) -> bytes:
     return scheme + slashes + chance.choice(HOSTS) + target
 
 
+def disguise(chance: random.Random, target: bytes) -> bytes:
+    """Put control characters around an authority, where `urlparse` leaves them out, or inside."""
+    form = chance.choice((b"%%%02X", b"%%%02x"))
+    octets = [form % chance.choice((9, 10, 13, 32, *CONTROLS[:33])) for _ in range(2)]
+    place = chance.randrange(len(target) + 1)
+    inside = target[:place] + octets[0] + target[place:]
+    scheme = chance.choice((b"", chance.choice(SCHEMES) + b":"))
+    start, path = chance.choice(((octets[1], target), (scheme, inside), (octets[1] + scheme, inside)))
+    return start + b"//" + chance.choice((b"x", b"h", b"", b"x%09y")) + path
+
+
 def odd_start(chance: random.Random, target: bytes) -> bytes:
     """Start with something else than one slash."""
     start = (b"", b"*", b"//", b"///", b"?", b"#", b";", b"\\", b"x", b".", b"..", b"%2F", b"./", b":")
@@ -172,7 +183,7 @@ def junk(chance: random.Random, target: bytes) -> bytes:
 
 
 BENT: Final[Sequence[tuple[Callable[[random.Random, bytes], bytes], int]]] = (
-    (escape, 8), (control, 10), (authority, 10), (odd_start, 6), (dots, 6), (parameters, 5),
+    (escape, 8), (control, 10), (authority, 8), (disguise, 6), (odd_start, 6), (dots, 6), (parameters, 5),
     (backslash, 3), (letter_case, 5), (lookalike, 6), (mark, 3), (suffix, 6), (slashes, 5),
     (broken, 3), (prefix, 4), (long, 1), (junk, 3),
 )  # fmt: skip

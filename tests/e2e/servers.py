@@ -1,4 +1,4 @@
-"""uvicorn, hypercorn and granian: processes of their own, on free ports, stopped by their id."""
+"""uvicorn, hypercorn, granian and daphne: processes of their own, on free ports, stopped by their id."""
 
 import os
 import select
@@ -134,6 +134,13 @@ def granian(port: int, options: Options) -> list[str]:
     ]
 
 
+def daphne(port: int, options: Options) -> list[str]:
+    """Return its command; it knows no lifespan, and no extension for denials."""
+    root = ["--root-path", options.root_path] if options.root_path else []
+    address = ["-b", "127.0.0.1", "-p", f"{port}", *root]
+    return ["daphne", f"{options.module}:{options.app}", *address, *options.more]
+
+
 SERVERS: Final[Mapping[str, Callable[[int, Options], list[str]]]] = {
     "uvicorn": uvicorn("websockets-sansio"),
     "uvicorn, wsproto": uvicorn("wsproto"),
@@ -141,12 +148,14 @@ SERVERS: Final[Mapping[str, Callable[[int, Options], list[str]]]] = {
     "hypercorn": hypercorn,
     "granian": granian,
 }
+#: With the ones that can't do all that `test_servers.py` asks.
+EVERY: Final = {**SERVERS, "daphne": daphne}
 
 
 @contextmanager
 def running(server: str, directory: Path, **options: Any) -> Iterator[Running]:
     """Run a server until the block ends, then ask it to stop and wait for it."""
-    started = _start(SERVERS[server], directory, Options(**options))
+    started = _start(EVERY[server], directory, Options(**options))
     try:
         wait_until_it_listens(started.port, started.process, started.log)
         yield started

@@ -1,0 +1,78 @@
+"""What `test_request_targets.py` serves: frameworks' apps bare and behind the gate, and a record.
+
+A request says in its headers which app it is for (`X-App`), whether the gate stands before it
+(`X-Gate`) and the number that the record keeps it under (`X-Case`); `X-Report` asks for the record:
+for each number the handlers that ran, and what the scope said of the target.
+"""
+
+import json
+import os
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, Final
+
+sys.path.append(f"{Path(__file__).parents[1]}")
+
+from routers import RAN, Router, open_router  # noqa: E402
+from served import new_gate  # noqa: E402
+from starlette.types import ASGIApp, Message, Receive, Scope, Send  # noqa: E402
+
+from xuna_middleware import XunaMiddleware  # noqa: E402
+
+PUBLIC: Any = {"protect": ["/"]}
+FRAMEWORKS: Final = os.environ["SERVED_FRAMEWORKS"].split(",")
+
+
+class Recorded:
+    """Hand each request to the app it names, and keep what became of it."""
+
+    def __init__(self) -> None:
+        self._opened = AsyncExitStack()
+        self._apps: dict[tuple[str, str], ASGIApp] = {}
+        self._record: dict[str, Any] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+            return
+        headers = {name.lower(): value.decode() for name, value in scope["headers"]}
+        if b"x-report" in headers:
+            await self._report(send)
+            return
+        if not self._apps:
+            await self._open()
+        query, raw_path = scope["query_string"], scope.get("raw_path")
+        seen = (scope["path"], raw_path.decode("latin1"), query.decode("latin1"))
+        RAN.clear()
+        app = self._apps[headers[b"x-app"], headers.get(b"x-gate", "")]
+        try:
+            await app(scope, receive, send)
+        finally:
+            self._record[headers[b"x-case"]] = [list(RAN), [*seen, scope.get("root_path")]]
+
+    async def _open(self) -> None:
+        gate = new_gate()
+        for name in FRAMEWORKS:
+            router: Router = await self._opened.enter_async_context(open_router(name))
+            self._apps[name, ""] = router.app
+            self._apps[name, "protect"] = XunaMiddleware(router.app, gate, protect=["/api"])
+            self._apps[name, "public"] = XunaMiddleware(router.app, gate, **PUBLIC)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            await send({"type": f"{message['type']}.complete"})
+            if message["type"] == "lifespan.shutdown":
+                await self._opened.aclose()
+                return
+
+    async def _report(self, send: Send) -> None:
+        body = json.dumps(self._record).encode()
+        headers = [(b"content-length", b"%d" % len(body)), (b"content-type", b"application/json")]
+        start: Message = {"type": "http.response.start", "status": 200, "headers": headers}
+        await send(start)
+        await send({"type": "http.response.body", "body": body})
+
+
+app = Recorded()
