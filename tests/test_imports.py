@@ -20,9 +20,9 @@ FOLDERS = ("identity", "access", "platform", "conversation")
 
 #: The core, lowest first: a part imports only from the layers before its own, or from itself.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "_callables"),
+    ("errors", "_callables", "paths"),
     ("events",),
-    ("stores", "_http", "_json", "paths"),
+    ("stores", "_http", "_json", "protected_paths", "cors"),
     FOLDERS,
     (
         *("providers", "crosssite", "lifespan", "requests"),

@@ -39,6 +39,7 @@ from xuna_middleware.configuring import (
 )
 from xuna_middleware.conversation.client import Client
 from xuna_middleware.conversation.sessions import Session, Sessions
+from xuna_middleware.cors import AppCORS
 from xuna_middleware.crosssite import Origins, checked_origins, origin_of
 from xuna_middleware.deliveries import Deliveries
 from xuna_middleware.entrance import Entrance
@@ -140,7 +141,8 @@ class XunaGate:
             were, at `/webhooks/post-call`.
         visitors: the terms for callers without credentials, where an agent has `anonymous=True`;
             by default those of `Visitors()`.
-        cors_origins: exact origins of pages that may use the gate from elsewhere.
+        cors_origins: exact origins of pages that may use the gate from elsewhere, and protected
+            paths of the app: the gate answers preflights for these, too.
         public_url: where clients reach the gate, prefix included, like "https://acme.com/xuna";
             the transport `relay` needs it.
         operators: a rule, or a function that is one: who may see and end live conversations, at
@@ -185,6 +187,8 @@ class XunaGate:
         self._authenticator = authenticator
         self._cors_origins = checked_origins(cors_origins)
         self._origins = Origins(self._cors_origins, public_url)
+        #: What a middleware asks about cross-origin requests to the app's protected paths.
+        self.app_cors = AppCORS(self._cors_origins, credentials=authenticator is not None)
         self.public_url = None if public_url is None else public_url.rstrip("/")
         by_name = agents_by_name(agents)
         self._visitors_only = all(agent.anonymous for agent in by_name.values())
@@ -461,12 +465,18 @@ class XunaGate:
         await self._checked_entrance().door.open()
 
     async def authenticate(
-        self, scope: Scope, *, base: str | None = None, visitors: bool = False
+        self,
+        scope: Scope,
+        *,
+        base: str | None = None,
+        visitors: bool = False,
+        nobody: GateError | None = None,
     ) -> Caller:
         """Return the caller of a scope and how they proved it, or note the refusal and raise it.
 
         `base` is the public address of whatever serves the scope: see `Presented`. With `visitors`,
-        who presents nothing is one, where an agent is open to them.
+        who presents nothing is one, where an agent is open to them. `nobody` is raised in place of
+        a NotAuthenticatedError.
         """
         if self._started_on() is not asyncio.get_running_loop():
             self._start()
@@ -476,11 +486,17 @@ class XunaGate:
                 self._origins.check_websocket(Headers(scope=scope))
             if caller.ticket is not None:
                 self._origins.check_ticket(Headers(scope=scope), caller.ticket.origin)
+        except NotAuthenticatedError as error:
+            raise self._refusals.note(nobody or error) from None
         except Exception as error:
             raise self._refusals.note(error) from None
         if self._events.heard:
             self._parts.pipeline.emit("verified", caller.identity)
         return caller
+
+    def refuse(self, error: GateError) -> GateError:
+        """Log a refusal, tell the hooks, and return it as it is to be answered."""
+        return self._refusals.note(error)
 
     def with_cors(self, app: ASGIApp) -> ASGIApp:
         """Wrap an app so that its answers may be read from `cors_origins`, denials included."""

@@ -2,37 +2,43 @@
 
 import sys
 from collections.abc import Iterable
-from enum import Enum, auto
 from functools import lru_cache, partial
-from typing import Final
+from typing import Final, Literal, TypeAlias, get_args
 from urllib.parse import urlsplit
 
 from starlette.authentication import AuthCredentials
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from xuna_middleware.cors import is_preflight, pass_preflight_on
 from xuna_middleware.deliveries import WEBHOOK
-from xuna_middleware.errors import ConfigurationError, GateError
+from xuna_middleware.errors import (
+    ConfigurationError,
+    GateError,
+    InvalidRequestError,
+    NotAuthenticatedError,
+)
 from xuna_middleware.gate import XunaGate
 from xuna_middleware.identity.credentials import Identity
 from xuna_middleware.identity.extraction import without_tokens
 from xuna_middleware.lifespan import wrap_lifespan
-from xuna_middleware.paths import ProtectedPaths, is_plain, route_path
+from xuna_middleware.paths import is_plain, route_path
+from xuna_middleware.protected_paths import Ground, Target, Unprotected, path_rules
 from xuna_middleware.resource_metadata import metadata_path
 from xuna_middleware.responses import deny
 from xuna_middleware.routes import ISSUING, RELAYED
 
 #: In characters; what is longer is looked at each time.
 _LONGEST_KEPT: Final = 200
+#: How many middlewares around the app are looked through.
+_MOST_MIDDLEWARES: Final = 20
 _IDENTITY: Final = "xuna_middleware.identity"
 
 
-class _Place(Enum):
-    """Say whose a path is."""
+#: Who answers a preflight on a protected path.
+Preflight: TypeAlias = Literal["gate", "app"]
 
-    ELSEWHERE = auto()
-    GATE = auto()
-    PROTECTED = auto()
-    METADATA = auto()
+#: Whose a path is: the gate's own, its metadata's, or the app's, which is protected or not.
+_Place: TypeAlias = Literal["gate", "metadata"] | Ground
 
 
 class XunaMiddleware:
@@ -44,24 +50,47 @@ class XunaMiddleware:
         prefix: beneath which the gate's routes are; everything beneath it is the gate's. With ""
             only the issuing routes and the webhook's are (and `/conversation` and `/ticket`, where
             an agent lists the transport `relay`), and the rest stays the app's.
-        protect: path prefixes of the app that only verified callers reach; there `request.user` is
-            the `Identity` and `request.auth.scopes` its scopes, so that Starlette's `requires()`
-            works. Whatever else passes untouched, but for the gate's metadata (RFC 9728), which is
-            served at the host's root where `public_url` is told.
+        protect: paths of the app that only verified callers reach, with all that begins like them
+            ("/api" covers "/api/x", and "/apis", too, since some routers do). There `request.user`
+            is the `Identity` and `request.auth.scopes` its scopes, so that Starlette's `requires()`
+            works. Other paths pass untouched, but for the gate's metadata (RFC 9728), which is
+            served at the host's root where there is a `public_url`.
+        public: the other way round, and the safest: these paths of the app are open to everybody
+            with all beneath them ("/" is the start page alone), all others are protected. Give at
+            most one of the two; with neither, only the gate's own routes are guarded.
+        whole_segments: whether `protect=["/api"]` leaves "/apis" open. Say so if everything behind
+            the gate routes by whole segments, as Starlette, FastAPI, Django, Quart and Sanic do;
+            BlackSheep's "/api/*", Falcon's sinks, mounts of Litestar and hypercorn's
+            DispatcherMiddleware don't.
+        preflight: who answers CORS preflights on protected paths: the gate, by its `cors_origins`,
+            or the app. The app then runs for a stranger's OPTIONS request; of its answer only the
+            status and the headers of CORS are passed on.
 
-    An app that is told a root path of its own serves each path under a second name. FastAPI's
-    `root_path` and Django's FORCE_SCRIPT_NAME are seen where that app is wrapped directly; of any
-    other, name both in `protect`.
+    A path that can be read in more than one way counts as protected: see `protected_paths.py`.
+    Without credentials it is answered 400.
 
-    Does not check, on protected paths: rules, limits, cross-site requests. A true CORS preflight
-    (OPTIONS with Origin and Access-Control-Request-Method) goes to the app.
+    An app with a root path of its own serves each path under a second name. FastAPI's `root_path`
+    and Django's FORCE_SCRIPT_NAME are seen, behind middlewares that keep the app in `.app`, too; of
+    any other, name both in `protect`.
+
+    Does not check, on protected paths: rules, limits, cross-site requests; parameters in a path
+    (`protect=["/users/2"]` doesn't cover `/users/02`), nor headers by which an app may take a
+    request for another one (X-HTTP-Method-Override, X-Original-URL).
 
     Raises:
-        ConfigurationError: prefix or protect is no plain path.
+        ConfigurationError: prefix, protect or public is no such path, or preflight no such word.
     """
 
     def __init__(
-        self, app: ASGIApp, gate: XunaGate, *, prefix: str = "/xuna", protect: Iterable[str] = ()
+        self,
+        app: ASGIApp,
+        gate: XunaGate,
+        *,
+        prefix: str = "/xuna",
+        protect: Iterable[str] = (),
+        public: Iterable[str] | None = None,
+        whole_segments: bool = False,
+        preflight: Preflight = "gate",
     ) -> None:
         self.app = app
         self.gate = gate
@@ -74,25 +103,25 @@ class XunaMiddleware:
         self._exactly = frozenset({prefix}) if prefix else _at_the_root(gate)
         self._beneath = (prefix + "/",) if prefix else ()
         self._metadata_path = gate.resource_metadata and metadata_path(str(gate.public_url))
-        self._protected = ProtectedPaths(protect)
-        self._told_root_path = _told_root_path(app)
-        self._place = lru_cache(maxsize=1024)(self._look)
+        self._rules = path_rules(protect, public, whole_segments=whole_segments)
+        self._reads_raw_paths = not isinstance(self._rules, Unprotected)
+        if preflight not in get_args(Preflight):
+            raise ConfigurationError('preflight must be "gate" or "app"')
+        self._preflight = preflight
+        self._app_root = _root_path_of(app)
+        self._remembered = lru_cache(maxsize=1024)(self._look)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve, guard or let pass, by the scope's path."""
         if scope["type"] not in ("http", "websocket"):
             await self._other(scope, receive, send)
             return
-        path, root_path = scope["path"], scope.get("root_path")
-        if root_path or len(path) > _LONGEST_KEPT:
-            place = self._look(path, root_path or "", scope.get("app_root_path", ""))
-        else:
-            place = self._place(path)
-        if place is _Place.ELSEWHERE:
+        place = self._place(scope)
+        if place is Ground.OPEN:
             await self.app(scope, receive, send)
-        elif place is _Place.PROTECTED:
-            await self._guard(scope, receive, send)
-        elif place is _Place.METADATA and self.gate.resource_metadata is not None:
+        elif isinstance(place, Ground):
+            await self._guard(place, scope, receive, send)
+        elif place == "metadata" and self.gate.resource_metadata is not None:
             await self.gate.resource_metadata(scope, receive, send)
         else:
             await self._serve(scope, receive, send)
@@ -103,18 +132,28 @@ class XunaMiddleware:
         else:
             await self.app(scope, receive, send)
 
-    def _look(self, path: str, root_path: str = "", app_root_path: str = "") -> "_Place":
-        """Say what a path is; the answers for the last thousand usual ones are kept."""
+    def _place(self, scope: Scope) -> _Place:
+        """Say whose a path is; the answers for the last thousand usual ones are remembered."""
+        path, raw = scope["path"], scope.get("raw_path") if self._reads_raw_paths else None
+        root_path, app_root_path = scope.get("root_path", ""), scope.get("app_root_path", "")
+        if len(path) > _LONGEST_KEPT or len(root_path) > _LONGEST_KEPT:
+            return self._look(path, raw, root_path, app_root_path)
+        return self._remembered(path, raw, root_path, app_root_path)
+
+    def _look(self, path: str, raw: bytes | None, root_path: str, app_root_path: str) -> _Place:
         relative = route_path(path, root_path, app_root_path)
         if relative.startswith(self._beneath) or relative in self._exactly:
-            return _Place.GATE
+            return "gate"
         if relative == self._metadata_path:
-            return _Place.METADATA
-        told = self._told_root_path
-        is_protected = self._protected.match(path, root_path) or (
-            bool(told) and self._protected.match(path, told)
-        )
-        return _Place.PROTECTED if is_protected else _Place.ELSEWHERE
+            return "metadata"
+        roots = _roots(root_path, root_path.removeprefix(app_root_path))
+        if self._app_root:
+            target = Target(path, raw, _roots(self._app_root), roots)
+        elif _root_path_is_a_strangers():
+            target = Target(path, raw, (), roots)
+        else:
+            target = Target(path, raw, roots)
+        return self._rules.classify(target)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand a request to the gate as a mount would: the prefix belongs to root_path then."""
@@ -124,19 +163,59 @@ class XunaMiddleware:
         path = root_path + relative[len(self._prefix) :]
         await self.gate({**scope, "root_path": root_path, "path": path}, receive, send)
 
-    async def _guard(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope.get("method") == "OPTIONS" and _is_preflight(scope):
-            await self.app(scope, receive, send)
-            return
+    async def _guard(self, ground: Ground, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            identity = (await self.gate.authenticate(scope, base=self._public_base)).identity
+            if ground is not Ground.AMBIGUOUS and is_preflight(scope):
+                await self._answer_preflight(scope, receive, send)
+                return
+            nobody = _refusal_at(ground)
+            caller = await self.gate.authenticate(scope, base=self._public_base, nobody=nobody)
         except GateError as error:
             await self.gate.with_cors(partial(deny, error))(scope, receive, send)
             return
+        identity = caller.identity
         known = {**scope, "user": identity, "auth": _granted(identity.scopes), _IDENTITY: identity}
         if "subprotocols" in known:
             known["subprotocols"] = without_tokens(known["subprotocols"])
-        await self.app(known, receive, send)
+        await self.app(known, receive, self.gate.app_cors.readable(scope, send))
+
+    async def _answer_preflight(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._preflight == "app":
+            await pass_preflight_on(self.app, scope, send)
+            return
+        try:
+            answer = self.gate.app_cors.preflight(scope)
+        except GateError as error:
+            await deny(self.gate.refuse(error), scope, receive, send)
+        else:
+            await answer(scope, receive, send)
+
+
+def _refusal_at(ground: Ground) -> GateError | None:
+    """Return the refusal of a caller who presents nothing, where it is about the path, too."""
+    if ground is Ground.BEGINS_ALIKE:
+        return NotAuthenticatedError(
+            cause="no credentials: the path begins like one of protect=; whole_segments=True "
+            "leaves it open"
+        )
+    if ground is Ground.AMBIGUOUS:
+        return InvalidRequestError(
+            cause="path: it can be read in more than one way, so it counts as protected "
+            "(protect=, public=); a client should send it in origin-form, without dot segments, "
+            "control characters and backslashes"
+        )
+    return None
+
+
+def _root_path_is_a_strangers() -> bool:
+    """Tell whether this process may run daphne, which takes root_path from a request's header."""
+    return "daphne.server" in sys.modules
+
+
+def _roots(*root_paths: str) -> tuple[str, ...]:
+    """Return root paths as they are and without a slash behind, each once; there may be none."""
+    roots = dict.fromkeys(root for each in root_paths for root in (each.rstrip("/"), each))
+    return tuple(root for root in roots if root not in ("", "/"))
 
 
 def _at_the_root(gate: XunaGate) -> frozenset[str]:
@@ -152,12 +231,16 @@ def get_identity(scope: Scope) -> Identity | None:
     return identity
 
 
-def _told_root_path(app: ASGIApp) -> str:
-    """Return a root path that the app itself was told, whatever the server says."""
-    told = getattr(app, "root_path", None)
-    if type(app).__module__.startswith("django."):
-        told = getattr(sys.modules["django.conf"].settings, "FORCE_SCRIPT_NAME", None)
-    return told if isinstance(told, str) else ""
+def _root_path_of(app: object) -> str:
+    """Return the root path that the app itself was given, behind middlewares, too."""
+    for _ in range(_MOST_MIDDLEWARES):
+        root_path = getattr(app, "root_path", None)
+        if type(app).__module__.startswith("django."):
+            root_path = getattr(sys.modules["django.conf"].settings, "FORCE_SCRIPT_NAME", None)
+        if isinstance(root_path, str) and root_path:
+            return root_path
+        app = getattr(app, "app", None)
+    return ""
 
 
 @lru_cache(maxsize=256)
@@ -166,11 +249,6 @@ def _granted(scopes: frozenset[str]) -> AuthCredentials:
     granted = AuthCredentials()
     granted.scopes = ("authenticated", *sorted(scopes))  # type: ignore[assignment]
     return granted
-
-
-def _is_preflight(scope: Scope) -> bool:
-    names = {name for name, _ in scope["headers"]}
-    return b"origin" in names and b"access-control-request-method" in names
 
 
 def _checked_prefix(prefix: str, public_url: str | None) -> str:

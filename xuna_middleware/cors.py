@@ -1,0 +1,120 @@
+"""Cross-origin requests to protected paths of the app (the Fetch standard's CORS protocol).
+
+A browser sends a preflight without credentials, and so can anybody: what looks like one is a
+stranger's request, and an app that ran for it would run unverified. So the gate answers preflights
+by its own `cors_origins`; or the app does, where its operator said so, and then nothing but the
+status and the headers of CORS comes back of its answer.
+"""
+
+import re
+from functools import partial
+from typing import Final
+
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Scope, Send
+
+from xuna_middleware.errors import PRIVATE, AccessDeniedError
+
+#: Methods that a page may use; which of them a path serves is the app's to say.
+_METHODS: Final = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
+_MAX_AGE: Final = "600"
+#: A list of header names (RFC 9110 section 5.6.2); no browser asks for so many.
+_HEADER_NAMES: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~, -]{0,2048}")
+_ALLOW_ORIGIN: Final = b"access-control-allow-origin"
+_OF_CORS: Final = b"access-control-"
+
+
+def is_preflight(scope: Scope) -> bool:
+    """Tell whether a request is a preflight, to the letter of the Fetch standard."""
+    if scope.get("method") != "OPTIONS":
+        return False
+    names = [name for name, _ in scope["headers"]]
+    return names.count(b"origin") == 1 and names.count(b"access-control-request-method") == 1
+
+
+class AppCORS:
+    """Answer preflights for the app's protected paths, and let the listed origins read answers.
+
+    Args:
+        origins: exact origins.
+        credentials: whether cookies may come along.
+    """
+
+    def __init__(self, origins: tuple[str, ...], *, credentials: bool) -> None:
+        self._origins = frozenset(origins)
+        self._with_credentials = (
+            ((b"access-control-allow-credentials", b"true"),) if credentials else ()
+        )
+
+    def preflight(self, scope: Scope) -> Response:
+        """Return the answer to a preflight.
+
+        Raises:
+            AccessDeniedError: its origin is not listed.
+        """
+        headers = Headers(scope=scope)
+        if headers["origin"] not in self._origins:
+            raise AccessDeniedError(
+                "This origin may not ask.",
+                code="cross_site",
+                cause="preflight: its Origin is not one of cors_origins; list it there, or say "
+                'preflight="app" if the app answers preflights by itself',
+            )
+        answer = Response(status_code=204, headers={**PRIVATE, "Vary": "Origin"})
+        answer.raw_headers += self._allowing(headers["origin"])
+        answer.headers["Access-Control-Allow-Methods"] = _METHODS
+        answer.headers["Access-Control-Max-Age"] = _MAX_AGE
+        names = headers.get("access-control-request-headers", "")
+        if names and _HEADER_NAMES.fullmatch(names):
+            answer.headers["Access-Control-Allow-Headers"] = names
+        return answer
+
+    def readable(self, scope: Scope, send: Send) -> Send:
+        """Return what sends an answer so that a listed origin may read it; what the app says of
+        that stays.
+        """
+        origin = Headers(scope=scope).get("origin") if self._origins else None
+        if origin is None or origin not in self._origins or scope["type"] != "http":
+            return send
+        return partial(_send_readable, [*self._allowing(origin), (b"vary", b"Origin")], send)
+
+    def _allowing(self, origin: str) -> list[tuple[bytes, bytes]]:
+        return [(_ALLOW_ORIGIN, origin.encode("latin-1")), *self._with_credentials]
+
+
+async def pass_preflight_on(app: ASGIApp, scope: Scope, send: Send) -> None:
+    """Let the app answer a preflight; nothing but status and headers of CORS comes back, and
+    nothing of the request's body goes in.
+    """
+    is_sent = False
+
+    async def receive() -> Message:
+        if is_sent:
+            return {"type": "http.disconnect"}
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send_bare(message: Message) -> None:
+        nonlocal is_sent
+        if message["type"] != "http.response.start" or is_sent:
+            return
+        is_sent = True
+        headers = [
+            (name.lower(), value)
+            for name, value in message.get("headers", ())
+            if name.lower().startswith(_OF_CORS) or name.lower() == b"vary"
+        ]
+        if message["status"] not in (204, 304):
+            headers.append((b"content-length", b"0"))
+        await send({"type": message["type"], "status": message["status"], "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+
+    await app(scope, receive, send_bare)
+
+
+async def _send_readable(allowing: list[tuple[bytes, bytes]], send: Send, message: Message) -> None:
+    if message["type"] == "http.response.start":
+        headers = list(message.get("headers", ()))
+        if all(name.lower() != _ALLOW_ORIGIN for name, _ in headers):
+            message = {**message, "headers": [*headers, *allowing]}
+    await send(message)
