@@ -5,9 +5,12 @@ credentials. The gate is asked at its public face, `XunaMiddleware`, around an a
 that it was reached.
 """
 
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from types import ModuleType
+from typing import Any, NamedTuple
 
 from doubles import make_gate
 from routers import HANDLERS, Router
@@ -19,18 +22,23 @@ from xuna_middleware import XunaMiddleware
 
 
 class Guard:
-    """Hold one way to say what is guarded, and the handlers that are guarded then."""
+    """Hold one way to say what is guarded, and the handlers that are guarded then.
+
+    There is a middleware for processes in which daphne runs, and one for all others: it decides
+    differently about root paths there.
+    """
 
     def __init__(self, guarded: Iterable[str], **options: Any) -> None:
         self.name = ", ".join(f"{name}={value}" for name, value in options.items())
         self.guarded = frozenset(guarded)
         self._reached = False
-        self._middleware = XunaMiddleware(self._app, make_gate(), **options)
+        gate = make_gate()
+        self._middlewares = [XunaMiddleware(self._app, gate, **options) for _ in range(2)]
 
     async def _app(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._reached = True
 
-    async def lets_through(self, scope: Scope) -> bool:
+    async def lets_through(self, scope: Scope, *, on_daphne: bool = False) -> bool:
         """Tell whether a request without credentials gets to the app; if not, it got one 4xx."""
         self._reached = False
         sent: list[Message] = []
@@ -41,10 +49,25 @@ class Guard:
         async def send(message: Message) -> None:
             sent.append(message)
 
-        await self._middleware(scope, receive, send)
+        with _daphne(on_daphne):
+            await self._middlewares[on_daphne](scope, receive, send)
         if not self._reached:
             check_refusal(sent)
         return self._reached
+
+
+@contextmanager
+def _daphne(runs: bool) -> Iterator[None]:
+    """Look like a process that runs daphne, or like one that doesn't."""
+    before = sys.modules.pop("daphne.server", None)
+    if runs:
+        sys.modules["daphne.server"] = ModuleType("daphne.server")
+    try:
+        yield
+    finally:
+        sys.modules.pop("daphne.server", None)
+        if before is not None:
+            sys.modules["daphne.server"] = before
 
 
 def check_refusal(sent: list[Message]) -> None:
@@ -93,9 +116,11 @@ class Count:
     leaks: list[Leak] = field(default_factory=list)
 
 
-def targets_of(spelling: Spelling, is_websocket: bool) -> Mapping[Target, list[str]]:
-    """Return what the servers make of a spelling, and which of them make it."""
-    made: dict[Target, list[str]] = {}
+def targets_of(
+    spelling: Spelling, is_websocket: bool
+) -> Mapping[tuple[Target, bool], list[str]]:
+    """Return what the servers make of a spelling, whether daphne does, and which of them do."""
+    made: dict[tuple[Target, bool], list[str]] = {}
     target, root, _ = spelling
     told = root in ROOTS
     for name, server in SERVERS.items():
@@ -105,7 +130,7 @@ def targets_of(spelling: Spelling, is_websocket: bool) -> Mapping[Target, list[s
             except UnicodeEncodeError:
                 continue
             if found is not None:
-                made.setdefault(found, []).append(name)
+                made.setdefault((found, name == "daphne"), []).append(name)
     return made
 
 
@@ -117,7 +142,7 @@ async def compare(
     for spelling in source:
         makes = [targets_of(spelling, False)]
         makes.append(targets_of(spelling, True) if spelling.is_websocket else makes[0])
-        known: dict[tuple[int, str, Target], bool] = {}
+        known: dict[tuple[int, str, Target, bool], bool] = {}
         for name, router in routers.items():
             as_websocket = spelling.is_websocket and router.websockets
             kind = "websocket" if as_websocket else "http"
@@ -125,7 +150,7 @@ async def compare(
             if not made or count.spellings >= most:
                 continue
             count.spellings += 1
-            for target, servers in made.items():
+            for (target, on_daphne), servers in made.items():
                 count.scopes += 1
                 handler = await router.reach(scope_of(target, kind))
                 if handler is None:
@@ -134,9 +159,10 @@ async def compare(
                 for number, guard in enumerate(asked):
                     if handler not in guard.guarded:
                         continue
-                    key = number, kind, target
+                    key = number, kind, target, on_daphne
                     if key not in known:
-                        known[key] = await guard.lets_through(scope_of(target, kind))
+                        scope = scope_of(target, kind)
+                        known[key] = await guard.lets_through(scope, on_daphne=on_daphne)
                     if known[key]:
                         leak = (name, tuple(servers), guard.name, handler, kind)
                         count.leaks.append(Leak(*leak, spelling.target, spelling.root_path))

@@ -321,8 +321,7 @@ def _django_urls() -> ModuleType:
         re_path(r"(?i)^api/secret/?$", view("secret")),
         re_path(r"(?i)^api/", include(beneath)),
         path("api", view("api")),
-        path("open", view("open")),
-        path("open/<path:rest>", view("open")),
+        re_path(r"^open(?:/.*)?$", view("open")),
         re_path("", view("elsewhere")),
     ]
     urls.urlpatterns = patterns  # type: ignore[attr-defined]

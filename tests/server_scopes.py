@@ -20,6 +20,8 @@ _HTTP2: Final = re.compile(rb"[^\x00\r\n\x80-\xff]+")
 #: hyper's `PathAndQuery`, for a path: `"`, `{` and `}` are taken for the sake of browsers.
 _GRANIANS: Final = re.compile(rb"[\x21-\x3b\x3d\x40-\x5f\x61-\x7e\x80-\xff]*")
 _GRANIANS_QUERY: Final = re.compile(rb"[\x21\x24-\x3b\x3d\x3f-\x7e\x80-\xff]*")
+#: What llhttp begins with.
+_LLHTTPS: Final = re.compile(rb"[/*]|[A-Za-z]+://")
 _ABSOLUTE: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]+)(.*)", re.DOTALL)
 
 
@@ -52,7 +54,7 @@ def uvicorn_h11(target: bytes, root: str, websocket: bool) -> Target | None:
 
 def uvicorn_httptools(target: bytes, root: str, websocket: bool) -> Target | None:
     """`HttpToolsProtocol.on_headers_complete`; a WebSocket's target goes on as it came."""
-    if not _VISIBLE.fullmatch(target) or not (target[:1] in b"/*" or _ABSOLUTE.match(target)):
+    if not _VISIBLE.fullmatch(target) or not _LLHTTPS.match(target):
         return None
     if websocket:
         return uvicorn_h11(target, root, websocket)

@@ -85,7 +85,7 @@ async def test_what_is_open_stays_open(framework: str, router: Router) -> None:
     """An ordinary address on unprotected ground needs no credentials, accents and all."""
     at_api, _, public = guards()
     for target in OPEN:
-        for made in targets_of(Spelling(target, "", False), False):
+        for made, _ in targets_of(Spelling(target, "", False), False):
             scope = scope_of(made)
             assert await router.whole(scope) in ("open", "elsewhere"), target
             assert await at_api.lets_through(scope), target
@@ -98,7 +98,7 @@ async def test_the_quick_oracle_misses_nothing(framework: str, router: Router) -
     """What the whole app runs, the router that is asked in its place names."""
     asked = 0
     for spelling in islice(spellings(SEED), 300):
-        for target in targets_of(spelling, False):
+        for target, _ in targets_of(spelling, False):
             scope = scope_of(target)
             ran = await router.whole(scope)
             asked += ran is not None

@@ -20,8 +20,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send  # noqa: E402
 
 from xuna_middleware import XunaMiddleware  # noqa: E402
 
-PUBLIC: Any = {"protect": ["/"]}
 FRAMEWORKS: Final = os.environ["SERVED_FRAMEWORKS"].split(",")
+
+
+async def _fail(scope: Scope, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1011})
+        return
+    headers = [(b"content-length", b"0")]
+    await send({"type": "http.response.start", "status": 500, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})
 
 
 class Recorded:
@@ -43,13 +51,29 @@ class Recorded:
         if not self._apps:
             await self._open()
         query, raw_path = scope["query_string"], scope.get("raw_path")
-        seen = (scope["path"], raw_path.decode("latin1"), query.decode("latin1"))
+        seen = [scope["path"], raw_path.decode("latin1"), query.decode("latin1")]
+        seen.append(scope["root_path"])
         RAN.clear()
         app = self._apps[headers[b"x-app"], headers.get(b"x-gate", "")]
+        await self._run(app, headers[b"x-case"], seen, (scope, receive, send))
+
+    async def _run(self, app: ASGIApp, case: str, seen: list[str], asked: Any) -> None:
+        """Run an app; where it raises, answer for it: daphne takes a second to do so."""
+        scope, receive, send = asked
+        is_answered = False
+        self._record[case] = [[], seen]
+
+        async def send_on(message: Message) -> None:
+            nonlocal is_answered
+            is_answered = True
+            self._record[case] = [list(RAN), seen]
+            await send(message)
+
         try:
-            await app(scope, receive, send)
-        finally:
-            self._record[headers[b"x-case"]] = [list(RAN), [*seen, scope.get("root_path")]]
+            await app(scope, receive, send_on)
+        except Exception:
+            if not is_answered:
+                await _fail(scope, send)
 
     async def _open(self) -> None:
         gate = new_gate()
@@ -57,7 +81,7 @@ class Recorded:
             router: Router = await self._opened.enter_async_context(open_router(name))
             self._apps[name, ""] = router.app
             self._apps[name, "protect"] = XunaMiddleware(router.app, gate, protect=["/api"])
-            self._apps[name, "public"] = XunaMiddleware(router.app, gate, **PUBLIC)
+            self._apps[name, "public"] = XunaMiddleware(router.app, gate, public=["/open"])
 
     async def _live(self, receive: Receive, send: Send) -> None:
         while True:
