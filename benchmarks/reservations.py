@@ -77,7 +77,7 @@ class InRedis:
 async def in_redis() -> InRedis:
     """Measure a reservation of three limits and a revocation, beside an EVALSHA that returns 1."""
     with running_redis() as url:
-        store = RedisStore(url)
+        store = RedisStore(url, namespace="xuna")
         client: Any = store._client()
         digest = await client.script_load("return 1")
         quotas = [

@@ -484,7 +484,7 @@ async def _run(
 ) -> int:
     process, url = gate
     port = urlsplit(url).port or 0
-    store, client = RedisStore(redis, timeout=PATIENCE), Redis.from_url(redis)
+    store, client = RedisStore(redis, timeout=PATIENCE, namespace="xuna"), Redis.from_url(redis)
     try:
         address = f"http://127.0.0.1:{port}"
         options: dict[str, Any] = {"base_url": address, "timeout": 60, "trust_env": False}

@@ -58,7 +58,7 @@ class Debugged:
         self._seconds = 0.0
         self.gate: XunaGate = gate(
             *agents,
-            store=RedisStore(redis, timeout=PATIENCE),
+            store=RedisStore(redis, timeout=PATIENCE, namespace="xuna"),
             limits=(AT_ONCE, EACH, TALK, OFTEN),
             operators=require_scopes(OPERATOR),
             on_event=(self._note,),

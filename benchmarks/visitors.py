@@ -48,7 +48,7 @@ async def in_memory() -> None:
 async def in_redis() -> None:
     """Count the server's memory: principals with three limits, then reservations to be settled."""
     with running_redis() as url:
-        store = RedisStore(url, timeout=60)
+        store = RedisStore(url, timeout=60, namespace="xuna")
         client: Any = store._client()
         empty = await _used(client)
         await _each(VISITORS, lambda number: _visit(store, f"visitor-{number}"))
@@ -59,7 +59,7 @@ async def in_redis() -> None:
         print(f"{await client.dbsize():,} keys, {await _lasting(client):,} without an end")
         await store.aclose()
     with running_redis() as url:
-        store = RedisStore(url, timeout=60)
+        store = RedisStore(url, timeout=60, namespace="xuna")
         client = store._client()
         await _each(NOTED, lambda number: _visit(store, f"visitor-{number}"))
         whole = await _used(client)

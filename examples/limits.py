@@ -20,7 +20,7 @@ gate = XunaGate(
     verifier=OIDCVerifier(
         os.environ.get("OIDC_ISSUER", "https://login.acme.com"), audience="voice"
     ),
-    store=RedisStore(os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0")),
+    store=RedisStore(os.environ.get("REDIS_URL", "redis://127.0.0.1"), namespace="acme-voice"),
     limits=[Limit("10/minute", per="subject"), Limit("30/minute", per="address")],
     trusted_proxies=("10.0.0.0/8",),  # whose X-Forwarded-For is believed
     agents=[

@@ -20,7 +20,7 @@ FOLDERS = ("identity", "access", "platform", "conversation")
 
 #: The core, lowest first: a part imports only from the layers before its own, or from itself.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "_callables", "paths"),
+    ("errors", "_callables", "_hidden", "_paced", "paths"),
     ("events",),
     ("stores", "_http", "_json", "protected_paths", "cors"),
     FOLDERS,

@@ -304,6 +304,15 @@ async def test_public_with_a_strangers_root_path(monkeypatch: pytest.MonkeyPatch
     assert await status("/secret/open", root_path="/secret", public=PUBLIC) == 200
     monkeypatch.setitem(sys.modules, "daphne.server", sys)
     assert await status("/secret/open", root_path="/secret", public=PUBLIC) == 401
+    for root_path in ("/open", "/op", "/open/", "n"):
+        assert await status("/open/api/secret", root_path=root_path, public=PUBLIC) == 401
+    assert await status("/open/x", root_path="/other", public=PUBLIC) == 200
+
+
+@pytest.mark.parametrize("root_path", ["/p/", "p", "/p//"])
+async def test_public_with_an_unusual_root_path(root_path: str) -> None:
+    """Frameworks don't agree on what they remove, so a path is public with it and without."""
+    assert await status("/p/open", root_path=root_path, public=PUBLIC) == 401
 
 
 async def test_an_empty_list_of_public_paths() -> None:

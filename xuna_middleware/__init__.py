@@ -63,7 +63,9 @@ from xuna_middleware.identity.proxied import (
     cloudflare_access,
     google_iap,
 )
+from xuna_middleware.identity.rechecks import Rechecks
 from xuna_middleware.identity.tenants import TenantVerifiers
+from xuna_middleware.identity.traits import VerifierTraits, merge_traits
 from xuna_middleware.identity.verifiers import JWTVerifier, OIDCVerifier, Verifier
 from xuna_middleware.middleware import XunaMiddleware, get_identity
 from xuna_middleware.platform.client import Platform, XunaPlatform
@@ -152,6 +154,7 @@ __all__ = [
     "ProofOfWork",
     "ProxyAuthenticator",
     "Quota",
+    "Rechecks",
     "RedisStore",
     "RelayRules",
     "Remaining",
@@ -168,6 +171,7 @@ __all__ = [
     "Text",
     "UnavailableError",
     "Verifier",
+    "VerifierTraits",
     "Visitors",
     "XunaGate",
     "XunaMiddleware",
@@ -192,6 +196,7 @@ __all__ = [
     "hash_api_key",
     "hcaptcha",
     "keycloak",
+    "merge_traits",
     "new_api_key",
     "none_of",
     "okta",

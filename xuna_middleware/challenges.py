@@ -5,10 +5,11 @@ algorithms of DPoP proofs and the address of its metadata. Both together are `WW
 challenge for each scheme (RFC 6750 section 3, RFC 9449 section 7.1, RFC 9728 section 5.1).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from xuna_middleware.errors import challenged
+from xuna_middleware.identity.traits import VerifierTraits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,16 +39,10 @@ class Challenges:
         return ", ".join(schemes)
 
 
-def challenges_of(verifiers: Iterable[object], resource_metadata: str | None) -> Challenges:
-    """Return the challenges of a gate, from what its verifiers say they take.
-
-    A verifier may have `bearer` (False where a token by itself is not enough) and
-    `dpop_algorithms`; one that says nothing takes Bearer tokens.
-    """
-    verifiers = tuple(verifiers)
-    algorithms = [name for each in verifiers for name in getattr(each, "dpop_algorithms", ())]
+def challenges_of(traits: VerifierTraits, resource_metadata: str | None) -> Challenges:
+    """Return the challenges of a gate, from what its verifiers together say of themselves."""
     return Challenges(
-        bearer=not verifiers or any(getattr(each, "bearer", True) for each in verifiers),
-        dpop_algorithms=tuple(dict.fromkeys(algorithms)),
+        bearer=traits.accepts_bearer,
+        dpop_algorithms=traits.dpop_algorithms,
         resource_metadata=resource_metadata,
     )

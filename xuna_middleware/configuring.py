@@ -1,8 +1,9 @@
 """A gate's configuration, checked as it is put together: each mistake is told with its mend."""
 
+import logging
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from types import MappingProxyType
+from types import FunctionType, MappingProxyType
 from typing import Final
 
 from xuna_middleware.access.agents import Agent
@@ -17,10 +18,8 @@ from xuna_middleware.platform.webhooks import PostCallWebhook
 from xuna_middleware.stores.memory import MemoryStore
 from xuna_middleware.stores.protocol import Store
 
-_STORE_VERBS: Final = (
-    *("put", "take", "reserve", "look", "give_back", "remember", "settle"),
-    *("hold", "let_go", "leases", "end", "revoke", "woken", "aclose"),
-)
+logger = logging.getLogger("xuna_middleware")
+
 _RELAY_VERBS: Final = ("connect", "check_relay")
 _PLATFORM_VERBS: Final = ("issue", "check", "client_carries", "ended", "aclose")
 _HEADER_NAME: Final = re.compile(r"[a-z0-9-]+")
@@ -38,6 +37,35 @@ def agents_by_name(agents: Iterable[Agent]) -> Mapping[str, Agent]:
     if not by_name:
         raise ConfigurationError('agents is empty: agents=[Agent("support", id="agent_…")]')
     return MappingProxyType(by_name)
+
+
+def unlimited_agents(
+    agents: Iterable[Agent], gate_limits: Collection[AnyLimit], *, anonymous_only: bool
+) -> tuple[Agent, ...]:
+    """Return the agents of which a caller may have any number of conversations.
+
+    `anonymous_only` says that nobody else is admitted; those have a budget for all together.
+    """
+    if gate_limits:
+        return ()
+    return tuple(
+        agent for agent in agents if not (agent.limits or (agent.anonymous and anonymous_only))
+    )
+
+
+def warn_of_unlimited(agents: Iterable[Agent]) -> None:
+    """Log a line for each such agent, with an example to paste."""
+    for agent in agents:
+        ends = "" if agent.max_duration is not None else "max_duration=600, "
+        logger.warning(
+            "Agent(%r) has no limit: each caller may have any number of conversations%s. Set one, "
+            'such as Agent(%r, …, %slimits=[Limit("20/hour"), Concurrent(2)]), or one for all '
+            "agents: XunaGate(limits=…)",
+            agent.name,
+            ", each as long as the platform or the relay lets it last" if ends else "",
+            agent.name,
+            ends,
+        )
 
 
 def checked_platform(platform: Platform | None) -> Platform:
@@ -60,11 +88,30 @@ def checked_store(store: Store | None) -> Store:
     """Return the store, by default one in memory."""
     if store is None:
         return MemoryStore()
-    if not all(callable(getattr(store, name, None)) for name in _STORE_VERBS):
+    missing = [name for name in _verbs_of(Store) if not _has_verb(store, name)]
+    if missing:
         raise ConfigurationError(
-            "store must be a MemoryStore(…), a RedisStore(…) or do what Store says"
+            "store must be a MemoryStore(…), a RedisStore(…) or do what Store says; this one lacks "
+            + ", ".join(f"`async def {name}`" for name in missing)
         )
     return store
+
+
+def _verbs_of(protocol: type) -> tuple[str, ...]:
+    """Return the methods that a protocol declares, in their order."""
+    return tuple(name for name, member in vars(protocol).items() if _is_verb(name, member))
+
+
+def _is_verb(name: str, member: object) -> bool:
+    return not name.startswith("_") and isinstance(member, FunctionType)
+
+
+def _has_verb(store: object, name: str) -> bool:
+    """Tell whether a store has a verb of its own. A class that derives from `Store` inherits those
+    that it leaves out, and they do nothing: `revoke()` would revoke nobody.
+    """
+    verb = getattr(store, name, None)
+    return callable(verb) and getattr(verb, "__func__", None) is not vars(Store)[name]
 
 
 def checked_header(name: str | None, trusted_proxies: Iterable[str]) -> bytes | None:

@@ -1,8 +1,24 @@
-"""Keep other sites from spending a visitor's or a cookie's rights (Fetch Metadata, RFC 6454).
+"""Refuse requests that another site, or markup without a script, made a browser send.
 
-A browser sends cookies along by itself, so a page elsewhere could make it ask for a pass. On the
-gate's routes such callers must come from the gate's own origin or from one that is listed, by a
-fetch and not by a navigation. A Bearer header needs none of this: no browser adds it.
+A browser adds cookies by itself, so another site's page could make it ask for a credential, and so
+could an `<img>` on a page of the same origin. On the gate's routes, callers without an
+Authorization header must come from the gate's own origin or from one that is listed (RFC 6454),
+and by a script's `fetch()`: where the browser sends Fetch Metadata, `Sec-Fetch-Dest` must be
+`empty` and `Sec-Fetch-Mode` `cors` or `same-origin`. A Bearer header needs none of this, because
+no browser adds one by itself.
+
+| what sends it | `Sec-Fetch-Dest` | `Sec-Fetch-Mode` | |
+|---|---|---|---|
+| `fetch()`, XMLHttpRequest, EventSource | empty | cors, same-origin | admitted |
+| `<img>`, CSS `url()`, `<video>`, `<script>`, `<link>`, fonts | image, style, … | any | no |
+| workers, service workers, `import` | worker, script, json, … | any | no |
+| links, forms, `<iframe>`, `<object>`, downloads | document, iframe, … | navigate | no |
+| `<a ping>`, `sendBeacon()`, `<link rel=preload as=fetch>` | empty | no-cors | no |
+| prefetch and prerender, speculation rules | empty, document | any, `Sec-Purpose` | no |
+| `<link rel=preload as=fetch crossorigin>` | empty | cors | no, where it sends `Origin` |
+
+The last one differs from `fetch()` by its Origin, which Chromium sends there and no `fetch()` does
+with a GET of its own origin. SECURITY.md says what remains.
 """
 
 import re
@@ -17,6 +33,14 @@ from xuna_middleware.errors import AccessDeniedError, ConfigurationError
 _HOST: Final = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
 _PORTS: Final = {"http": 80, "https": 443}
 _MEND: Final = 'cors_origins=("https://app.example.com",)'
+#: `Sec-Fetch-Mode` of `fetch()` and XMLHttpRequest.
+_FETCH_MODES: Final = ("cors", "same-origin")
+#: What forms send (HTML, "form submission"); scripts say application/json.
+_FORM_TYPES: Final = frozenset(
+    {"application/x-www-form-urlencoded", "multipart/form-data", "text/plain"}
+)
+#: Which browsers sent which header with a prefetch; Sec-Purpose is today's.
+_PURPOSES: Final = ("sec-purpose", "purpose", "x-purpose", "x-moz")
 
 
 class Origins:
@@ -28,24 +52,30 @@ class Origins:
         own = () if public_url is None else (_own_origin(public_url),)
         self._allowed = frozenset([*own, *cors_origins])
 
-    def check(self, headers: Headers) -> None:
-        """Refuse with 403 what another site, a navigation or a prefetch may have caused."""
-        if not self._is_allowed(headers):
-            raise AccessDeniedError(
-                "This request must come from the page itself.",
-                code="cross_site",
-                cause="cross-site: neither Sec-Fetch-Site: same-origin nor an Origin that is "
-                f"public_url's or listed; {_MEND}",
-            )
+    def check(self, headers: Headers, method: str = "GET") -> None:
+        """Refuse with 403 what another site, or markup without a script, may have caused."""
+        self._check_origin(headers)
+        why = _not_a_fetch(headers, method)
+        if why is not None:
+            raise _cross_site(why)
 
-    def check_websocket(self, headers: Headers) -> None:
-        """Refuse a WebSocket that another site's page opened, cookies and all.
+    def check_reading(self, headers: Headers) -> None:
+        """Refuse the same where a browser says where a request comes from: nothing is spent here.
 
-        Browsers ask nobody before they open one, and always send its Origin; a client that sends
-        none is no browser, so no other page made it come.
+        Without Fetch Metadata and Origin, no page can read the answer.
         """
-        if "origin" in headers:
+        if any(name == "origin" or name.startswith("sec-fetch-") for name in headers):
             self.check(headers)
+
+    def check_websocket(self, headers: Headers, *, required: bool = False) -> None:
+        """Refuse a WebSocket that another site's page opened with the browser's cookies.
+
+        No markup opens one, so its Fetch Metadata need not be a `fetch()`'s. Browsers send no
+        preflight before one, and always its Origin; a client without Origin is no browser, which
+        only `required` refuses.
+        """
+        if required or "origin" in headers:
+            self._check_origin(headers)
 
     def check_ticket(self, headers: Headers, made_at: str | None) -> None:
         """Refuse a WebSocket whose page is neither the one that asked for the ticket nor ours.
@@ -61,10 +91,19 @@ class Origins:
                 f"public_url's or listed; {_MEND}",
             )
 
+    def _check_origin(self, headers: Headers) -> None:
+        if headers.get("sec-fetch-mode") == "navigate":
+            raise _cross_site("Sec-Fetch-Mode is navigate: a link, a form or a frame sent it")
+        if _is_prefetch(headers):
+            raise _cross_site("the browser says that it is a prefetch")
+        if not self._is_allowed(headers):
+            raise _cross_site(
+                "neither Sec-Fetch-Site: same-origin nor an Origin that is public_url's or "
+                f"listed; {_MEND}"
+            )
+
     def _is_allowed(self, headers: Headers) -> bool:
         site, origin = headers.getlist("sec-fetch-site"), headers.getlist("origin")
-        if headers.get("sec-fetch-mode") == "navigate" or _is_prefetch(headers):
-            return False
         if len(site) > 1 or len(origin) > 1:
             return False
         return site == ["same-origin"] or bool(origin and origin[0] in self._allowed)
@@ -113,5 +152,43 @@ def _origin(url: str) -> str | None:
 
 
 def _is_prefetch(headers: Headers) -> bool:
-    purposes = (headers.get("sec-purpose", ""), headers.get("purpose", ""))
-    return any("prefetch" in purpose for purpose in purposes)
+    return any(
+        "prefetch" in value or "preview" in value
+        for name in _PURPOSES
+        for value in headers.getlist(name)
+    )
+
+
+def _not_a_fetch(headers: Headers, method: str) -> str | None:
+    """Return why a script's `fetch()` did not send a request; None where it may have."""
+    destination, mode = headers.getlist("sec-fetch-dest"), headers.getlist("sec-fetch-mode")
+    if destination not in ([], ["empty"]):
+        return (
+            "Sec-Fetch-Dest is not exactly empty: markup such as <img> or <script> sent it, not a "
+            "script's fetch(); no option admits that"
+        )
+    if len(mode) > 1 or not set(mode).issubset(_FETCH_MODES):
+        return (
+            "Sec-Fetch-Mode is neither cors nor same-origin: a ping, beacon or preload sent it; "
+            "use fetch() without mode, or with mode: 'cors'"
+        )
+    if method == "GET" and headers.get("sec-fetch-site") == "same-origin" and "origin" in headers:
+        return (
+            "a GET of the same origin with an Origin: <link rel=preload crossorigin> sent it; "
+            "fetch() sends none"
+        )
+    if not mode and _media_type(headers) in _FORM_TYPES:
+        return "the Content-Type is a form's; send application/json"
+    return None
+
+
+def _media_type(headers: Headers) -> str:
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _cross_site(why: str) -> AccessDeniedError:
+    return AccessDeniedError(
+        "This request must come from the page itself.",
+        code="cross_site",
+        cause=f"cross-site: {why}",
+    )

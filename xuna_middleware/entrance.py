@@ -12,11 +12,13 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from secrets import token_urlsafe
+from types import FunctionType, MethodType
 from typing import Any, Final
 
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
+from xuna_middleware.access.captchas import Captcha
 from xuna_middleware.access.door import Door
 from xuna_middleware.access.proof_of_work import ProofOfWork
 from xuna_middleware.access.visitors import (
@@ -40,6 +42,7 @@ from xuna_middleware.identity.visits import (
     new_visit,
     passed,
 )
+from xuna_middleware.stores.naming import namespace_of
 from xuna_middleware.stores.protocol import Store
 
 logger = logging.getLogger("xuna_middleware")
@@ -66,7 +69,15 @@ class Entrance:
         self._clock = clock
         secrets = visitors.secret or (token_urlsafe(),)
         self._challenge = _shared(visitors.challenge, secrets, store)
-        self._tickets = VisitorTickets(secrets, seconds=visitors.ticket_lasts, clock=clock)
+        #: What visitors have to pass, in words that are the same in every process.
+        self.terms = _terms(self._challenge)
+        self._tickets = VisitorTickets(
+            secrets,
+            seconds=visitors.ticket_lasts,
+            namespace=namespace_of(store),
+            terms=self.terms,
+            clock=clock,
+        )
 
     def known(self, scope: Scope) -> Visit | None:
         """Return which visitor a request was before, as its ticket says."""
@@ -168,6 +179,15 @@ def _shared(
     challenge: ChallengeLike | None, secrets: Sequence[str], store: Store
 ) -> ChallengeLike | None:
     return challenge.sharing(secrets, store) if isinstance(challenge, ProofOfWork) else challenge
+
+
+def _terms(challenge: ChallengeLike | None) -> str:
+    if challenge is None:
+        return "no challenge"
+    if isinstance(challenge, ProofOfWork | Captcha):
+        return repr(challenge)
+    named = challenge if isinstance(challenge, FunctionType | MethodType) else type(challenge)
+    return named.__qualname__
 
 
 def _unsolved(challenge: Any) -> AccessDeniedError:

@@ -13,6 +13,7 @@ from threading import Lock, Thread
 from typing import Final, Literal, TypeAlias
 
 from xuna_middleware._callables import is_async
+from xuna_middleware._paced import Paced
 from xuna_middleware.errors import ConfigurationError
 
 logger = logging.getLogger("xuna_middleware")
@@ -113,12 +114,13 @@ class Immediate:
 
     def __init__(self, hook: Hook) -> None:
         (self._hook,) = _checked_hooks([hook])
+        self._failures = Paced()
         self._is_reported = False
 
     def __call__(self, event: Event) -> None:
         """Tell an event; what the hook raises is logged."""
         began = time.monotonic()
-        _call(self._hook, event)
+        _call(self._hook, event, self._failures)
         if time.monotonic() - began > _SLOW and not self._is_reported:
             self._is_reported = True
             logger.warning(
@@ -145,6 +147,7 @@ class Background:
         (self._hook,) = _checked_hooks([hook])
         if type(most) is not int or most < 1:
             raise ConfigurationError("Background(most=…) is a whole number of events, 1 or more")
+        self._failures = Paced()
         self._most = most
         self._waiting: Queue[Event] = Queue(most)
         #: The process in which the thread runs: a fork has none of its parent's.
@@ -188,7 +191,7 @@ class Background:
     def _run(self, waiting: Queue[Event]) -> None:
         while True:
             event = waiting.get()
-            _call(self._hook, event)
+            _call(self._hook, event, self._failures)
             waiting.task_done()
 
 
@@ -197,16 +200,17 @@ class Events:
     `Immediate` one keeps anybody waiting.
     """
 
-    __slots__ = ("_hooks", "heard")
+    __slots__ = ("_failures", "_hooks", "heard")
 
     def __init__(self, hooks: Iterable[Hook] = ()) -> None:
         self._hooks = tuple(map(_beside, _checked_hooks(hooks)))
+        self._failures = Paced()
         #: Whether anybody listens; what is on the hot path asks first.
         self.heard = bool(self._hooks)
 
     def emit(self, event: Event) -> None:
         for hook in self._hooks:
-            _call(hook, event)
+            _call(hook, event, self._failures)
 
     async def flush(self) -> None:
         """Give hooks that work in the background a little time to finish."""
@@ -221,14 +225,17 @@ def _beside(hook: Hook) -> Hook:
     return hook if is_quick else Background(hook)
 
 
-def _call(hook: Callable[[Event], object], event: Event) -> None:
+def _call(hook: Callable[[Event], object], event: Event, failures: Paced) -> None:
+    """Call a hook; log what it raises, once a second, since it may fail at every request."""
     try:
         told = hook(event)
         if inspect.iscoroutine(told):
             told.close()
             raise TypeError("a hook must not be async: what it returned was never awaited")
     except Exception:
-        logger.exception("an on_event hook failed on %r", event.name)
+        left_out = failures.admit(event.name)
+        if left_out is not None:
+            logger.exception("an on_event hook failed on %r%s", event.name, left_out)
 
 
 def _checked_hooks(hooks: Iterable[Hook]) -> tuple[Hook, ...]:

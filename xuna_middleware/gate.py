@@ -5,6 +5,7 @@ A `XunaGate` is an ASGI app that can be mounted, a thing to ask in a route of on
 """
 
 import asyncio
+import logging
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
@@ -36,8 +37,11 @@ from xuna_middleware.configuring import (
     checked_platform,
     checked_store,
     checked_webhook,
+    unlimited_agents,
+    warn_of_unlimited,
 )
 from xuna_middleware.conversation.client import Client
+from xuna_middleware.conversation.servers import unfit_servers_loaded
 from xuna_middleware.conversation.sessions import Session, Sessions
 from xuna_middleware.cors import AppCORS
 from xuna_middleware.crosssite import Origins, checked_origins, origin_of
@@ -57,11 +61,17 @@ from xuna_middleware.identity.authentication import (
     Authentication,
     Authenticator,
     Caller,
+    note_proof,
+    proof_in,
 )
-from xuna_middleware.identity.credentials import Identity
+from xuna_middleware.identity.credentials import VISITOR_ISSUER, Identity
 from xuna_middleware.identity.networks import Networks
 from xuna_middleware.identity.presented import Surroundings
-from xuna_middleware.identity.tickets import Ticket
+from xuna_middleware.identity.traits import (
+    DEFAULT_TOKEN_SECONDS,
+    MAX_TOKEN_SECONDS,
+    merge_traits,
+)
 from xuna_middleware.identity.verifiers import Service, Telling, Verifier
 from xuna_middleware.identity.visits import HEADER as VISITOR_HEADER
 from xuna_middleware.identity.visits import Visit
@@ -81,7 +91,7 @@ from xuna_middleware.platform.client import Platform
 from xuna_middleware.platform.credentials import ConversationToken, SignedUrl
 from xuna_middleware.platform.webhooks import PostCallWebhook
 from xuna_middleware.refusals import REFERENCE_HEADER, Refusals
-from xuna_middleware.relaying import Relaying, converse, lead_to_relay, relay_url
+from xuna_middleware.relaying import Relaying, converse, lead_to_relay, relay_url, ticket_of
 from xuna_middleware.resource_metadata import (
     ResourceMetadata,
     metadata_document,
@@ -91,6 +101,8 @@ from xuna_middleware.routes import ISSUING, Routes
 from xuna_middleware.settlement import Settlement
 from xuna_middleware.stores.memory import MemoryStore
 from xuna_middleware.stores.protocol import Store, StoreError
+
+logger = logging.getLogger("xuna_middleware")
 
 _EXPOSED_HEADERS: Final = (
     REFERENCE_HEADER,
@@ -108,8 +120,6 @@ _ALLOWED_HEADERS: Final = (
 )
 #: Seconds; no conversation is longer than a week.
 _LONGEST: Final = 604_800
-#: Seconds; a token without a verifier of ours may live so long, and the clocks' tolerance.
-_DAY: Final = 86_400.0 + 30.0
 
 T = TypeVar("T")
 
@@ -191,6 +201,7 @@ class XunaGate:
         self.app_cors = AppCORS(self._cors_origins, credentials=authenticator is not None)
         self.public_url = None if public_url is None else public_url.rstrip("/")
         by_name = agents_by_name(agents)
+        self._agent_names = frozenset(by_name)
         self._visitors_only = all(agent.anonymous for agent in by_name.values())
         self._surroundings = Surroundings(
             origin=None if public_url is None else origin_of(public_url, "public_url"),
@@ -199,6 +210,12 @@ class XunaGate:
             certificate_header=checked_header(client_cert_header, trusted_proxies),
         )
         self._entrance = self._make_entrance(by_name, visitors)
+        #: Of these a line is logged at the first start.
+        self._unlimited = unlimited_agents(
+            by_name.values(),
+            checked_limits(limits),
+            anonymous_only=verifier is None and authenticator is None,
+        )
         self._parts = _Parts(
             authentication=self._authentication(verifier),
             pipeline=self._pipeline(by_name, checked_platform(platform), limits),
@@ -211,7 +228,7 @@ class XunaGate:
         self._relaying = Relaying(
             sessions=self._sessions,
             refusals=self._refusals,
-            verify=lambda token: self._parts.authentication.verified(token),
+            authentication=lambda: self._parts.authentication,
             url=None if self.public_url is None else relay_url(self.public_url),
         )
         self._has_operators = operators is not None
@@ -317,7 +334,9 @@ class XunaGate:
             agent: a configured name; may be left out where there is one agent.
             dynamic_variables, overrides: count as a client's: only what the agent opens to
                 clients; overrides in the platform's nested spelling.
-            connection: what rules and variables of two arguments are given.
+            connection: what rules and variables of two arguments are given. A relayed conversation
+                of somebody whom `gate.identity(connection)` or `XunaMiddleware` verified by an
+                opaque token ends when that is revoked; without `connection` it ends with `exp`.
 
         Checks: the agent's rule, transport, limits and variables.
         Does not check: who calls; cross-site requests. Visitors come through the gate's own routes,
@@ -338,6 +357,7 @@ class XunaGate:
                 dynamic_variables=dynamic_variables,
                 overrides=overrides,
                 connection=connection,
+                token=None if connection is None else proof_in(connection.scope, identity),
             )
         )
 
@@ -419,23 +439,32 @@ class XunaGate:
         """
         return await _told(self._sessions.end(session_id))
 
-    async def revoke(self, issuer: str, subject: str) -> None:
+    async def revoke(self, issuer: str, subject: str, *, seconds: float = 0) -> None:
         """Revoke all that proves somebody up to now: no new credential, no reconnect.
 
-        Tokens whose `iat` is now or earlier are refused for as long as the longest of them may live
-        (by the verifiers' `max_lifetime`; a day where there are none), and so is whoever has no
-        `iat`: sessions of an authenticator, API keys. Their live conversations in the relay end
-        with 4411 `revoked`. A sign-in after this is good.
+        Tokens whose `iat` is now or earlier are refused for as long as the longest of them may
+        live, by the `traits` of the verifiers that may verify this issuer (`max_lifetime` and the
+        leeway), and for 24 h 30 s at least. So is whoever has no `iat`, a later sign-in included:
+        API keys (until the end of the longest-lived one, 100 years where one has no end), opaque
+        tokens (`undated_lifetime`), visitors (`ticket_lasts`), sessions of an authenticator. Their
+        live conversations in the relay end with 4411 `revoked`. A sign-in with a later `iat` is
+        good.
+
+        Args:
+            seconds: make it last this long at least, where you know of something that lives longer,
+                such as the sessions that an authenticator reads.
 
         Does not check: whether the provider would give a new token. Clocks: a provider's that runs
         ahead makes tokens that seem to come later.
 
         Raises:
             UnavailableError: the store can't be told; nobody is revoked then.
-            ConfigurationError: issuer or subject is no name.
+            ConfigurationError: issuer or subject is no name, or `seconds` no time up to 100 years.
         """
         whom = subject_principal(Identity(issuer=issuer, subject=subject))
-        at, seconds = time.time(), self._longest_life()
+        if type(seconds) not in (int, float) or not 0 <= seconds <= MAX_TOKEN_SECONDS:
+            raise ConfigurationError("gate.revoke(seconds=…) takes seconds, up to 100 years")
+        at, seconds = time.time(), max(seconds, self._revoked_for(issuer))
         await _told(self._surroundings.store.revoke(whom, at, seconds))
         await _told(self._parts.pipeline.stores.fallback.revoke(whom, at, seconds))
         self._events.emit(Event(name="revoked", time=at, issuer=issuer, subject=subject))
@@ -490,6 +519,7 @@ class XunaGate:
             raise self._refusals.note(nobody or error) from None
         except Exception as error:
             raise self._refusals.note(error) from None
+        note_proof(scope, caller)
         if self._events.heard:
             self._parts.pipeline.emit("verified", caller.identity)
         return caller
@@ -556,7 +586,7 @@ class XunaGate:
             if entrance is None or not visitors or "authorization" in Headers(scope=scope):
                 raise
             visit = entrance.visit(scope)
-            return Caller(visit.identity, True, visit=visit)
+            return Caller(visit.identity, True, "visitor", visit=visit)
         if entrance is None:
             return caller
         return caller._replace(visit=entrance.known(scope))
@@ -571,6 +601,8 @@ class XunaGate:
             verifier,
             self._authenticator,
             self._surroundings,
+            agents=self._agent_names,
+            visitors=None if self._entrance is None else self._entrance.terms,
             visitors_only=self._visitors_only,
         )
 
@@ -635,10 +667,7 @@ class XunaGate:
         pipeline = self._parts.pipeline
         try:
             if order.transport == "websocket" and meant_agent(pipeline, order).is_relayed:
-                tickets = self._parts.authentication.tickets
-                return await lead_to_relay(
-                    pipeline, self._relaying, order, tickets, _origin_of(order)
-                )
+                return await lead_to_relay(pipeline, self._relaying, order, _origin_of(order))
             return await issue(pipeline, order)
         except GateError as error:
             raise self._refusals.note(
@@ -661,14 +690,14 @@ class XunaGate:
             ) from None
 
     async def _issue_ticket(self, order: Order, origin: str | None) -> tuple[str, float]:
-        pipeline, authentication = self._parts.pipeline, self._parts.authentication
+        pipeline = self._parts.pipeline
         try:
             if order.dynamic_variables is not None or order.overrides is not None:
                 cause = "body: a ticket carries no variables and no overrides"
                 raise InvalidRequestError(cause=cause)
             agent = await admitted_agent(pipeline, order)
-            ticket = Ticket(identity=order.identity, agent=agent.name, origin=origin)
-            return await authentication.tickets.make(ticket)
+            ticket = ticket_of(order, agent, origin)
+            return await self._parts.authentication.make_ticket(ticket)
         except GateError as error:
             raise self._refusals.note(
                 error,
@@ -687,10 +716,13 @@ class XunaGate:
         """Tell whether an agent lists the transport `relay`."""
         return any("relay" in agent.transports for agent in self._parts.pipeline.agents.values())
 
-    def _longest_life(self) -> float:
-        """Return for how many seconds a token may be good that was made by now."""
-        verifiers = self._parts.authentication.verifiers
-        return max([_DAY, *(getattr(each, "longest_life", _DAY) for each in verifiers)])
+    def _revoked_for(self, issuer: str) -> float:
+        """Return for how many seconds something may be good that proves somebody of this issuer
+        now.
+        """
+        if issuer == VISITOR_ISSUER and self._entrance is not None:
+            return max(DEFAULT_TOKEN_SECONDS, self._entrance.visitors.ticket_lasts)
+        return self._parts.authentication.max_token_seconds(issuer)
 
     def _challenges(self) -> Challenges:
         """Return what refusals challenge with.
@@ -698,23 +730,23 @@ class XunaGate:
         Raises:
             ConfigurationError: proofs name the address of a request, which nobody said.
         """
-        verifiers = self._parts.authentication.verifiers
-        is_described = self.public_url is not None and bool(verifiers)
-        described = metadata_url(str(self.public_url)) if is_described else None
-        challenges = challenges_of(verifiers, described)
+        described = self._parts.authentication.traits
+        has_metadata = self.public_url is not None and bool(described)
+        metadata = metadata_url(str(self.public_url)) if has_metadata else None
+        challenges = challenges_of(merge_traits(described), metadata)
         if challenges.dpop_algorithms and self.public_url is None:
             raise ConfigurationError(
-                "dpop= needs public_url: a proof names the address that the client asked for, "
+                "dpop=, or dpop_algorithms of a verifier's traits, needs public_url: a proof names "
+                "the address that the client asked for, "
                 'which no header may tell; public_url="https://acme.com/xuna"'
             )
         return challenges
 
     def _metadata(self) -> ResourceMetadata | None:
-        verifiers = self._parts.authentication.verifiers
-        if self.public_url is None or not verifiers:
+        described = self._parts.authentication.traits
+        if self.public_url is None or not described:
             return None
-        algorithms = self._refusals.challenges.dpop_algorithms
-        document = metadata_document(self.public_url, verifiers, algorithms)
+        document = metadata_document(self.public_url, described)
         return ResourceMetadata(self.public_url, document)
 
     def _start(self) -> None:
@@ -731,6 +763,11 @@ class XunaGate:
                 start_store()
             if self._entrance is not None:
                 self._entrance.start()
+            warn_of_unlimited(self._unlimited)
+            self._unlimited = ()
+            if self.has_relay:
+                for unfit in unfit_servers_loaded():
+                    logger.error("the relay refuses conversations on this server: %s", unfit)
 
     def _tell(self, name: EventName, issuer: str, cause: str) -> None:
         self._events.emit(Event(name=name, time=time.time(), issuer=issuer, cause=cause))

@@ -57,7 +57,9 @@ class XunaMiddleware:
             served at the host's root where there is a `public_url`.
         public: the other way round, and the safest: these paths of the app are open to everybody
             with all beneath them ("/" is the start page alone), all others are protected. Give at
-            most one of the two; with neither, only the gate's own routes are guarded.
+            most one of the two; with neither, only the gate's own routes are guarded. Paths are
+            named without a root path; an app that doesn't remove it (Falcon, Sanic) should have
+            none.
         whole_segments: whether `protect=["/api"]` leaves "/apis" open. Say so if everything behind
             the gate routes by whole segments, as Starlette, FastAPI, Django, Quart and Sanic do;
             BlackSheep's "/api/*", Falcon's sinks, mounts of Litestar and hypercorn's

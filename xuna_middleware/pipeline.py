@@ -44,6 +44,8 @@ from xuna_middleware.events import Event, EventName, Events
 from xuna_middleware.identity.addresses import client_address
 from xuna_middleware.identity.credentials import Identity
 from xuna_middleware.identity.networks import Networks
+from xuna_middleware.identity.rechecks import HeldToken
+from xuna_middleware.identity.tickets import Voucher
 from xuna_middleware.identity.visits import Visit
 from xuna_middleware.platform.client import Platform
 from xuna_middleware.platform.credentials import ConversationToken, SignedUrl
@@ -70,8 +72,10 @@ class Order:
 
     `agent` is a configured name; None where the gate has only one. `overrides` are in the
     platform's nested spelling. `visit` is which visitor this is, or was before they signed in.
-    `has_ticket` says that what a ticket needs was decided when it was made. `told` are headers for
-    the answer, whichever it will be; the steps add to them.
+    `has_ticket` says that what a ticket needs was decided when it was made. `voucher` says who
+    vouched for the identity: the app around the gate, where the gate's own routes don't say
+    otherwise. `token` is what proved the caller, where it can be asked about again. `told` are
+    headers for the answer, whichever it will be; the steps add to them.
     """
 
     identity: Identity
@@ -82,6 +86,8 @@ class Order:
     connection: HTTPConnection | None = field(default=None, repr=False)
     visit: Visit | None = field(default=None, repr=False)
     has_ticket: bool = False
+    voucher: Voucher = "application"
+    token: HeldToken | None = field(default=None, repr=False)
     told: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     @property

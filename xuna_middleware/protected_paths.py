@@ -284,17 +284,21 @@ def _views(text: str, roots: Iterable[str]) -> list[str] | None:
 def _relative_views(text: str, target: Target) -> Iterator[str]:
     """Yield what is left of a text without its root path; where it doesn't start with it, the text
     and what stands behind the first one in it.
+
+    Of a root path that some framework removes and another one doesn't, whatever stands behind it.
     """
-    for root in target.roots:
-        relative = relative_path(text, root)
-        if relative is not text:
-            yield relative
-            return
-    yield text
-    for root in target.roots:
-        _, found, behind = text.partition(root)
-        if found:
-            yield behind
+    is_usual = all(root[0] == "/" and root[-1] != "/" for root in target.roots)
+    roots = target.roots if is_usual else ()
+    relative = next(
+        (rest for root in roots if (rest := relative_path(text, root)) is not text), None
+    )
+    yield text if relative is None else relative
+    if relative is None:
+        yield from (text.partition(root)[2] for root in roots if root in text)
+    doubtful = target.other_roots if is_usual else (*target.roots, *target.other_roots)
+    for root in doubtful:
+        parts = text.split(root, MAX_ROOTS + 1)
+        yield from (root.join(parts[start:]) for start in range(1, len(parts)))
 
 
 def _text_of(raw: bytes | None) -> str | None:

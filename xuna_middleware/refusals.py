@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final
 
+from xuna_middleware._paced import Paced
 from xuna_middleware.challenges import Challenges
 from xuna_middleware.errors import GateError, UnavailableError, copied, trace_of
 from xuna_middleware.events import Event, Events
@@ -20,8 +21,6 @@ from xuna_middleware.identity.credentials import Identity
 logger = logging.getLogger("xuna_middleware")
 
 REFERENCE_HEADER: Final = "Xuna-Gate-Ref"
-_SECONDS_BETWEEN: Final = 1.0
-_MOST_CAUSES: Final = 256
 #: The cause that nobody but the operator can mend: no key, a broken setting.
 _OPERATORS_FAULT: Final = "configuration"
 
@@ -39,7 +38,7 @@ class Refusals:
         self._events = events
         self.challenges = challenges or Challenges()
         self._clock = clock
-        self._quiet: dict[str, _Quiet] = {}
+        self._lines = Paced(clock)
 
     def note(
         self,
@@ -87,12 +86,9 @@ class Refusals:
 
     def _log(self, error: GateError, reference: str) -> None:
         cause = error.cause.partition(":")[0]
-        quiet = self._quiet.get(cause)
-        now = self._clock()
-        if quiet is not None and 0 <= now - quiet.since < _SECONDS_BETWEEN:
-            quiet.left_out += 1
+        left_out = self._lines.admit(cause)
+        if left_out is None:
             return
-        left_out = f" ({quiet.left_out} more since the last)" if quiet and quiet.left_out else ""
         is_ours_to_mend = error.trace or cause == _OPERATORS_FAULT
         line = f"refused {error.status_code} {reference}: {error.cause}{left_out}"
         logger.log(
@@ -100,19 +96,6 @@ class Refusals:
             "%s",
             f"{line}\n{error.trace}" if error.trace else line,
         )
-        if len(self._quiet) >= _MOST_CAUSES:
-            self._quiet.clear()
-        self._quiet[cause] = _Quiet(now)
-
-
-class _Quiet:
-    """Count what is left out of the log since a line was written."""
-
-    __slots__ = ("left_out", "since")
-
-    def __init__(self, since: float) -> None:
-        self.since = since
-        self.left_out = 0
 
 
 class _Noted(dict[str, str]):

@@ -25,6 +25,7 @@ from xuna_middleware.conversation.client import Client
 from xuna_middleware.conversation.endings import (
     FAULT,
     GOING_AWAY,
+    REVOKED,
     EndedError,
     Ending,
     cause_of,
@@ -33,6 +34,7 @@ from xuna_middleware.conversation.endings import (
 )
 from xuna_middleware.conversation.frames import FIRST, REFRESH, FirstFrame, read_first
 from xuna_middleware.conversation.metering import Meter
+from xuna_middleware.conversation.rechecks import Recheck
 from xuna_middleware.conversation.relay import Relay
 from xuna_middleware.conversation.sessions import Live, Session, Sessions, new_session_id
 from xuna_middleware.errors import (
@@ -44,8 +46,10 @@ from xuna_middleware.errors import (
     PlatformError,
     UnavailableError,
 )
+from xuna_middleware.identity.authentication import Authentication
 from xuna_middleware.identity.credentials import Identity
-from xuna_middleware.identity.tickets import Ticket, Tickets
+from xuna_middleware.identity.rechecks import HeldToken
+from xuna_middleware.identity.tickets import Ticket
 from xuna_middleware.pipeline import (
     Order,
     Pipeline,
@@ -72,20 +76,21 @@ _NOT_SLOTS: Final[tuple[Kind, ...]] = ("rate", "time")
 #: Seconds for which a note outlives the conversation that it would settle.
 _LATE: Final = 7200.0
 
-Verify = Callable[[str], Awaitable[Identity]]
+#: Claims that say when, and not what a caller may do.
+_TIMES: Final = frozenset({"exp", "iat", "nbf"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relaying:
     """Hold what conversations need beside the pipeline.
 
-    `url` is where clients reach `/conversation`, None where nobody said; `verify` returns whom a
-    fresh token proves.
+    `url` is where clients reach `/conversation`, None where nobody said; `authentication` returns
+    what verifies tokens now.
     """
 
     sessions: Sessions
     refusals: Refusals
-    verify: Verify
+    authentication: Callable[[], Authentication]
     url: str | None
     clock: Callable[[], float] = time.time
 
@@ -101,6 +106,12 @@ class _Conversation:
     signed: SignedUrl = field(repr=False)
     reservation: Reservation
     live: Live
+    #: Whom the caller's token proves, as it was last asked about.
+    identity: Identity
+    #: What is asked about while the conversation runs, how often, and what asks.
+    token: HeldToken | None = field(repr=False)
+    recheck_seconds: float | None
+    recheck: Recheck | None = None
     #: Whether the store knows how its time can be settled; else this process settles it by itself.
     is_noted: bool = False
     line: Line | None = None
@@ -122,8 +133,19 @@ def relay_url(public_url: str) -> str:
     return f"ws{public_url.removeprefix('http')}/conversation"
 
 
+def ticket_of(order: Order, agent: Agent, origin: str | None) -> Ticket:
+    """Return the ticket of whoever asked, for an agent and the page they asked from."""
+    return Ticket(
+        identity=order.identity,
+        agent=agent.name,
+        origin=origin,
+        voucher=order.voucher,
+        token=order.token,
+    )
+
+
 async def lead_to_relay(
-    pipeline: Pipeline, relaying: Relaying, order: Order, tickets: Tickets, origin: str | None
+    pipeline: Pipeline, relaying: Relaying, order: Order, origin: str | None
 ) -> SignedUrl:
     """Return a signed URL that leads to the gate itself, with a ticket in it that is good once.
 
@@ -139,9 +161,7 @@ async def lead_to_relay(
         check_client(agent, order.dynamic_variables, order.overrides, is_whole=False)
     )
     await admitted_agent(pipeline, order)
-    ticket, seconds = await tickets.make(
-        Ticket(identity=order.identity, agent=agent.name, origin=origin)
-    )
+    ticket, seconds = await relaying.authentication().make_ticket(ticket_of(order, agent, origin))
     return SignedUrl(
         url=f"{relaying.url}?{urlencode({'agent': agent.name, 'ticket': ticket})}",
         agent=agent.name,
@@ -158,6 +178,7 @@ async def converse(pipeline: Pipeline, relaying: Relaying, order: Order, client:
     Raises:
         GateError: one of the documented answers; the client was not accepted then.
     """
+    client.check_server()
     talk = await _opened(pipeline, relaying, order)
     ending = GOING_AWAY  # a server that stops cancels what runs
     try:
@@ -181,6 +202,7 @@ async def _opened(pipeline: Pipeline, relaying: Relaying, order: Order) -> _Conv
     _check_life(order.identity, relaying.clock())
     _check_platform(pipeline)
     rule = await decide(pipeline, agent, order)
+    recheck_seconds = await relaying.authentication().recheck_interval(order.token)
     reservation = await reserved(pipeline, agent, order)
     live = _live(pipeline, relaying, order, agent, reservation)
     about: dict[str, Any] = {"agent": agent.name, "transport": "relay"}
@@ -209,6 +231,9 @@ async def _opened(pipeline: Pipeline, relaying: Relaying, order: Order) -> _Conv
         signed=signed,
         reservation=reservation,
         live=live,
+        identity=order.identity,
+        token=order.token,
+        recheck_seconds=recheck_seconds,
     )
 
 
@@ -220,6 +245,8 @@ async def _carried_on(
     await _noted(pipeline, talk)
     await client.accept()
     live.deadlines.expire_at(talk.order.identity.expires_at)
+    talk.recheck = _rechecking(relaying, talk)
+    talk.recheck.start(talk.recheck_seconds, soon=talk.order.has_ticket)
     first = await live.unless_ended(_first_frame(talk, client))
     await live.unless_ended(_connect(pipeline, talk))
     assert talk.line is not None, "it is connected"  # noqa: S101
@@ -244,7 +271,7 @@ async def _carried_on(
         variables=tuple(talk.server.dynamic_variables),
         overrides=tuple(talk.server.overrides),
     )
-    return await talk.relay.run(agent.max_duration)
+    return await talk.relay.run(agent.longest_relayed)
 
 
 async def _connect(pipeline: Pipeline, talk: _Conversation) -> None:
@@ -319,7 +346,7 @@ async def _held(relaying: Relaying, live: Live) -> None:
 
 async def _noted(pipeline: Pipeline, talk: _Conversation) -> None:
     """Keep a note, so that the time can be settled if this process doesn't live to do it."""
-    longest = talk.agent.max_duration or 0.0
+    longest = talk.agent.longest_relayed
     about = about_whom(talk.order.identity, talk.agent.name)
     talk.is_noted = await talk.reservation.remember(
         talk.note, about, longest + _LATE, kinds=("time",)
@@ -332,18 +359,85 @@ def _renewing(relaying: Relaying, talk: _Conversation) -> Callable[[str], Awaita
     async def renew(token: str) -> str:
         known = talk.order.identity
         try:
-            identity = await relaying.verify(token)
-            if (identity.issuer, identity.subject) != (known.issuer, known.subject):
+            identity = await relaying.authentication().verified(token)
+            if not _is_same_caller(identity, known):
                 raise AccessDeniedError(code="another_caller", cause="refresh: of another caller")
             await authorize(talk.agent, identity, talk.order.connection)
+            held = HeldToken(token)
+            seconds = await relaying.authentication().recheck_interval(held)
         except GateError as error:
             name = talk.agent.name
             relaying.refusals.note(error, identity=known, agent=name, transport="relay")
             return _answer({"code": error.code})
         talk.live.renew(standing_of(identity), identity.expires_at)
+        talk.identity, talk.token = identity, held
+        if talk.recheck is not None:
+            talk.recheck.start(seconds)
         return _answer({"expires_at": identity.expires_at})
 
     return renew
+
+
+def _rechecking(relaying: Relaying, talk: _Conversation) -> Recheck:
+    """Return what asks again about a conversation's token."""
+
+    def refuse(error: Exception) -> GateError:
+        return relaying.refusals.note(
+            error, identity=talk.identity, agent=talk.agent.name, transport="relay"
+        )
+
+    async def ask() -> None:
+        try:
+            identity = await _proven_still(relaying, talk)
+        except UnavailableError:
+            raise
+        except GateError as error:
+            refuse(error)
+            raise EndedError(REVOKED) from None
+        try:
+            await _authorize_still(talk, identity)
+        except UnavailableError:
+            raise
+        except GateError as error:
+            raise EndedError(refused(refuse(error))) from None
+        talk.identity = identity
+        if identity.expires_at is not None:
+            talk.live.deadlines.expire_at(identity.expires_at)
+
+    return Recheck(ask, lambda error: refused(refuse(error)), talk.live.end)
+
+
+async def _proven_still(relaying: Relaying, talk: _Conversation) -> Identity:
+    """Return whom the conversation's token proves now: the same caller as before.
+
+    Raises:
+        InvalidTokenError: somebody else, or nobody. UnavailableError: it can't be known now.
+    """
+    assert talk.token is not None, "it is asked about"  # noqa: S101
+    identity = await relaying.authentication().recheck(talk.token)
+    if not _is_same_caller(identity, talk.identity):
+        raise InvalidTokenError(cause="recheck: the token is another caller's now")
+    return identity
+
+
+async def _authorize_still(talk: _Conversation, identity: Identity) -> None:
+    """Ask the agent's rule again where the provider says something else of the caller than before.
+
+    Raises:
+        GateError: the rule admits them no more, or can't be asked.
+    """
+    if _grants_of(identity) != _grants_of(talk.identity):
+        await authorize(talk.agent, identity, talk.order.connection)
+
+
+def _is_same_caller(one: Identity, other: Identity) -> bool:
+    return (one.issuer, one.subject) == (other.issuer, other.subject)
+
+
+def _grants_of(identity: Identity) -> tuple[object, ...]:
+    """Return what a rule may decide by, which no passing of time changes."""
+    claims = {name: value for name, value in identity.claims.items() if name not in _TIMES}
+    return identity.scopes, identity.roles, identity.client_id, claims
 
 
 def _naming(live: Live) -> Callable[[str], None]:
@@ -370,6 +464,8 @@ async def _closed(
 ) -> None:
     """Say goodbye, give back what was taken and not used, and tell what it came to."""
     meter, live = talk.meter, talk.live
+    if talk.recheck is not None:
+        talk.recheck.stop()
     live.deadlines.cancel()
     goodbyes = [client.close(ending)]
     if talk.line is not None:

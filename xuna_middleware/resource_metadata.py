@@ -5,13 +5,14 @@ path (section 3.1), and so is what it says: no request can change either. It nam
 for everybody, so every page may read it and caches may keep it for a while.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from starlette.types import Receive, Scope, Send
 
 from xuna_middleware.errors import InvalidRequestError
+from xuna_middleware.identity.traits import VerifierTraits, merge_traits
 from xuna_middleware.paths import route_path
 from xuna_middleware.responses import answer, deny, method_not_allowed, not_found
 
@@ -36,26 +37,21 @@ def metadata_path(public_url: str) -> str:
     return WELL_KNOWN + urlsplit(public_url).path.rstrip("/")
 
 
-def metadata_document(
-    public_url: str, verifiers: Iterable[object], dpop_algorithms: Sequence[str]
-) -> dict[str, Any]:
-    """Return the metadata (RFC 9728 section 2), from what the verifiers say of themselves.
+def metadata_document(public_url: str, described: Sequence[VerifierTraits]) -> dict[str, Any]:
+    """Return the metadata (RFC 9728 section 2), from what the verifiers say of themselves, in their
+    order. Issuers that are known only when a token comes are not in it.
 
     Left out is what a gate can't say: scopes, which are each agent's own, and documentation.
     """
-    verifiers = tuple(verifiers)
-    issuers = [getattr(each, "issuer", None) for each in verifiers]
+    merged = merge_traits(described)
+    issuers = [issuer for each in described for issuer in sorted(each.issuers or ())]
     document: dict[str, Any] = {
         "resource": public_url,
-        "authorization_servers": [one for one in issuers if _is_address(one)],
+        "authorization_servers": list(filter(_is_address, issuers)),
         "bearer_methods_supported": ["header"],
-        "dpop_signing_alg_values_supported": list(dpop_algorithms),
-        "dpop_bound_access_tokens_required": not any(
-            getattr(each, "bearer", True) for each in verifiers
-        ),
-        "tls_client_certificate_bound_access_tokens": any(
-            getattr(each, "takes_certificates", False) for each in verifiers
-        ),
+        "dpop_signing_alg_values_supported": list(merged.dpop_algorithms),
+        "dpop_bound_access_tokens_required": not merged.accepts_bearer,
+        "tls_client_certificate_bound_access_tokens": merged.accepts_certificates,
     }
     return {name: value for name, value in document.items() if value}
 
@@ -92,5 +88,5 @@ class ResourceMetadata:
         return None if scope["method"] in _METHODS else method_not_allowed(_METHODS)
 
 
-def _is_address(issuer: object) -> bool:
-    return isinstance(issuer, str) and issuer.startswith(("https://", "http://"))
+def _is_address(issuer: str) -> bool:
+    return issuer.startswith(("https://", "http://"))

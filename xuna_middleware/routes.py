@@ -146,7 +146,7 @@ class Routes:
             if caller.identity.is_visitor:  # as in _order()
                 meant_agent(self._pipeline(), order)
             if caller.ambient:
-                self._origins.check(Headers(scope=scope))
+                self._origins.check_websocket(Headers(scope=scope), required=True)
         except GateError as error:
             raise self._refusals.note(error, identity=caller.identity, transport="relay") from None
         return replace(order, has_ticket=caller.ticket is not None)
@@ -169,11 +169,11 @@ class Routes:
         is_visitor = caller.identity.is_visitor
         try:
             if caller.ambient and not is_visitor:
-                self._origins.check(Headers(scope=scope))
+                self._origins.check(Headers(scope=scope), scope["method"])
             order = _ordered(caller, transport, await read_request(scope, receive), scope)
             if is_visitor:  # whoever forgot their token is told so, and not where to ask from
                 meant_agent(self._pipeline(), order)
-                self._origins.check(Headers(scope=scope))
+                self._origins.check(Headers(scope=scope), scope["method"])
         except GateError as error:
             raise self._refusals.note(
                 error, identity=caller.identity, transport=transport
@@ -181,7 +181,13 @@ class Routes:
         return order
 
     async def _agents(self, scope: Scope, receive: Receive) -> Response:
-        identity = (await self._authenticate(scope)).identity
+        caller = await self._authenticate(scope)
+        identity = caller.identity
+        if caller.ambient:
+            try:
+                self._origins.check_reading(Headers(scope=scope))
+            except GateError as error:
+                raise self._refusals.note(error, identity=identity) from None
         agents = await usable_agents(self._pipeline(), identity, HTTPConnection(scope))
         return answer({"agents": [_shown(agent, left) for agent, left in agents]})
 
@@ -202,7 +208,7 @@ class Routes:
         caller = await self._authenticate(scope)
         try:
             if caller.ambient:
-                self._origins.check(Headers(scope=scope))
+                self._origins.check(Headers(scope=scope), scope["method"])
             await oversight.check(caller.identity, HTTPConnection(scope))
         except GateError as error:
             raise self._refusals.note(error, identity=caller.identity) from None
@@ -222,6 +228,8 @@ def _ordered(caller: Caller, transport: Transport, asked: Asked, scope: Scope) -
         overrides=asked.overrides,
         connection=HTTPConnection(scope),
         visit=caller.visit,
+        voucher=caller.voucher,
+        token=caller.token,
     )
 
 

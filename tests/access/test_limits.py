@@ -217,7 +217,9 @@ async def test_revoked_callers_reserve_nothing(limits: Any) -> None:
 
 async def test_revocation_that_can_t_be_read() -> None:
     """Where no limit says what happens then, nothing is issued."""
-    stores = Stores(shared=RedisStore("redis://127.0.0.1:1/0"), fallback=MemoryStore())
+    stores = Stores(
+        shared=RedisStore("redis://127.0.0.1:1/0", namespace="xuna"), fallback=MemoryStore()
+    )
     budget = make_budget(Agent("a", id="agent_1"), (), 900)
     asked = Circumstances(identity=Identity(subject="u"), agent="a")
     with pytest.raises(UnavailableError):

@@ -72,6 +72,24 @@ def test_goodbye_that_nobody_takes() -> None:
     assert in_fast_time(story()) == pytest.approx(2, abs=0.1)
 
 
+def test_goodbye_that_goes_on_when_it_is_cancelled() -> None:
+    """Some servers swallow the cancellation of a send: nobody waits for those either."""
+
+    async def goes_on(message: Message) -> None:
+        for _ in range(2):
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                continue
+
+    async def story() -> float:
+        client, _ = await accepted(goes_on)
+        await client.close(REVOKED)
+        return seconds()
+
+    assert in_fast_time(story()) == pytest.approx(2, abs=0.1)
+
+
 @pytest.mark.parametrize(
     ("message", "ending"),
     [

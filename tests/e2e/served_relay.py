@@ -14,7 +14,7 @@ from typing import Any, Final
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 
 import xuna_middleware.configuring
 from xuna_middleware import (
@@ -82,7 +82,7 @@ gate = XunaGate(
         new_agent("strict", id="talks", relay=RelayRules(frames_per_second=50)),
     ],
     platform=XunaPlatform("xi-canary-key", base_url=os.environ["SERVED_PLATFORM"]),
-    store=RedisStore(redis, timeout=0.5) if redis else MemoryStore(),
+    store=RedisStore(redis, timeout=0.5, namespace="xuna") if redis else MemoryStore(),
     public_url=os.environ.get("SERVED_PUBLIC_URL", "http://127.0.0.1/xuna"),
     operators=lambda who: who.subject == "boss",
 )
@@ -106,3 +106,5 @@ async def state(request: Request) -> JSONResponse:
 
 
 app = XunaMiddleware(Starlette(routes=[Route("/state", state)]), gate)
+#: The same behind wrappers: a framework's own, which hide the server's `send`.
+mounted = Starlette(routes=[Mount("/xuna", gate)])

@@ -48,5 +48,5 @@ app = XunaGate(
         )
     ],
     platform=platform,
-    store=RedisStore(redis, timeout=10) if redis else MemoryStore(),
+    store=RedisStore(redis, timeout=10, namespace="xuna") if redis else MemoryStore(),
 )

@@ -1,4 +1,4 @@
-"""uvicorn, hypercorn, granian and daphne: processes of their own, on free ports, stopped by their id."""
+"""uvicorn, hypercorn and granian: processes of their own, on free ports, stopped by their id."""
 
 import os
 import select
@@ -135,10 +135,8 @@ def granian(port: int, options: Options) -> list[str]:
 
 
 def daphne(port: int, options: Options) -> list[str]:
-    """Return its command; it knows no lifespan, and no extension for denials."""
-    root = ["--root-path", options.root_path] if options.root_path else []
-    address = ["-b", "127.0.0.1", "-p", f"{port}", *root]
-    return ["daphne", f"{options.module}:{options.app}", *address, *options.more]
+    """Return its command; it knows no lifespan and no workers."""
+    return ["daphne", "-b", "127.0.0.1", "-p", f"{port}", f"{options.module}:{options.app}"]
 
 
 SERVERS: Final[Mapping[str, Callable[[int, Options], list[str]]]] = {
@@ -148,14 +146,17 @@ SERVERS: Final[Mapping[str, Callable[[int, Options], list[str]]]] = {
     "hypercorn": hypercorn,
     "granian": granian,
 }
-#: With the ones that can't do all that `test_servers.py` asks.
-EVERY: Final = {**SERVERS, "daphne": daphne}
+#: Where the relay refuses to work.
+NO_RELAY: Final[Mapping[str, Callable[[int, Options], list[str]]]] = {
+    "uvicorn, websockets": uvicorn("websockets"),
+    "daphne": daphne,
+}
 
 
 @contextmanager
 def running(server: str, directory: Path, **options: Any) -> Iterator[Running]:
     """Run a server until the block ends, then ask it to stop and wait for it."""
-    started = _start(EVERY[server], directory, Options(**options))
+    started = _start({**SERVERS, **NO_RELAY}[server], directory, Options(**options))
     try:
         wait_until_it_listens(started.port, started.process, started.log)
         yield started

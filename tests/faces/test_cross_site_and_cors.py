@@ -231,13 +231,6 @@ async def test_preflight_from_elsewhere_allows_nothing(origin: bytes) -> None:
     assert answer.status != 401
 
 
-async def test_preflight_on_a_protected_path_goes_to_the_app() -> None:
-    """The app's own CORS decides there."""
-    wrapped = XunaMiddleware(echo_app, make_gate(cors_origins=(HOME,)), protect=["/api"])
-    answer = await ask(wrapped, "/api", method="OPTIONS", headers=PREFLIGHT)
-    assert answer.body == b"the app"
-
-
 @pytest.mark.parametrize("left_out", [b"origin", b"access-control-request-method"])
 async def test_half_a_preflight_is_guarded(left_out: bytes) -> None:
     """OPTIONS alone is an ordinary request: some apps serve data on it."""

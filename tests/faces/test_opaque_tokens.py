@@ -584,3 +584,14 @@ def test_options_that_make_no_sense(options: Any) -> None:
     with pytest.raises(ConfigurationError) as caught:
         Provider().verifier(**options)
     assert CANARY not in str(caught.value)
+
+
+@pytest.mark.parametrize(("age", "status"), [(86_430, 200), (86_431, 401)])
+@pytest.mark.parametrize("exp", [None, NOW + 60])
+async def test_token_older_than_max_lifetime(age: int, status: int, exp: int | None) -> None:
+    """With an `iat` a token has an age, and it is bounded, whatever its `exp`: a revocation lasts
+    no longer than this lets a token live.
+    """
+    answer = {**ANSWER, "iat": NOW - age, "exp": exp}
+    provider = Provider({GOOD: {name: value for name, value in answer.items() if value}})
+    assert (await ask(provider.front(), headers=bearer(GOOD))).status == status

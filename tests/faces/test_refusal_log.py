@@ -117,12 +117,45 @@ def test_clock_that_is_set_back_does_not_silence_the_log(caplog: pytest.LogCaptu
     assert len(lines(caplog)) == 2
 
 
-def test_causes_of_ones_own_are_bounded() -> None:
-    """A rule may name its causes as it likes: what is kept about them doesn't grow."""
-    refusals = Refusals(Events())
+def test_causes_of_ones_own_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
+    """A rule may name its causes as it likes: neither what is kept of them grows, nor the log."""
+    now = [NOW]
+    refusals = Refusals(Events(), clock=lambda: now[0])
     for number in range(5_000):
         refusals.note(AccessDeniedError(cause=f"{number}: mine"))
-    assert len(refusals._quiet) <= 256
+    assert len(refusals._lines) <= 257
+    assert len(lines(caplog)) <= 257
+    now[0] += 1
+    refusals.note(AccessDeniedError(cause="further: mine"))
+    refusals.note(AccessDeniedError(cause="5000: mine"))
+    assert len(lines(caplog)) == 259
+    assert len(refusals._lines) <= 257
+
+
+def test_what_is_forgotten_of_a_flood_is_told_at_last(caplog: pytest.LogCaptureFixture) -> None:
+    """Causes that never come again leave a number to whatever comes when there are too many."""
+    now = [NOW]
+    refusals = Refusals(Events(), clock=lambda: now[0])
+    for number in range(256):
+        for _ in range(3):
+            refusals.note(AccessDeniedError(cause=f"{number}: mine"))
+    now[0] += 2
+    for number in range(1_000, 1_300):
+        refusals.note(AccessDeniedError(cause=f"{number}: mine"))
+    assert f"({2 * 256} more since the last)" in caplog.text
+
+
+async def test_hook_that_always_fails_fills_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Its traceback is written once a second for each kind of event, not for each request."""
+
+    def broken(event: Event) -> None:
+        raise RuntimeError("always")
+
+    gate = make_gate(on_event=[broken])
+    for _ in range(100):
+        await ask(gate)
+    failed = [record for record in caplog.records if "hook failed" in record.message]
+    assert 1 <= len(failed) < 20
 
 
 def test_an_error_is_noted_once() -> None:

@@ -25,6 +25,7 @@ from xuna_middleware import (
     RelayRules,
     StoreError,
 )
+from xuna_middleware.sandbox import SandboxAgent, SandboxPlatform
 from xuna_middleware.stores.protocol import Held
 
 
@@ -313,3 +314,63 @@ async def test_client_that_ends_it(
             await stage.ended()
             assert "websocket.close" not in [message["type"] for message in talk.sent]
         assert line.closed == told
+
+
+def patient() -> SandboxPlatform:
+    """Return a platform that would carry a conversation for a day."""
+    return SandboxPlatform(agents=[SandboxAgent("agent_1", max_duration=86_400)])
+
+
+async def endless(connection: HTTPConnection) -> Identity | None:
+    """Know a session that never ends, as many frameworks have them."""
+    return Identity(subject="ada") if "name" in connection.cookies else None
+
+
+def test_conversation_without_any_bound_ends_after_an_hour() -> None:
+    """No `max_duration`, no `exp`: whoever configured neither doesn't pay for ever."""
+
+    async def story() -> None:
+        async with on_stage(authenticator=endless, platform=patient()) as stage:
+            async with talking(stage.app, headers=[(b"cookie", b"name=ada"), HOME]) as talk:
+                await talk.begin()
+                assert await talk.ending(within=90_000) == (4410, "max_duration")
+            assert (await stage.ended()).seconds == pytest.approx(3_600, abs=1)
+
+    in_fast_time(story())
+
+
+def test_max_duration_may_be_longer_than_that() -> None:
+    """Whoever wants more says so."""
+
+    async def story() -> None:
+        agents = [agent(max_duration=7_200)]
+        async with on_stage(*agents, authenticator=endless, platform=patient()) as stage:
+            async with talking(stage.app, headers=[(b"cookie", b"name=ada"), HOME]) as talk:
+                await talk.begin()
+                assert await talk.ending(within=90_000) == (4410, "max_duration")
+            assert (await stage.ended()).seconds == pytest.approx(7_200, abs=1)
+
+    in_fast_time(story())
+
+
+@pytest.mark.parametrize("longest", [None, 900])
+def test_refresh_prolongs_no_further_than_the_longest_time(longest: float | None) -> None:
+    """A client that renews its token for ever is counted from where the conversation began."""
+
+    async def story() -> None:
+        agents = [agent(max_duration=longest)]
+        async with on_stage(*agents, platform=patient()) as stage:
+            async with talking(stage.app, headers=stage.sign_in()) as talk:
+                await talk.begin()
+
+                async def renew() -> None:
+                    while True:
+                        await asyncio.sleep(200)
+                        await talk.say({"type": REFRESH, "token": stage.token()})
+
+                renewing = asyncio.ensure_future(renew())
+                assert await talk.ending(within=90_000) == (4410, "max_duration")
+                renewing.cancel()
+            assert (await stage.ended()).seconds == pytest.approx(longest or 3_600, abs=1)
+
+    in_fast_time(story())

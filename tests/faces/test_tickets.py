@@ -266,10 +266,11 @@ async def test_ticket_ends_with_the_identity() -> None:
     now = [NOW]
     tickets = Tickets(MemoryStore(), clock=lambda: now[0])
     soon = Identity(subject="anna", expires_at=NOW + 7)
-    text, seconds = await tickets.make(Ticket(identity=soon, agent="a", origin=None))
+    ticket = Ticket(identity=soon, agent="a", origin=None, voucher="verifier", mark="")
+    text, seconds = await tickets.make(ticket)
     assert seconds == 7
     now[0] = NOW + 7
     with pytest.raises(InvalidTokenError):
         await tickets.take(text)
     with pytest.raises(InvalidTokenError):
-        await tickets.make(Ticket(identity=soon, agent="a", origin=None))
+        await tickets.make(ticket)

@@ -244,6 +244,23 @@ async def test_budget_per_address() -> None:
     assert (await visit(gate, client=("2001:db8:0:1::3", 1))).status == 200
 
 
+async def test_translated_addresses_are_budgeted_one_by_one() -> None:
+    """Behind a NAT64 all IPv4 clients have one /64: each has a budget all the same."""
+    gate = open_gate(visitors=Visitors(secret=SECRET, limits=[Limit("1/hour", per="address")]))
+    told = []
+    for host in ("64:ff9b::192.0.2.1", "64:ff9b::192.0.2.2", "192.0.2.1", "::ffff:192.0.2.2"):
+        told.append((await visit(gate, client=(host, 1))).status)
+    assert told == [200, 200, 429, 429]
+
+
+async def test_one_subscriber_of_6to4_has_one_budget() -> None:
+    """Although 65,536 networks of a /64 are theirs."""
+    gate = open_gate(visitors=Visitors(secret=SECRET, limits=[Limit("1/hour", per="address")]))
+    hosts = ("2002:c000:201::1", "2002:c000:201:1::1", "2002:c000:201:ffff::1", "192.0.2.1")
+    told = [(await visit(gate, client=(host, 1))).status for host in hosts]
+    assert told == [200, 429, 429, 429]
+
+
 async def test_budget_for_all_together(me: Any) -> None:
     """However many come, from wherever; signed-in callers are counted apart."""
     limits = [TalkTime("2 minutes/day", per="all")]

@@ -47,6 +47,7 @@ class Shown:
     method: str = "POST"
     target: str = URI
     store: Kept = field(default_factory=Kept)
+    gate: str = ""
 
 
 def public(signer: Signer) -> dict[str, Any]:

@@ -24,6 +24,7 @@ class Shown:
     store: MemoryStore
     method: str = "GET"
     target: str = URL
+    gate: str = ""
 
 
 class Replays(RuleBasedStateMachine):

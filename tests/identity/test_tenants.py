@@ -18,12 +18,14 @@ from xuna_middleware import (
     Identity,
     JWTVerifier,
     TenantVerifiers,
+    VerifierTraits,
     XunaGate,
     XunaMiddleware,
 )
 
 TENANT: Final = "https://one.example.com"
 PUBLIC: Final = "https://acme.com/xuna"
+ASYMMETRIC: Final = make_verifier(dpop="accepted").traits.dpop_algorithms
 
 
 def of(issuer: Any, **changes: Any) -> str:
@@ -404,7 +406,8 @@ async def test_bound_tokens_of_a_tenant() -> None:
     table.verifiers["https://two.example.com"] = make_verifier(
         issuer="https://two.example.com", dpop="required"
     )
-    gate = make_gate(verifier=TenantVerifiers(table), public_url=PUBLIC)
+    declared = VerifierTraits(dpop_algorithms=ASYMMETRIC)
+    gate = make_gate(verifier=TenantVerifiers(table, traits=declared), public_url=PUBLIC)
     for issuer, expected in (("https://two.example.com", 200), (TENANT, 401)):
         token = of(issuer, cnf={"jkt": thumbprint(EC.jwk)})
         made = proof(EC, token, f"{PUBLIC}/get-signed-url", jti=issuer)
@@ -441,6 +444,7 @@ async def test_ready_from_the_start() -> None:
         {"in_flight": 0},
         {"keep": 0.5},
         {"keep": float("nan")},
+        {"traits": {"dpop_algorithms": ("ES256",)}},
     ],
 )
 def test_options_that_make_no_sense(options: dict[str, Any]) -> None:

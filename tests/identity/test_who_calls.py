@@ -19,7 +19,7 @@ from xuna_middleware import (
     UnavailableError,
     Verifier,
 )
-from xuna_middleware.identity.authentication import Authentication
+from xuna_middleware.identity.authentication import Authentication, Caller
 from xuna_middleware.identity.networks import Networks
 from xuna_middleware.identity.presented import Surroundings
 from xuna_middleware.stores.memory import MemoryStore
@@ -99,19 +99,16 @@ def test_who_calls_must_be_knowable(verifier: Any, authenticator: Any) -> None:
 async def test_authenticator_of_any_async_kind(authenticator: Any) -> None:
     """A function, an object, a method; what it finds is ambient."""
     caller = await authentication_of(None, authenticator).authenticate(http_scope())
-    assert caller == (ANNA, True, None, None)
+    assert caller == Caller(ANNA, True, "authenticator")
 
 
 async def test_bearer_is_not_ambient() -> None:
     """No browser adds it by itself."""
     authentication = authentication_of(OwnVerifier(), anna)
-    assert (await authentication.authenticate(http_scope(headers=bearer("x")))) == (
-        ANNA,
-        False,
-        None,
-        None,
-    )
-    assert (await authentication.authenticate(http_scope())) == (ANNA, True, None, None)
+    found = await authentication.authenticate(http_scope(headers=bearer("x")))
+    assert found == Caller(ANNA, False, "verifier")
+    found = await authentication.authenticate(http_scope())
+    assert found == Caller(ANNA, True, "authenticator")
 
 
 async def test_authenticator_alone_reads_the_header_itself() -> None:

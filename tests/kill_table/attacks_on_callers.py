@@ -2,6 +2,169 @@
 
 from typing import Final
 
-from .variants import Variant
+from .variants import Variant, broken
 
-VARIANTS: Final[dict[str, Variant]] = {}
+CROSS_SITE: Final = "crosssite.py"
+ADDRESSES: Final = "identity/addresses.py"
+NETWORKS: Final = "identity/networks.py"
+SAMPLING: Final = "telemetry/sampling.py"
+AUDIT_LOG: Final = "telemetry/audit.py"
+
+MARKUP: Final = "tests/faces/test_fetch_metadata.py"
+PRINCIPALS: Final = "tests/access/test_principals.py::test_addresses"
+PROXIES: Final = "tests/identity/test_networks.py"
+SAMPLED: Final = "tests/telemetry/test_audit_sampling.py"
+ENDS: Final = "tests/faces/test_relay_ends.py"
+UNLIMITED: Final = "tests/faces/test_unlimited_agents.py"
+
+VARIANTS: Final[dict[str, Variant]] = {
+    # Fetch Metadata
+    "markup of the own origin issues": broken(
+        CROSS_SITE,
+        'if destination not in ([], ["empty"]):',
+        "if False:",
+        f"{MARKUP}::test_markup_gets_and_spends_nothing",
+    ),
+    "only some destinations are refused": broken(
+        CROSS_SITE,
+        'if destination not in ([], ["empty"]):',
+        'if destination in (["image"], ["script"], ["document"], ["iframe"]):',
+        f"{MARKUP}::test_markup_gets_and_spends_nothing",
+    ),
+    "pings and beacons issue": broken(
+        CROSS_SITE,
+        "if len(mode) > 1 or not set(mode).issubset(_FETCH_MODES):",
+        "if False:",
+        f"{MARKUP}::test_markup_gets_and_spends_nothing",
+    ),
+    "preload with crossorigin issues": broken(
+        CROSS_SITE,
+        'if method == "GET" and headers.get("sec-fetch-site") == "same-origin" and "origin" in '
+        "headers:",
+        "if False:",
+        f"{MARKUP}::test_markup_gets_and_spends_nothing",
+    ),
+    "forms of old browsers issue": broken(
+        CROSS_SITE,
+        "if not mode and _media_type(headers) in _FORM_TYPES:",
+        "if False:",
+        f"{MARKUP}::test_empty_form_of_an_old_browser",
+    ),
+    "a WebSocket must be a fetch": broken(
+        CROSS_SITE,
+        '        if required or "origin" in headers:\n            self._check_origin(headers)\n',
+        '        if required or "origin" in headers:\n            self.check(headers)\n',
+        f"{MARKUP}::test_websocket_is_no_fetch",
+    ),
+    "markup reads what a caller has left": broken(
+        "routes.py",
+        "                self._origins.check_reading(Headers(scope=scope))\n",
+        "                pass\n",
+        f"{MARKUP}::test_markup_reads_and_ends_nothing",
+    ),
+    # Addresses
+    "translated addresses share one budget": broken(
+        ADDRESSES,
+        '    (IPv6Network("64:ff9b::/96"), _last_32_bits),\n',
+        "",
+        PRINCIPALS,
+    ),
+    "one 6to4 subscriber has many budgets": broken(
+        ADDRESSES,
+        '    (IPv6Network("2002::/16"), _bits_after_2002),\n',
+        "",
+        PRINCIPALS,
+    ),
+    "a Teredo client is its server": broken(
+        ADDRESSES, "IPv4Address(~int(address) & 0xFFFF_FFFF)", "IPv4Address(1)", PRINCIPALS
+    ),
+    "an IPv4 address that anybody may write counts": broken(
+        ADDRESSES,
+        '    (IPv6Network("2001::/32"), _teredo_client),\n',
+        '    (IPv6Network("2001::/32"), _teredo_client),\n'
+        '    (IPv6Network("::/0"), _last_32_bits),\n',
+        PRINCIPALS,
+    ),
+    "an address in another is a trusted proxy": broken(
+        NETWORKS,
+        "    if address in _MAPPED:\n",
+        '    if address in _MAPPED or address in IPv6Network("64:ff9b::/96"):\n',
+        f"{PROXIES}::test_address_in_another_is_no_proxy",
+    ),
+    # The audit log
+    "a stranger's refusals fill the disk": broken(
+        SAMPLING,
+        "if self._unverified <= self._rates.unverified:",
+        "if True:",
+        f"{SAMPLED}::test_strangers_fill_no_disk",
+    ),
+    "one account's refusals fill the disk": broken(
+        SAMPLING,
+        "if written >= self._rates.per_caller or self._verified >= self._rates.verified:",
+        "if self._verified >= self._rates.verified:",
+        f"{SAMPLED}::test_flood_of_one_account_and_others_beside",
+    ),
+    "the audit log holds every caller": broken(
+        SAMPLING,
+        "if written >= self._rates.per_caller or self._verified >= self._rates.verified:",
+        "if written >= self._rates.per_caller:",
+        f"{SAMPLED}::test_many_accounts_have_a_bound_together",
+    ),
+    "anonymous callers count one by one": broken(
+        SAMPLING,
+        'if event.subject is None or _is_visitors(event.issuer or ""):',
+        "if event.subject is None:",
+        f"{SAMPLED}::test_anonymous_callers_are_strangers",
+    ),
+    "credentials are left out of the audit log": broken(
+        SAMPLING,
+        "        if event.name in KEPT:\n            return True\n",
+        "",
+        f"{SAMPLED}::test_what_is_never_left_out",
+    ),
+    "what is left out is told by nobody": broken(
+        AUDIT_LOG,
+        "        is_told = self._append(left_out(**asdict(counts)))\n",
+        "        is_told = True\n",
+        f"{SAMPLED}::test_strangers_fill_no_disk",
+    ),
+    "a full disk forgets the count": broken(
+        AUDIT_LOG,
+        "                self._sampler.put_back(counts)\n",
+        "                pass\n",
+        f"{SAMPLED}::test_full_disk_keeps_the_count",
+    ),
+    "a crash hides that events were left out": broken(
+        AUDIT_LOG,
+        "                if self._sampler.is_leaving_out and not self._is_marked:\n",
+        "                if False:\n",
+        f"{SAMPLED}::test_next_minute_writes_again",
+    ),
+    "causes of a rule's own fill the log": broken(
+        "_paced.py",
+        "            if len(self._last) >= _MOST_SUBJECTS:\n                subject = _FURTHER\n",
+        "            if len(self._last) >= _MOST_SUBJECTS:\n                self._last.clear()\n",
+        "tests/faces/test_refusal_log.py::test_causes_of_ones_own_are_bounded",
+    ),
+    # Defaults
+    "a conversation without max_duration has no end": broken(
+        "relaying.py",
+        "talk.relay.run(agent.longest_relayed)",
+        "talk.relay.run(agent.max_duration or 86_400 * 365)",
+        f"{ENDS}::test_conversation_without_any_bound_ends_after_an_hour",
+    ),
+    "a refresh prolongs for ever": broken(
+        "relaying.py",
+        "        talk.live.renew(standing_of(identity), identity.expires_at)\n",
+        "        talk.live.renew(standing_of(identity), identity.expires_at)\n"
+        "        talk.live.deadlines.cancel('duration')\n"
+        "        talk.live.deadlines.last_at_most(talk.agent.longest_relayed)\n",
+        f"{ENDS}::test_refresh_prolongs_no_further_than_the_longest_time",
+    ),
+    "nobody says that an agent has no limit": broken(
+        "gate.py",
+        "            warn_of_unlimited(self._unlimited)\n",
+        "",
+        f"{UNLIMITED}::test_one_line_for_each_agent_at_the_first_start",
+    ),
+}

@@ -2,6 +2,163 @@
 
 from typing import Final
 
-from .variants import Variant
+from .variants import Variant, broken
 
-VARIANTS: Final[dict[str, Variant]] = {}
+RELAYING: Final = "relaying.py"
+RECHECKS: Final = "conversation/rechecks.py"
+INTROSPECTION: Final = "identity/introspection.py"
+TICKETS: Final = "identity/tickets.py"
+CLIENT: Final = "conversation/client.py"
+
+FACE: Final = "tests/faces/test_token_rechecks.py"
+PARTS: Final = "tests/conversation/test_rechecks.py"
+SERVERS: Final = "tests/conversation/test_servers.py"
+DIRECTLY: Final = f"{FACE}::test_revoked_by_its_provider[opened_directly]"
+BY_URL: Final = f"{FACE}::test_revoked_by_its_provider[opened_by_signed_url]"
+
+VARIANTS: Final[dict[str, Variant]] = {
+    # An opaque token that its provider takes back
+    "conversation of a revoked token goes on": broken(
+        RELAYING,
+        "            refuse(error)\n            raise EndedError(REVOKED) from None\n",
+        "            refuse(error)\n            return\n",
+        DIRECTLY,
+    ),
+    "what is remembered counts as asked again": broken(
+        INTROSPECTION,
+        "        seen = fingerprint(token)\n        return await self._rechecks.ask(",
+        "        seen = fingerprint(token)\n"
+        "        if remembered := self._remembered.get(seen, self._clock()):\n"
+        "            return remembered\n"
+        "        return await self._rechecks.ask(",
+        DIRECTLY,
+    ),
+    "revoked token is remembered": broken(
+        INTROSPECTION,
+        "            self._remembered.drop(seen)\n",
+        "",
+        f"{FACE}::test_one_question_for_all_who_ask_at_once",
+    ),
+    "strangers keep conversations from being asked about": broken(
+        INTROSPECTION,
+        "return await self._rechecks.ask(",
+        "return await self._questions.ask(",
+        f"{FACE}::test_strangers_cannot_end_it",
+    ),
+    "ticket loses the token": broken(
+        TICKETS,
+        '"token": None if ticket.token is None else seal(text, ticket.token)',
+        '"token": None',
+        BY_URL,
+    ),
+    "a route of one's own loses the token": broken(
+        "gate.py",
+        "token=None if connection is None else proof_in(connection.scope, identity)",
+        "token=None",
+        f"{FACE}::test_revoked_by_its_provider[opened_by_own_route]",
+    ),
+    "token in the store in the clear": Variant(
+        edits=(
+            (TICKETS, "seal(text, ticket.token)", "ticket.token.reveal()"),
+            (TICKETS, "unseal(text, sealed)", "HeldToken(sealed)"),
+        ),
+        noticed_by=f"{FACE}::test_store_alone_cannot_open_the_token",
+    ),
+    "any ticket opens the token": broken(
+        "identity/sealing.py",
+        "derived.derive(ticket.encode())",
+        'derived.derive(b"")',
+        f"{FACE}::test_store_alone_cannot_open_the_token",
+    ),
+    "JWT kept with its ticket": broken(
+        "identity/authentication.py",
+        "if await self.recheck_interval(ticket.token) is None:",
+        "if False:",
+        f"{FACE}::test_jwts_are_asked_about_by_nobody",
+    ),
+    "ticket's token asked about late": broken(
+        RELAYING,
+        "soon=talk.order.has_ticket",
+        "soon=False",
+        f"{FACE}::test_revoked_between_ticket_and_opening",
+    ),
+    "lists lose the capability": broken(
+        "identity/issuers.py",
+        "return await recheck_interval_of(self._chosen(token)[1], token)",
+        "return None",
+        f"{FACE}::test_behind_lists_and_tenants",
+    ),
+    "tenants lose the capability": broken(
+        "identity/tenants.py",
+        "return await recheck_interval_of(verifier, token)",
+        "return None",
+        f"{FACE}::test_behind_lists_and_tenants",
+    ),
+    "token that is another caller's now": broken(
+        RELAYING,
+        "if not _is_same_caller(identity, talk.identity):",
+        "if False:",
+        f"{FACE}::test_what_the_provider_would_not_be_believed",
+    ),
+    "scope that is taken back": broken(
+        RELAYING,
+        "if _grants_of(identity) != _grants_of(talk.identity):",
+        "if False:",
+        f"{FACE}::test_scope_that_is_taken_back",
+    ),
+    "shortened end ignored": broken(
+        RELAYING,
+        "        if identity.expires_at is not None:\n            talk.live.deadlines",
+        "        if False:\n            talk.live.deadlines",
+        f"{FACE}::test_end_that_comes_sooner",
+    ),
+    "old token counts after a refresh": broken(
+        RELAYING,
+        "        talk.identity, talk.token = identity, held\n",
+        "        talk.identity = identity\n",
+        f"{FACE}::test_fresh_token_takes_over",
+    ),
+    "late answer about the old token": broken(
+        RECHECKS,
+        "        self.stop()\n        self._unanswered = 0\n",
+        "        self._unanswered = 0\n",
+        f"{FACE}::test_answer_about_the_old_token_that_comes_late",
+    ),
+    "no answer, for ever": broken(
+        RECHECKS,
+        "if self._unanswered >= _UNANSWERED:",
+        "if False:",
+        f"{PARTS}::test_three_in_a_row",
+    ),
+    "one question without an answer ends it": broken(
+        RECHECKS,
+        "_UNANSWERED: Final = 3",
+        "_UNANSWERED: Final = 1",
+        f"{PARTS}::test_three_in_a_row",
+    ),
+    "all ask at once": broken(
+        RECHECKS,
+        "seconds * self._spread(_SHORTEST, 1)",
+        "seconds",
+        f"{PARTS}::test_a_thousand_at_once",
+    ),
+    "asked after the end": broken(
+        RELAYING,
+        "    if talk.recheck is not None:\n        talk.recheck.stop()\n",
+        "",
+        f"{FACE}::test_nothing_is_left",
+    ),
+    # Servers
+    "any server carries conversations": broken(
+        RELAYING,
+        "    client.check_server()\n",
+        "",
+        f"{SERVERS}::test_conversation_on_an_unfit_server",
+    ),
+    "goodbye that is waited for": broken(
+        CLIENT,
+        "await asyncio.wait((leaving,), timeout=_CLOSE)",
+        "await asyncio.wait_for(leaving, _CLOSE)",
+        "tests/conversation/test_client.py",
+    ),
+}

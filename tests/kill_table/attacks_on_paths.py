@@ -2,6 +2,117 @@
 
 from typing import Final
 
-from .variants import Variant
+from .variants import Variant, broken
 
-VARIANTS: Final[dict[str, Variant]] = {}
+PATHS: Final = "protected_paths.py"
+MIDDLEWARE: Final = "middleware.py"
+CORS: Final = "cors.py"
+TESTS: Final = "tests/test_protected_paths.py"
+AMBIGUOUS: Final = f"{TESTS}::test_an_ambiguous_path_is_refused"
+ANY_READING: Final = f"{TESTS}::test_any_reading_protects"
+WHOLE: Final = f"{TESTS}::test_whole_segments_protect_the_rest"
+PUBLIC: Final = f"{TESTS}::test_everything_else_is_protected"
+MOUNTS: Final = f"{TESTS}::test_public_with_root_paths_and_mounts"
+ROOTS: Final = f"{TESTS}::test_a_root_path_that_a_stranger_wrote"
+NO_RUN: Final = f"{TESTS}::test_a_preflight_never_runs_the_app"
+BARE: Final = f"{TESTS}::test_the_app_may_answer_preflights_where_the_operator_says_so"
+
+VARIANTS: Final[dict[str, Variant]] = {
+    "targets that are not in origin-form": broken(PATHS, 'reading[:1] != "/"', "False", AMBIGUOUS),
+    "control characters in a path": broken(PATHS, r"[\x00-\x1f\x7f-\x9f\\", r"[\\", AMBIGUOUS),
+    "white space in a path": broken(PATHS, r"|[^\S ]", "", AMBIGUOUS),
+    "backslashes in a path": broken(PATHS, r"\x7f-\x9f\\\ufffd", r"\x7f-\x9f\ufffd", AMBIGUOUS),
+    "dot segments in a path": broken(PATHS, "or _DOTS.search(reading) is not None", "", AMBIGUOUS),
+    "escapes that are left": broken(
+        PATHS,
+        "if decodings > MAX_DECODINGS or _is_ambiguous(reading):\n                return None",
+        "if _is_ambiguous(reading):\n                return None\n"
+        "            if decodings > MAX_DECODINGS:\n                break",
+        AMBIGUOUS,
+    ),
+    "a path decoded once": broken(
+        PATHS, "reading, decodings = unquote(reading), decodings + 1", "break", ANY_READING
+    ),
+    "raw_path not read": broken(
+        PATHS,
+        "return None if raw is None else raw.partition",
+        "return None if True or raw is None else raw.partition",
+        f"{TESTS}::test_raw_path_is_read_too",
+    ),
+    "raw_path looked at as plain": broken(
+        PATHS,
+        "and self.raw in (None, self.path.encode())",
+        "",
+        f"{TESTS}::test_raw_path_is_read_too",
+    ),
+    "the dotless i is another letter": broken(
+        PATHS, '_Folded({ord("ı"): "i"})', "_Folded()", ANY_READING
+    ),
+    "combining marks count": broken(
+        PATHS, 'if category[0] == "M" or category == "Cf":', 'if category == "Cf":', ANY_READING
+    ),
+    "compatibility forms count": broken(
+        PATHS,
+        'unicodedata.normalize("NFKD", text).casefold()',
+        "text.casefold()",
+        f"{TESTS}::test_fold_is_above_every_conversion[NFKC]",
+    ),
+    "a format suffix makes another path": broken(PATHS, "(?:[.;?#]", "(?:[;?#]", WHOLE),
+    "an authority belongs to the path": broken(
+        PATHS,
+        'return views + [_AUTHORITY.sub("", view, count=1) for view in views if view[:2] == "//"]',
+        "return views",
+        ANY_READING,
+    ),
+    "what begins alike is open": broken(
+        MIDDLEWARE,
+        "whole_segments=whole_segments)",
+        "whole_segments=True)",
+        f"{TESTS}::test_what_begins_alike_is_protected",
+    ),
+    "a root path is cut at the beginning only": broken(
+        PATHS,
+        "behind = [root.join(parts[start:]) for start in range(1, len(parts))]",
+        "behind = [root.join(parts[1:])] if not parts[0] and len(parts) > 1 else []",
+        ROOTS,
+    ),
+    "a root path is believed under daphne": broken(
+        MIDDLEWARE,
+        'return "daphne.server" in sys.modules',
+        "return False",
+        f"{TESTS}::test_public_with_a_strangers_root_path",
+    ),
+    "one public reading is enough": broken(
+        PATHS, "if all(map(self._is_public, views))", "if any(map(self._is_public, views))", MOUNTS
+    ),
+    "public in any letter case": broken(
+        PATHS,
+        '(view + "/").startswith(self._prefixes)',
+        '(view.lower() + "/").startswith(self._prefixes)',
+        PUBLIC,
+    ),
+    "a preflight runs the app": broken(
+        MIDDLEWARE, 'if self._preflight == "app":', "if True:", NO_RUN
+    ),
+    "a preflight of any origin": broken(
+        CORS, 'if headers["origin"] not in self._origins:', "if False:", NO_RUN
+    ),
+    "any OPTIONS request is a preflight": broken(
+        CORS,
+        'if scope.get("method") != "OPTIONS":\n        return False',
+        'if scope.get("method") == "OPTIONS":\n        return True',
+        f"{TESTS}::test_what_only_looks_like_a_preflight",
+    ),
+    "a preflight's body goes in": broken(
+        CORS,
+        'return {"type": "http.request", "body": b"", "more_body": False}',
+        'return {"type": "http.request", "body": b"evil", "more_body": False}',
+        BARE,
+    ),
+    "the app's headers come back of a preflight": broken(
+        CORS,
+        'if name.lower().startswith(_OF_CORS) or name.lower() == b"vary"',
+        "if name",
+        BARE,
+    ),
+}

@@ -2,6 +2,177 @@
 
 from typing import Final
 
-from .variants import Variant
+from .variants import Variant, broken
 
-VARIANTS: Final[dict[str, Variant]] = {}
+_TRAITS: Final = "tests/identity/test_verifier_traits.py::test_"
+_APART: Final = "tests/faces/test_gates_apart.py::test_"
+_TRUST: Final = "identity/trust.py"
+
+VARIANTS: Final[dict[str, Variant]] = {
+    # What a verifier says of itself
+    "revocation of a day at most": broken(
+        "gate.py",
+        "return self._parts.authentication.max_token_seconds(issuer)",
+        "return DEFAULT_TOKEN_SECONDS",
+        f"{_TRAITS}revocation_lasts_as_long_as_the_longest_token",
+    ),
+    "revocation ends before the leeway": broken(
+        "identity/verifiers.py",
+        "max_token_seconds=policy.max_lifetime + policy.leeway",
+        "max_token_seconds=policy.max_lifetime",
+        f"{_TRAITS}revocation_covers_the_leeway",
+    ),
+    "revoked API key good again": broken(
+        "identity/api_keys.py",
+        "now + MAX_TOKEN_SECONDS if key.expires_at is None",
+        "now + 1 if key.expires_at is None",
+        f"{_TRAITS}revocation_of_api_keys_without_end",
+    ),
+    "revoked visitor good again": broken(
+        "gate.py",
+        "if issuer == VISITOR_ISSUER and self._entrance is not None:",
+        "if False:",
+        f"{_TRAITS}revocation_of_what_says_how_long_it_lives",
+    ),
+    "revoked for an authenticator's day": broken(
+        "identity/authentication.py",
+        "described.append(traits_of(self._authenticator))",
+        "pass",
+        f"{_TRAITS}revocation_of_what_says_how_long_it_lives",
+    ),
+    "opaque token of any age": broken(
+        "identity/introspected.py",
+        'self._check_age(time_of(answer, "iat"), now)',
+        "pass",
+        f"{_TRAITS}opaque_token_that_is_older_than_its_bound",
+    ),
+    "tenants declare nothing": broken(
+        "identity/tenants.py",
+        "traits or VerifierTraits(), resolves_issuers=True",
+        "VerifierTraits(), resolves_issuers=True",
+        f"{_TRAITS}challenges_and_metadata_behind_tenants",
+    ),
+    "tenant beyond what was declared": broken(
+        "identity/tenants.py",
+        "if beyond := traits.beyond(declared):",
+        "if beyond := ():",
+        f"{_TRAITS}tenant_beyond_what_was_declared",
+    ),
+    "issuer beyond what was declared": broken(
+        "identity/tenants.py",
+        "if not self.traits.may_verify(issuer) or not _could_be_an_issuer(issuer):",
+        "if not _could_be_an_issuer(issuer):",
+        f"{_TRAITS}declared_issuers_are_the_only_ones",
+    ),
+    "list loses its members' DPoP": broken(
+        "identity/traits.py",
+        "dpop_algorithms=tuple(name for each in listed for name in each.dpop_algorithms),",
+        "dpop_algorithms=listed[0].dpop_algorithms,",
+        f"{_TRAITS}challenges_behind_tenants_in_a_list",
+    ),
+    # The name of a gate
+    "gate without a name": broken(
+        "stores/naming.py",
+        "    if name is None:\n",
+        '    name = "xuna" if name is None else name\n    if name is None:\n',
+        "tests/stores/test_redis_store.py::test_name_of_the_gate_is_required",
+    ),
+    "all gates of one name": broken(
+        "stores/redis.py",
+        'notation.Keys(f"{{{self.namespace}}}:")',
+        'notation.Keys("{xuna}:")',
+        f"{_APART}limits {_APART}revocations",
+    ),
+    "visitor of any gate": broken(
+        "identity/visits.py",
+        'salt = _SALT + b":" + namespace.encode()',
+        "salt = _SALT",
+        f"{_APART}visitors_of_another_gate",
+    ),
+    "challenge passed under other terms": broken(
+        "identity/visits.py",
+        "int(passed_until) if terms == self._terms else 0",
+        "int(passed_until)",
+        f"{_APART}visitors_of_another_gate",
+    ),
+    "puzzle of any gate": broken(
+        "access/proof_of_work.py",
+        "namespace = namespace_of(self._store)",
+        'namespace = ""',
+        f"{_APART}puzzles_of_another_gate",
+    ),
+    "nonce of any gate": broken(
+        "identity/presented.py",
+        'return f"{namespace_of(near.store)} {near.origin}"',
+        'return ""',
+        f"{_APART}nonces_of_another_gate",
+    ),
+    # Who vouched for a ticket
+    "ticket of any gate of the store": broken(
+        "identity/authentication.py",
+        "        await self.trust.check(ticket)\n",
+        "",
+        f"{_APART}ticket_of_an_issuer_that_the_other_gate_cannot_verify",
+    ),
+    "ticket of any issuer": broken(
+        _TRUST,
+        "if not await self._verifies(ticket.identity.issuer):",
+        "if False:",
+        f"{_APART}ticket_of_an_issuer_that_the_other_gate_cannot_verify",
+    ),
+    "ticket of any tenant": broken(
+        _TRUST,
+        "if not isinstance(verifier, Resolving) or await verifier.resolves(issuer):",
+        "if True:",
+        f"{_APART}ticket_of_a_tenant",
+    ),
+    "ticket of any authenticator": broken(
+        _TRUST,
+        "if not self._has_authenticator:",
+        "if False:",
+        f"{_APART}ticket_that_an_authenticator_vouched_for",
+    ),
+    "ticket of any visitor": broken(
+        _TRUST,
+        "if ticket.mark != self._visitors:",
+        "if False:",
+        f"{_APART}ticket_of_a_visitor_who_passed_another_challenge",
+    ),
+    "ticket of any app": broken(
+        _TRUST,
+        "if ticket.mark != self._fingerprint:",
+        "if False:",
+        f"{_APART}ticket_that_the_app_vouched_for",
+    ),
+    "ticket for any agent": broken(
+        _TRUST,
+        "if ticket.agent not in self._agents:",
+        "if False:",
+        f"{_APART}ticket_for_an_agent_that_the_other_gate_lacks",
+    ),
+    "ticket forgets who vouched": broken(
+        "routes.py",
+        "        voucher=caller.voucher,\n",
+        "",
+        f"{_APART}ticket_that_an_authenticator_vouched_for",
+    ),
+    "ticket that says nothing of who vouched": broken(
+        "identity/tickets.py",
+        'if members.get("voucher") not in _VOUCHERS:',
+        "if False:",
+        f"{_APART}ticket_that_says_nothing_of_its_origin",
+    ),
+    # A user's store
+    "store without is_noted": broken(
+        "configuring.py",
+        "for name in _verbs_of(Store) if",
+        'for name in _verbs_of(Store) if name != "is_noted" and',
+        f"{_APART}store_of_a_users_that_misses_a_verb",
+    ),
+    "store that inherits its verbs": broken(
+        "configuring.py",
+        'return callable(verb) and getattr(verb, "__func__", None) is not vars(Store)[name]',
+        "return callable(verb)",
+        f"{_APART}store_that_inherits_a_verb_from_the_protocol",
+    ),
+}

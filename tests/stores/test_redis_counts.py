@@ -29,7 +29,7 @@ from xuna_middleware import Quota, RedisStore
 url, run, requests = sys.argv[1], sys.argv[2], int(sys.argv[3])
 MOST = (50, 500, 5000)
 async def main():
-    store = RedisStore(url, timeout=50)
+    store = RedisStore(url, timeout=50, namespace="xuna")
     got = {most: 0 for most in MOST}
     async def ask(most):
         quota = Quota(field="w", most=most, amount=1, seconds=600, kind="rate")
@@ -46,7 +46,7 @@ asyncio.run(main())
 
 @pytest.fixture
 async def store(redis: RedisServer) -> AsyncIterator[RedisStore]:
-    store = RedisStore(redis.url)
+    store = RedisStore(redis.url, namespace="xuna")
     yield store
     await store.aclose()
 
@@ -82,7 +82,8 @@ async def test_killed_worker_gives_its_slots_back_in_time(redis: RedisServer) ->
         "from xuna_middleware import Quota, RedisStore\n"
         "async def main():\n"
         "    quota = Quota(field='s', most=1, amount=1, seconds=0.3, kind='slot')\n"
-        "    reserved = await RedisStore(sys.argv[1]).reserve([(sys.argv[2], quota)])\n"
+        "    store = RedisStore(sys.argv[1], namespace='xuna')\n"
+        "    reserved = await store.reserve([(sys.argv[2], quota)])\n"
         "    assert reserved.taken\n"
         "    print('reserved', flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -94,7 +95,7 @@ async def test_killed_worker_gives_its_slots_back_in_time(redis: RedisServer) ->
     output, _ = await worker.communicate()
     assert output == b"reserved\n"
     assert worker.returncode == -9
-    store = RedisStore(redis.url)
+    store = RedisStore(redis.url, namespace="xuna")
     began = asyncio.get_running_loop().time()
     while not (await store.reserve([(key, slots(1, seconds=0.3))])).taken:
         assert asyncio.get_running_loop().time() - began < 0.3 * 1.02 + 5
@@ -125,7 +126,7 @@ async def test_keys_end_with_their_windows(store: RedisStore, redis: RedisServer
 
 async def test_redis_that_answers_late(store: RedisStore, redis: RedisServer) -> None:
     """Whoever asked was refused meanwhile, so what was taken for them is given back."""
-    impatient, key = RedisStore(redis.url, timeout=0.1), new_key()
+    impatient, key = RedisStore(redis.url, timeout=0.1, namespace="xuna"), new_key()
     assert (await impatient.look([(key, window(9))]))[0].left == 9
     redis.command("CLIENT", "PAUSE", "500")
     with pytest.raises(StoreError):
@@ -156,7 +157,7 @@ async def test_cancelled_while_it_is_asked(store: RedisStore, redis: RedisServer
 
 async def test_redis_dies_and_comes_back_empty(redis: RedisServer) -> None:
     """While it is away nothing is issued; what it lost can be spent again, and no more."""
-    store, wanted = RedisStore(redis.url), [(new_key(), window(3))]
+    store, wanted = RedisStore(redis.url, namespace="xuna"), [(new_key(), window(3))]
     assert [(await store.reserve(wanted)).taken for _ in range(4)] == [True, True, True, False]
     redis.kill()
     try:
@@ -171,7 +172,7 @@ async def test_redis_dies_and_comes_back_empty(redis: RedisServer) -> None:
 
 async def test_redis_dies_in_mid_traffic(redis: RedisServer) -> None:
     """Every request gets an answer or an error, and afterwards the limits hold."""
-    store, key = RedisStore(redis.url), new_key()
+    store, key = RedisStore(redis.url, namespace="xuna"), new_key()
     asking = [asyncio.ensure_future(store.reserve([(key, window(50))])) for _ in range(300)]
     await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
     redis.kill()
@@ -189,7 +190,10 @@ async def test_redis_dies_in_mid_traffic(redis: RedisServer) -> None:
 
 async def test_redis_that_turned_read_only(redis: RedisServer) -> None:
     """A replica after a failover: refused, and nothing is half done."""
-    store, wanted = RedisStore(redis.url), [(new_key(), window(3)), (new_key(), window(3))]
+    store, wanted = (
+        RedisStore(redis.url, namespace="xuna"),
+        [(new_key(), window(3)), (new_key(), window(3))],
+    )
     await store.reserve(wanted)
     redis.command("REPLICAOF", "127.0.0.1", "1")
     try:
@@ -253,7 +257,7 @@ async def test_policy_that_could_evict(
     redis: RedisServer, policy: str, told: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is reported when the gate starts, with the mend."""
-    store = RedisStore(redis.url)
+    store = RedisStore(redis.url, namespace="xuna")
     redis.command("CONFIG", "SET", "maxmemory-policy", policy)
     try:
         with caplog.at_level(logging.WARNING, "xuna_middleware"):
@@ -267,7 +271,7 @@ async def test_policy_that_could_evict(
 
 async def test_start_without_redis(caplog: pytest.LogCaptureFixture) -> None:
     """A gate starts all the same; each request is told that the store is away."""
-    store = RedisStore("redis://127.0.0.1:1/0", timeout=0.5)
+    store = RedisStore("redis://127.0.0.1:1/0", timeout=0.5, namespace="xuna")
     store.start()
     await asyncio.wait(set(store._background))
     assert "Task exception" not in caplog.text

@@ -22,7 +22,7 @@ from xuna_middleware import Lease, Quota, RedisStore, Standing
 from xuna_middleware.stores.protocol import taken_parts
 url, who, name = sys.argv[1:]
 async def main():
-    store = RedisStore(url, timeout=10)
+    store = RedisStore(url, timeout=10, namespace="xuna")
     quota = Quota(field="s", most=2, amount=1, seconds=60, kind="slot", held=20)
     reserved = await store.reserve([(who, quota)])
     parts = taken_parts([(who, quota)], reserved)
@@ -43,7 +43,7 @@ asyncio.run(main())
 
 @pytest.fixture
 async def store(redis: RedisServer) -> AsyncIterator[RedisStore]:
-    store = RedisStore(redis.url)
+    store = RedisStore(redis.url, namespace="xuna")
     yield store
     await store.aclose()
 
@@ -58,7 +58,7 @@ class TestInACluster(StoreContract, LeaseContract):
         client: Any = RedisCluster(
             host="127.0.0.1", port=cluster.port, password=PASSWORD, max_connections=500
         )
-        store = RedisStore(client=client, timeout=5)
+        store = RedisStore(client=client, timeout=5, namespace="xuna")
         yield store
         await store.aclose()
         await client.aclose()
@@ -66,7 +66,7 @@ class TestInACluster(StoreContract, LeaseContract):
 
 async def test_server_that_lost_everything(redis: RedisServer) -> None:
     """A running conversation is counted, listed and can be ended again after its next beat."""
-    store, wanted = RedisStore(redis.url), (new_key(), leased(3))
+    store, wanted = RedisStore(redis.url, namespace="xuna"), (new_key(), leased(3))
     leases = [await talking(store, wanted) for _ in range(2)]
     assert (await store.look([wanted]))[0].left == 1
     redis.kill()
@@ -101,7 +101,7 @@ def writing(store: RedisStore, lease: Lease) -> list[Any]:
 
 async def test_server_that_is_away(redis: RedisServer) -> None:
     """Nothing is known, and each verb says so."""
-    store = RedisStore(redis.url)
+    store = RedisStore(redis.url, namespace="xuna")
     lease = await talking(store, (new_key(), leased(3)))
     redis.kill()
     try:
@@ -192,7 +192,11 @@ async def left(store: RedisStore, who: str) -> int:
 
 async def test_wakes_other_stores(store: RedisStore, redis: RedisServer) -> None:
     """Every store of the same namespace that listens, and none of another."""
-    others = [RedisStore(redis.url), RedisStore(redis.url), RedisStore(redis.url, namespace="x")]
+    others = [
+        RedisStore(redis.url, namespace="xuna"),
+        RedisStore(redis.url, namespace="xuna"),
+        RedisStore(redis.url, namespace="x"),
+    ]
     for each in others:
         await listening(each)
     waiting = [asyncio.ensure_future(each.woken()) for each in others]
@@ -210,7 +214,7 @@ async def test_listens_again_after_a_crash(
 ) -> None:
     """It waits while the server is away, is woken when it is back, and hears again."""
     monkeypatch.setattr("xuna_middleware.stores.listening._SOONEST", 0.01)
-    store = RedisStore(redis.url)
+    store = RedisStore(redis.url, namespace="xuna")
     await listening(store)
     waiting = asyncio.ensure_future(store.woken())
     redis.kill()
@@ -233,7 +237,7 @@ async def test_connection_that_fell_silent(
     """It is tried from time to time: one that lives is kept, one that doesn't is made anew."""
     monkeypatch.setattr("xuna_middleware.stores.listening._SILENCE", 0.01)
     monkeypatch.setattr("xuna_middleware.stores.listening._SOONEST", 0.01)
-    store = RedisStore(redis.url, timeout=1)
+    store = RedisStore(redis.url, timeout=1, namespace="xuna")
     await listening(store)
     pings, before = redis.calls("ping"), redis.calls("subscribe")
     async with asyncio.timeout(PATIENCE):
@@ -272,7 +276,7 @@ def subscribers(redis: RedisServer, channel: str) -> int:
 
 def test_several_event_loops(redis: RedisServer) -> None:
     """Each loop listens for itself; those that are closed are forgotten."""
-    store = RedisStore(redis.url)
+    store = RedisStore(redis.url, namespace="xuna")
 
     async def hear() -> None:
         await listening(store)
@@ -289,7 +293,7 @@ def test_several_event_loops(redis: RedisServer) -> None:
 async def test_user_who_may_not_publish(redis: RedisServer) -> None:
     """What was asked for is done all the same; nobody is woken, and nothing is raised."""
     redis.command("ACL", "SETUSER", "mute", "on", f">{PASSWORD}", "~*", "+@all", "resetchannels")
-    store = RedisStore(f"redis://mute:{PASSWORD}@127.0.0.1:{redis.port}/0")
+    store = RedisStore(f"redis://mute:{PASSWORD}@127.0.0.1:{redis.port}/0", namespace="xuna")
     waiting = asyncio.ensure_future(store.woken())
     who, lease = new_key(), make_lease()
     await store.hold([lease])

@@ -70,7 +70,10 @@ async def test_reservation_is_made_once(
 ) -> None:
     """Nobody knows whether it was: it is refused, and counts at most once."""
     async with a_way(kind, redis, cluster) as (link, client):
-        store, wanted = RedisStore(client=client, timeout=10), [(new_key(), window(9))]
+        store, wanted = (
+            RedisStore(client=client, timeout=10, namespace="xuna"),
+            [(new_key(), window(9))],
+        )
         assert (await store.reserve(wanted)).taken
         link.lose("EVALSHA")
         with pytest.raises(StoreError):
@@ -83,7 +86,7 @@ async def test_reservation_is_made_once(
 async def test_ticket_is_taken_once(kind: str, redis: RedisServer, cluster: RedisServer) -> None:
     """That it was there isn't forgotten in favour of the answer to a second try."""
     async with a_way(kind, redis, cluster) as (link, client):
-        store, key = RedisStore(client=client, timeout=10), new_key()
+        store, key = RedisStore(client=client, timeout=10, namespace="xuna"), new_key()
         await store.put(key, b"ticket", 60)
         link.lose("GETDEL")
         with pytest.raises(StoreError):
@@ -96,7 +99,7 @@ async def test_ticket_is_taken_once(kind: str, redis: RedisServer, cluster: Redi
 async def test_proof_is_kept_once(kind: str, redis: RedisServer, cluster: RedisServer) -> None:
     """Its owner isn't told that somebody used it before."""
     async with a_way(kind, redis, cluster) as (link, client):
-        store, key = RedisStore(client=client, timeout=10), new_key()
+        store, key = RedisStore(client=client, timeout=10, namespace="xuna"), new_key()
         await store.take(key)
         link.lose("SET")
         with pytest.raises(StoreError):
@@ -111,7 +114,7 @@ async def test_own_commands_are_repeated_as_before(
 ) -> None:
     """What the client's owner sends is the owner's: it is sent again, which counts twice here."""
     async with a_way(kind, redis, cluster) as (link, client):
-        store, key = RedisStore(client=client, timeout=10), new_key()
+        store, key = RedisStore(client=client, timeout=10, namespace="xuna"), new_key()
         await store.put(key, b"1", 60)
         link.lose("INCRBY")
         assert await client.incr("{xuna}:" + key) == 3
@@ -127,7 +130,10 @@ async def test_through_sentinel(redis: RedisServer, tmp_path: Path) -> None:
         with running_sentinel(tmp_path, link.port) as port:
             watched = make([("127.0.0.1", port)])
             client = watched.master_for("ours", password=PASSWORD, retry=eager())
-            store, wanted = RedisStore(client=client, timeout=10), [(new_key(), window(9))]
+            store, wanted = (
+                RedisStore(client=client, timeout=10, namespace="xuna"),
+                [(new_key(), window(9))],
+            )
             assert (await store.reserve(wanted)).taken
             link.lose("EVALSHA")
             with pytest.raises(StoreError):
@@ -142,4 +148,4 @@ def test_client_of_another_kind() -> None:
     """It is refused when the store is built, since nobody knows what it repeats."""
     client: Any = object()
     with pytest.raises(ConfigurationError, match="twice"):
-        RedisStore(client=client)
+        RedisStore(client=client, namespace="xuna")

@@ -20,7 +20,7 @@ RIVAL: Final = """
 import asyncio, sys
 from xuna_middleware import RedisStore
 async def main(url, run):
-    store = RedisStore(url)
+    store = RedisStore(url, namespace="xuna")
     sys.stdin.readline()
     told = await asyncio.gather(*(store.put(f"{run}-{n}", b"", 60) for n in range(100)))
     print(sum(told))
@@ -34,7 +34,7 @@ class TestRedisStore(StoreContract, LeaseContract):
 
     @pytest.fixture
     async def store(self, redis: RedisServer) -> AsyncIterator[RedisStore]:
-        store = RedisStore(redis.url)
+        store = RedisStore(redis.url, namespace="xuna")
         yield store
         await store.aclose()
 
@@ -55,7 +55,7 @@ async def test_first_of_several_processes(redis: RedisServer) -> None:
 
 async def test_value_ends_in_time(redis: RedisServer) -> None:
     """Redis itself forgets: the life is told in milliseconds, rounded, one at least."""
-    store, key = RedisStore(redis.url), new_key()
+    store, key = RedisStore(redis.url, namespace="xuna"), new_key()
     await store.put(key, b"", 30)
     left = int(redis.command("PTTL", "{xuna}:" + key)[1:])
     assert 29_000 < left <= 30_000
@@ -83,7 +83,7 @@ async def test_client_of_ones_own(redis: RedisServer) -> None:
     from redis.asyncio import Redis
 
     client = Redis.from_url(redis.url, decode_responses=True)
-    store, key = RedisStore(client=client), new_key()
+    store, key = RedisStore(client=client, namespace="xuna"), new_key()
     assert await store.put(key, b"text", 60)
     assert await store.take(key) == b"text"
     await store.aclose()
@@ -93,7 +93,7 @@ async def test_client_of_ones_own(redis: RedisServer) -> None:
 
 def test_several_event_loops(redis: RedisServer) -> None:
     """Each loop has connections of its own; closing one leaves the others."""
-    store, key = RedisStore(redis.url), new_key()
+    store, key = RedisStore(redis.url, namespace="xuna"), new_key()
 
     async def put() -> bool:
         kept = await store.put(key, b"", 60)
@@ -105,7 +105,7 @@ def test_several_event_loops(redis: RedisServer) -> None:
 
 async def test_more_at_once_than_connections(redis: RedisServer) -> None:
     """They wait for their turn; none fails."""
-    store, run = RedisStore(redis.url, timeout=10), new_key()
+    store, run = RedisStore(redis.url, timeout=10, namespace="xuna"), new_key()
     told = await asyncio.gather(*(store.put(f"{run}-{n}", b"", 60) for n in range(1000)))
     assert all(told)
     clients = redis.command("CLIENT", "LIST")
@@ -115,7 +115,7 @@ async def test_more_at_once_than_connections(redis: RedisServer) -> None:
 
 async def test_redis_dies_and_comes_back(redis: RedisServer) -> None:
     """While it is away nothing is known; afterwards the same store goes on."""
-    store = RedisStore(redis.url)
+    store = RedisStore(redis.url, namespace="xuna")
     assert await store.put(new_key(), b"", 60)
     redis.kill()
     try:
@@ -131,7 +131,7 @@ async def test_redis_dies_and_comes_back(redis: RedisServer) -> None:
 
 async def test_redis_that_takes_no_writes(redis: RedisServer) -> None:
     """A full Redis that must not evict refuses, and so does the store."""
-    store = RedisStore(redis.url)
+    store = RedisStore(redis.url, namespace="xuna")
     redis.command("CONFIG", "SET", "maxmemory", "1")
     try:
         with pytest.raises(StoreError):
@@ -151,7 +151,7 @@ async def test_redis_that_hangs() -> None:
 
     quiet = await asyncio.start_server(listen, "127.0.0.1", 0)
     port = quiet.sockets[0].getsockname()[1]
-    store = RedisStore(f"redis://:{PASSWORD}@127.0.0.1:{port}/0", timeout=0.2)
+    store = RedisStore(f"redis://:{PASSWORD}@127.0.0.1:{port}/0", timeout=0.2, namespace="xuna")
     began = time.monotonic()
     with pytest.raises(StoreError) as caught:
         await store.put("a", b"", 60)
@@ -164,7 +164,7 @@ async def test_redis_that_hangs() -> None:
 
 async def test_wrong_password(redis: RedisServer) -> None:
     """A Redis that doesn't know us is a Redis that can't answer."""
-    store = RedisStore(f"redis://:{PASSWORD}x@127.0.0.1:{redis.port}/0")
+    store = RedisStore(f"redis://:{PASSWORD}x@127.0.0.1:{redis.port}/0", namespace="xuna")
     with pytest.raises(StoreError) as caught:
         await store.put("a", b"", 60)
     assert_tells_nothing(caught.value)
@@ -174,15 +174,13 @@ async def test_wrong_password(redis: RedisServer) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {},
-        {"url": "http://localhost"},
-        {"url": "redis://:cAnArY@localhost:port"},
-        {"url": "redis://localhost", "client": object()},
-        {"url": "redis://localhost", "namespace": "a b"},
-        {"url": "redis://localhost", "namespace": ""},
-        {"url": "redis://localhost", "timeout": 0},
-        {"url": "redis://localhost", "timeout": float("nan")},
-        {"url": "redis://localhost", "timeout": True},
+        {"namespace": "x"},
+        {"url": "http://localhost", "namespace": "x"},
+        {"url": "redis://:cAnArY@localhost:port", "namespace": "x"},
+        {"url": "redis://localhost", "namespace": "x", "client": object()},
+        {"url": "redis://localhost", "namespace": "x", "timeout": 0},
+        {"url": "redis://localhost", "namespace": "x", "timeout": float("nan")},
+        {"url": "redis://localhost", "namespace": "x", "timeout": True},
     ],
 )
 def test_options_that_make_no_sense(options: dict[str, Any]) -> None:
@@ -192,12 +190,34 @@ def test_options_that_make_no_sense(options: dict[str, Any]) -> None:
     assert_tells_nothing(caught.value)
 
 
+@pytest.mark.parametrize("kind", ["url", "client"])
+@pytest.mark.parametrize(
+    "namespace",
+    [None, "", "a b", "A", "Acme", "1a", "-a", "_a", "a:b", "a{b", "a}b", "é", "a\n", "a" * 65, 7],
+)
+def test_name_of_the_gate_is_required(namespace: Any, kind: str) -> None:
+    """Each gate says its name, in one plain form; the error says how to write it."""
+    options: dict[str, Any] = {"namespace": namespace}
+    options[kind] = "redis://:cAnArY@localhost" if kind == "url" else object()
+    if namespace is None:
+        del options["namespace"]
+    with pytest.raises(ConfigurationError, match='namespace="acme-voice-production"') as caught:
+        RedisStore(**options)
+    assert_tells_nothing(caught.value)
+
+
+@pytest.mark.parametrize("namespace", ["x", "acme-voice-production", "gate_2", "a" * 64])
+def test_names_that_a_gate_may_have(namespace: str) -> None:
+    """The store tells it again, to what signs for the gate."""
+    assert RedisStore("redis://localhost", namespace=namespace).namespace == namespace
+
+
 def test_without_redis_py() -> None:
     """A process that can't import redis-py is told what to install."""
     script = (
         "import sys; sys.modules['redis'] = None\n"
         "import xuna_middleware as x\n"
-        "try:\n x.RedisStore('redis://localhost')\n"
+        "try:\n x.RedisStore('redis://localhost', namespace='xuna')\n"
         "except x.ConfigurationError as error:\n print(error)\n"
     )
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)

@@ -33,6 +33,10 @@ Variables: TypeAlias = (
 )
 _AGENT_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _LONGEST_CONVERSATION: Final = 86_400
+#: Seconds after which the relay ends a conversation of an agent without `max_duration`, whatever
+#: the caller's token says and however often it is renewed. Many callers have no `exp` (sessions,
+#: API keys), so without this a conversation that is left open would cost money until somebody saw.
+RELAY_MAX_DURATION: Final = 3_600.0
 #: Where a caller is handed a credential; with the relay the gate keeps it.
 _HANDED_OUT: Final = ("websocket", "webrtc")
 _TRANSPORTS: Final = (*_HANDED_OUT, "relay")
@@ -62,8 +66,9 @@ class Agent:
         transports: how conversations are opened: `websocket` (signed URL), `webrtc` (token),
             `relay` (through the gate, which `websocket` allows, too). With `relay` and without
             `websocket` the signed URL that a client gets leads to the gate.
-        max_duration: seconds that a conversation lasts at most, up to a day. The relay ends it;
-            over a signed URL or a token only the platform can: set the same or less there.
+        max_duration: seconds that a conversation lasts at most, up to a day. The relay ends it,
+            and without this after an hour; over a signed URL or a token only the platform can: set
+            the same or less there.
         relay: what the relay lets a client do; see `RelayRules`.
         user_id: what the relay tells the platform as `user_id`, from the same sources as a
             variable; by default nothing. A client's own is never passed on.
@@ -71,7 +76,8 @@ class Agent:
             `XunaGate(visitors=…)`; needs `max_duration`. A rule is asked about them, too:
             `who.is_visitor` tells them.
         limits: `Limit(…)`, `Concurrent(…)` and `TalkTime(…)`, counted for this agent alone; those
-            of the gate are counted over all its agents.
+            of the gate are counted over all its agents. Without any, each caller may have any
+            number of conversations, and the gate logs a WARNING about it when it starts.
         rule, needs_connection, plan, override_kinds: what is read from these, once; for the gate.
 
     All functions of an agent run one after another, in the order written, variables before
@@ -134,6 +140,11 @@ class Agent:
     def is_relayed(self) -> bool:
         """Tell whether a client that asks for a signed URL is led to the gate itself."""
         return "relay" in self.transports and "websocket" not in self.transports
+
+    @property
+    def longest_relayed(self) -> float:
+        """Return after how many seconds the relay ends a conversation."""
+        return self.max_duration or RELAY_MAX_DURATION
 
     @property
     def required_variables(self) -> frozenset[str]:

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 
 from starlette.requests import HTTPConnection
 
+from xuna_middleware._paced import Paced
 from xuna_middleware.access.rules import (
     Rule,
     RuleLike,
@@ -157,11 +158,16 @@ def timed(
     if when_down not in ("closed", "open"):
         raise ConfigurationError('timed(when_down=…) is "closed" or "open"')
     asked = as_rule(rule, seconds=seconds)
+    lines = Paced()
 
     async def refusal(identity: Identity, connection: HTTPConnection | None) -> GateError | None:
         refused = await asked.refusal(identity, connection)
         if isinstance(refused, UnavailableError) and when_down == "open":
-            logger.warning("%s could not be asked, and is open: %s", asked.name, refused.cause)
+            left_out = lines.admit(asked.name)
+            if left_out is not None:
+                logger.warning(
+                    "%s could not be asked, and is open: %s%s", asked.name, refused.cause, left_out
+                )
             return None
         return refused
 

@@ -39,7 +39,7 @@ class Limit:
             `claim(…)`, a function of `(identity)` or `(identity, connection)` that returns a text,
             number or boolean, or a tuple of these, counted together. Whatever says something about
             the caller counts within their issuer. An address is that of the connection, or of a
-            listed proxy's X-Forwarded-For; IPv6 by /64.
+            listed proxy's X-Forwarded-For; by subscriber, IPv6 by /64.
         name: what callers read in `RateLimit-Policy`; made of rate and per by default. Two limits
             at one place that count alike need names.
         when_store_down: `"closed"` refuses with 503, `"open"` doesn't count, `"memory"` counts in

@@ -18,6 +18,7 @@ from starlette.requests import HTTPConnection
 from xuna_middleware.access.captchas import HEADER
 from xuna_middleware.errors import ConfigurationError, UnavailableError
 from xuna_middleware.stores.memory import MemoryStore
+from xuna_middleware.stores.naming import namespace_of
 from xuna_middleware.stores.protocol import Store, StoreError
 
 _LONGEST: Final = 256
@@ -63,9 +64,9 @@ class ProofOfWork:
             raise ConfigurationError("ProofOfWork(secret=…) is a random text of 32 characters")
         self._bits, self._seconds, self._clock = bits, seconds, clock
         self._has_secret, self._has_store = secret is not None, store is not None
-        #: The first one signs, all verify.
-        self._keys: tuple[bytes, ...] = ((secret or secrets.token_urlsafe(32)).encode(),)
+        self._secrets: tuple[str, ...] = (secret or secrets.token_urlsafe(32),)
         self._store = store or MemoryStore()
+        self._derive_keys()
 
     def __repr__(self) -> str:
         return f"ProofOfWork({self._bits})"
@@ -74,10 +75,19 @@ class ProofOfWork:
         """Return the same challenge, with these secrets and this store where it was given none."""
         shared = copy(self)
         if not self._has_secret:
-            shared._keys = tuple(map(_derived, newest_first))
+            shared._secrets = tuple(newest_first)
         if not self._has_store:
             shared._store = store
+        shared._derive_keys()
         return shared
+
+    def _derive_keys(self) -> None:
+        """Derive keys for puzzles of the gate whose store keeps the solved ones, and for no other:
+        a puzzle that two gates took would be solved once for both.
+        """
+        namespace = namespace_of(self._store)
+        #: The first one signs, all verify.
+        self._keys = tuple(_derived(secret, namespace) for secret in self._secrets)
 
     def headers(self) -> Mapping[str, str]:
         """Return a new puzzle."""
@@ -116,9 +126,10 @@ class ProofOfWork:
         return int.from_bytes(digest) >> (8 * len(digest) - self._bits) == 0
 
 
-def _derived(secret: str) -> bytes:
-    """Return a key that is good for puzzles alone."""
-    return hmac.new(secret.encode(), b"xuna_middleware.work", "sha256").digest()
+def _derived(secret: str, namespace: str) -> bytes:
+    """Return a key that is good for puzzles of one gate alone."""
+    purpose = f"xuna_middleware.work:{namespace}"
+    return hmac.new(secret.encode(), purpose.encode(), "sha256").digest()
 
 
 def _signature(key: bytes, unsigned: str) -> str:

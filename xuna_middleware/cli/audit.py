@@ -1,13 +1,14 @@
 """Check that an audit log is whole."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from xuna_middleware import ConfigurationError
-from xuna_middleware.telemetry import verify_audit_log
+from xuna_middleware.telemetry import Verdict, verify_audit_log
 
 KEY_VARIABLE = "XUNA_AUDIT_KEY"
 
@@ -28,7 +29,8 @@ def verify(
 ) -> None:
     """Follow the chain of hashes; exit with 1 where it breaks, or where there is none.
 
-    Lines that a crash cut off, and that the log tells of itself, are listed. The key is in
+    Lines that a crash cut off, and that the log tells of itself, are listed; so is how many events
+    the log counted instead of writing them, and how many could not be written. The key is in
     XUNA_AUDIT_KEY.
     """
     try:
@@ -40,8 +42,20 @@ def verify(
     if problem is None and expect is not None and expect != verdict.last:
         problem = "the end is not the one that was expected: lines are missing or were added"
     typer.echo(f"{verdict.lines} lines follow each other; the last hash is {verdict.last}")
-    for each in verdict.breaks:
+    for each in (*verdict.breaks, *_not_in_it(verdict)):
         typer.echo(f"· {each}")
     if problem is not None:
         typer.echo(f"✗ {problem}", err=True)
         raise typer.Exit(1)
+
+
+def _not_in_it(verdict: Verdict) -> Iterator[str]:
+    """Yield what the log says of events that are not in it."""
+    if verdict.left_out:
+        total = sum(verdict.left_out.values())
+        yield f"{total} events were counted and not written, too many in a minute:"
+        for kind, count in sorted(verdict.left_out.items()):
+            yield f"  {count} {kind}"
+    yield from verdict.uncounted
+    if verdict.dropped:
+        yield f"{verdict.dropped} events could not be written"

@@ -18,6 +18,8 @@ from xuna_middleware.conversation.endings import (
     short,
 )
 from xuna_middleware.conversation.metering import size_of
+from xuna_middleware.conversation.servers import unfit_server
+from xuna_middleware.errors import UnavailableError
 from xuna_middleware.platform.lines import SUBPROTOCOL
 
 #: Seconds for the first frame, and for a close to leave.
@@ -33,6 +35,18 @@ class Client:
         self.send = send
         self._offered: Iterable[str] = scope.get("subprotocols", ())
         self._is_open = False
+        #: The goodbye, which may be under way for longer than anybody waits.
+        self._leaving: asyncio.Future[None] | None = None
+
+    def check_server(self) -> None:
+        """Refuse a server that would hold too much of a client that isn't read.
+
+        Raises:
+            UnavailableError: it is one of those; the cause names the fix.
+        """
+        unfit = unfit_server(self.receive, self.send)
+        if unfit is not None:
+            raise UnavailableError(cause=f"configuration: no relay on this server: {unfit}")
 
     async def accept(self) -> None:
         """Accept the WebSocket, with the sub-protocol `convai` where that is offered.
@@ -74,9 +88,13 @@ class Client:
             return
         self._is_open = False
         goodbye = {"type": "websocket.close", "code": ending.code, "reason": short(ending.reason)}
+        leaving = self._leaving = asyncio.ensure_future(self._say(goodbye))
+        await asyncio.wait((leaving,), timeout=_CLOSE)
+        leaving.cancel()  # and nobody waits: a server's send() may go on in spite of that
+
+    async def _say(self, goodbye: Message) -> None:
         try:
-            async with asyncio.timeout(_CLOSE):
-                await self.send(goodbye)
+            await self.send(goodbye)
         except Exception:  # servers raise what they like where the client has gone
             return
 

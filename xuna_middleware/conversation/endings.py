@@ -11,12 +11,13 @@
 | 4401 | `token_expired` | the token's `exp` has come |
 | 4403 | `frame_not_open`, `override_not_open`, … | the agent doesn't open that to clients |
 | 4408 | `first_frame_timeout`, `idle_timeout`, `client_stalled` | the client took too long |
-| 4410 | `max_duration` | the agent's `max_duration` is over |
-| 4411 | `revoked` | the caller's credentials were revoked |
+| 4410 | `max_duration` | the agent's `max_duration` is over, or an hour where it has none |
+| 4411 | `revoked` | the caller's credentials were revoked, here or by their provider |
 | 4412 | `ended_by_operator` | an operator ended it |
 | 4429 | `too_many_frames` | the client sent more than `frames_per_second` |
 | 4502 | `platform_error` | the platform refused, broke off, or sent what is no frame |
 | 4503 | `lease_lost` | its lease ran out: the store, or this process, was away for too long |
+| 4503 | `unavailable` | the provider of the caller's token did not answer three times in a row |
 | 4504 | `platform_timeout` | the platform took too long |
 
 A close of the platform's own passes through with its code and reason (RFC 6455 section 7.4).

@@ -84,8 +84,11 @@ class Relay:
         self._waited = (0, 0)
         self.meter = Meter(began=loop.time())
 
-    async def run(self, max_duration: float | None) -> Ending:
-        """Carry frames until the end, and return how it ended."""
+    async def run(self, max_duration: float) -> Ending:
+        """Carry frames until the end, and return how it ended.
+
+        `max_duration` counts from now; a fresh token moves the token's end, and not this one.
+        """
         try:
             self._set_deadlines(max_duration)
             return await self._pumped()
@@ -93,9 +96,8 @@ class Relay:
             self._deadlines.cancel()
             self.meter.ended = asyncio.get_running_loop().time()
 
-    def _set_deadlines(self, max_duration: float | None) -> None:
-        if max_duration is not None:
-            self._deadlines.last_at_most(max_duration)
+    def _set_deadlines(self, max_duration: float) -> None:
+        self._deadlines.last_at_most(max_duration)
         if self._rules.idle_timeout is not None:
             self._deadlines.be_heard(self._rules.idle_timeout, lambda: self._judge.heard_at)
         self._deadlines.look_every(_STUCK, self._stuck)

@@ -39,6 +39,7 @@ from xuna_middleware.identity.options import (
     checked_seconds,
     checked_transport,
 )
+from xuna_middleware.identity.traits import VerifierTraits
 
 if TYPE_CHECKING:
     import httpx
@@ -79,6 +80,9 @@ class LoadBalancerVerifier:
             "iss": self.issuer,
         }
         self._leeway = checked_seconds(leeway, "leeway", most=_LONGEST_LEEWAY)
+        self.traits = VerifierTraits(
+            issuers=frozenset({self.issuer}), max_token_seconds=_LIFETIME + self._leeway
+        )
         self._role_claims = checked_paths(role_claims, "role_claims")
         self._clock = checked_clock(clock)
         self._outbound = Outbound(transport=checked_transport(transport))

@@ -2,15 +2,33 @@
 
 `X-Forwarded-For` is a list to which each proxy appends the peer it saw. It is read from its end, as
 far as the peers are listed proxies; what stands before the first other address was written by
-whoever sent the request, and is not read. An IPv6 address counts by its /64, which is the least
-that one subscriber has (RFC 6177); one that stands for an IPv4 address is that address.
+whoever sent the request, and is not read.
+
+What counts is the subscriber, so that nobody has a budget for each address they can take:
+
+| address | counts as | because |
+|---|---|---|
+| IPv4 | itself | |
+| `::ffff:0:0/96`, mapped | the IPv4 address | an IPv4 socket's peer, RFC 4291 2.5.5.2 |
+| `::ffff:0:0:0/96`, translated | the IPv4 address | a stateless translator's, RFC 2765 2.1 |
+| `64:ff9b::/96` | the IPv4 address | a translator's well-known prefix, RFC 6052 2.1 |
+| `64:ff9b:1::/48` | the whole address | each is one IPv4 client, whatever its length, RFC 8215 |
+| `2002::/16`, 6to4 | the IPv4 address | it owns 65,536 networks of /64, RFC 3056 2 |
+| `2001::/32`, Teredo | the client's IPv4 address | a /64 holds all of a server's, RFC 4380 4 |
+| other IPv6 | its /64 | the least that one subscriber has, RFC 6177, RFC 4291 2.5.4 |
+
+Only a prefix decides. In ISATAP (RFC 5214), in network-specific translation prefixes (RFC 6052 2.2)
+and in IPv4-compatible addresses (deprecated, RFC 4291 2.5.5.1) the IPv4 address stands where any
+host may write what it likes, so those count by their /64.
 """
 
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from collections.abc import Callable
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
+from typing import Final
 
 from starlette.types import Scope
 
-from xuna_middleware.identity.networks import Networks
+from xuna_middleware.identity.networks import Address, Networks, read_address
 
 _FORWARDED_FOR = b"x-forwarded-for"
 
@@ -21,13 +39,14 @@ def client_address(scope: Scope, proxies: Networks) -> str | None:
     peer = client[0] if client else None
     if proxies.contains(client):
         for hop in reversed(_hops(scope)):
-            if _read(hop) is None:
+            bare = _bare(hop)
+            if read_address(bare) is None:
                 break  # a proxy of ours handed on what is no address: it counts as the sender
-            peer = hop
-            if not proxies.contains((_bare(hop), 0)):
+            peer = bare
+            if not proxies.contains((bare, 0)):
                 break
-    address = None if peer is None else _read(peer)
-    return peer if address is None else _counted(address)
+    address = None if peer is None else read_address(peer)
+    return peer if address is None else _subscriber(address)
 
 
 def _hops(scope: Scope) -> list[str]:
@@ -36,25 +55,44 @@ def _hops(scope: Scope) -> list[str]:
     return [hop.strip() for hop in joined.split(",")] if joined else []
 
 
-def _read(text: str) -> IPv4Address | IPv6Address | None:
-    try:
-        return ip_address(_bare(text))
-    except ValueError:
-        return None
-
-
 def _bare(hop: str) -> str:
-    """Return an address without port, brackets and zone; some proxies write a port."""
+    """Return an address without port and brackets; some proxies write a port."""
     if hop.startswith("["):
-        hop = hop[1:].partition("]")[0]
-    elif hop.count(":") == 1:
-        hop = hop.partition(":")[0]
-    return hop.partition("%")[0]
+        return hop[1:].partition("]")[0]
+    if hop.count(":") == 1:
+        return hop.partition(":")[0]
+    return hop
 
 
-def _counted(address: IPv4Address | IPv6Address) -> str:
-    if isinstance(address, IPv6Address):
-        if address.ipv4_mapped is not None:
-            return str(address.ipv4_mapped)
-        return str(IPv6Network((address, 64), strict=False))
+def _subscriber(address: Address) -> str:
+    if isinstance(address, IPv4Address):
+        return str(address)
+    for prefix, name in _EMBEDDING:
+        if address in prefix:
+            return name(address)
+    return str(IPv6Network((address, 64), strict=False))
+
+
+def _last_32_bits(address: IPv6Address) -> str:
+    return str(IPv4Address(int(address) & 0xFFFF_FFFF))
+
+
+def _bits_after_2002(address: IPv6Address) -> str:
+    return str(IPv4Address(int(address) >> 80 & 0xFFFF_FFFF))
+
+
+def _teredo_client(address: IPv6Address) -> str:
+    return str(IPv4Address(~int(address) & 0xFFFF_FFFF))
+
+
+def _whole(address: IPv6Address) -> str:
     return str(address)
+
+
+_EMBEDDING: Final[tuple[tuple[IPv6Network, Callable[[IPv6Address], str]], ...]] = (
+    (IPv6Network("::ffff:0:0:0/96"), _last_32_bits),
+    (IPv6Network("64:ff9b::/96"), _last_32_bits),
+    (IPv6Network("64:ff9b:1::/48"), _whole),
+    (IPv6Network("2002::/16"), _bits_after_2002),
+    (IPv6Network("2001::/32"), _teredo_client),
+)

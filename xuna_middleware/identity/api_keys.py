@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple
 
 from xuna_middleware.errors import ConfigurationError, InvalidTokenError, NotAuthenticatedError
 from xuna_middleware.identity.credentials import Credentials, Identity
+from xuna_middleware.identity.traits import MAX_TOKEN_SECONDS, VerifierTraits
 
 PREFIX: Final = "xgk_"
 
@@ -122,6 +123,10 @@ class APIKeyVerifier:
             raise ConfigurationError("one API key is listed twice; a key stands for one subject")
         self._clock = clock
         self.issuer = issuer
+        #: What the gate reads. A key without an end counts as one for 100 years.
+        self.traits = VerifierTraits(
+            issuers=frozenset({issuer}), max_token_seconds=_longest(listed, clock())
+        )
 
     def __repr__(self) -> str:
         return f"APIKeyVerifier({len(self._known)} keys)"
@@ -147,6 +152,12 @@ class APIKeyVerifier:
         """Look a key up by its hash, of which nobody can choose a part, and compare all of it."""
         known = self._known.get(digest)
         return known[1] if known is not None and hmac.compare_digest(known[0], digest) else None
+
+
+def _longest(keys: Iterable[APIKey], now: float) -> float:
+    """Return for how many seconds the longest-lived of these keys is good; 1 where none is."""
+    ends = [now + MAX_TOKEN_SECONDS if key.expires_at is None else key.expires_at for key in keys]
+    return min(max(1.0, max(ends) - now), MAX_TOKEN_SECONDS)
 
 
 def _identity(key: APIKey, issuer: str) -> Identity:

@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
@@ -21,28 +21,50 @@ from xuna_middleware.identity.credentials import Credentials, Identity
 from xuna_middleware.identity.extraction import extract
 from xuna_middleware.identity.issuers import IssuerChoice
 from xuna_middleware.identity.presented import Presented, Surroundings
-from xuna_middleware.identity.tickets import Ticket, Tickets, ticket_in
-from xuna_middleware.identity.verifiers import Verifier, check_takes_dpop
+from xuna_middleware.identity.rechecks import (
+    HeldToken,
+    Rechecks,
+    recheck_by,
+    recheck_interval_of,
+)
+from xuna_middleware.identity.tickets import Ticket, Tickets, Voucher, ticket_in
+from xuna_middleware.identity.traits import (
+    DEFAULT_TOKEN_SECONDS,
+    VerifierTraits,
+    merge_traits,
+    traits_of,
+)
+from xuna_middleware.identity.trust import Trust
+from xuna_middleware.identity.verifiers import Verifier
 from xuna_middleware.identity.visits import Visit
 
 #: A function of one's own that finds the caller in a session, a cookie or a header.
 Authenticator: TypeAlias = Callable[[HTTPConnection], Awaitable[Identity | None]]
 
 AUTHENTICATOR_SECONDS: Final = 2.0
+#: How long a verifier may take to be asked again about a running conversation's token.
+RECHECK_SECONDS: Final = 30.0
+#: Where a scope keeps the token that proved somebody in it, for `gate.issue(connection=…)`.
+_PROOF: Final = "xuna_middleware.proof"
+
+T = TypeVar("T")
 
 
 class Caller(NamedTuple):
     """Say who calls, and whether a browser could have been made to send the proof by another site.
 
     `ambient` is True for whatever an authenticator found: cookies and the like come along by
-    themselves, a Bearer header doesn't. `ticket` is what was presented instead, on a WebSocket;
-    `visit` is which visitor this is, or was before they signed in.
+    themselves, a Bearer header doesn't. `voucher` says who vouched for the identity. `ticket` is
+    what was presented instead, on a WebSocket; `visit` is which visitor this is, or was before they
+    signed in. `token` is what proved them, where the verifier can be asked about it again.
     """
 
     identity: Identity
     ambient: bool
+    voucher: Voucher
     ticket: Ticket | None = None
     visit: Visit | None = None
+    token: HeldToken | None = None
 
 
 class Authentication:
@@ -57,6 +79,8 @@ class Authentication:
         authenticator: Authenticator | None,
         surroundings: Surroundings,
         *,
+        agents: Collection[str] = (),
+        visitors: str | None = None,
         visitors_only: bool = False,
     ) -> None:
         if verifier is None and authenticator is None and not visitors_only:
@@ -68,10 +92,21 @@ class Authentication:
             raise ConfigurationError("authenticator must be an async function of (connection)")
         self.verifiers = () if verifier is None else _checked_verifiers(verifier)
         self._verifier = _one_of(self.verifiers)
-        self._shows = any(getattr(each, "wants_presented", False) for each in self.verifiers)
+        #: What each verifier says of itself, in their order.
+        self.traits = tuple(map(traits_of, self.verifiers))
+        self._merged = merge_traits(self.traits)
+        self._can_recheck = any(isinstance(each, Rechecks) for each in self.verifiers)
         self._authenticator = authenticator
         self._surroundings = surroundings
         self.tickets = Tickets(surroundings.store)
+        #: Which tickets are taken.
+        self.trust = Trust(
+            self.verifiers,
+            self.traits,
+            has_authenticator=authenticator is not None,
+            visitors=visitors,
+            agents=agents,
+        )
 
     async def authenticate(self, scope: Scope, base: str | None = None) -> Caller:
         """Return the caller of an HTTP or WebSocket scope; for `base` see `Presented`.
@@ -85,10 +120,55 @@ class Authentication:
         if verifier is None or credentials is None:
             ticket = ticket_in(scope)
             return await (self._ambient(scope) if ticket is None else self._taken(ticket))
-        if self._shows:
+        if self._merged.needs_request:
             credentials = self._shown(credentials, scope, base)
-        identity = await _identity_of(verifier, credentials)
-        return Caller(identity, False)
+        identity = await _identity_of(verifier, credentials, self._merged)
+        token = HeldToken(credentials.token) if self._can_recheck else None
+        return Caller(identity, False, "verifier", token=token)
+
+    def max_token_seconds(self, issuer: str) -> float:
+        """Return for how many seconds whatever proves somebody of this issuer may be good, from its
+        `iat` on; a day and the leeway at least. An authenticator may return any issuer.
+        """
+        described = [each for each in self.traits if each.may_verify(issuer)]
+        if self._authenticator is not None:
+            described.append(traits_of(self._authenticator))
+        return max([DEFAULT_TOKEN_SECONDS, *(each.max_token_seconds for each in described)])
+
+    async def make_ticket(self, ticket: Ticket) -> tuple[str, float]:
+        """Return a ticket's text and its seconds.
+
+        It gets this gate's mark, and its token goes along only where it is needed.
+
+        Raises:
+            InvalidTokenError: the identity has ended. UnavailableError: it can't be kept now.
+        """
+        if await self.recheck_interval(ticket.token) is None:
+            ticket = replace(ticket, token=None)
+        return await self.tickets.make(replace(ticket, mark=self.trust.mark(ticket.voucher)))
+
+    async def recheck_interval(self, token: HeldToken | None) -> float | None:
+        """Return after how many seconds to ask again about a token; None for never.
+
+        Raises:
+            InvalidTokenError: it is nobody's by now. UnavailableError: it can't be known.
+        """
+        if token is None:
+            return None
+        text = token.reveal()
+        return await _answered(recheck_interval_of(self._verifier, text), text)
+
+    async def recheck(self, token: HeldToken) -> Identity:
+        """Return whom a token proves now, as its provider says.
+
+        Raises:
+            InvalidTokenError: nobody any more. UnavailableError: it can't be known within 30 s.
+        """
+        text = token.reveal()
+        identity = await _answered(recheck_by(self._verifier, text), text)
+        if not isinstance(identity, Identity):
+            raise _no_identity("verifier", "raise InvalidTokenError instead")
+        return identity
 
     async def verified(self, token: str) -> Identity:
         """Return whom a Bearer token proves, outside a request.
@@ -99,7 +179,8 @@ class Authentication:
         """
         if self._verifier is None:
             raise NotAuthenticatedError(cause="no verifier: a token says nothing here")
-        return await _identity_of(self._verifier, Credentials(scheme="bearer", token=token))
+        credentials = Credentials(scheme="bearer", token=token)
+        return await _identity_of(self._verifier, credentials, self._merged)
 
     def _shown(self, credentials: Credentials, scope: Scope, base: str | None) -> Credentials:
         presented = Presented(scope=scope, surroundings=self._surroundings, base=base)
@@ -107,7 +188,8 @@ class Authentication:
 
     async def _taken(self, text: str) -> Caller:
         ticket = await self.tickets.take(text)
-        return Caller(ticket.identity, False, ticket)
+        await self.trust.check(ticket)
+        return Caller(ticket.identity, False, ticket.voucher, ticket, token=ticket.token)
 
     async def _ambient(self, scope: Scope) -> Caller:
         identity = None
@@ -119,7 +201,21 @@ class Authentication:
             raise _no_identity("authenticator", "return None where nobody is signed in")
         if _has_ended(identity):
             raise NotAuthenticatedError(cause="no credentials: the session's identity has expired")
-        return Caller(identity, True)
+        return Caller(identity, True, "authenticator")
+
+
+def note_proof(scope: Scope, caller: Caller) -> None:
+    """Keep with a request what proved its caller, where it is to be asked about again."""
+    if caller.token is not None:
+        scope[_PROOF] = caller.identity, caller.token
+
+
+def proof_in(scope: Scope, identity: Identity) -> HeldToken | None:
+    """Return the token that proved this caller in a request, if `note_proof()` kept one."""
+    proven, token = scope.get(_PROOF, (None, None))
+    if proven is None or (proven.issuer, proven.subject) != (identity.issuer, identity.subject):
+        return None
+    return token  # type: ignore[no-any-return]
 
 
 def _checked_verifiers(verifier: Verifier | Sequence[Verifier]) -> tuple[Verifier, ...]:
@@ -127,7 +223,7 @@ def _checked_verifiers(verifier: Verifier | Sequence[Verifier]) -> tuple[Verifie
     if not verifiers:
         raise ConfigurationError("verifier=[] would verify nobody; name one at least")
     for each in verifiers:
-        if not is_async(getattr(each, "verify", None)):
+        if not isinstance(each, Verifier) or not is_async(each.verify):
             raise ConfigurationError("a verifier needs `async def verify(self, credentials)`")
     return verifiers
 
@@ -136,10 +232,11 @@ def _one_of(verifiers: tuple[Verifier, ...]) -> Verifier | None:
     return IssuerChoice(verifiers) if len(verifiers) > 1 else next(iter(verifiers), None)
 
 
-async def _identity_of(verifier: Verifier, credentials: Credentials) -> Identity:
+async def _identity_of(
+    verifier: Verifier, credentials: Credentials, traits: VerifierTraits
+) -> Identity:
     try:
-        if credentials.scheme != "bearer":
-            check_takes_dpop(verifier)
+        traits.check_scheme(credentials.scheme)
         identity = await verifier.verify(credentials)
     except GateError:
         raise
@@ -150,6 +247,20 @@ async def _identity_of(verifier: Verifier, credentials: Credentials) -> Identity
     if not isinstance(identity, Identity):
         raise _no_identity("verifier", "raise InvalidTokenError instead")
     return identity
+
+
+async def _answered(answer: Awaitable[T], token: str) -> T:
+    """Return a verifier's answer about a running conversation's token."""
+    try:
+        async with asyncio.timeout(RECHECK_SECONDS):
+            return await answer
+    except GateError:
+        raise
+    except Exception as error:
+        raise UnavailableError(
+            cause="verifier: failed unexpectedly, or took longer than 30 s",
+            trace=trace_of(error, token),
+        ) from None
 
 
 async def _ask(authenticator: Authenticator, connection: HTTPConnection) -> Identity | None:

@@ -5,7 +5,9 @@
 - The signature is that key's; `htm`, `htu` and `ath` name this method, address and token.
 - `iat` lies within `max_age` and the leeway. `jti` was not seen before; it is kept only once all
   else held, so that strangers can't fill the store.
-- With `nonce`, the proof carries a recent one of ours; the lack of it uses up no `jti`.
+- With `nonce`, the proof carries a recent one of ours; the lack of it uses up no `jti`. Another
+  gate's is none, with the same secrets or in the same process: it covers `public_url`'s origin and
+  the store's `namespace`.
 
 Dot segments in `htu` are not resolved: ASGI's path keeps them, so to the application they differ.
 """
@@ -108,7 +110,7 @@ class Proofs:
         _check_request(claims, presented, token)
         self._check_time(claims.get("iat"), now)
         jti = _jti(claims)
-        self._check_nonce(claims.get("nonce"), now)
+        self._check_nonce(claims.get("nonce"), now, presented.gate)
         await self._use_up(presented, f"{thumbprint}\0{jti}")
 
     def _signed(self, proofs: Sequence[bytes], thumbprint: str) -> Mapping[str, Any]:
@@ -133,17 +135,17 @@ class Proofs:
         if not oldest <= iat <= now + self._option.leeway:
             _refuse("iat is too long ago, or in the future: compare the client's clock")
 
-    def _check_nonce(self, nonce: Any, now: float) -> None:
-        if self._option.nonce and not self._is_ours(nonce, int(now // _SLOT)):
+    def _check_nonce(self, nonce: Any, now: float, gate: str) -> None:
+        if self._option.nonce and not self._is_ours(nonce, int(now // _SLOT), gate):
             raise DPoPNonceRequiredError(
-                _nonce(self._secrets[0], int(now // _SLOT)),
+                _nonce(self._secrets[0], int(now // _SLOT), gate),
                 cause="dpop: the proof lacks a recent nonce; the answer has one",
             )
 
-    def _is_ours(self, nonce: Any, slot: int) -> bool:
+    def _is_ours(self, nonce: Any, slot: int, gate: str) -> bool:
         if not isinstance(nonce, str) or not nonce.isascii():
             return False
-        ours = [_nonce(secret, at) for secret in self._secrets for at in (slot, slot - 1)]
+        ours = [_nonce(secret, at, gate) for secret in self._secrets for at in (slot, slot - 1)]
         return any(hmac.compare_digest(nonce, each) for each in ours)
 
     async def _use_up(self, presented: Presented, once: str) -> None:
@@ -201,9 +203,9 @@ def _normalized(uri: str) -> str | None:
     return f"{scheme}://{authority}{'/'.join(segments) or '/'}"
 
 
-def _nonce(secret: bytes, slot: int) -> str:
-    """Return the nonce of a time slot, in characters that section 8.1 allows."""
-    return _text(hmac.digest(secret, b"dpop nonce %d" % slot, "sha256"))
+def _nonce(secret: bytes, slot: int, gate: str) -> str:
+    """Return a gate's nonce of a time slot, in characters that section 8.1 allows."""
+    return _text(hmac.digest(secret, f"dpop nonce {slot} {gate}".encode(), "sha256"))
 
 
 def _digest(octets: bytes) -> str:

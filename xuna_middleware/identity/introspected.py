@@ -5,7 +5,8 @@
   clients that are listed, or both where both are asked for.
 - `sub`, or the claim that `subject_claims` name instead, is 1 to 255 printable characters.
 - `exp`, `nbf` and `iat`, where they are there, are finite numbers (floats, as some providers write
-  them); nothing has ended, nothing begins in the future, nothing lives longer than `max_lifetime`.
+  them); nothing has ended, nothing begins in the future, nothing lives longer than `max_lifetime`,
+  from its `iat` where there is one, else from now.
 - The token is no refresh token; one that is bound to a key (`cnf`) is refused, unless the verifier
   wants its proof.
 """
@@ -86,6 +87,8 @@ class AnswerPolicy:
         for name in ("iat", "nbf"):
             if name in answer and time_of(answer, name) > now + self.leeway:
                 refuse(name, "in the future; compare the clocks")
+        if "iat" in answer:
+            self._check_age(time_of(answer, "iat"), now)
         if "exp" not in answer:
             return None
         expires_at = time_of(answer, "exp")
@@ -94,6 +97,13 @@ class AnswerPolicy:
         if expires_at - now > self.max_lifetime:
             refuse("lifetime", f"lives {expires_at - now:.0f} s more, see max_lifetime")
         return expires_at
+
+    def _check_age(self, issued_at: float, now: float) -> None:
+        """Refuse a token that was issued too long ago, whatever its end is: a revocation lasts for
+        as long as this lets a token live.
+        """
+        if now - issued_at > self.max_lifetime + self.leeway:
+            refuse("lifetime", f"issued {now - issued_at:.0f} s ago, see max_lifetime")
 
     def _subject(self, answer: Mapping[str, Any]) -> str:
         subject = next((answer[name] for name in self.subject_claims if name in answer), None)

@@ -7,6 +7,9 @@
   `waiting` wait. What comes beyond is a 503, so made-up tokens can't flood the provider, though
   while they come, a token that isn't remembered may have to come again.
 - A provider that fails is left alone for 1 to 30 seconds; remembered tokens go on meanwhile.
+- While a relayed conversation runs, its token is asked about again, each `recheck_seconds`. These
+  questions have `in_flight` places and a queue of their own: strangers, who fill the other queue
+  with made-up tokens, can't keep them from being asked, and so can't end conversations.
 """
 
 import re
@@ -26,6 +29,7 @@ from xuna_middleware.identity.endpoints import configured_host, host_names
 from xuna_middleware.identity.introspected import AnswerPolicy
 from xuna_middleware.identity.introspecting import AuthMethod, Client, IntrospectionEndpoint
 from xuna_middleware.identity.options import (
+    MAX_LIFETIME,
     checked_audience,
     checked_claim_name,
     checked_clock,
@@ -35,9 +39,8 @@ from xuna_middleware.identity.options import (
     checked_transport,
     provider_endpoints,
 )
-from xuna_middleware.identity.possession import Mode, checked_possession
+from xuna_middleware.identity.possession import Mode, checked_possession, traits_with
 from xuna_middleware.identity.remembered import RememberedTokens, fingerprint
-from xuna_middleware.identity.verifiers import check_takes_dpop
 
 if TYPE_CHECKING:
     import httpx
@@ -48,6 +51,10 @@ OPAQUE: Final = r"(?![^.]*\.[^.]*\.[^.]*\Z)[A-Za-z0-9._~+/-]{16,512}=*"
 _REFUSED_SECONDS: Final = 5.0
 _LONGEST_KEEP: Final = 60
 _LARGEST_LEEWAY: Final = 300
+_SHORTEST_RECHECK: Final = 1
+_LONGEST_RECHECK: Final = 3600
+#: How many questions of running conversations wait for their turn; each conversation has one.
+_MOST_RECHECKS: Final = 4096
 
 
 class IntrospectionVerifier:
@@ -65,12 +72,22 @@ class IntrospectionVerifier:
         subject_claims: where the subject is found; the first that is there counts.
         token_pattern: what tokens look like, a regular expression for the whole of one.
         keep: for how many seconds a good answer serves, at most 60; 0 asks each time.
+        recheck_seconds: how often the token of a running conversation is asked about again, 1 to
+            3,600; None never asks again, and a revoked token's conversation goes on until `exp`.
         in_flight, waiting: how many questions run at once, and how many wait.
         leeway: tolerance for clocks in seconds, at most 300. Given to `iat` and `nbf`, not `exp`.
-        max_lifetime, scope_claims, role_claims, dpop, mtls, metadata_url, insecure_hosts,
-        endpoint_hosts, transport, clock: as for `OIDCVerifier`.
+        max_lifetime: the longest life of a token in seconds, from its `iat`. A token without `iat`
+            may have no more than this left before its `exp`; one without either lives until its
+            provider says no.
+        undated_lifetime: for how many seconds your provider lets a token live, where its answers
+            have no `iat`. Nothing in such an answer bounds a token's age, so this is how long
+            `gate.revoke()` keeps its subject out, a later sign-in included. 30 days by default: the
+            longest life that Auth0, for one, lets an opaque token have.
+        scope_claims, role_claims, dpop, mtls, metadata_url, insecure_hosts, endpoint_hosts,
+        transport, clock: as for `OIDCVerifier`.
 
-    Checks: what `identity/introspected.py` lists; revocation, within `keep`.
+    Checks: what `identity/introspected.py` lists; revocation, within `keep`; of conversations that
+    the gate carries, within `keep`, `recheck_seconds` and one call.
     Does not check: what the provider doesn't say.
 
     Raises:
@@ -94,10 +111,12 @@ class IntrospectionVerifier:
         role_claims: Sequence[ClaimPath] = ("roles",),
         token_pattern: str = OPAQUE,
         keep: float = 10,
+        recheck_seconds: float | None = 60,
         in_flight: int = 8,
         waiting: int = 64,
         leeway: float = 30,
         max_lifetime: float = 86400,
+        undated_lifetime: float = 30 * 86400,
         dpop: Mode | DPoP = "off",
         mtls: Mode = "off",
         metadata_url: str | None = None,
@@ -109,13 +128,9 @@ class IntrospectionVerifier:
         self.issuer = checked_issuer(issuer)
         self._pattern = _checked_pattern(token_pattern)
         self._keep = checked_seconds(keep, "keep", most=_LONGEST_KEEP)
+        self._recheck_seconds = _checked_recheck(recheck_seconds)
         self._clock = checked_clock(clock)
         self._possession = checked_possession(dpop, mtls, clock)
-        #: What the gate reads.
-        self.wants_presented = self._possession is not None
-        self.bearer = self._possession is None or self._possession.bearer
-        self.dpop_algorithms = self._possession.dpop_algorithms if self._possession else ()
-        self.takes_certificates = bool(self._possession and self._possession.takes_certificates)
         self._policy = AnswerPolicy(
             issuer=self.issuer,
             audience=frozenset() if audience is None else checked_audience(audience),
@@ -124,8 +139,16 @@ class IntrospectionVerifier:
             scope_claims=checked_paths(scope_claims, "scope_claims"),
             role_claims=checked_paths(role_claims, "role_claims"),
             leeway=checked_seconds(leeway, "leeway", most=_LARGEST_LEEWAY),
-            max_lifetime=checked_seconds(max_lifetime, "max_lifetime"),
+            max_lifetime=checked_seconds(max_lifetime, "max_lifetime", most=MAX_LIFETIME),
             takes_bound=self._possession is not None,
+        )
+        undated = checked_seconds(undated_lifetime, "undated_lifetime", most=MAX_LIFETIME)
+        #: What the gate reads. The policy bounds the age of a token that has an `iat`; of one that
+        #: has none, only the operator knows how long it lives.
+        self.traits = traits_with(
+            self._possession,
+            self.issuer,
+            max_token_seconds=max(self._policy.max_lifetime + self._policy.leeway, undated),
         )
         endpoints = provider_endpoints(issuer, metadata_url, insecure_hosts, endpoint_hosts)
         if introspection_endpoint is not None:
@@ -154,6 +177,9 @@ class IntrospectionVerifier:
             in_flight=_checked_count(in_flight, "in_flight", least=1),
             waiting=_checked_count(waiting, "waiting", least=0),
         )
+        self._rechecks = Questions[bytes, Identity](
+            "introspection of running conversations", in_flight=in_flight, waiting=_MOST_RECHECKS
+        )
 
     def __repr__(self) -> str:
         return f"IntrospectionVerifier(issuer={self.issuer!r})"
@@ -173,12 +199,12 @@ class IntrospectionVerifier:
     async def aclose(self) -> None:
         """End the questions under way and close the connections."""
         self._questions.stop()
+        self._rechecks.stop()
         await self._outbound.aclose()
 
     async def verify(self, credentials: Credentials) -> Identity:
         """Return whom the provider names; see `Verifier.verify`."""
-        if credentials.scheme != "bearer":
-            check_takes_dpop(self)
+        self.traits.check_scheme(credentials.scheme)
         token = credentials.token
         if not self.recognizes(token):
             raise InvalidTokenError(cause="malformed: not what token_pattern describes")
@@ -189,6 +215,18 @@ class IntrospectionVerifier:
         if self._possession is not None:
             await self._possession.prove(credentials, identity.claims)
         return identity
+
+    async def recheck_interval(self, token: str) -> float | None:
+        """Return after how many seconds to ask again; see `Rechecks.recheck_interval`."""
+        return self._recheck_seconds
+
+    async def recheck(self, token: str) -> Identity:
+        """Ask the provider about a token, whatever is remembered of it; see `Rechecks.recheck`."""
+        if not self.recognizes(token):
+            raise InvalidTokenError(cause="malformed: not what token_pattern describes")
+        self._endpoint.check_open()
+        seen = fingerprint(token)
+        return await self._rechecks.ask(seen, partial(self._ask, token, seen))
 
     async def _introspected(self, token: str, seen: bytes, now: float) -> Identity:
         if self._refused.has(seen, now):
@@ -202,6 +240,7 @@ class IntrospectionVerifier:
         try:
             identity = self._policy.check(answer, now)
         except InvalidTokenError:
+            self._remembered.drop(seen)
             self._refused.put(seen, now)
             raise
         until = now + self._keep
@@ -213,6 +252,14 @@ class IntrospectionVerifier:
 
 def _usual_method(private_key: object) -> AuthMethod:
     return "client_secret_basic" if private_key is None else "private_key_jwt"
+
+
+def _checked_recheck(seconds: float | None) -> float | None:
+    if seconds is None:
+        return None
+    if checked_seconds(seconds, "recheck_seconds", most=_LONGEST_RECHECK) < _SHORTEST_RECHECK:
+        raise ConfigurationError("recheck_seconds must be 1 second or more, or None for never")
+    return seconds
 
 
 def _checked_pattern(pattern: str) -> re.Pattern[str]:

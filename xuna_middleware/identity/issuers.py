@@ -13,28 +13,31 @@ from typing import Final, Protocol, TypeGuard
 from xuna_middleware.errors import ConfigurationError, InvalidTokenError
 from xuna_middleware.identity._jose import JOSEError, read_compact, read_object
 from xuna_middleware.identity.credentials import Credentials, Identity
+from xuna_middleware.identity.rechecks import recheck_by, recheck_interval_of
 from xuna_middleware.identity.remembered import fingerprint
-from xuna_middleware.identity.verifiers import Verifier, check_takes_dpop
+from xuna_middleware.identity.traits import (
+    Recognizing,
+    VerifierTraits,
+    merge_traits,
+    traits_of,
+)
+from xuna_middleware.identity.verifiers import Verifier
 
 _MOST_CHOICES: Final = 4096
-
-
-class Recognizing(Protocol):
-    """Tell one's own tokens by their looks. A verifier of one's own may do this, too."""
-
-    def recognizes(self, token: str) -> bool:
-        """Tell whether a token looks like one of this verifier's. Pure: no I/O, no exception."""
 
 
 class IssuerChoice:
     """Hand each token to the one verifier that it is for; exactly, or none."""
 
     def __init__(self, verifiers: Sequence[Verifier]) -> None:
+        described = [(each, traits_of(each)) for each in verifiers]
+        others = [(each, traits) for each, traits in described if not _recognizes(each)]
         self._recognizing = [each for each in verifiers if _recognizes(each)]
-        others = [each for each in verifiers if not _recognizes(each)]
-        self._by_issuer = _by_issuer([each for each in others if not _takes_any(each)])
-        self._any = _only([each for each in others if _takes_any(each)])
-        self.wants_presented = True
+        self._by_issuer = _by_issuer([each for each in others if not each[1].resolves_issuers])
+        self._any = _only([each for each, traits in others if traits.resolves_issuers])
+        self._traits = {id(each): traits for each, traits in described}
+        #: What the members say, merged.
+        self.traits = merge_traits(traits for _, traits in described)
         #: Verified tokens' choices, so that a remembered token isn't read for it again.
         self._choices: OrderedDict[bytes, Verifier] = OrderedDict()
 
@@ -46,15 +49,26 @@ class IssuerChoice:
             UnavailableError: it can't be known now.
         """
         token = credentials.token
-        if not token.isascii():
-            raise InvalidTokenError(cause="malformed: not ASCII")
-        seen = fingerprint(token)
-        verifier = self._choices.get(seen) or self._choose(token)
-        if credentials.scheme != "bearer":
-            check_takes_dpop(verifier)
+        seen, verifier = self._chosen(token)
+        self._traits[id(verifier)].check_scheme(credentials.scheme)
         identity = await verifier.verify(credentials)
         self._keep(seen, verifier)
         return identity
+
+    async def recheck_interval(self, token: str) -> float | None:
+        """Return after how many seconds to ask the token's own verifier again; see `Rechecks`."""
+        return await recheck_interval_of(self._chosen(token)[1], token)
+
+    async def recheck(self, token: str) -> Identity:
+        """Return whom the token proves now to its own verifier; see `Rechecks.recheck`."""
+        return await recheck_by(self._chosen(token)[1], token)
+
+    def _chosen(self, token: str) -> tuple[bytes, Verifier]:
+        """Return a token's fingerprint, and the verifier that it is for."""
+        if not token.isascii():
+            raise InvalidTokenError(cause="malformed: not ASCII")
+        seen = fingerprint(token)
+        return seen, self._choices.get(seen) or self._choose(token)
 
     def _choose(self, token: str) -> Verifier:
         for each in self._recognizing:
@@ -91,26 +105,23 @@ class _RecognizingVerifier(Verifier, Recognizing, Protocol):
     """A verifier that recognizes."""
 
 
-def _recognizes(verifier: object) -> TypeGuard[_RecognizingVerifier]:
-    return callable(getattr(verifier, "recognizes", None))
+def _recognizes(verifier: Verifier) -> TypeGuard[_RecognizingVerifier]:
+    return isinstance(verifier, Recognizing)
 
 
-def _takes_any(verifier: object) -> bool:
-    """Tell a verifier that finds the issuer's own verifier by itself."""
-    return getattr(verifier, "resolves_issuers", False) is True
-
-
-def _by_issuer(verifiers: Sequence[Verifier]) -> dict[str, Verifier]:
+def _by_issuer(described: Sequence[tuple[Verifier, VerifierTraits]]) -> dict[str, Verifier]:
     by_issuer: dict[str, Verifier] = {}
-    for verifier in verifiers:
-        issuer = getattr(verifier, "issuer", None)
-        if not isinstance(issuer, str):
+    for verifier, traits in described:
+        if not traits.issuers:
             raise ConfigurationError(
-                "each of several verifiers needs an `issuer` attribute, or `recognizes(token)`"
+                "each of several verifiers must say whose tokens it verifies, with "
+                "`traits = VerifierTraits(issuers=…)` or an attribute `issuer`; or it has "
+                "`recognizes(token)`"
             )
-        if issuer in by_issuer:
-            raise ConfigurationError(f"two verifiers for one issuer: {issuer}")
-        by_issuer[issuer] = verifier
+        for issuer in traits.issuers:
+            if issuer in by_issuer:
+                raise ConfigurationError(f"two verifiers for one issuer: {issuer}")
+            by_issuer[issuer] = verifier
     return by_issuer
 
 

@@ -1,12 +1,20 @@
-"""Which peers are trusted proxies: networks, exactly as the operator wrote them. Pure."""
+"""Which peers are trusted proxies: networks, exactly as the operator wrote them. Pure.
+
+An IPv4-mapped address is the IPv4 address, because that is how a dual-stack socket spells the peer
+of an IPv4 connection. No other address counts as the IPv4 address that is written in it
+(translated, 6to4, Teredo, ISATAP): whoever can send from it is no proxy of 10.0.0.0/8.
+"""
 
 from collections.abc import Iterable
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Final
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Final, TypeAlias
 
 from xuna_middleware.errors import ConfigurationError
 
+Address: TypeAlias = IPv4Address | IPv6Address
+
 _UNIX: Final = "unix"
+_MAPPED: Final = IPv6Network("::ffff:0:0/96")
 
 
 class Networks:
@@ -27,22 +35,36 @@ class Networks:
         """Tell whether ASGI's `client` is listed; None (no address) only where "unix" is."""
         if client is None:
             return self._unix
-        try:
-            address = ip_address(client[0].partition("%")[0])
-        except ValueError:
-            return False
-        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
-        return any(address in network for network in self._networks)
+        address = read_address(client[0])
+        return address is not None and any(address in network for network in self._networks)
+
+
+def read_address(text: str) -> Address | None:
+    """Return the address that a text is, a mapped one as IPv4; None where it is no address.
+
+    A zone ("%eth0") names a link of this machine, and is dropped.
+    """
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(address, IPv4Address):
+        return address
+    if address in _MAPPED:
+        return IPv4Address(int(address) & 0xFFFF_FFFF)
+    return IPv6Address(int(address))
 
 
 def _network(entry: object) -> IPv4Network | IPv6Network:
     try:
         if not isinstance(entry, str):
             raise ValueError
-        return ip_network(entry)
+        network = ip_network(entry)
     except ValueError:
         raise ConfigurationError(
             "trusted_proxies takes addresses, networks without host bits (10.0.0.0/8) and "
             '"unix"; write a proxy\'s address, not its name'
         ) from None
+    if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):
+        return IPv4Network((int(network.network_address) & 0xFFFF_FFFF, network.prefixlen - 96))
+    return network

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _LARGEST_LEEWAY: Final = 300
 #: In seconds; as the times in tokens, so that sums of both stay exact.
 _LONGEST: Final = 2**53
+#: Seconds: the longest `max_lifetime`, 50 years. A revocation must be able to last longer.
+MAX_LIFETIME: Final = 50 * 366 * 86_400
 #: Types that are never an access token, whatever an option says.
 _FOREIGN_TYPES: Final = frozenset(
     {
@@ -45,7 +47,7 @@ def claim_policy(
         audience=checked_audience(audience),
         token_types=checked_token_types(token_types),
         leeway=checked_seconds(leeway, "leeway", most=_LARGEST_LEEWAY),
-        max_lifetime=checked_seconds(max_lifetime, "max_lifetime"),
+        max_lifetime=checked_seconds(max_lifetime, "max_lifetime", most=MAX_LIFETIME),
         audience_claim=checked_claim_name(audience_claim, "audience_claim"),
         scope_claims=checked_paths(scope_claims, "scope_claims"),
         role_claims=checked_paths(role_claims, "role_claims"),

@@ -18,6 +18,7 @@ from xuna_middleware.errors import ConfigurationError, InvalidTokenError
 from xuna_middleware.identity.credentials import Credentials
 from xuna_middleware.identity.dpop import DPoP, Proofs
 from xuna_middleware.identity.presented import Presented
+from xuna_middleware.identity.traits import MAX_TOKEN_SECONDS, VerifierTraits
 
 #: `off`: such tokens are refused. `accepted`: they need their proof. `required`: all others are
 #: refused.
@@ -97,6 +98,19 @@ def checked_possession(
         raise ConfigurationError('dpop must be "off", "accepted", "required" or a DPoP(…)')
     option = _option(dpop)
     return None if option is None and mtls == "off" else Possession(option, mtls, clock)
+
+
+def traits_with(
+    possession: Possession | None, issuer: str, *, max_token_seconds: float
+) -> VerifierTraits:
+    """Return the traits of a verifier of one issuer, with the proofs that it takes."""
+    return VerifierTraits(
+        issuers=frozenset({issuer}),
+        max_token_seconds=min(max(1.0, max_token_seconds), MAX_TOKEN_SECONDS),
+        accepts_bearer=possession is None or possession.bearer,
+        dpop_algorithms=() if possession is None else possession.dpop_algorithms,
+        accepts_certificates=possession is not None and possession.takes_certificates,
+    )
 
 
 def _option(dpop: Mode | DPoP) -> DPoP | None:

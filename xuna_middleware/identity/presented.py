@@ -19,6 +19,7 @@ from xuna_middleware.identity.certificates import (
 )
 from xuna_middleware.identity.networks import Networks
 from xuna_middleware.paths import route_path
+from xuna_middleware.stores.naming import namespace_of
 from xuna_middleware.stores.protocol import Store
 
 #: What may stand in a path as it is (RFC 3986 section 3.3).
@@ -82,6 +83,12 @@ class Presented:
             return self._from_proxy() or thumbprint_from_tls(self.scope)
         except CertificateError as error:
             raise InvalidRequestError(cause=f"client certificate: {error}") from None
+
+    @property
+    def gate(self) -> str:
+        """What tells this gate from others that have the same secrets."""
+        near = self.surroundings
+        return f"{namespace_of(near.store)} {near.origin}"
 
     @property
     def store(self) -> Store:

@@ -22,6 +22,7 @@ from xuna_middleware.identity.claims import ClaimPath, TokenKind
 from xuna_middleware.identity.credentials import Credentials, Identity
 from xuna_middleware.identity.keys import Freshness, Listener
 from xuna_middleware.identity.options import checked_audience
+from xuna_middleware.identity.traits import VerifierTraits, traits_of
 from xuna_middleware.identity.verifiers import JWTVerifier, Service, Telling, Verifier
 
 if TYPE_CHECKING:
@@ -78,6 +79,11 @@ class ProxyAuthenticator:
             raise InvalidRequestError(cause=f"{self._header}: more than one header")
         token = values[0].decode("latin-1")
         return await self._verifier.verify(Credentials(scheme="bearer", token=token))
+
+    @property
+    def traits(self) -> VerifierTraits:
+        """What its verifier says of itself: how long a revocation lasts follows from it."""
+        return traits_of(self._verifier)
 
     def listen(self, listener: Listener) -> None:
         """Tell of changed keys, and of keys that can't be fetched."""

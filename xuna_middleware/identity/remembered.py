@@ -43,6 +43,10 @@ class RememberedTokens:
             self._entries.popitem(last=False)
         self._entries[fingerprint] = (identity, not_before, until)
 
+    def drop(self, fingerprint: bytes) -> None:
+        """Forget one token, which is not good any more."""
+        self._entries.pop(fingerprint, None)
+
     def clear(self) -> None:
         """Forget all, as when the issuer's keys changed."""
         self._entries.clear()

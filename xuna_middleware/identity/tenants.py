@@ -6,6 +6,9 @@ must answer from what the operator wrote down (a table of tenants), never build 
 - It is asked only for an `iss` that could be an issuer: an https URL of at most 255 characters.
 - A verifier that it returns must be that issuer's, to the letter. It serves for `keep` seconds,
   then the function is asked again: a tenant that left is refused within that time.
+- What the gate must know before the first tenant comes (DPoP, certificates, how long tokens live),
+  the option `traits` declares for all of them. A verifier that accepts more is a 503, and the log
+  names the trait: else its callers would get no challenge, or outlive their revocation.
 - What is replaced, or goes because there are too many, is closed when nobody is with it any more.
   So return a new verifier then, or one that can begin again (those of this package can).
 - None is remembered for 10 seconds, a failure for one; at most `in_flight` issuers are looked up at
@@ -17,9 +20,10 @@ import inspect
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from contextvars import Context
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, TypeAlias
 
@@ -36,12 +40,9 @@ from xuna_middleware.identity.endpoints import configured_host
 from xuna_middleware.identity.issuers import unverified_issuer
 from xuna_middleware.identity.keys import Listener
 from xuna_middleware.identity.options import checked_seconds
-from xuna_middleware.identity.verifiers import (
-    Service,
-    Telling,
-    Verifier,
-    check_takes_dpop,
-)
+from xuna_middleware.identity.rechecks import recheck_by, recheck_interval_of
+from xuna_middleware.identity.traits import VerifierTraits, traits_of
+from xuna_middleware.identity.verifiers import Service, Telling, Verifier
 
 logger = logging.getLogger("xuna_middleware")
 
@@ -63,17 +64,18 @@ class TenantVerifiers:
         most: how many tenants are kept at once; the one unused for longest goes first.
         keep: for how many seconds, at least 1.
         in_flight: how many issuers are looked up at once.
+        traits: what the verifiers of all tenants accept at most: by default Bearer tokens that live
+            for a day. `VerifierTraits(dpop_algorithms=("ES256",), max_token_seconds=7 * 86_430)`
+            admits tenants that take DPoP, or whose tokens live for a week; with `issuers` no other
+            issuer is looked up. `merge_traits()` makes one of the traits of several verifiers.
         monotonic: the clock, in seconds.
 
-    Checks: that the verifier is the issuer's own. All else the verifier checks.
+    Checks: that the verifier is the issuer's own, and accepts nothing beyond `traits`. All else the
+    verifier checks.
 
     Raises:
         ConfigurationError: an option makes no sense.
     """
-
-    #: What the gate and a list of verifiers read.
-    wants_presented = True
-    resolves_issuers = True
 
     def __init__(
         self,
@@ -82,6 +84,7 @@ class TenantVerifiers:
         most: int = 1000,
         keep: float = 300,
         in_flight: int = 8,
+        traits: VerifierTraits | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         if not callable(resolve):
@@ -91,6 +94,10 @@ class TenantVerifiers:
         for name, number in (("most", most), ("in_flight", in_flight)):
             if type(number) is not int or number < 1:
                 raise ConfigurationError(f"{name} must be a whole number, 1 or more")
+        if not isinstance(traits, VerifierTraits | None):
+            raise ConfigurationError("TenantVerifiers(traits=…) takes VerifierTraits(…)")
+        #: What the gate and a list of verifiers read.
+        self.traits = replace(traits or VerifierTraits(), resolves_issuers=True, needs_request=True)
         self._resolve = resolve
         self._most = most
         self._keep = keep
@@ -130,19 +137,41 @@ class TenantVerifiers:
 
     async def verify(self, credentials: Credentials) -> Identity:
         """Return whom the token proves to its issuer's verifier; see `Verifier.verify`."""
-        issuer = unverified_issuer(credentials.token)
-        tenant = await self._tenant(issuer)
+        async with self._tenant_of(credentials.token) as tenant:
+            tenant.traits.check_scheme(credentials.scheme)
+            return await tenant.verifier.verify(credentials)
+
+    async def recheck_interval(self, token: str) -> float | None:
+        """Return after how many seconds to ask the issuer's verifier again; see `Rechecks`."""
+        async with self._tenant_of(token) as tenant:
+            return await recheck_interval_of(tenant.verifier, token)
+
+    async def recheck(self, token: str) -> Identity:
+        """Return whom the token proves now to its issuer's verifier; see `Rechecks.recheck`."""
+        async with self._tenant_of(token) as tenant:
+            return await recheck_by(tenant.verifier, token)
+
+    @asynccontextmanager
+    async def _tenant_of(self, token: str) -> AsyncIterator["_Tenant"]:
+        """Find the tenant of a token, whose verifier is not closed before the block ends."""
+        tenant = await self._tenant(unverified_issuer(token))
         if tenant.has_left:
             raise UnavailableError(cause="tenant: let go at once; see most=", retry_after=1)
-        if credentials.scheme != "bearer":
-            check_takes_dpop(tenant.verifier)
         tenant.users += 1
         try:
-            return await tenant.verifier.verify(credentials)
+            yield tenant
         finally:
             tenant.users -= 1
             if tenant.has_left:
                 self._let_go(tenant)
+
+    async def resolves(self, issuer: str) -> bool:
+        """Tell whether an issuer is a tenant's; see `Resolving`."""
+        try:
+            await self._tenant(issuer)
+        except InvalidTokenError:
+            return False
+        return True
 
     async def _tenant(self, issuer: str) -> "_Tenant":
         now = self._now()
@@ -150,7 +179,9 @@ class TenantVerifiers:
         if known is not None and now < known.until:
             self._tenants.move_to_end(issuer)
             return known
-        if not _could_be_an_issuer(issuer) or self._unknown.has(issuer, now):
+        if not self.traits.may_verify(issuer) or not _could_be_an_issuer(issuer):
+            raise _nobodys()
+        if self._unknown.has(issuer, now):
             raise _nobodys()
         if self._failed.has(issuer, now):
             raise UnavailableError(cause="tenant: the look-up failed a moment ago", retry_after=1)
@@ -175,7 +206,10 @@ class TenantVerifiers:
             async with asyncio.timeout(RESOLVE_SECONDS):
                 answer = self._resolve(issuer)
                 verifier = await answer if inspect.isawaitable(answer) else answer
-            return None if verifier is None else _begun(verifier, issuer, self._listeners)
+            if verifier is not None:
+                _check(verifier, issuer, self.traits)
+                _begin(verifier, self._listeners)
+            return verifier
         except UnavailableError:
             raise
         except Exception as error:
@@ -196,7 +230,7 @@ class TenantVerifiers:
             self._let_go(before)
         if verifier is None:
             return
-        self._tenants[issuer] = _Tenant(verifier, until)
+        self._tenants[issuer] = _Tenant(verifier, traits_of(verifier), until)
         while len(self._tenants) > self._most:
             self._let_go(self._tenants.popitem(last=False)[1])
 
@@ -216,29 +250,46 @@ class _Tenant:
     """Hold one issuer's verifier, and how many requests are with it."""
 
     verifier: Verifier
+    traits: VerifierTraits
     until: float
     users: int = 0
     has_left: bool = False
 
 
-def _begun(verifier: Verifier, issuer: str, listeners: Iterable[Listener]) -> Verifier:
-    """Return a verifier that was found, if it is one and the issuer's own, and let it begin."""
-    if getattr(verifier, "issuer", None) != issuer:
+def _check(verifier: object, issuer: str, declared: VerifierTraits) -> None:
+    """Refuse what the function found unless it is a verifier, of this issuer alone, that accepts
+    nothing beyond what was declared.
+    """
+    try:
+        traits = traits_of(verifier)
+    except ConfigurationError as error:
+        raise UnavailableError(cause=f"configuration: {error}") from None
+    if traits.issuers != frozenset({issuer}):
         raise UnavailableError(
             cause="configuration: the function that finds verifiers returned one of another "
-            "issuer; its `issuer` must be the one it was asked for, to the letter"
+            "issuer; its `issuer`, or `traits.issuers`, must be the one it was asked for, to the "
+            "letter"
         )
-    if not is_async(getattr(verifier, "verify", None)):
+    if not isinstance(verifier, Verifier) or not is_async(verifier.verify):
         raise UnavailableError(
             cause="configuration: the function that finds verifiers returned something without "
             "`async def verify(self, credentials)`"
         )
+    if beyond := traits.beyond(declared):
+        raise UnavailableError(
+            cause="configuration: the verifier that was found accepts more than "
+            f"TenantVerifiers(traits=VerifierTraits(…)) declares: {', '.join(beyond)}; declare it, "
+            "or let the function return a stricter verifier"
+        )
+
+
+def _begin(verifier: Verifier, listeners: Iterable[Listener]) -> None:
+    """Let a verifier begin what it does beside requests."""
     if isinstance(verifier, Telling):
         for listener in listeners:
             verifier.listen(listener)
     if isinstance(verifier, Service):
         verifier.start()
-    return verifier
 
 
 async def _closed(verifier: Service) -> None:

@@ -2,7 +2,11 @@
 
 An address lands in logs, so what stands in one must be worthless by then: a ticket is 256 random
 bits, kept by its hash, for at most a minute, and taken once. It is bound to the identity and the
-agent that it was made for, and to the page (`Origin`) that asked.
+agent that it was made for, and to the page (`Origin`) that asked. It says who vouched for the
+identity, since a gate that shares the store may not believe that one: see `trust.py`.
+
+A token that is to be asked about again while the conversation runs goes along in the ticket's
+record, sealed with the ticket itself: the store alone can't open it (`identity/sealing.py`).
 """
 
 import hashlib
@@ -11,7 +15,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias, get_args
 from urllib.parse import parse_qsl
 
 from starlette.types import Scope
@@ -23,22 +27,37 @@ from xuna_middleware.errors import (
     trace_of,
 )
 from xuna_middleware.identity.credentials import Identity
+from xuna_middleware.identity.rechecks import HeldToken
+from xuna_middleware.identity.sealing import seal, unseal
 from xuna_middleware.stores.protocol import Store, StoreError
 
 SECONDS: Final = 60.0
 PREFIX: Final = "xgt_"
 
+#: Who vouched for an identity: a verifier, the gate's authenticator, nobody (a visitor), or the app
+#: around the gate, by calling `gate.issue()`.
+Voucher: TypeAlias = Literal["verifier", "authenticator", "visitor", "application"]
+
+_VOUCHERS: Final = get_args(Voucher)
 _OCTETS: Final = 32
 _LENGTH: Final = len(PREFIX) + 43
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ticket:
-    """Say whom a ticket stood for. `origin` is that of the request it was made in, or None."""
+    """Say whom a ticket stood for.
+
+    `origin` is that of the request it was made in, or None; `mark` is what the gate that made it
+    says of itself, see `Trust.mark()`. `token` is what proved them, where it is to be asked
+    about again.
+    """
 
     identity: Identity
     agent: str
     origin: str | None
+    voucher: Voucher
+    mark: str = ""
+    token: HeldToken | None = None
 
 
 class Tickets:
@@ -57,7 +76,7 @@ class Tickets:
         seconds = self._seconds(ticket.identity)
         text = PREFIX + secrets.token_urlsafe(_OCTETS)
         try:
-            await self._store.put(_key(text), _written(ticket), seconds)
+            await self._store.put(_key(text), _written(ticket, text), seconds)
         except StoreError:
             raise UnavailableError(cause="store: a ticket could not be kept") from None
         return text, seconds
@@ -77,7 +96,7 @@ class Tickets:
             raise UnavailableError(cause="store: a ticket could not be looked up") from None
         if kept is None:
             raise InvalidTokenError(cause="ticket: unknown, used or too old")
-        ticket = _read(kept)
+        ticket = _read(kept, text)
         self._seconds(ticket.identity)
         return ticket
 
@@ -110,7 +129,7 @@ def _key(text: str) -> str:
     return "ticket:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _written(ticket: Ticket) -> bytes:
+def _written(ticket: Ticket, text: str) -> bytes:
     identity = ticket.identity
     members = {
         "subject": identity.subject,
@@ -122,8 +141,15 @@ def _written(ticket: Ticket) -> bytes:
         "expires_at": identity.expires_at,
     }
     try:
-        text = json.dumps(
-            {"identity": members, "agent": ticket.agent, "origin": ticket.origin},
+        record = json.dumps(
+            {
+                "identity": members,
+                "agent": ticket.agent,
+                "origin": ticket.origin,
+                "voucher": ticket.voucher,
+                "mark": ticket.mark,
+                "token": None if ticket.token is None else seal(text, ticket.token),
+            },
             default=_plain,
             allow_nan=False,
         )
@@ -132,7 +158,7 @@ def _written(ticket: Ticket) -> bytes:
             cause="ticket: the authenticator's claims are not plain JSON values",
             trace=trace_of(error),
         ) from None
-    return text.encode()
+    return record.encode()
 
 
 def _plain(value: object) -> Any:
@@ -141,8 +167,16 @@ def _plain(value: object) -> Any:
     raise TypeError(f"a claim is a {type(value).__name__}")
 
 
-def _read(kept: bytes) -> Ticket:
+def _read(kept: bytes, text: str) -> Ticket:
     members = json.loads(kept)
+    if members.get("voucher") not in _VOUCHERS:
+        raise InvalidTokenError(cause="ticket: does not say who vouched; another version made it")
+    sealed = members["token"]
     return Ticket(
-        identity=Identity(**members["identity"]), agent=members["agent"], origin=members["origin"]
+        identity=Identity(**members["identity"]),
+        agent=members["agent"],
+        origin=members["origin"],
+        voucher=members["voucher"],
+        mark=members["mark"],
+        token=None if sealed is None else unseal(text, sealed),
     )

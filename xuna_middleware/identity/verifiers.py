@@ -9,12 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from xuna_middleware._http import Outbound
-from xuna_middleware.errors import (
-    ConfigurationError,
-    GateError,
-    InvalidTokenError,
-    NotAuthenticatedError,
-)
+from xuna_middleware.errors import ConfigurationError, GateError, InvalidTokenError
 from xuna_middleware.identity._jose import (
     ASYMMETRIC,
     CompactToken,
@@ -43,7 +38,12 @@ from xuna_middleware.identity.options import (
     claim_policy,
     provider_endpoints,
 )
-from xuna_middleware.identity.possession import Mode, Possession, checked_possession
+from xuna_middleware.identity.possession import (
+    Mode,
+    Possession,
+    checked_possession,
+    traits_with,
+)
 from xuna_middleware.identity.remembered import (
     MAX_TOKEN_LENGTH,
     SECONDS,
@@ -55,8 +55,13 @@ if TYPE_CHECKING:
     import httpx
 
 
+@runtime_checkable
 class Verifier(Protocol):
-    """Verify what a request presented. One method, so that any mechanism fits."""
+    """Verify what a request presented. One method, so that any mechanism fits.
+
+    What else one of your own accepts (issuers, tokens that live longer than a day, DPoP), it says
+    with an attribute `traits`, see `VerifierTraits`.
+    """
 
     async def verify(self, credentials: Credentials) -> Identity:
         """Return whom the credentials prove.
@@ -93,18 +98,6 @@ class Telling(Protocol):
         """Call this from now on with an event's name, the issuer and the cause."""
 
 
-def check_takes_dpop(verifier: object) -> None:
-    """Keep a DPoP token from a verifier that doesn't know to ask for its proof.
-
-    One of the user's own without `wants_presented` has never heard of DPoP.
-
-    Raises:
-        NotAuthenticatedError: it takes the scheme Bearer only.
-    """
-    if not getattr(verifier, "wants_presented", False):
-        raise NotAuthenticatedError(cause="authorization: a scheme that is not Bearer; see dpop=")
-
-
 class _IssuerTokens:
     """Verify one issuer's tokens, in the order that costs a stranger's token least.
 
@@ -128,11 +121,11 @@ class _IssuerTokens:
         self._policy = policy
         self._algorithms = algorithms
         self._possession = possession
-        #: Read by the gate: whether to show this verifier the request, and what it challenges with.
-        self.wants_presented = possession is not None
-        self.bearer = possession is None or possession.bearer
-        self.dpop_algorithms = () if possession is None else possession.dpop_algorithms
-        self.takes_certificates = possession is not None and possession.takes_certificates
+        #: What the gate reads. A token is good until its `exp`, which is at most `max_lifetime`
+        #: after its `iat`, and for the leeway.
+        self.traits = traits_with(
+            possession, policy.issuer, max_token_seconds=policy.max_lifetime + policy.leeway
+        )
         self._freshness = freshness
         self._remembered = RememberedTokens()
         self._outbound = Outbound(transport=checked_transport(transport))
@@ -166,10 +159,9 @@ class _IssuerTokens:
             raise InvalidTokenError(cause="malformed: not ASCII")
         seen = fingerprint(token)
         identity = self._remembered.get(seen, now) or await self._verify(token, seen, now)
+        self.traits.check_scheme(credentials.scheme)
         if self._possession is not None:
             await self._possession.prove(credentials, identity.claims)
-        elif credentials.scheme != "bearer":
-            check_takes_dpop(self)
         return identity
 
     async def _verify(self, token: str, seen: bytes, now: float) -> Identity:

@@ -25,6 +25,7 @@ _COOKIE: Final = "xuna_visitor"
 _SALT: Final = b"xuna_middleware.visitor"
 _OCTETS: Final = 16
 _LONGEST: Final = 256
+_DIGITS: Final = 16
 _MISSING: Final = 'visitors need itsdangerous: pip install "xuna-middleware[visitors]"'
 
 
@@ -44,7 +45,9 @@ class Visit:
 class VisitorTickets:
     """Sign tickets, and read them. Of several secrets the first one signs, all verify.
 
-    A ticket is good for `seconds`, and as long before its date, by whatever clock reads it.
+    A ticket is good for `seconds`, and as long before its date, by whatever clock reads it, at
+    gates of the same name: the signature covers `namespace`, see `stores/naming.py`. That a
+    challenge was passed counts under the same `terms` only: a harder challenge was not.
 
     Raises:
         ConfigurationError: itsdangerous is missing.
@@ -55,10 +58,13 @@ class VisitorTickets:
         newest_first: Sequence[str],
         *,
         seconds: int,
+        namespace: str = "",
+        terms: str = "",
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._signer = _signer(newest_first, clock)
+        self._signer = _signer(newest_first, namespace, clock)
         self._seconds = seconds
+        self._terms = sha256(terms.encode()).hexdigest()[:_DIGITS]
         self._clock = clock
 
     def __repr__(self) -> str:
@@ -76,7 +82,8 @@ class VisitorTickets:
 
     def write(self, visit: Visit) -> str:
         """Return the ticket of a visit."""
-        return self._signer.sign(f"{visit.visitor}.{visit.passed_until}").decode()  # type: ignore[no-any-return]
+        said = f"{visit.visitor}.{visit.passed_until}-{self._terms}"
+        return self._signer.sign(said).decode()  # type: ignore[no-any-return]
 
     def _read(self, text: str) -> Visit | None:
         from itsdangerous import BadData
@@ -88,8 +95,9 @@ class VisitorTickets:
         # One that is dated ahead is ours as well: a clock went back, or another worker's is fast.
         if abs(self._clock() - written.timestamp()) > self._seconds:
             return None
-        visitor, _, passed_until = signed.decode().rpartition(".")
-        return Visit(visitor=visitor, passed_until=int(passed_until))
+        visitor, _, said = signed.decode().rpartition(".")
+        passed_until, _, terms = said.partition("-")
+        return Visit(visitor=visitor, passed_until=int(passed_until) if terms == self._terms else 0)
 
 
 def new_visit() -> Visit:
@@ -117,7 +125,7 @@ def _presented(headers: Headers, cookie: str) -> str | None:
     return cookie_parser("; ".join(headers.getlist("cookie"))).get(cookie)
 
 
-def _signer(newest_first: Sequence[str], clock: Callable[[], float]) -> Any:
+def _signer(newest_first: Sequence[str], namespace: str, clock: Callable[[], float]) -> Any:
     try:
         from itsdangerous import TimestampSigner
     except ImportError:
@@ -127,4 +135,5 @@ def _signer(newest_first: Sequence[str], clock: Callable[[], float]) -> Any:
         def get_timestamp(self) -> int:
             return int(clock())
 
-    return Signer(newest_first[::-1], salt=_SALT, digest_method=sha256, key_derivation="hmac")
+    salt = _SALT + b":" + namespace.encode()
+    return Signer(newest_first[::-1], salt=salt, digest_method=sha256, key_derivation="hmac")

@@ -8,6 +8,7 @@ from xuna_middleware.errors import ConfigurationError
 from xuna_middleware.identity.claims import TokenKind
 from xuna_middleware.identity.options import checked_audience
 from xuna_middleware.identity.tenants import TenantVerifiers
+from xuna_middleware.identity.traits import merge_traits
 from xuna_middleware.identity.verifiers import OIDCVerifier
 from xuna_middleware.providers._preset import (
     EITHER_TYPE,
@@ -108,7 +109,8 @@ def entra_multitenant(
     named = text_list(tenants, "entra_multitenant: tenants must list the directory (tenant) ids")
     verifiers = [entra(t, audience=audience, version=version, **options) for t in named]
     by_issuer = {each.issuer: each for each in verifiers}
-    return TenantVerifiers(by_issuer.get, most=len(by_issuer))
+    traits = merge_traits(each.traits for each in verifiers)
+    return TenantVerifiers(by_issuer.get, most=len(by_issuer), traits=traits)
 
 
 def _issuer(tenant: str, version: int) -> str:

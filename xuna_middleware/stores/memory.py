@@ -17,6 +17,7 @@ from xuna_middleware.stores.counting import (
 )
 from xuna_middleware.stores.entries import Entries, Leased, Noted, Principal, Revoked, Value
 from xuna_middleware.stores.listing import MOST_LISTED, told
+from xuna_middleware.stores.naming import checked_namespace
 from xuna_middleware.stores.protocol import (
     MOST_TOLD,
     Held,
@@ -48,17 +49,25 @@ class MemoryStore:
             counts (principals, notes, leases, revocations) beside them: who fills the one leaves
             the other alone. What is full refuses (`StoreError`): forgetting a used proof would let
             it be used again, forgetting a count would let it be spent again.
+        namespace: the gate's name, as `RedisStore` has one; for gates that share
+            XUNA_VISITOR_SECRET or another secret, and are not to take each other's visitors.
         monotonic: the clock, in seconds.
 
     Raises:
-        ConfigurationError: `most` is no number of values.
+        ConfigurationError: `most` is no number of values, or `namespace` no name.
     """
 
     def __init__(
-        self, most: int = 100_000, *, monotonic: Callable[[], float] = time.monotonic
+        self,
+        most: int = 100_000,
+        *,
+        namespace: str = "",
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         if type(most) is not int or most < 1:
             raise ConfigurationError("MemoryStore(most=…) must be a whole number, 1 or more")
+        #: The gate's name, "" where it has none. Gates that are given one MemoryStore are one gate.
+        self.namespace = "" if namespace == "" else checked_namespace(namespace, "MemoryStore")
         self._now = monotonic
         self._most = most
         self._values = Entries(most)
@@ -210,7 +219,7 @@ class MemoryStore:
             logger.warning(
                 "another worker of this service runs: each counts limits, used proofs and tickets "
                 "by itself, so several workers issue several times as much; share them: "
-                'XunaGate(store=RedisStore("redis://…"))'
+                'XunaGate(store=RedisStore("redis://…", namespace="…"))'
             )
 
     async def aclose(self) -> None:

@@ -16,12 +16,13 @@ import logging
 from collections.abc import Awaitable, Sequence
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 from weakref import WeakKeyDictionary
 
 from xuna_middleware.errors import ConfigurationError
 from xuna_middleware.stores import notation, scripts
 from xuna_middleware.stores.listening import Listening
+from xuna_middleware.stores.naming import checked_namespace
 from xuna_middleware.stores.once import check_client, send_once
 from xuna_middleware.stores.protocol import (
     MOST_TOLD,
@@ -72,8 +73,11 @@ class RedisStore:
         client: a `redis.asyncio.Redis` of your own instead (sentinel, cluster, TLS of your own);
             it belongs to the event loop that uses it, and you close it. Whatever it retries, what
             this store changes is sent once; only reading may be repeated.
-        namespace: what all keys begin with; gates that share a Redis and nothing else differ in it.
-            It stands in braces, so that all keys of a gate live on one node of a cluster.
+        namespace: the gate's name, such as "acme-voice-production": 1 to 64 lower-case letters,
+            digits, - and _, a letter first. All keys begin with it, in braces, so that a gate lives
+            on one node of a cluster. Processes of one gate say the same name, and so do gates that
+            mean to share limits, revocations, sessions and tickets; any other gate on this Redis
+            says another, and then neither affects the other. A new name forgets all that was kept.
         timeout: seconds for one command, connecting included.
 
     Does not check: that the server keeps what it was told. After a crash without persistence, or
@@ -83,23 +87,29 @@ class RedisStore:
         ConfigurationError: redis-py is missing, or an option makes no sense.
     """
 
+    @overload
+    def __init__(self, url: str, *, namespace: str, timeout: float = 1.0) -> None: ...
+
+    @overload
+    def __init__(self, *, client: "Redis", namespace: str, timeout: float = 1.0) -> None: ...
+
     def __init__(
         self,
         url: str | None = None,
         *,
         client: "Redis | None" = None,
-        namespace: str = "xuna",
+        namespace: str | None = None,
         timeout: float = 1.0,
     ) -> None:
         if (url is None) == (client is None):
             raise ConfigurationError('give RedisStore either a url="redis://…" or a client=…')
-        if not isinstance(namespace, str) or not namespace.isidentifier():
-            raise ConfigurationError('RedisStore(namespace=…) must be a plain word, like "xuna"')
+        #: The gate's name.
+        self.namespace = checked_namespace(namespace, "RedisStore")
         if type(timeout) not in (int, float) or not 0 < timeout <= 60:
             raise ConfigurationError("RedisStore(timeout=…) must be seconds, more than 0, up to 60")
         self._url = url
         self._given = client
-        self._keys = notation.Keys(f"{{{namespace}}}:")
+        self._keys = notation.Keys(f"{{{self.namespace}}}:")
         self._timeout = timeout
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Redis] = WeakKeyDictionary()
         self._background: set[asyncio.Task[Any]] = set()
@@ -110,7 +120,7 @@ class RedisStore:
             self._connected()  # a mistake in the address is told now
 
     def __repr__(self) -> str:
-        return f"RedisStore(namespace={self._keys.prefix[1:-2]!r})"
+        return f"RedisStore(namespace={self.namespace!r})"
 
     async def put(self, key: str, value: bytes, seconds: float) -> bool:
         """Keep a value unless the key is there; see `Store`."""

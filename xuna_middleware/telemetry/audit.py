@@ -8,9 +8,14 @@ of it was written anew (give a key that the writer of a forgery lacks: the hashe
 
 import logging
 import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from threading import Event as Signal
+from threading import Lock, Thread
 from typing import Any, Final
 
 from xuna_middleware import Background, ConfigurationError, Event
@@ -21,19 +26,24 @@ from xuna_middleware.telemetry.chain import (
     dropped,
     end_in,
     follow,
+    leaving_out,
+    left_out,
     line_of,
     resumed,
 )
+from xuna_middleware.telemetry.sampling import INTERVAL, Rates, Sampler
 
 logger = logging.getLogger("xuna_middleware")
 
 #: In octets; no line is longer.
 _TAIL: Final = 1 << 20
 _LEAST_KEY: Final = 16
+#: In characters; a cause in a line is no longer.
+_CAUSE: Final = 500
 
 
 class AuditLog:
-    """Write every event to a file: `XunaGate(on_event=[AuditLog("audit.jsonl")])`.
+    """Write events to a file: `XunaGate(on_event=[AuditLog("audit.jsonl")])`.
 
     Writing happens beside requests; a line tells how many events could not be written, because the
     queue or the disk was full. One file belongs to one process, from its first event on, and after
@@ -41,17 +51,43 @@ class AuditLog:
     An existing file is gone on with. It holds who and what, no token, no secret and no variable's
     value; who is personal data.
 
+    Every credential, conversation, revocation, settlement and webhook is written. Refusals and the
+    steps before a credential (verified, authorized, reserved, …) are written up to a number in a
+    minute; what is more is counted before it is queued, and a line of the chain says how many there
+    were of each kind, at the end of that minute and when the gate closes. At the defaults a day of
+    refusals of strangers is about 30 MB, and so is one of one account: see docs/limits.md.
+
     Args:
         path: the file, opened for appending, readable by its owner only where it is made.
         key: bytes or a text of 16 or more, kept away from the log; hashes become HMACs.
+        unverified_per_minute: refusals and steps of all callers together who proved nothing, and
+            of anonymous callers.
+        per_caller_per_minute: the same for each verified caller.
+        verified_per_minute: the same for all verified callers together.
 
     Raises:
-        ConfigurationError: the file can't be written, or another process writes it.
+        ConfigurationError: the file can't be written, or another process writes it; an option
+            makes no sense.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, key: str | bytes | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        key: str | bytes | None = None,
+        unverified_per_minute: int = 60,
+        per_caller_per_minute: int = 60,
+        verified_per_minute: int = 3_000,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._path = str(path)
         self._key = _checked_key(key)
+        self._rates = Rates(
+            unverified=unverified_per_minute,
+            per_caller=per_caller_per_minute,
+            verified=verified_per_minute,
+        )
+        self._clock = clock
         self._begin()
         _check_usable(self.path)
         self._background = Background(self._write)
@@ -60,8 +96,18 @@ class AuditLog:
         return f"AuditLog({self._path!r})"
 
     def __call__(self, event: Event) -> None:
-        """Take an event; it is written in another thread."""
-        self._background(event)
+        """Take an event; it is written in another thread, or counted where there are too many."""
+        if self._process != os.getpid():
+            self._close()  # the file of the process that forked this one stays its own
+            self._begin()
+        with self._counting:
+            is_admitted = self._sampler.admit(event)
+            begins_leaving_out = not (is_admitted or self._is_watched)
+            self._is_watched |= begins_leaving_out
+        if is_admitted:
+            self._background(event)
+        elif begins_leaving_out:
+            self._watch()
 
     @property
     def path(self) -> Path:
@@ -74,45 +120,97 @@ class AuditLog:
         return self._background.lost + self._failed
 
     def flush(self, seconds: float = 2.0) -> bool:
-        """Wait until what was taken is written; tell whether it is."""
-        return self._background.flush(seconds)
+        """Wait until what was taken is written, and how much was left out; tell whether it is."""
+        is_written = self._background.flush(seconds)
+        self._flushed.set()
+        if self._watching is not None:
+            self._watching.join(seconds)
+        with self._writing:
+            return self._tell_left_out() and is_written
 
     def close(self) -> None:
         """Write what was taken, and close the file. Another event would open it again."""
-        if self.flush() and self._file is not None:
-            self._tell_lost(self._file)
-            self._close()
+        is_written = self.flush()
+        with self._writing:
+            if is_written and self._file is not None:
+                self._tell_lost(self._file)
+                self._close()
 
     def _begin(self) -> None:
-        """Know of nothing written in this process."""
+        """Know of nothing written or counted in this process, and hold no lock of another's."""
         self._process = os.getpid()
         self._file: _File | None = None
         self._failed = self._told_lost = 0
+        self._has_failed = False
+        self._counting, self._writing = Lock(), Lock()
+        self._sampler = Sampler(self._rates, self._clock)
+        #: Whether a thread waits to tell what is left out, and whether the log says that it is.
+        self._is_watched = self._is_marked = False
+        self._watching: Thread | None = None
+        self._flushed = Signal()
 
     def _write(self, event: Event) -> None:
-        if self._process != os.getpid():
-            self._close()  # the file of the process that forked this one stays its own
-            self._begin()
         told = {name: value for name, value in asdict(event).items() if value not in (None, ())}
+        if len(cause := told.get("cause", "")) > _CAUSE:
+            told["cause"] = f"{cause[:_CAUSE]}…"
+        with self._writing:
+            if not self._append(told):
+                self._failed += 1
+
+    def _watch(self) -> None:
+        """Say in the log that events are left out, and after a minute how many, in a thread.
+
+        So a log without the second line says that its process ended in between.
+        """
+
+        def tell(flushed: Signal) -> None:
+            with self._writing:
+                if self._sampler.is_leaving_out and not self._is_marked:
+                    self._is_marked = self._append(leaving_out(self._clock()))
+            flushed.wait(INTERVAL)
+            with self._writing:
+                self._tell_left_out()
+
+        self._flushed = Signal()
+        watching = Thread(target=tell, args=(self._flushed,), name="xuna-gate audit", daemon=True)
+        with suppress(RuntimeError):  # the interpreter ends; close() still tells
+            watching.start()
+            self._watching = watching
+
+    def _tell_left_out(self) -> bool:
+        """Write how many events were left out, if any were; return whether all is told."""
+        with self._counting:
+            self._is_watched = False
+            if not self._sampler.is_leaving_out:
+                return True
+            counts = self._sampler.taken()
+        is_told = self._append(left_out(**asdict(counts)))
+        if is_told:
+            self._is_marked = False
+        else:
+            with self._counting:
+                self._sampler.put_back(counts)
+        return is_told
+
+    def _append(self, told: Any) -> bool:
+        """Write a line; return whether it is written. The next one tries anew."""
         try:
             file = self._file = self._file or _File(self.path, self._key)
             self._tell_lost(file)
             file.append(told)
         except (OSError, ConfigurationError) as error:
-            self._fail(error)
+            self._close()
+            if not self._has_failed:
+                self._has_failed = True
+                logger.error("an audit log can't be written, events are lost: %s", error)
+            return False
+        return True
 
     def _tell_lost(self, file: "_File") -> None:
         lost = self.lost
         if lost > self._told_lost:
             file.append(dropped(lost - self._told_lost))
             self._told_lost = lost
-
-    def _fail(self, error: Exception) -> None:
-        """Count an event that can't be written; the next one tries anew."""
-        self._failed += 1
-        self._close()
-        if self._failed == 1:
-            logger.error("an audit log can't be written, events are lost: %s", error)
 
     def _close(self) -> None:
         if self._file is not None:

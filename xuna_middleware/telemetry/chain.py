@@ -11,8 +11,9 @@ that nothing else can hide there.
 import hashlib
 import hmac
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 _CHAINING: Final = frozenset({"n", "previous", "hash"})
@@ -33,13 +34,19 @@ class Verdict:
     """Say whether a log is whole: how many lines are, their last hash, and what is wrong next.
 
     `breaks` are the places where a crash cut off a line and the log says so itself: what stood in
-    that line is lost, and nothing else.
+    that line is lost, and nothing else. `left_out` counts the events that were not written because
+    there were too many in a minute, by their name and code, of verified callers and others;
+    `uncounted` are the places where the process ended before it wrote such a count. `dropped` are
+    events that could not be written.
     """
 
     lines: int
     last: str
     problem: str | None = None
     breaks: tuple[str, ...] = ()
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    uncounted: tuple[str, ...] = ()
+    dropped: int = 0
 
 
 def line_of(told: Mapping[str, Any], end: End, key: bytes | None) -> tuple[bytes, End]:
@@ -75,6 +82,19 @@ def dropped(events: int) -> Mapping[str, Any]:
     return {"log": "dropped", "events": events}
 
 
+def leaving_out(since: float) -> Mapping[str, Any]:
+    """Return what a line tells when events begin to be counted instead of written."""
+    return {"log": "leaving_out", "since": since}
+
+
+def left_out(
+    since: float, until: float, unverified: Mapping[str, int], verified: Mapping[str, int]
+) -> Mapping[str, Any]:
+    """Return what a line tells of events that were counted and not written, by name and code."""
+    counts = {"unverified": dict(unverified), "verified": dict(verified)}
+    return {"log": "left_out", "since": since, "until": until, **counts}
+
+
 def follow(lines: Iterable[bytes], key: bytes | None) -> Verdict:
     """Follow a chain up to the first line that breaks it."""
     chain = _Chain(key)
@@ -85,7 +105,15 @@ def follow(lines: Iterable[bytes], key: bytes | None) -> Verdict:
             break
     problem = problem or chain.ended()
     number, last = chain.end
-    return Verdict(lines=number, last=last, problem=problem, breaks=tuple(chain.breaks))
+    return Verdict(
+        lines=number,
+        last=last,
+        problem=problem,
+        breaks=tuple(chain.breaks),
+        left_out=dict(chain.notes.left_out),
+        uncounted=tuple(chain.notes.uncounted()),
+        dropped=chain.notes.dropped,
+    )
 
 
 class _Chain:
@@ -96,6 +124,7 @@ class _Chain:
         self._torn = _Torn()
         self.end = START
         self.breaks: list[str] = []
+        self.notes = _Notes()
 
     def read(self, at: int, octets: bytes) -> str | None:
         """Take the next line; return what is wrong, None where nothing is known to be."""
@@ -112,6 +141,7 @@ class _Chain:
         if self._torn.octets:
             self.breaks.append(f"line {self._torn.at}: cut off by a crash, as line {at} tells")
         self.end, self._torn = end, _Torn()
+        self.notes.read(at, line)
         return None
 
     def ended(self) -> str | None:
@@ -119,6 +149,35 @@ class _Chain:
         if self._torn.octets:
             return self._torn.problem(self._torn.at)
         return None if self.end.number else "the log is empty"
+
+
+class _Notes:
+    """Collect what a log says of events that are not in it."""
+
+    def __init__(self) -> None:
+        self.left_out: Counter[str] = Counter()
+        self.dropped = 0
+        self._began_at: int | None = None
+        self._uncounted: list[str] = []
+
+    def read(self, at: int, line: Mapping[str, Any]) -> None:
+        what = line.get("log")
+        if what == "leaving_out":
+            self._uncounted = self.uncounted()
+            self._began_at = at
+        elif what == "left_out":
+            self._began_at = None
+            for who in ("unverified", "verified"):
+                for kind, count in line[who].items():
+                    self.left_out[f"{who}: {kind}"] += count
+        elif what == "dropped":
+            self.dropped += line["events"]
+
+    def uncounted(self) -> list[str]:
+        """Return where events began to be left out, and no line says how many were."""
+        if self._began_at is None:
+            return self._uncounted
+        return [*self._uncounted, f"line {self._began_at}: no line says how many were left out"]
 
 
 class _Torn:

@@ -15,7 +15,7 @@ const WORDS = {
   4412: "An operator ended the conversation.",
   4429: "This page sent too much in one second.",
   4502: "The platform refused or broke off.",
-  4503: "The gate can’t be sure of its limits any more.",
+  4503: "The gate can’t be sure of its limits, or of your token, any more.",
   4504: "The platform took too long.",
 };
 

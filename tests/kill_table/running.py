@@ -1,0 +1,57 @@
+"""Run tests on a broken copy of the package, in a process of its own that starts quickly.
+
+A process is forked from a server that has loaded what the tests stand on, but nothing of the
+package, so that a variant costs its tests and not the imports.
+"""
+
+import multiprocessing
+import os
+import sys
+import traceback
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import Final
+
+#: What most tests import. Nothing here may import the package.
+LOADED_BEFORE: Final = [
+    *("pytest", "httpx", "aiohttp", "starlette.testclient", "starlette.middleware.cors"),
+    *("cryptography.x509", "cryptography.hazmat.primitives.asymmetric.rsa", "joserfc.jwk"),
+    *("joserfc.jws", "authlib.oauth2.auth", "redis.asyncio", "itsdangerous", "websockets"),
+    *("websockets.asyncio.client", "jwt", "fastapi", "hypothesis"),
+]
+#: Plugins among the loaded ones can't have their assertions rewritten any more, which harms nobody.
+_OPTIONS: Final = (
+    *("-x", "-q", "-p", "no:cacheprovider"),
+    *("-W", "ignore::pytest.PytestAssertRewriteWarning"),
+)
+
+
+def forking_pool(workers: int) -> ProcessPoolExecutor:
+    """Return a pool in which each task has a process of its own."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(LOADED_BEFORE)
+    return ProcessPoolExecutor(workers, mp_context=context, max_tasks_per_child=1)
+
+
+def run_pytest(root: Path, place: Path, tests: list[str]) -> tuple[int, str]:
+    """Run tests with the package that lies in a place, until the first failure; return the exit
+    status and the last words.
+    """
+    import pytest
+
+    os.chdir(root)
+    sys.dont_write_bytecode = True
+    os.environ.update(PYTHONPATH=str(place), PYTHONDONTWRITEBYTECODE="1")
+    sys.path[:] = [str(place), *(path for path in sys.path if path not in ("", str(root)))]
+    for name in [name for name in sys.modules if name.partition(".")[0] == "xuna_middleware"]:
+        del sys.modules[name]
+    said = StringIO()
+    with redirect_stdout(said), redirect_stderr(said):
+        try:
+            status = int(pytest.main([*_OPTIONS, *tests]))
+        except BaseException:
+            traceback.print_exc()
+            status = -2
+    return status, said.getvalue()[-2000:]

@@ -1,0 +1,49 @@
+"""Seal a token into the stored record of a ticket, so that only the ticket's holder can open it.
+
+The key is derived from the ticket's own text (256 random bits) by HKDF-SHA256. The store holds the
+text's SHA-256 as the record's name, and from that nobody gets the key. AES-256-GCM makes sure that
+what is opened is what was sealed. Each key seals one token.
+"""
+
+import secrets
+from base64 import b64decode, b64encode
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from xuna_middleware.errors import InvalidTokenError
+from xuna_middleware.identity.rechecks import HeldToken
+
+#: Tells this use of a ticket's text apart from any other.
+_PURPOSE: Final = b"xuna-gate ticket: the token that proved its holder, v1"
+_KEY_OCTETS: Final = 32
+_NONCE_OCTETS: Final = 12
+
+
+def seal(ticket: str, token: HeldToken) -> str:
+    """Return a token as a ticket's record holds it."""
+    nonce = secrets.token_bytes(_NONCE_OCTETS)
+    sealed = _cipher(ticket).encrypt(nonce, token.reveal().encode(), None)
+    return b64encode(nonce + sealed).decode("ascii")
+
+
+def unseal(ticket: str, sealed: str) -> HeldToken:
+    """Return the token that was sealed with a ticket.
+
+    Raises:
+        InvalidTokenError: another ticket sealed it, or it was changed.
+    """
+    try:
+        octets = b64decode(sealed)
+        nonce, rest = octets[:_NONCE_OCTETS], octets[_NONCE_OCTETS:]
+        return HeldToken(_cipher(ticket).decrypt(nonce, rest, None).decode())
+    except (InvalidTag, ValueError):
+        raise InvalidTokenError(cause="ticket: the token in its record can't be opened") from None
+
+
+def _cipher(ticket: str) -> AESGCM:
+    derived = HKDF(SHA256(), length=_KEY_OCTETS, salt=None, info=_PURPOSE)
+    return AESGCM(derived.derive(ticket.encode()))

@@ -1,0 +1,188 @@
+"""What a verifier says of itself, as one value: the gate reads it once, when it is put together.
+
+Challenges (WWW-Authenticate), the metadata of RFC 9728, the check that DPoP has a `public_url`, how
+long a revocation lasts, and which issuers a ticket may name all follow from these values. A list of
+verifiers merges those of its members; `TenantVerifiers` declares those of all its tenants.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeGuard, runtime_checkable
+
+from xuna_middleware.errors import ConfigurationError, NotAuthenticatedError
+
+#: Seconds: a day, and the default leeway.
+DEFAULT_TOKEN_SECONDS: Final = 86_400.0 + 30.0
+#: Seconds: 100 years, for what has no end. A store keeps a revocation that long.
+MAX_TOKEN_SECONDS: Final = 100 * 366 * 86_400.0
+
+_FLAGS: Final = ("accepts_bearer", "accepts_certificates", "needs_request", "resolves_issuers")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifierTraits:
+    """Say what a verifier accepts. A verifier of your own has them as its attribute `traits`:
+    `traits = VerifierTraits(issuers=frozenset({"https://idp.acme.com"}))`. One without that
+    attribute has the defaults below.
+
+    Attributes:
+        issuers: the issuers of the identities that it returns. None: known only when a token comes;
+            a ticket may then name any issuer. Each of several verifiers in a list must say them,
+            except one that has `recognizes(token)`.
+        max_token_seconds: for how many seconds after its `iat` a token may still be accepted,
+            the leeway for clocks included; where tokens have no `iat`, how long one may be good.
+            `gate.revoke()` lasts that long. At most `MAX_TOKEN_SECONDS`, 100 years.
+        accepts_bearer: whether a token may come without a proof of possession.
+        dpop_algorithms: the algorithms of DPoP proofs, in the order in which challenges name them;
+            none where the verifier takes no DPoP: such a verifier gets no token with that scheme.
+        accepts_certificates: whether it takes tokens bound to a TLS certificate (RFC 8705).
+        needs_request: whether the request must be in `Credentials.presented`. Implied by
+            `dpop_algorithms` and `accepts_certificates`.
+        resolves_issuers: whether it finds an issuer's verifier by itself, as `TenantVerifiers`
+            does. One verifier of a list may; it gets the tokens that no other verifier is for.
+
+    Raises:
+        ConfigurationError: one of these is not as described.
+    """
+
+    issuers: frozenset[str] | None = None
+    max_token_seconds: float = DEFAULT_TOKEN_SECONDS
+    accepts_bearer: bool = True
+    dpop_algorithms: tuple[str, ...] = ()
+    accepts_certificates: bool = False
+    needs_request: bool = False
+    resolves_issuers: bool = False
+
+    def __post_init__(self) -> None:
+        issuers = self.issuers
+        if issuers is not None:
+            object.__setattr__(self, "issuers", frozenset(_texts(issuers, "issuers")))
+        algorithms = tuple(dict.fromkeys(_texts(self.dpop_algorithms, "dpop_algorithms")))
+        object.__setattr__(self, "dpop_algorithms", algorithms)
+        for name in _FLAGS:
+            if type(getattr(self, name)) is not bool:
+                raise ConfigurationError(f"VerifierTraits({name}=…) is True or False")
+        seconds: Any = self.max_token_seconds
+        if type(seconds) not in (int, float) or not 0 < seconds <= MAX_TOKEN_SECONDS:
+            raise ConfigurationError(
+                "VerifierTraits(max_token_seconds=…) is in seconds, above 0, up to 100 years"
+            )
+        object.__setattr__(self, "max_token_seconds", float(seconds))
+        if algorithms or self.accepts_certificates:
+            object.__setattr__(self, "needs_request", True)
+
+    def may_verify(self, issuer: str) -> bool:
+        """Tell whether identities of this issuer may come from such a verifier."""
+        return self.issuers is None or issuer in self.issuers
+
+    def check_scheme(self, scheme: str) -> None:
+        """Keep a DPoP token from a verifier that would not ask for its proof.
+
+        Raises:
+            NotAuthenticatedError: it takes the scheme Bearer only.
+        """
+        if scheme != "bearer" and not self.dpop_algorithms:
+            raise NotAuthenticatedError(
+                cause="authorization: a scheme that is not Bearer; see dpop= of the verifier, and "
+                "TenantVerifiers(traits=…)"
+            )
+
+    def beyond(self, declared: "VerifierTraits") -> tuple[str, ...]:
+        """Return the names of those options of `declared` that don't cover these traits."""
+        exceeded = {
+            "max_token_seconds": self.max_token_seconds > declared.max_token_seconds,
+            "accepts_bearer": self.accepts_bearer and not declared.accepts_bearer,
+            "dpop_algorithms": not set(self.dpop_algorithms) <= set(declared.dpop_algorithms),
+            "accepts_certificates": self.accepts_certificates and not declared.accepts_certificates,
+        }
+        return tuple(name for name, is_beyond in exceeded.items() if is_beyond)
+
+
+@runtime_checkable
+class Described(Protocol):
+    """Say one's traits. A verifier, or an object that is an authenticator, may."""
+
+    @property
+    def traits(self) -> VerifierTraits:
+        """What the gate needs to know before the first token comes."""
+
+
+@runtime_checkable
+class Recognizing(Protocol):
+    """Tell one's own tokens by their looks. A verifier of one's own may do this, too."""
+
+    def recognizes(self, token: str) -> bool:
+        """Tell whether a token looks like one of this verifier's. Pure: no I/O, no exception."""
+
+
+@runtime_checkable
+class Resolving(Protocol):
+    """Tell which issuers can be verified, where that is known only when one is named."""
+
+    async def resolves(self, issuer: str) -> bool:
+        """Tell whether there is a verifier for an issuer.
+
+        Raises:
+            UnavailableError: it can't be known now.
+        """
+
+
+@runtime_checkable
+class _OfOneIssuer(Protocol):
+    """Verify tokens of one issuer, and say no more of oneself than that."""
+
+    issuer: str
+
+
+def traits_of(verifier: object) -> VerifierTraits:
+    """Return what a verifier says of itself, the defaults where it says nothing.
+
+    Raises:
+        ConfigurationError: its `traits` are something else.
+    """
+    if isinstance(verifier, Described):
+        return _checked(verifier.traits, verifier)
+    issuer: object = verifier.issuer if isinstance(verifier, _OfOneIssuer) else None
+    is_known = isinstance(issuer, str) and issuer != ""
+    return VerifierTraits(issuers=frozenset({str(issuer)}) if is_known else None)
+
+
+def merge_traits(several: Iterable[VerifierTraits]) -> VerifierTraits:
+    """Return what holds for a list of verifiers; the defaults for none."""
+    listed = tuple(several)
+    if not listed:
+        return VerifierTraits()
+    issuers: frozenset[str] | None = frozenset()
+    for each in listed:
+        known = each.issuers
+        issuers = None if issuers is None or known is None else issuers | known
+    return VerifierTraits(
+        issuers=issuers,
+        max_token_seconds=max(each.max_token_seconds for each in listed),
+        accepts_bearer=any(each.accepts_bearer for each in listed),
+        dpop_algorithms=tuple(name for each in listed for name in each.dpop_algorithms),
+        accepts_certificates=any(each.accepts_certificates for each in listed),
+        needs_request=any(each.needs_request for each in listed),
+        resolves_issuers=any(each.resolves_issuers for each in listed),
+    )
+
+
+def _checked(traits: object, owner: object) -> VerifierTraits:
+    if not isinstance(traits, VerifierTraits):
+        raise ConfigurationError(f"{type(owner).__name__}.traits must be a VerifierTraits(…)")
+    return traits
+
+
+def _texts(values: object, option: str) -> tuple[str, ...]:
+    listed = (
+        None if isinstance(values, str | bytes) or not isinstance(values, Iterable) else [*values]
+    )
+    if listed is None or not _are_texts(listed):
+        raise ConfigurationError(
+            f"VerifierTraits({option}=…) takes several texts that are not empty"
+        )
+    return tuple(listed)
+
+
+def _are_texts(values: list[Any]) -> TypeGuard[list[str]]:
+    return all(isinstance(each, str) and each != "" for each in values)
