@@ -15,7 +15,7 @@ PROTECTED: Final = (
     *(b"/api/users/", b"/api/files/a/b", b"/api/talk", b"/api/admin/"),
 )
 OPEN: Final = (
-    *(b"/", b"/open", b"/open", b"/open/x", b"/about", b"/blog/2026/a-b.html", b"/apis", b"/ap"),
+    *(b"/", b"/open", b"/open", b"/open/x", b"/about", b"/blog/2026/a-b.html", b"/ap"),
     *(b"/open/caf%C3%A9", b"/a%20b", b"/a;b=c", b"/x%2Fy", b"/%E4%BD%A0", b"/openapi.json"),
 )
 #: Letters that some fold takes for one of ASCII.
