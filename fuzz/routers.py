@@ -1,4 +1,4 @@
-"""`python -m fuzz routers`: the gate beside eight frameworks' own routers, without atheris.
+"""`python -m fuzz routers`: the gate beside frameworks' own routers, without atheris.
 
 For each framework, `--spellings` request targets are turned into scopes as each server does it. A
 spelling for which the framework alone runs a guarded handler, and which the gate lets through
@@ -35,17 +35,18 @@ def main() -> None:
 async def compare_all(most: int, seed: int) -> bool:
     """Compare all frameworks, print what was run, and tell whether nothing leaked."""
     from differential import compare, guards
-    from routers import FRAMEWORKS, open_router
+    from routers import FRAMEWORKS, MOUNTS, open_router
     from spellings import spellings
 
     async with AsyncExitStack() as opened:
         routers = {
-            name: await opened.enter_async_context(open_router(name)) for name in FRAMEWORKS
+            name: await opened.enter_async_context(open_router(name))
+            for name in (*FRAMEWORKS, *MOUNTS)
         }
         counts: Mapping = await compare(routers, guards(), spellings(seed), most)
     for name, count in counts.items():
         print(
-            f"{name:10} {count.spellings:>9,} spellings, {count.scopes:>9,} scopes, "
+            f"{name:22} {count.spellings:>9,} spellings, {count.scopes:>9,} scopes, "
             f"{count.reached:>8,} reached a handler beneath /api, {len(count.leaks)} leaks"
         )
         for leak in sorted(count.leaks, key=lambda leak: len(leak.target))[:_SHOWN]:

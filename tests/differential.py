@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from doubles import make_gate
 from routers import HANDLERS, Router
@@ -91,18 +91,21 @@ def guards() -> list[Guard]:
     ]
 
 
+_KEEP_ROOTS: Final = ("Falcon", "Falcon's sinks", "Sanic", "hypercorn's dispatcher")
+
+
 def is_documented(framework: str, guard: Guard, target: Target) -> bool:
     """Tell whether the gate and a framework are known to differ: with `public` and a root path.
 
-    `public` names paths less the root path. Falcon and Sanic never remove one, Quart takes a path
-    without it for none at all, and BlackSheep removes a root path of "/", with which only its
-    catch-all is left.
+    `public` names paths less the root path. Falcon, Sanic and hypercorn's dispatcher never remove
+    one, Quart takes a path without it for none at all, and BlackSheep removes a root path of "/",
+    with which only its catch-all is left.
     """
     if not guard.is_public or not target.root_path:
         return False
     if framework == "Quart":
         return not target.path.startswith(target.root_path)
-    return framework in ("Falcon", "Sanic") or (framework, target.root_path) == ("BlackSheep", "/")
+    return framework in _KEEP_ROOTS or (framework, target.root_path) == ("BlackSheep", "/")
 
 
 class Leak(NamedTuple):
@@ -131,9 +134,7 @@ class Count:
     leaks: list[Leak] = field(default_factory=list)
 
 
-def targets_of(
-    spelling: Spelling, is_websocket: bool
-) -> Mapping[tuple[Target, bool], list[str]]:
+def targets_of(spelling: Spelling, is_websocket: bool) -> Mapping[tuple[Target, bool], list[str]]:
     """Return what the servers make of a spelling, whether daphne does, and which of them do."""
     made: dict[tuple[Target, bool], list[str]] = {}
     target, root, _ = spelling

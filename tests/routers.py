@@ -392,7 +392,7 @@ async def _blacksheep() -> AsyncIterator[Router]:
     from blacksheep import Application, Request, WebSocket
     from blacksheep.server.routing import Router as Routes
 
-    app = Application(router=Routes())
+    app: Any = Application(router=Routes())
 
     def add(path: str, name: str) -> None:
         async def run(request: Request) -> str:
@@ -449,6 +449,69 @@ async def _sanic() -> AsyncIterator[Router]:
     yield _router(app)
 
 
+# -- What takes a beginning of the text for its own -----------------------------------------------
+
+
+async def _mounted(name: str, scope: Scope, send: Any) -> None:
+    RAN.append(name)
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1000})
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+
+
+@asynccontextmanager
+async def _falcon_sinks() -> AsyncIterator[Router]:
+    import falcon.asgi
+
+    def sink(name: str) -> Any:
+        async def run(req: Any, resp: Any, **_: Any) -> None:
+            RAN.append(name)
+
+        return run
+
+    app = falcon.asgi.App()
+    for prefix, name in _MOUNTED[::-1]:  # the last one is asked first
+        app.add_sink(sink(name), prefix)
+    yield _router(app, websockets=False)
+
+
+@asynccontextmanager
+async def _litestar_mounts() -> AsyncIterator[Router]:
+    from litestar import Litestar, asgi
+
+    def mount(name: str) -> Any:
+        async def run(scope: Any, receive: Any, send: Any) -> None:
+            await _mounted(name, scope, send)
+
+        return run
+
+    handlers = [asgi(path, is_mount=True, name=path)(mount(name)) for path, name in _MOUNTED[:2]]
+    yield _router(Litestar(handlers, openapi_config=None, logging_config=None))
+
+
+@asynccontextmanager
+async def _dispatcher() -> AsyncIterator[Router]:
+    from hypercorn.middleware import DispatcherMiddleware
+
+    def mount(name: str) -> Any:
+        async def run(scope: Any, receive: Any, send: Any) -> None:
+            await _mounted(name, scope, send)
+
+        return run
+
+    mounts: Any = {path: mount(name) for path, name in _MOUNTED}
+    yield _router(DispatcherMiddleware(mounts))
+
+
+_MOUNTED: Final = (("/api", "api"), ("/open", "open"), ("/", "elsewhere"))
+#: These match `/apis` where `/api` is mounted.
+MOUNTS: Final[Mapping[str, Callable[[], Any]]] = {
+    "Falcon's sinks": _falcon_sinks,
+    "Litestar's mounts": _litestar_mounts,
+    "hypercorn's dispatcher": _dispatcher,
+}
 FRAMEWORKS: Final[Mapping[str, Callable[[], Any]]] = {
     "Starlette": _starlette,
     "FastAPI": _fastapi,
@@ -476,5 +539,5 @@ def silence() -> Iterator[None]:
 async def open_router(framework: str) -> AsyncIterator[Router]:
     """Build an app in a framework, and take down after it whatever it changed."""
     with silence():
-        async with FRAMEWORKS[framework]() as router:
+        async with {**FRAMEWORKS, **MOUNTS}[framework]() as router:
             yield router

@@ -21,7 +21,8 @@ OPEN: Final = (
 #: Letters that some fold takes for one of ASCII.
 LOOKALIKES: Final = {
     "a": "ａÅÁªᵃ", "e": "ｅÉᵉ", "i": "ıİｉÍⁱ", "k": "\u212aｋ", "p": "ｐᵖ", "r": "ｒʳ", "s": "ſｓˢ",
-    "o": "ｏºÓ", "n": "ｎⁿÑ", "u": "ｕÜ", "t": "ｔᵗ", "c": "ｃÇ", "/": "\u2215\uff0f\u2044", ".": "．\u2024",
+    "o": "ｏºÓ", "n": "ｎⁿÑ", "u": "ｕÜ", "t": "ｔᵗ", "c": "ｃÇ",
+    "/": "\u2215\uff0f\u2044", ".": "．\u2024",
 }  # fmt: skip
 MARKS: Final = ("\u0307", "\u0301", "\u0327", "\u200d", "\u00ad", "\ufeff", "\u034f", "\ufe0f")
 CONTROLS: Final = (*range(0x21), 0x7F, 0x85, 0xA0)
@@ -29,7 +30,17 @@ SPACES: Final = ("\u2028", "\u3000", "\u00a0", "\u2003", "\u0085", "\u180e", "\u
 HOSTS: Final = (b"x", b"h", b"app.example.com", b"a%2Fb@h", b"h:80", b"", b"[::1]", b"a;b", b"%09")
 SCHEMES: Final = (b"http", b"HTTP", b"https", b"x", b"ws", b"h+x", b"javascript")
 SUFFIXES: Final = (b".json", b".api", b".html", b".JSON", b".json/", b"/.json", b".j.json", b".")
-BROKEN: Final = (b"%C0%AF", b"%ff", b"%E0%80%AF", b"%ED%A0%80", b"%00", b"%", b"%2", b"%zz", b"%u002f")
+BROKEN: Final = (
+    b"%C0%AF",
+    b"%ff",
+    b"%E0%80%AF",
+    b"%ED%A0%80",
+    b"%00",
+    b"%",
+    b"%2",
+    b"%zz",
+    b"%u002f",
+)
 ROOTS: Final = ("", "", "", "", "", "/p", "/p/", "/api", "/open", "/a b", "p", "/")
 
 
@@ -89,25 +100,66 @@ def disguise(chance: random.Random, target: bytes) -> bytes:
     place = chance.randrange(len(target) + 1)
     inside = target[:place] + octets[0] + target[place:]
     scheme = chance.choice((b"", chance.choice(SCHEMES) + b":"))
-    start, path = chance.choice(((octets[1], target), (scheme, inside), (octets[1] + scheme, inside)))
+    start, path = chance.choice(
+        ((octets[1], target), (scheme, inside), (octets[1] + scheme, inside))
+    )
     return start + b"//" + chance.choice((b"x", b"h", b"", b"x%09y")) + path
 
 
 def odd_start(chance: random.Random, target: bytes) -> bytes:
     """Start with something else than one slash."""
-    start = (b"", b"*", b"//", b"///", b"?", b"#", b";", b"\\", b"x", b".", b"..", b"%2F", b"./", b":")
+    start = (
+        b"",
+        b"*",
+        b"//",
+        b"///",
+        b"?",
+        b"#",
+        b";",
+        b"\\",
+        b"x",
+        b".",
+        b"..",
+        b"%2F",
+        b"./",
+        b":",
+    )
     return chance.choice(start) + chance.choice((target, target.lstrip(b"/")))
 
 
 def dots(chance: random.Random, target: bytes) -> bytes:
     """Put segments of dots, empty ones, and ways up that lead back."""
-    what = (b".", b"..", b"", b"x/..", b"%2e%2e", b"%2e", b"..;", b".;a", b"open/..", b"..%2f", b"p")
+    what = (
+        b".",
+        b"..",
+        b"",
+        b"x/..",
+        b"%2e%2e",
+        b"%2e",
+        b"..;",
+        b".;a",
+        b"open/..",
+        b"..%2f",
+        b"p",
+    )
     return _segments(chance, target, what)
 
 
 def parameters(chance: random.Random, target: bytes) -> bytes:
     """Put parameters, a query or a fragment, the signs encoded or not."""
-    what = (b";a=b", b";", b"?x", b"#x", b"%3B", b"%3Fx", b"%23x", b"?/api/secret", b"?#", b";/x", b"&x")
+    what = (
+        b";a=b",
+        b";",
+        b"?x",
+        b"#x",
+        b"%3B",
+        b"%3Fx",
+        b"%23x",
+        b"?/api/secret",
+        b"?#",
+        b";/x",
+        b"&x",
+    )
     return _put(chance, target, chance.choice(what))
 
 
@@ -164,7 +216,18 @@ def broken(chance: random.Random, target: bytes) -> bytes:
 
 def prefix(chance: random.Random, target: bytes) -> bytes:
     """Put a root path before it, several times or beneath another."""
-    before = (b"/p", b"/p", b"/P", b"/p/p", b"/x/p", b"/x", b"/open", b"/open/p", b"/papi/..", b"/p%2F")
+    before = (
+        b"/p",
+        b"/p",
+        b"/P",
+        b"/p/p",
+        b"/x/p",
+        b"/x",
+        b"/open",
+        b"/open/p",
+        b"/papi/..",
+        b"/p%2F",
+    )
     return chance.choice((*before, b"/api", b"/p" * 40)) + target
 
 
@@ -183,9 +246,9 @@ def junk(chance: random.Random, target: bytes) -> bytes:
 
 
 BENT: Final[Sequence[tuple[Callable[[random.Random, bytes], bytes], int]]] = (
-    (escape, 8), (control, 10), (authority, 8), (disguise, 6), (odd_start, 6), (dots, 6), (parameters, 5),
-    (backslash, 3), (letter_case, 5), (lookalike, 6), (mark, 3), (suffix, 6), (slashes, 5),
-    (broken, 3), (prefix, 4), (long, 1), (junk, 3),
+    (escape, 8), (control, 10), (authority, 8), (disguise, 6), (odd_start, 6), (dots, 6),
+    (parameters, 5), (backslash, 3), (letter_case, 5), (lookalike, 6), (mark, 3), (suffix, 6),
+    (slashes, 5), (broken, 3), (prefix, 4), (long, 1), (junk, 3),
 )  # fmt: skip
 
 

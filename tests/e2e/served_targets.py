@@ -14,11 +14,11 @@ from typing import Any, Final
 
 sys.path.append(f"{Path(__file__).parents[1]}")
 
-from routers import RAN, Router, open_router  # noqa: E402
-from served import new_gate  # noqa: E402
-from starlette.types import ASGIApp, Message, Receive, Scope, Send  # noqa: E402
+from routers import RAN, Router, open_router
+from served import new_gate  # type: ignore[import-not-found]
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from xuna_middleware import XunaMiddleware  # noqa: E402
+from xuna_middleware import XunaMiddleware
 
 FRAMEWORKS: Final = os.environ["SERVED_FRAMEWORKS"].split(",")
 
@@ -51,7 +51,7 @@ class Recorded:
         if not self._apps:
             await self._open()
         query, raw_path = scope["query_string"], scope.get("raw_path")
-        seen = [scope["path"], raw_path.decode("latin1"), query.decode("latin1")]
+        seen = [scope["path"], (raw_path or b"").decode("latin1"), query.decode("latin1")]
         seen.append(scope["root_path"])
         RAN.clear()
         app = self._apps[headers[b"x-app"], headers.get(b"x-gate", "")]

@@ -8,7 +8,6 @@ import json
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
 
@@ -43,8 +42,20 @@ TARGETS: Final = (
     *(b"*", b"*api/secret", b"*/api/secret", b"?/api/secret", b"#/api/secret", b"/open?/api"),
     *(b"/api/secret%00", b"/api/secret%0A", b"/api/secret/", b"/api/secret#x", b"/api/secret?x"),
     *(b"/ap%C4%B1/secret", b"/API/SECRET", b"/api\\secret", b"\\api\\secret", b"/api%5Csecret"),
-    *(b"/a\tpi/secret", b"\t//x/api/secret", b"/api/\xc3\xa9", b"/api/\xff", b"/\xff/../api/secret"),
-    *(b"/a\x01pi/secret", b"\x0b//x/api/secret", b"/api/a b", b"/%ff/..%2Fapi/secret", b"/api/\x7f"),
+    *(
+        b"/a\tpi/secret",
+        b"\t//x/api/secret",
+        b"/api/\xc3\xa9",
+        b"/api/\xff",
+        b"/\xff/../api/secret",
+    ),
+    *(
+        b"/a\x01pi/secret",
+        b"\x0b//x/api/secret",
+        b"/api/a b",
+        b"/%ff/..%2Fapi/secret",
+        b"/api/\x7f",
+    ),
     *(b"/api/talk", b"%09//x/api/talk", b"http://h/a%09pi/talk", b"//x/api/talk", b"*api/talk"),
     *(b"/%6Fpen", b"/open%2Fx", b"/OPEN", b"/open/../api/secret", b"/open/..%2Fx", b"/blog"),
     *(b"/a" * 2_000 + b"%20/api/secret", b"//x" + b"/." * 1_000 + b"/api/secret"),
@@ -256,5 +267,10 @@ def test_the_models_are_true(exchanges: tuple[str, list[Exchange]]) -> None:
     for each in made:
         root = unquote(each.case.root_path) if name == "daphne" else ""
         found = MODELS[name](each.case.target, root, each.case.kind == "websocket")
-        expected = found and [found.path, found.raw_path.decode("latin1"), found.query.decode(), root]
+        expected = found and [
+            found.path,
+            found.raw_path.decode("latin1"),
+            found.query.decode(),
+            root,
+        ]
         assert each.scope == expected, each.case
