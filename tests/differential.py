@@ -86,7 +86,7 @@ def guards() -> list[Guard]:
     beneath = {"secret", "users", "user", "api", "talk"}
     return [
         Guard(beneath, protect=["/api"]),
-        Guard({"users", "user"}, protect=["/api/users"]),
+        Guard({"users", "user"}, protect=["/api/users"], whole_segments=True),
         Guard(HANDLERS.keys() - {"open"}, public=["/open"]),
     ]
 
