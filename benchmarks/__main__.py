@@ -12,6 +12,7 @@ from benchmarks.imports import imports
 from benchmarks.memory import growth
 from benchmarks.ours import ours
 from benchmarks.peers import peers
+from benchmarks.readers import readings
 from benchmarks.relay import ROUNDS as RELAY_ROUNDS
 from benchmarks.relay import carried
 from benchmarks.reservations import in_memory, in_redis
@@ -35,6 +36,8 @@ def main() -> None:
     _tell(f"CPU: {ROUNDS} rounds …")
     contenders, rounds = asyncio.run(side_by_side(Mint()))
     print(report.cpu(contenders, rounds), end="\n\n")
+    _tell("readers: the worst input of each …")
+    print(report.reading(*readings()), end="\n\n")
     _tell("reservations in Redis …")
     print(report.in_redis(asyncio.run(in_redis())), end="\n\n")
     _tell(f"a provider that hangs: {CALLERS:,} callers …")

@@ -4,7 +4,7 @@ import platform
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from benchmarks.harness import Contender, Rounds
 from benchmarks.identity import PROVED, RAW_EC, UNKNOWN
@@ -14,6 +14,9 @@ from benchmarks.ours import COLD, PASS_THROUGH, REMEMBERED
 from benchmarks.peers import CONSTANT, NO_OP, RAW, STARLETTE_PYJWT
 from benchmarks.relay import BARE, DIRECT, RULED, UNRULED, Carried, Crowd
 from benchmarks.reservations import RESERVED, RESERVED_ONE, InRedis
+
+if TYPE_CHECKING:
+    from benchmarks.readers import Reading
 
 LIBRARIES: Final = (
     "starlette",
@@ -172,6 +175,25 @@ def _crowd_target(crowd: Crowd, seen: Carried) -> str:
         f"≤ 60 KiB: {verdict(crowd.fresh, 60)}; flat, ≤ 1.1 × {fewest}: {verdict(flat, 1.1)} "
         f"(the bare proxy: {bare:.3g})"
     )
+
+
+def reading(unit: float, seen: Sequence["Reading"]) -> str:
+    """Return the table of what each reader's worst input costs; `unit` is of a raw verification."""
+    head = ("reader", "takes at most", "worst input found", "CPU ms", "× raw", "should be")
+    return table(head, [_reading_row(unit, each) for each in seen])
+
+
+def _reading_row(unit: float, seen: "Reading") -> tuple[str, ...]:
+    milliseconds = seen.cpu * 1000
+    told = f"≤ 5 ms: {verdict(milliseconds, 5)}"
+    if seen.held is not None:
+        most, honest = (each * 1000 for each in seen.held)
+        told = (
+            f"in a worker thread; an honest one holds the event loop ≤ 10 ms: {verdict(honest, 10)}"
+            f", the worst {most:.3g}"
+        )
+    cost = f"{milliseconds:.2f}", f"{seen.cpu / unit:.0f}"
+    return seen.reader.name, seen.reader.takes, seen.worst, *cost, told
 
 
 def importing(seen: Mapping[str, Import]) -> str:

@@ -22,7 +22,7 @@ FOLDERS = ("identity", "access", "platform", "conversation")
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "_callables", "_hidden", "_paced", "paths"),
     ("events",),
-    ("stores", "_http", "_json", "protected_paths", "cors"),
+    ("stores", "_asking", "_http", "_json", "protected_paths", "cors"),
     FOLDERS,
     (
         *("providers", "crosssite", "lifespan", "requests"),

@@ -14,7 +14,7 @@ from xuna_middleware.access.kinds import Flag, Number, OneOf, Text
 from xuna_middleware.access.languages import accept_language
 from xuna_middleware.access.limits import Concurrent, Limit, TalkTime
 from xuna_middleware.access.proof_of_work import ProofOfWork
-from xuna_middleware.access.relay_rules import RelayRules
+from xuna_middleware.access.relay_rules import ANY, RelayRules
 from xuna_middleware.access.reservations import Remaining
 from xuna_middleware.access.rules import (
     all_of,
@@ -93,8 +93,10 @@ from xuna_middleware.stores.protocol import (
     Level,
     Move,
     Note,
+    OverBudgetError,
     Part,
     Quota,
+    Region,
     Reserved,
     Standing,
     Store,
@@ -105,6 +107,7 @@ from xuna_middleware.stores.redis import RedisStore
 __version__ = "0.1.0"
 
 __all__ = [
+    "ANY",
     "APIKey",
     "APIKeyVerifier",
     "AccessDeniedError",
@@ -146,6 +149,7 @@ __all__ = [
     "Number",
     "OIDCVerifier",
     "OneOf",
+    "OverBudgetError",
     "Part",
     "Personalization",
     "Platform",
@@ -156,6 +160,7 @@ __all__ = [
     "Quota",
     "Rechecks",
     "RedisStore",
+    "Region",
     "RelayRules",
     "Remaining",
     "Reserved",

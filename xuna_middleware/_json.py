@@ -1,39 +1,113 @@
-"""Strict JSON (RFC 8259) for what strangers send: one reading of it, or none.
+"""Strict JSON (RFC 8259) for what strangers send: one reading of it, or none, at a bounded cost.
 
-Refused beyond what `json` refuses: duplicate members, NaN and Infinity, numbers that overflow,
-anything but UTF-8, a BOM, lone surrogates, NUL, more than 32 levels of nesting, a top level that is
-no object. Two parsers must never read two different things out of one token.
+Refused beyond what `json` refuses: duplicate members, NaN and Infinity, numbers that overflow or
+have more than 64 digits, anything but UTF-8, a BOM, lone surrogates, NUL, more than 32 levels of
+nesting, a top level that is no object. Two parsers must never read two different things out of one
+token.
+
+What a text costs depends on what is in it more than on its length: 64 KiB of `{},` take 25 times as
+long as 64 KiB of one string. So objects, lists and values are counted before anything is parsed;
+counting bytes is cheap. `Bounds` says how many there may be, for each use.
 """
 
+import asyncio
 import json
 import re
-from typing import Any, Final, NoReturn
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, NoReturn, TypeVar
 
 MAX_DEPTH: Final = 32
+#: Of one number. Python's own bound is 4,300, and an integer's cost grows with the square.
+MAX_DIGITS: Final = 64
 
-#: An escaped NUL, and not the text that an escaped backslash begins.
-_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+#: A pair of surrogates, escaped; what remains of such escapes stands alone.
+_PAIR: Final = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
+_ALONE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+#: In bytes: what is parsed in the event loop; more is parsed in a worker thread.
+_AT_ONCE: Final = 64 * 1024
+
+T = TypeVar("T")
+
+
+class Bounds(NamedTuple):
+    """Say how much one JSON text may hold.
+
+    Attributes:
+        size: bytes.
+        containers: objects and lists.
+        values: of all kinds, objects and lists among them.
+        escapes: backslashes.
+    """
+
+    size: int
+    containers: int = 1_000
+    values: int = 4_000
+    escapes: int = 64 * 1024
+
+
+#: Tokens, request bodies, frames, answers about tokens: whatever strangers can write.
+SMALL: Final = Bounds(size=64 * 1024)
+#: Key sets and metadata of a provider: long texts, such as certificates, in few members.
+DOCUMENT: Final = Bounds(size=512 * 1024, escapes=16 * 1024)
+#: What the platform says of a whole conversation. Read in a worker thread where it is large.
+TRANSCRIPT: Final = Bounds(size=4 * 1024 * 1024, containers=30_000, values=60_000, escapes=200_000)
 
 
 class StrictJSONError(ValueError):
     """Say that a text is not the strict JSON described above. Holds nothing of the text."""
 
 
-def strict_object(raw: bytes) -> dict[str, Any]:
+def strict_object(raw: bytes, bounds: Bounds = SMALL) -> dict[str, Any]:
     """Parse one JSON object.
 
     Raises:
         StrictJSONError: for everything else, whatever the parser raised.
     """
     try:
+        if len(raw) > bounds.containers and is_beyond(raw, bounds):
+            raise ValueError("too much")
         value = _read(raw.decode("utf-8"))
         if b"\\" in raw and b"\\u" in raw:  # one byte is found far faster than two
-            _refuse_odd_escapes(raw, value)
+            _refuse_odd_escapes(raw)
     except (ValueError, RecursionError):
         raise StrictJSONError("not a strict JSON object") from None
-    if type(value) is not dict or (_brackets(raw) > MAX_DEPTH and _depth(value) > MAX_DEPTH):
+    if type(value) is not dict or (_opened(raw) > MAX_DEPTH and _depth(value) > MAX_DEPTH):
         raise StrictJSONError("not a strict JSON object")
     return value
+
+
+def is_beyond(raw: bytes, bounds: Bounds) -> bool:
+    """Tell whether a text holds more than it may, without parsing it.
+
+    Each value but the first of an object or list has a comma before it. Brackets and commas in
+    strings are text: they are left out where the quick count is too high.
+    """
+    if len(raw) > bounds.size or raw.count(b"\\") > bounds.escapes:
+        return True
+    if not _holds_more(raw, bounds):
+        return False
+    unescaped = raw.replace(b"\\\\", b"").replace(b'\\"', b"")
+    if unescaped.count(b'"') > 4 * (bounds.values + 1):
+        return True  # a value has two strings at most, its name and itself
+    return _holds_more(b"".join(unescaped.split(b'"')[::2]), bounds)
+
+
+async def read_aside(read: Callable[[bytes], T], raw: bytes) -> T:
+    """Call a reader with a text, in a worker thread where the text is large.
+
+    The reader's Python functions let the event loop go on between two values.
+    """
+    return read(raw) if len(raw) <= _AT_ONCE else await asyncio.to_thread(read, raw)
+
+
+def _holds_more(raw: bytes, bounds: Bounds) -> bool:
+    opened = _opened(raw)
+    return opened > bounds.containers or opened + raw.count(b",") > bounds.values
+
+
+def _opened(raw: bytes) -> int:
+    """Count what opens a level."""
+    return raw.count(b"{") + raw.count(b"[")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -47,15 +121,21 @@ def _no_constant(_: str) -> NoReturn:
     raise ValueError("not a JSON number")
 
 
+def _whole(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError("number too long")
+    return int(text)
+
+
 def _finite(text: str) -> float:
     number = float(text)
-    if number in (float("inf"), float("-inf")):
-        raise ValueError("number overflows")
+    if len(text) > MAX_DIGITS or number in (float("inf"), float("-inf")):
+        raise ValueError("number overflows, or too long")
     return number
 
 
 _decoder: Final = json.JSONDecoder(
-    object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite
+    object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite, parse_int=_whole
 )
 
 
@@ -67,17 +147,16 @@ def _read(text: str) -> Any:
     return _decoder.decode(text)  # the same with white space around it, at some cost
 
 
-def _refuse_odd_escapes(raw: bytes, value: Any) -> None:
-    """Refuse escaped NUL, and escaped surrogates that form no pair (they have no UTF-8)."""
-    if _NUL.search(raw):
+def _refuse_odd_escapes(raw: bytes) -> None:
+    """Refuse escaped NUL, and escaped surrogates that form no pair (they have no UTF-8).
+
+    Reads what was parsed before: each backslash of a pair is one that stands for itself.
+    """
+    bare = raw.replace(b"\\\\", b"") if b"\\\\" in raw else raw
+    if b"\\u0000" in bare:
         raise ValueError("NUL")
-    json.dumps(value, ensure_ascii=False).encode("utf-8")
-
-
-def _brackets(raw: bytes) -> int:
-    """Count what opens a level. Finding the last one is cheap, and little precedes it in audio."""
-    end = max(raw.rfind(b"{"), raw.rfind(b"[")) + 1
-    return raw.count(b"{", 0, end) + raw.count(b"[", 0, end)
+    if (b"\\ud" in bare or b"\\uD" in bare) and _ALONE.search(_PAIR.sub(b"", bare)):
+        raise ValueError("lone surrogate")
 
 
 def _depth(value: Any) -> int:

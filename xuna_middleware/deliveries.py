@@ -20,6 +20,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope
 
+from xuna_middleware._json import read_aside
 from xuna_middleware.events import Event, Events
 from xuna_middleware.platform.answers import Flaw
 from xuna_middleware.platform.webhooks import (
@@ -31,7 +32,7 @@ from xuna_middleware.platform.webhooks import (
 from xuna_middleware.requests import read_raw
 from xuna_middleware.responses import answer
 from xuna_middleware.settlement import Settlement
-from xuna_middleware.stores.protocol import Store, StoreError
+from xuna_middleware.stores.protocol import Region, Store, StoreError
 
 logger = logging.getLogger("xuna_middleware")
 
@@ -72,7 +73,7 @@ class Deliveries:
         signature = webhook.claimed(Headers(scope=scope))
         body = await read_raw(scope, receive, MAX_BYTES)
         webhook.verify(signature, body)
-        said = read_finished(body)
+        said = await read_aside(read_finished, body)
         if isinstance(said, Flaw):
             logger.info("a webhook without effect: %s", said.reason)
             self._tell(said.reason)
@@ -94,7 +95,9 @@ class Deliveries:
         A store that can't say lets it pass for that: what it is about is settled by now.
         """
         try:
-            return await self._store.put(_key(said.conversation_id), b"", seconds)
+            return await self._store.put(
+                _key(said.conversation_id), b"", seconds, Region.DELIVERIES
+            )
         except StoreError:
             return True
 

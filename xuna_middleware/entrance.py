@@ -10,7 +10,8 @@ import asyncio
 import inspect
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from secrets import token_urlsafe
 from types import FunctionType, MethodType
 from typing import Any, Final
@@ -18,6 +19,7 @@ from typing import Any, Final
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
+from xuna_middleware._asking import Questions
 from xuna_middleware.access.captchas import Captcha
 from xuna_middleware.access.door import Door
 from xuna_middleware.access.proof_of_work import ProofOfWork
@@ -34,6 +36,8 @@ from xuna_middleware.errors import (
     UnavailableError,
     trace_of,
 )
+from xuna_middleware.identity.addresses import client_address
+from xuna_middleware.identity.networks import Networks
 from xuna_middleware.identity.visits import (
     HEADER,
     Visit,
@@ -43,11 +47,16 @@ from xuna_middleware.identity.visits import (
     passed,
 )
 from xuna_middleware.stores.naming import namespace_of
-from xuna_middleware.stores.protocol import Store
+from xuna_middleware.stores.protocol import Move, Store
 
 logger = logging.getLogger("xuna_middleware")
 
 _CHALLENGE_SECONDS: Final = 5.0
+#: How many challenges are asked for at once, of services and functions of the operator's, how many
+#: wait, and how many of both may be one address's: less than all that are asked for at once.
+CHALLENGES: Final = 8
+CHALLENGES_WAITING: Final = 64
+CHALLENGES_OF_ONE: Final = 4
 #: Seconds by which the clocks of workers may differ.
 _LEEWAY: Final = 30.0
 
@@ -61,6 +70,7 @@ class Entrance:
         store: Store,
         *,
         is_secure: bool,
+        proxies: Networks,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.visitors = visitors
@@ -68,9 +78,16 @@ class Entrance:
         self._is_secure = is_secure
         self._clock = clock
         secrets = visitors.secret or (token_urlsafe(),)
-        self._challenge = _shared(visitors.challenge, secrets, store)
+        self._proxies = proxies
+        self._challenge = _shared(visitors.challenge, secrets, store, self._address)
         #: What visitors have to pass, in words that are the same in every process.
         self.terms = _terms(self._challenge)
+        self._asking = Questions[Any, bool](
+            "challenge",
+            in_flight=CHALLENGES,
+            waiting=CHALLENGES_WAITING,
+            of_one=CHALLENGES_OF_ONE,
+        )
         self._tickets = VisitorTickets(
             secrets,
             seconds=visitors.ticket_lasts,
@@ -102,13 +119,13 @@ class Entrance:
                 headers=self.headers(new_visit(), scope),
             )
 
-    async def leave(self, visit: Visit) -> None:
-        """End a visitor's ticket, since they signed in.
+    async def leave(self, visit: Visit, move: Move) -> bool:
+        """End a visitor's ticket, since they signed in; tell whether it has ended.
 
         Raises:
             UnavailableError: it can't be ended.
         """
-        await self.door.leave(visit.visitor, self.visitors.ticket_lasts)
+        return await self.door.leave(visit.visitor, move, self.visitors.ticket_lasts)
 
     def forgetting(self, scope: Scope) -> Mapping[str, str]:
         """Return what makes a browser forget its ticket."""
@@ -126,7 +143,7 @@ class Entrance:
             return visit
         if connection is None:
             raise ConfigurationError("a challenge reads the request: gate.issue(…, connection=…)")
-        if not await _in_time(challenge, connection):
+        if not await self._is_passed(challenge, connection):
             raise _unsolved(challenge)
         return passed(visit, self._clock() + self.visitors.challenge_lasts)
 
@@ -160,6 +177,16 @@ class Entrance:
         if closing is not None:
             await closing()
 
+    async def _is_passed(self, challenge: Any, connection: HTTPConnection) -> bool:
+        """Ask, waiting included, for five seconds at most. A puzzle of ours is asked of nobody."""
+        ask = partial(_verdict, challenge, connection)
+        if isinstance(challenge, ProofOfWork):
+            return await _in_time(ask())
+        return await _in_time(self._asking.alone(ask, self._address(connection)))
+
+    def _address(self, connection: HTTPConnection) -> str | None:
+        return client_address(connection.scope, self._proxies)
+
     def _handed_out(self, ticket: str, seconds: int, scope: Scope) -> Mapping[str, str]:
         is_secure = self._is_secure_at(scope)
         name, secure = cookie_name(is_secure), "; Secure" if is_secure else ""
@@ -176,9 +203,14 @@ class Entrance:
 
 
 def _shared(
-    challenge: ChallengeLike | None, secrets: Sequence[str], store: Store
+    challenge: ChallengeLike | None,
+    secrets: Sequence[str],
+    store: Store,
+    address: Callable[[HTTPConnection], str | None],
 ) -> ChallengeLike | None:
-    return challenge.sharing(secrets, store) if isinstance(challenge, ProofOfWork) else challenge
+    if isinstance(challenge, ProofOfWork):
+        return challenge.sharing(secrets, store, address)
+    return challenge
 
 
 def _terms(challenge: ChallengeLike | None) -> str:
@@ -199,12 +231,16 @@ def _unsolved(challenge: Any) -> AccessDeniedError:
     )
 
 
-async def _in_time(challenge: Any, connection: HTTPConnection) -> bool:
+async def _verdict(challenge: Any, connection: HTTPConnection) -> bool:
     ask = challenge.passed if isinstance(challenge, Challenge) else challenge
+    told = ask(connection)
+    return (await told if inspect.isawaitable(told) else told) is True
+
+
+async def _in_time(verdict: Awaitable[bool]) -> bool:
     try:
         async with asyncio.timeout(_CHALLENGE_SECONDS):
-            told = ask(connection)
-            return (await told if inspect.isawaitable(told) else told) is True
+            return await verdict
     except GateError:
         raise
     except Exception as error:

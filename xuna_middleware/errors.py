@@ -6,6 +6,7 @@ is raised inside a Starlette or FastAPI route, and tells a stranger nothing but 
 What an operator needs to know rides in `cause`, which no answer, `str()` or `repr()` shows.
 """
 
+import math
 import re
 import traceback
 from collections.abc import Mapping, Sequence
@@ -225,6 +226,12 @@ class PlatformError(GateError):
     default_status = 502
     default_code = "platform_error"
     default_detail = "The voice platform did not answer as expected."
+
+
+def over_budget(policy: str, cause: str, seconds: float) -> LimitReachedError:
+    """Return the refusal of one who has as many of something as they may have at once."""
+    headers = {"Retry-After": str(max(1, math.ceil(seconds)))}
+    return LimitReachedError(policies=(policy,), cause=cause, headers=headers)
 
 
 def challenged(scheme: str, parameters: Mapping[str, str]) -> str:

@@ -314,7 +314,8 @@ class XunaGate:
         whoever presents nothing is refused (401).
 
         Raises:
-            GateError: a 400, 401 or 503 that answers by itself in Starlette and FastAPI routes.
+            GateError: a 400, 401, 429 or 503 that answers by itself in Starlette and FastAPI
+                routes.
         """
         return (await self.authenticate(connection.scope)).identity
 
@@ -619,7 +620,10 @@ class XunaGate:
                 )
             return None
         is_secure = (self._surroundings.origin or "").startswith("https:")
-        return Entrance(visitors or Visitors(), self._surroundings.store, is_secure=is_secure)
+        near = self._surroundings
+        return Entrance(
+            visitors or Visitors(), near.store, is_secure=is_secure, proxies=near.trusted_proxies
+        )
 
     def _checked_entrance(self) -> Entrance:
         if self._entrance is None:

@@ -10,11 +10,13 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
+from xuna_middleware._asking import Questions
 from xuna_middleware.access.agents import Agent, authorize
 from xuna_middleware.access.budgets import TICKETS, VISITORS_TICKETS, Budget
 from xuna_middleware.access.grants import Grant, Personalization, Transport
@@ -56,6 +58,12 @@ from xuna_middleware.stores.protocol import Kind, Move
 logger = logging.getLogger("xuna_middleware")
 
 
+#: How many calls to the platform are under way at once, and how many wait: for visitors, and for
+#: all others. XunaPlatform sends 8 at a time, so visitors never have all of them.
+VISITORS_CALLS: Final = 4
+VISITORS_WAITING: Final = 128
+CALLERS_CALLS: Final = 64
+CALLERS_WAITING: Final = 960
 #: Seconds for which a gate that closes waits for what it began.
 _PATIENCE: Final = 2.0
 
@@ -102,6 +110,16 @@ class Order:
         return visit if visit is not None and visit.visitor == who else Visit(visitor=who)
 
 
+def _visitors_calls() -> Questions[Any, Any]:
+    return Questions(
+        "platform: visitors' calls", in_flight=VISITORS_CALLS, waiting=VISITORS_WAITING
+    )
+
+
+def _callers_calls() -> Questions[Any, Any]:
+    return Questions("platform: callers' calls", in_flight=CALLERS_CALLS, waiting=CALLERS_WAITING)
+
+
 class Terms(NamedTuple):
     """Say which limits apply: an agent's, for visitors or for others, and whether they are held by
     leases, since the gate itself carries the conversation.
@@ -125,6 +143,9 @@ class Pipeline:
     settlement: Settlement
     proxies: Networks
     clock: Callable[[], float] = time.time
+    #: Bound how many wait for the platform: visitors, and all others.
+    visitors_calls: Questions[Any, Any] = field(default_factory=_visitors_calls, repr=False)
+    callers_calls: Questions[Any, Any] = field(default_factory=_callers_calls, repr=False)
     #: What goes on when the request that began it has ended.
     background: set[asyncio.Task[Any]] = field(default_factory=set, repr=False)
 
@@ -179,6 +200,7 @@ async def issue(pipeline: Pipeline, order: Order) -> SignedUrl | ConversationTok
         personal = await personalize(agent, order.identity, order.connection, client)
         grant = granted(pipeline, agent, order, rule, personal)
         issued = await ask_platform(pipeline, grant)
+        await signed_in(pipeline, agent, order)
     except BaseException:
         await released(pipeline, reservation, order.identity, **about)
         raise
@@ -328,20 +350,29 @@ async def _may_enter(pipeline: Pipeline, visitor: Identity) -> bool:
         return False
 
 
-async def _move(pipeline: Pipeline, budget: Budget, order: Order) -> Move | None:
-    """Return whom a signed-in caller was before, as their visitor's ticket says, and end that.
+async def signed_in(pipeline: Pipeline, agent: Agent, order: Order) -> None:
+    """End the visitor's ticket of a signed-in caller to whom a credential was issued, and make what
+    that visitor took the caller's.
 
-    Where it can't be ended nothing moves: nobody else may go on in the person's name.
+    Before that nothing is kept of it: a request that is refused leaves nothing. Where the ticket
+    can't be ended nothing moves: nobody else may go on in the person's name.
     """
     entrance, visit = pipeline.entrance, order.visit
-    if entrance is None or visit is None or order.identity.is_visitor or not budget.counted:
-        return None
+    move = _move(pipeline.budget(agent, order.identity, order.transport), order)
+    if entrance is None or visit is None or move is None:
+        return
     try:
-        await entrance.leave(visit)
-    except UnavailableError:
+        if await entrance.leave(visit, move):
+            order.told.update(entrance.forgetting(order.scope))
+    except UnavailableError as error:
+        logger.warning("visitors: the ticket of one who signed in stays good: %s", error.cause)
+
+
+def _move(budget: Budget, order: Order) -> Move | None:
+    """Return whom a signed-in caller was before, as their visitor's ticket says."""
+    if order.visit is None or order.identity.is_visitor or not budget.counted:
         return None
-    order.told.update(entrance.forgetting(order.scope))
-    visitor, person = visit.identity, order.identity
+    visitor, person = order.visit.identity, order.identity
     return Move(subject_principal(visitor), subject_principal(person), budget.longest)
 
 
@@ -393,13 +424,7 @@ async def reserved(pipeline: Pipeline, agent: Agent, order: Order) -> Reservatio
     """Take of all limits, or of none; see `reserve()`."""
     budget = pipeline.budget(agent, order.identity, order.transport)
     asked = circumstances(pipeline, agent, order.identity, order.connection)
-    move = await _move(pipeline, budget, order)
-    try:
-        reservation = await _taken(pipeline, budget, asked, move)
-    except UnavailableError:
-        if move is not None:  # the browser keeps the ticket: nothing moved yet
-            order.told.clear()
-        raise
+    reservation = await _taken(pipeline, budget, asked, _move(budget, order))
     about: dict[str, Any] = {"agent": agent.name, "transport": order.transport}
     if reservation.limits:
         pipeline.emit("reserved", order.identity, limits=reservation.limits, **about)
@@ -418,7 +443,7 @@ async def _taken(
         open_ones = refusal.conversations
         if not await pipeline.settlement.settle_ended(pipeline.platform, open_ones):
             raise
-    return await reserve(budget, asked, pipeline.stores)
+    return await reserve(budget, asked, pipeline.stores, move)
 
 
 def _remembered(pipeline: Pipeline, reservation: Reservation, order: Order, issued: Issued) -> None:
@@ -431,7 +456,9 @@ def _remembered(pipeline: Pipeline, reservation: Reservation, order: Order, issu
     seconds = pipeline.budget(pipeline.agents[issued.agent], order.identity).settled_within
     about = about_whom(order.identity, issued.agent)
     pipeline.beside(reservation.remember(issued.conversation_id, about, seconds + _GRACE))
-    pipeline.settlement.expect(pipeline.platform, issued.conversation_id, seconds, reserved)
+    pipeline.settlement.expect(
+        pipeline.platform, issued.conversation_id, seconds, reserved, order.identity
+    )
 
 
 def circumstances(
@@ -463,13 +490,17 @@ async def released(
 
 
 async def ask_platform(pipeline: Pipeline, grant: Grant) -> SignedUrl | ConversationToken:
-    """Get the pass. What is wrong with the settings is a 503 to the caller.
+    """Get the pass. What is wrong with the settings is a 503 to the caller, and so is a call beyond
+    those that may wait.
 
     Raises:
         PlatformError, UnavailableError: there is none.
     """
+    is_visitor = grant.identity.is_visitor
+    calls = pipeline.visitors_calls if is_visitor else pipeline.callers_calls
     try:
-        return await pipeline.platform.issue(grant)
+        issued: Issued = await calls.alone(partial(pipeline.platform.issue, grant))
+        return issued
     except ConfigurationError as error:
         raise UnavailableError(cause=f"configuration: {error}") from None
     except PlatformError as error:

@@ -307,8 +307,8 @@ def _text_of(raw: bytes | None) -> str | None:
 
 def _beneath_mount(raw: str | None, path: str) -> str | None:
     """Return `raw_path` without what a mount removed from `path` alone, as Litestar's do."""
-    if raw is None:
-        return None
+    if raw is None or len(raw) > MAX_LENGTH:
+        return raw
     decoded, trimmed = unquote(raw), path.rstrip("/")
     prefix = decoded.rstrip("/").removesuffix(trimmed)
     return raw.removeprefix(prefix) if prefix and trimmed and prefix != decoded else raw

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from urllib.parse import urlencode
 
+from xuna_middleware._json import SMALL
 from xuna_middleware.access.agents import Agent, authorize
 from xuna_middleware.access.grants import Personalization
 from xuna_middleware.access.personalization import ask_server, ask_user_id, check_client, merge
@@ -61,6 +62,7 @@ from xuna_middleware.pipeline import (
     meant_agent,
     released,
     reserved,
+    signed_in,
 )
 from xuna_middleware.platform.answers import conversation_id
 from xuna_middleware.platform.credentials import ConversationToken, SignedUrl
@@ -218,6 +220,7 @@ async def _opened(pipeline: Pipeline, relaying: Relaying, order: Order) -> _Conv
     live.session = replace(live.session, conversation_id=signed.conversation_id)
     try:
         await _held(relaying, live)
+        await signed_in(pipeline, agent, order)
     except BaseException:  # it may be held all the same, and then its slots have moved
         is_held = await asyncio.shield(pipeline.beside(relaying.sessions.abandon(live)))
         kinds = _NOT_SLOTS if is_held else EVERY_KIND
@@ -291,7 +294,9 @@ async def _first_frame(talk: _Conversation, client: Client) -> str:
         EndedError: there is none. GateError: it asks for what isn't open, or clashes.
     """
     agent = talk.agent
-    frame = read_first(await client.first(agent.relay.max_frame))
+    rules = agent.relay
+    text = await client.first(rules.max_frame, rules.max_non_audio_frame)
+    frame = read_first(text, SMALL._replace(size=rules.max_non_audio_frame))
     sent = check_client(agent, frame.dynamic_variables, frame.overrides)
     return _written(merge(agent, talk.server, sent), talk.user_id, frame)
 
@@ -467,6 +472,14 @@ async def _closed(
     if talk.recheck is not None:
         talk.recheck.stop()
     live.deadlines.cancel()
+    if ending.option:
+        logger.warning(
+            "a conversation with the agent %r ended with %d %s; see RelayRules(%s=…)",
+            talk.agent.name,
+            ending.code,
+            ending.reason,
+            ending.option,
+        )
     goodbyes = [client.close(ending)]
     if talk.line is not None:
         goodbyes.append(talk.line.close(*told_to_platform(ending)))

@@ -12,10 +12,11 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
-from xuna_middleware._json import StrictJSONError, strict_object
+from xuna_middleware._json import SMALL, StrictJSONError, strict_object
 from xuna_middleware.errors import InvalidRequestError
 
-MAX_BODY: Final = 64 * 1024
+MAX_BODY: Final = SMALL.size
+MAX_QUERY: Final = 4096
 BODY_SECONDS: Final = 10.0
 _MEMBERS: Final = frozenset({"agent", "dynamic_variables", "overrides"})
 
@@ -53,6 +54,8 @@ def agent_in_query(query: bytes) -> str | None:
     Raises:
         InvalidRequestError: 400, it names several, or can't be read.
     """
+    if len(query) > MAX_QUERY:
+        raise _bad("query: more than 4,096 bytes")
     try:
         pairs = parse_qsl(
             query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=64

@@ -10,15 +10,18 @@ import asyncio
 import json
 import logging
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from heapq import heappop, heappush
 from itertools import count
 from math import inf
 from typing import Final, NamedTuple
 
+from xuna_middleware._asking import Questions
 from xuna_middleware.access.budgets import milliseconds
+from xuna_middleware.access.principals import subject_principal
 from xuna_middleware.errors import ConfigurationError, UnavailableError
 from xuna_middleware.events import Event, EventName, Events
 from xuna_middleware.identity.credentials import Identity
@@ -33,8 +36,16 @@ _BETWEEN: Final = 5.0
 _PATIENCE: Final = 3.0
 #: How many conversations a refused request asks for.
 _AT_ONCE: Final = 8
+#: How many of these questions are asked at once on behalf of all refused requests, and how many
+#: wait; and how many are asked at once at conversations' latest ends. Both are fewer than the
+#: connections to the platform, of which what is issued needs some.
+REFUSED_ASK: Final = 2
+REFUSED_WAIT: Final = 32
+LATE_ASK: Final = 2
 _MOST_ASKED: Final = 4_096
-_MOST_EXPECTED: Final = 10_000
+MOST_EXPECTED: Final = 10_000
+#: How many of these may be one person's, or all visitors' together.
+EXPECTED_OF_ONE: Final = 2_000
 
 
 class Expected(NamedTuple):
@@ -48,6 +59,7 @@ class Expected(NamedTuple):
     platform: Platform
     conversation_id: str
     reserved: int
+    owner: str
 
 
 class Settlement:
@@ -67,23 +79,38 @@ class Settlement:
         self._now = monotonic
         #: When each was asked for, the longest ago first.
         self._asked: OrderedDict[str, float] = OrderedDict()
+        self._questions = Questions[str, bool](
+            "conversations that may have ended", in_flight=REFUSED_ASK, waiting=REFUSED_WAIT
+        )
         #: A heap: what is to be looked at first is its first.
         self._expected: list[Expected] = []
+        self._owned = Counter[str]()
+        self._late = Questions[str, bool](
+            "conversations at their latest end", in_flight=LATE_ASK, waiting=MOST_EXPECTED
+        )
         self._numbers = count()
         self._timer: tuple[asyncio.AbstractEventLoop, asyncio.TimerHandle] | None = None
         self._expiring: set[asyncio.Task[None]] = set()
 
     def expect(
-        self, platform: Platform, conversation_id: str, seconds: float, reserved: int
+        self,
+        platform: Platform,
+        conversation_id: str,
+        seconds: float,
+        reserved: int,
+        identity: Identity,
     ) -> None:
         """Look after so many seconds whether somebody settled it, and else ask the platform once;
-        `reserved` is in milliseconds.
+        `reserved` is in milliseconds. What is beyond the bounds counts in full.
         """
-        if len(self._expected) < _MOST_EXPECTED:
-            at = self._now() + seconds
-            one = Expected(at, next(self._numbers), platform, conversation_id, reserved)
-            heappush(self._expected, one)
-            self._wake()
+        owner = identity.issuer if identity.is_visitor else subject_principal(identity)
+        if len(self._expected) >= MOST_EXPECTED or self._owned[owner] >= EXPECTED_OF_ONE:
+            return
+        self._owned[owner] += 1
+        at = self._now() + seconds
+        one = Expected(at, next(self._numbers), platform, conversation_id, reserved, owner)
+        heappush(self._expected, one)
+        self._wake()
 
     def stop(self) -> None:
         """End what waits in the running event loop."""
@@ -104,7 +131,9 @@ class Settlement:
         settled: list[bool] = []
 
         async def look(conversation_id: str) -> None:
-            settled.append(await self._settle_if_over(platform, conversation_id))
+            ask = partial(self._settle_if_over, platform, conversation_id)
+            with suppress(UnavailableError):  # too many are asked for; it is asked for later
+                settled.append(await self._questions.alone(ask))
 
         # What is settled by then counts, whatever another one is waiting for.
         with suppress(TimeoutError):
@@ -143,7 +172,11 @@ class Settlement:
         self._timer = None
         loop = asyncio.get_running_loop()
         while self._expected and self._expected[0].at <= self._now():
-            task = loop.create_task(self._expired(heappop(self._expected)))
+            one = heappop(self._expected)
+            self._owned[one.owner] -= 1
+            if not self._owned[one.owner]:
+                del self._owned[one.owner]
+            task = loop.create_task(self._expired(one))
             self._expiring.add(task)
             task.add_done_callback(self._expiring.discard)
         if self._expected:
@@ -154,12 +187,17 @@ class Settlement:
         with suppress(StoreError):  # its note ends by itself
             if not await self._store.is_noted(one.conversation_id):
                 return
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_PATIENCE):
-                    await self._settle_if_over(one.platform, one.conversation_id)
+            with suppress(UnavailableError):
+                await self._late.alone(partial(self._settle_in_time, one))
             about = await self._store.settle(one.conversation_id, one.reserved)
             if about is not None:
                 self._emit("expired", one.conversation_id, None, *json.loads(about))
+
+    async def _settle_in_time(self, one: Expected) -> bool:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE):
+                return await self._settle_if_over(one.platform, one.conversation_id)
+        return False
 
     async def _settle_if_over(self, platform: Platform, conversation_id: str) -> bool:
         try:

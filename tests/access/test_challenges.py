@@ -189,7 +189,7 @@ async def test_work_without_a_store() -> None:
     """Whether it is the first time can't be known: 503."""
 
     class Down(MemoryStore):
-        async def put(self, key: str, value: bytes, seconds: float) -> bool:
+        async def put(self, *about: Any, **options: Any) -> bool:
             raise StoreError("the store does not answer")
 
     work = ProofOfWork(4, store=Down())

@@ -1,10 +1,12 @@
 """What the relay lets a client do: checked when it is written."""
 
+import pickle
 from typing import Any
 
 import pytest
 
-from xuna_middleware import Agent, ConfigurationError, RelayRules
+from xuna_middleware import ANY, Agent, ConfigurationError, RelayRules
+from xuna_middleware.access.relay_rules import CLIENT_FRAMES
 
 
 @pytest.mark.parametrize(
@@ -25,6 +27,11 @@ from xuna_middleware import Agent, ConfigurationError, RelayRules
         ({"frames_per_second": True}, "frames_per_second"),
         ({"client_frames": "user_message"}, r"\(\"user_message\",\)"),
         ({"client_frames": 7}, "tuple"),
+        ({"client_frames": None}, "client_frames=ANY"),
+        ({"client_frames": (ANY,)}, "ANY for all kinds"),
+        ({"max_non_audio_frame": 1023}, "max_non_audio_frame"),
+        ({"max_non_audio_frame": 1024 * 1024 + 1}, "max_non_audio_frame"),
+        ({"max_non_audio_frame": None}, "max_non_audio_frame"),
         ({"client_frames": ("user_mesage",)}, "contextual_update, feedback"),
         ({"client_frames": ("pong",)}, "pong needs no word"),
         ({"client_frames": ("conversation_initiation_client_data",)}, "there are"),
@@ -37,13 +44,22 @@ def test_rules_that_make_no_sense(options: dict[str, Any], said: str) -> None:
 
 
 def test_rules_that_do() -> None:
-    """At their bounds; by default there is one, on the size of a frame."""
-    assert RelayRules() == RelayRules(max_frame=1024 * 1024)
+    """At their bounds; by default on the size of a frame, and which a client may send."""
+    assert RelayRules() == RelayRules(
+        max_frame=1024 * 1024, max_non_audio_frame=64 * 1024, client_frames=CLIENT_FRAMES
+    )
     rules = RelayRules(
         idle_timeout=86_400, max_frame=1024, frames_per_second=1, client_frames=["audio"]
     )
     assert rules.client_frames == frozenset({"audio"})
     assert RelayRules(client_frames=()).client_frames == frozenset()
+
+
+def test_any_is_one_value_and_says_its_name() -> None:
+    """As it is written."""
+    assert RelayRules(client_frames=ANY).client_frames is ANY
+    assert "client_frames=ANY," in repr(RelayRules(client_frames=ANY))
+    assert pickle.loads(pickle.dumps(ANY)) is ANY
 
 
 def test_agent_takes_rules_alone() -> None:

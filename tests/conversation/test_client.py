@@ -11,6 +11,8 @@ from talking import Talk
 from xuna_middleware.conversation.client import Client
 from xuna_middleware.conversation.endings import (
     BINARY_FRAME,
+    FRAME_TOO_LARGE,
+    NON_AUDIO_FRAME_TOO_LARGE,
     REVOKED,
     EndedError,
     Ending,
@@ -98,6 +100,8 @@ def test_goodbye_that_goes_on_when_it_is_cancelled() -> None:
         ({"type": "websocket.disconnect", "code": 1001, "reason": "x"}, hung_up(1001, "x")),
         ({"type": "websocket.disconnect", "code": None, "reason": None}, hung_up(1006, "")),
         ({"type": "websocket.disconnect"}, hung_up(1006, "")),
+        ({"type": "websocket.receive", "text": "x" * 1025}, NON_AUDIO_FRAME_TOO_LARGE),
+        ({"type": "websocket.receive", "text": "é" * 1025}, FRAME_TOO_LARGE),
     ],
 )
 async def test_instead_of_a_first_frame(message: Message, ending: Ending) -> None:
@@ -105,7 +109,7 @@ async def test_instead_of_a_first_frame(message: Message, ending: Ending) -> Non
     client, talk = await accepted()
     await talk.to_app.put(message)
     with pytest.raises(EndedError) as caught:
-        await client.first(1024)
+        await client.first(2048, 1024)
     assert caught.value.ending == ending
 
 
@@ -113,4 +117,4 @@ async def test_an_empty_text_is_a_frame() -> None:
     """Though nothing can be read from it."""
     client, talk = await accepted()
     await talk.to_app.put({"type": "websocket.receive", "text": ""})
-    assert await client.first(1024) == ""
+    assert await client.first(2048, 1024) == ""

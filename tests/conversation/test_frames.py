@@ -16,9 +16,7 @@ from xuna_middleware.conversation.endings import (
 from xuna_middleware.conversation.frames import (
     FIRST,
     METADATA,
-    REFRESH,
     conversation_of,
-    hides_nothing,
     is_turn,
     kind_of,
     read_first,
@@ -123,32 +121,6 @@ def test_source_info_up_to_its_bounds() -> None:
 def test_escaped_letters_are_read_as_what_they_are(escaped: str) -> None:
     """A first frame in another spelling is a first frame."""
     assert read_first(f'{{"{escaped}":"{FIRST}"}}') == read_first(first())
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        f'{{"type":"{FIRST}"}}',
-        f'{{"type":"{REFRESH}","token":"x"}}',
-        f'{{ "type" :\n"{FIRST}" }}',
-        '{"type":"convers\\u0061tion_initiation_client_data"}',
-        '{"typ\\u0065":"conversation_initiation_client_dat\\u0061"}',
-        '{"type":"xuna_gate_refres\\u0068"}',
-        '{"type":"user_message","text":"a\\nb"}',
-        f'{{"type":"user_message","text":"{FIRST}"}}',
-    ],
-)
-def test_frames_that_have_to_be_read(text: str) -> None:
-    """Whatever may be a first frame or one for the gate, in any spelling, is looked at."""
-    assert not hides_nothing(text)
-
-
-@pytest.mark.parametrize(
-    "text", ['{"type":"user_message","text":"hi"}', '{"user_audio_chunk":"AAAA"}', "", "no JSON"]
-)
-def test_frames_that_need_no_reading(text: str) -> None:
-    """Without those letters and without a backslash there is no way to spell one."""
-    assert hides_nothing(text)
 
 
 @pytest.mark.parametrize(

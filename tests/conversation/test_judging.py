@@ -4,22 +4,26 @@ from typing import Any, Final
 
 import pytest
 
-from xuna_middleware import RelayRules
+from xuna_middleware import ANY, RelayRules
 from xuna_middleware.conversation.endings import (
     FRAME_NOT_OPEN,
     NO_JSON,
+    NON_AUDIO_FRAME_TOO_LARGE,
     SECOND_FIRST_FRAME,
     TOO_MANY_FRAMES,
 )
 from xuna_middleware.conversation.frames import FIRST, REFRESH
-from xuna_middleware.conversation.judging import Judge, Refresh
+from xuna_middleware.conversation.judging import Dropped, Judge, Refresh
 
 HELLO: Final = '{"type":"user_message","text":"hello"}'
 PONG: Final = '{"type":"pong","event_id":1}'
 SOUND: Final = '{"user_audio_chunk":"AAAA"}'
 TEXT_ONLY: Final = RelayRules(client_frames=("user_message", "user_activity"))
-FREE: Final = RelayRules()
-RULES: Final = (FREE, TEXT_ONLY, RelayRules(idle_timeout=60), RelayRules(frames_per_second=9))
+FREE: Final = RelayRules(client_frames=ANY)
+RULES: Final = (
+    *(FREE, TEXT_ONLY, RelayRules(), RelayRules(idle_timeout=60)),
+    *(RelayRules(frames_per_second=9), RelayRules(client_frames=ANY, idle_timeout=60)),
+)
 
 
 class Clock:
@@ -48,6 +52,27 @@ SECOND_FIRST_FRAMES: Final = (
     f'{{"Type":"{FIRST}","type":"user_message"}}',
     f'{{" type ":"{FIRST}"}}',
     f'{{"type":" {FIRST}"}}',
+    # Other letters for the same word.
+    '{"type":"CONVERSATION_INITIATION_CLIENT_DATA"}',
+    '{"type":"Conversation_Initiation_Client_Data","dynamic_variables":{"plan":"gold"}}',
+    '{"type":"conversationInitiationClientData"}',
+    '{"type":"conversation-initiation-client-data"}',
+    '{"type":"conversat\u0131on_initiation_client_data"}',
+    '{"type":"CONVERSAT\u0130ON_INITIATION_CLIENT_DATA"}',
+    '{"type":"conver\u017fation_initiation_client_data"}',
+    '{"type":"\uff43onversation_initiation_client_data"}',
+    '{"type":"conversation_initiation_client_data\u200b"}',
+    '{"\uff54ype":"conversation_initiation_client_data"}',
+    f'{{"TYPE":"{FIRST.upper()}","user_audio_chunk":"AAAA"}}',
+    # What only a first frame has.
+    '{"type":"user_message","text":"hi","dynamic_variables":{"plan":"gold"}}',
+    '{"type":"user_activity","Conversation_Config_Override":{"agent":{}}}',
+    '{"type":"user_activity","customLlmExtraBody":{}}',
+    f'{{"{FIRST}":{{"dynamic_variables":{{}}}}}}',
+    f'{{"type":["{FIRST}"]}}',
+    f'{{"type":{{"name":"{FIRST}"}}}}',
+    f'{{"type":"{FIRST}_v2"}}',
+    f'{{"type":"pong","event_id":1,"Type":"{FIRST}"}}',
 )
 
 
@@ -84,17 +109,135 @@ def test_what_two_readers_could_read_differently(text: str) -> None:
         f'{{"type":"user_message","nested":{{"type":"{FIRST}"}}}}',
         f'{{"type":"user_message","text":"\\"type\\":\\"{FIRST}\\""}}',
         f'{{"kind":"{FIRST}","type":"user_message"}}',
-        f'{{"type":["{FIRST}"]}}',
-        f'{{"type":"{FIRST}s"}}',
         HELLO,
         SOUND,
         PONG,
-        "what the platform has to refuse by itself",
     ],
 )
-def test_what_only_looks_like_one(text: str) -> None:
+@pytest.mark.parametrize("rules", [FREE, RelayRules()])
+def test_what_only_looks_like_one(text: str, rules: RelayRules) -> None:
     """A user may say these words."""
-    assert judge()(text) is None
+    assert judge(rules)(text) is None
+
+
+@pytest.mark.parametrize("rules", [FREE, RelayRules()])
+@pytest.mark.parametrize("text", ["hello", "[]", '"pong"', "", '{"type":"pong"', "\ufeff" + PONG])
+def test_what_is_no_frame(text: str, rules: RelayRules) -> None:
+    """Each frame has one reading, whatever the rules."""
+    assert judge(rules)(text) == NO_JSON
+
+
+#: What npm's `@elevenlabs/client` 1.25 and PyPI's `elevenlabs` 2.78 send once they have begun.
+OF_REAL_CLIENTS: Final = (
+    '{"user_audio_chunk":"AAAA"}',
+    '{"user_audio_chunk": "AAAA"}',
+    '{"type":"client_tool_result","tool_call_id":"t","result":"{\\"a\\": [1]}","is_error":false}',
+    '{"type":"pong","event_id":7}',
+    '{"type": "pong", "event_id": 7}',
+    '{"type":"feedback","score":null,"event_id":3}',
+    '{"type":"contextual_update","text":"ä","context_id":"c"}',
+    '{"type":"user_message","text":"hi","rich_content_id":"r"}',
+    '{"type": "user_message", "text": null}',
+    '{"type":"user_activity"}',
+    '{"type":"mcp_tool_approval_result","tool_call_id":"t","is_approved":true}',
+    '{"type":"multimodal_message","text":{"type":"user_message","text":"hi"},'
+    '"file":{"type":"file_input","file_id":"f"},"files":[{"type":"file_input","file_id":"f"}]}',
+    '{"type":"audio","audio_event":{"audio_base_64":"AAAA","event_id":1}}',
+    '{"audio_event":{"audio_base_64":"AAAA"},"type":"audio"}',
+)
+
+
+@pytest.mark.parametrize("text", OF_REAL_CLIENTS)
+def test_frames_of_real_clients_pass_by_default(text: str) -> None:
+    """The list is of what is documented, and sent."""
+    assert judge(RelayRules())(text) is None
+
+
+UNDOCUMENTED: Final = (
+    ('{"type":"client_wave","hand":"left"}', "of the type 'client_wave'"),
+    ('{"type":"AUDIO","audio_event":{"audio_base_64":"AAAA"}}', "of the type 'AUDIO'"),
+    ('{"type":"Pong","event_id":1}', "of the type 'Pong'"),
+    ('{"type":"user message"}', "of an odd type"),
+    ('{"type":"\\u0000"}'.replace("\\u0000", "\\n"), "of an odd type"),
+    ('{"user_image_chunk":"AAAA"}', "without a type"),
+    ("{}", "without a type"),
+)
+
+
+@pytest.mark.parametrize(("text", "kind"), UNDOCUMENTED)
+def test_frames_that_no_documentation_has(text: str, kind: str) -> None:
+    """They are dropped, so that a newer client keeps working; `ANY` passes them on."""
+    assert judge(RelayRules())(text) == Dropped(kind)
+    assert judge(TEXT_ONLY)(text) in (Dropped(kind), FRAME_NOT_OPEN)
+    assert judge(FREE)(text) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"type":"user_message","Type":"audio"}',
+        '{"type":"user_message","ty\\u0070e ":"audio"}',
+        '{"type":null}',
+        '{"type":["user_message"]}',
+        '{"type":7}',
+        '{"Type":"user_message"}',
+    ],
+)
+def test_which_kind_counts_is_nothing_to_guess(text: str) -> None:
+    """A second member that could be taken for the kind, or a kind that is no text, ends it."""
+    assert judge(RelayRules())(text) == FRAME_NOT_OPEN
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"type":"XUNA_GATE_REFRESH","token":"t"}',
+        '{"Type":"xuna_gate_refresh","token":"t"}',
+        '{"type":"user_message","Type":"xuna_gate_refresh","token":"t"}',
+        '{"type":"xuna_gate_refresh ","token":"t"}',
+    ],
+)
+@pytest.mark.parametrize("rules", RULES)
+def test_refresh_in_other_letters_goes_to_nobody(text: str, rules: RelayRules) -> None:
+    """There is a token in it."""
+    assert judge(rules)(text) == NO_JSON
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        ('{"type":"user_message","text":"' + "a" * 65_000 + '"}', None),
+        ('{"type":"user_message","text":"' + "a" * 65_536 + '"}', NON_AUDIO_FRAME_TOO_LARGE),
+        ('{"type":"user_message","text":"' + "ä" * 32_768 + '"}', NON_AUDIO_FRAME_TOO_LARGE),
+        ('{"type":"user_message","text":"' + "[{," * 20_000 + '"}', None),
+        ('{"type":"user_message","text":"' + '\\",[' * 13_000 + '"}', None),
+        ('{"type":"user_message","text":[' + "0," * 3_000 + "0]}", None),
+        ('{"type":"user_message","text":[' + "0," * 4_000 + "0]}", NO_JSON),
+        ('{"type":"user_message","text":[' + "[]," * 900 + "0]}", None),
+        ('{"type":"user_message","text":[' + "[]," * 1_000 + "0]}", NO_JSON),
+        ('{"type":"user_message","text":[' + "{}," * 1_000 + "0]}", NO_JSON),
+        ('{"type":"user_message","text":' + "[" * 31 + "]" * 31 + "}", None),
+        ('{"type":"user_message","text":' + "[" * 32 + "]" * 32 + "}", NO_JSON),
+        ('{"type":"user_message","text":' + "9" * 64 + "}", None),
+        ('{"type":"user_message","text":' + "9" * 65 + "}", NO_JSON),
+        ('{"user_audio_chunk":"' + "A" * 1_000_000 + '"}', None),
+        ('{"user_audio_chunk":"' + "A" * 1_000_000 + '","a":1}', NON_AUDIO_FRAME_TOO_LARGE),
+        ("[" * 1_000_000, NON_AUDIO_FRAME_TOO_LARGE),
+    ],
+)
+@pytest.mark.parametrize("rules", [RelayRules(), FREE])
+def test_work_of_one_frame_is_bounded(text: str, verdict: Any, rules: RelayRules) -> None:
+    """By what is in it, not by its bytes alone; brackets in a string are text."""
+    found = judge(rules)(text)
+    assert found == verdict
+    assert getattr(found, "option", "") == getattr(verdict, "option", "")
+
+
+def test_larger_frames_where_the_agent_says_so() -> None:
+    """The bytes are an option, the number of values is none."""
+    wide = judge(RelayRules(max_non_audio_frame=200_000))
+    assert wide('{"type":"user_message","text":"' + "a" * 190_000 + '"}') is None
+    assert wide('{"type":"user_message","text":[' + "0," * 4_000 + "0]}") == NO_JSON
 
 
 @pytest.mark.parametrize("rules", RULES)
@@ -121,10 +264,12 @@ def test_refresh_without_a_token(token: str) -> None:
         (("user_message",), HELLO[:-1] + ',"user_audio_chunk":"AA"}', FRAME_NOT_OPEN),
         (("user_message",), PONG[:-1] + ',"user_audio_chunk":"AA"}', FRAME_NOT_OPEN),
         (("user_message",), '{"type":"client_tool_result"}', FRAME_NOT_OPEN),
-        (("user_message",), '{"type":"something_new"}', FRAME_NOT_OPEN),
+        (("user_message",), '{"type":"something_new"}', Dropped("of the type 'something_new'")),
+        (("user_message",), HELLO[:-1] + ',"User_Audio_Chunk":"AA"}', FRAME_NOT_OPEN),
+        (("user_message",), HELLO[:-1] + ',"audio_event":{}}', FRAME_NOT_OPEN),
         (("user_message",), '{"type":["user_message"]}', FRAME_NOT_OPEN),
         (("user_message",), '{"type":null}', FRAME_NOT_OPEN),
-        (("user_message",), "{}", FRAME_NOT_OPEN),
+        (("user_message",), "{}", Dropped("without a type")),
         (("user_message",), "hello", NO_JSON),
         (("audio",), SOUND, None),
         (("audio",), '{"type":"audio","audio_event":{}}', None),

@@ -11,7 +11,7 @@ from scripted import GREETING, ScriptedLine
 from starlette.types import Message
 from talking import Talk
 
-from xuna_middleware import RelayRules
+from xuna_middleware import ANY, RelayRules
 from xuna_middleware.conversation.client import Client
 from xuna_middleware.conversation.deadlines import Deadlines
 from xuna_middleware.conversation.endings import (
@@ -22,6 +22,7 @@ from xuna_middleware.conversation.endings import (
     FRAME_TOO_LARGE,
     IDLE_TIMEOUT,
     MAX_DURATION,
+    NO_JSON,
     PLATFORM_ERROR,
     PLATFORM_TIMEOUT,
     REVOKED,
@@ -143,7 +144,12 @@ def test_both_ways_in_order() -> None:
         (RelayRules(max_frame=1024), "é" * 513, FRAME_TOO_LARGE),
         (RelayRules(), THE_FIRST, SECOND_FIRST_FRAME),
         (RelayRules(), THE_FIRST.replace("i", "\\u0069"), SECOND_FIRST_FRAME),
+        (RelayRules(), THE_FIRST.upper(), SECOND_FIRST_FRAME),
+        (RelayRules(client_frames=ANY), THE_FIRST.upper(), SECOND_FIRST_FRAME),
         (RelayRules(client_frames=()), HELLO, FRAME_NOT_OPEN),
+        (RelayRules(max_non_audio_frame=1024), HELLO + " " * 1024, FRAME_TOO_LARGE),
+        (RelayRules(), "[" * 1_000_000, FRAME_TOO_LARGE),
+        (RelayRules(client_frames=ANY), '{"a":[' + "{}," * 1_000 + "0]}", NO_JSON),
     ],
 )
 def test_what_a_client_may_not_send(rules: RelayRules, said: Any, ending: Ending) -> None:
@@ -169,11 +175,33 @@ def test_flood() -> None:
     assert scene.line.heard == [THE_FIRST] + [HELLO] * 20
 
 
+@pytest.mark.parametrize(
+    ("frame", "most"), [(HELLO, 300), ('{"type":"user_message","text":"' + "x" * 60_000 + '"}', 3)]
+)
+def test_others_have_their_turn(frame: str, most: int) -> None:
+    """Between two turns of the event loop no client's frames take more than a few milliseconds."""
+    passed: list[int] = []
+
+    async def plot(scene: Scene) -> None:
+        for _ in range(1_000):
+            scene.talk.to_app.put_nowait({"type": "websocket.receive", "text": frame})
+        heard = 0
+        while heard < 1_001:
+            await asyncio.sleep(0)
+            passed.append(len(scene.line.heard) - heard)
+            heard = len(scene.line.heard)
+        await scene.talk.hang_up()
+
+    assert played(plot)[0] == hung_up(1000, "")
+    assert max(passed) <= most
+
+
 def test_largest_frame_passes() -> None:
     """In bytes, to the byte."""
 
     async def plot(scene: Scene) -> None:
-        await scene.talk.say("é" * 512)
+        head, tail = '{"type":"user_message","text":"', '"}'
+        await scene.talk.say(head + "é" * 495 + "a" + tail)
         await scene.until(lambda: len(scene.line.heard) == 2)
         await scene.talk.hang_up()
 

@@ -260,7 +260,7 @@ async def test_client_that_floods_a_platform_that_does_not_read(
     sent = 0
     async with served.talking("deaf") as talk:
         await begun(talk)
-        frame = '{"type":"user_message","text":"' + "x" * 65_536 + '"}'
+        frame = '{"user_audio_chunk":"' + "x" * 65_536 + '"}'
         with suppress(ConnectionClosed):
             for _ in range(4_096):
                 await talk.send(frame)

@@ -177,7 +177,7 @@ async def test_one_of_many_at_once() -> None:
 class Away(MemoryStore):
     """A store that can't be reached."""
 
-    async def put(self, key: str, value: bytes, seconds: float) -> bool:
+    async def put(self, *about: Any, **options: Any) -> bool:
         raise StoreError("away")
 
 

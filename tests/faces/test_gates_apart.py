@@ -5,7 +5,7 @@ only what it could have verified itself.
 import hashlib
 import json
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, Final
 
 import pytest
@@ -48,6 +48,7 @@ from xuna_middleware import (
     XunaMiddleware,
 )
 from xuna_middleware.identity.traits import MAX_TOKEN_SECONDS
+from xuna_middleware.stores.protocol import Region, Wanted
 
 THEIRS: Final = "https://theirs.example.com"
 PUBLIC: Final = "https://acme.com/xuna"
@@ -245,9 +246,11 @@ async def test_ticket_that_says_nothing_of_its_origin() -> None:
     key = "ticket:" + hashlib.sha256(ticket.encode()).hexdigest()
     members = json.loads(await store.take(key) or b"")
     for voucher in (None, "operator", ["verifier"]):
-        await store.put(key, json.dumps({**members, "voucher": voucher}).encode(), 60)
+        await store.put(
+            key, json.dumps({**members, "voucher": voucher}).encode(), 60, Region.TICKETS
+        )
         assert not await opens(gate, ticket)
-    await store.put(key, json.dumps(members).encode(), 60)
+    await store.put(key, json.dumps(members).encode(), 60, Region.TICKETS)
     assert await opens(gate, ticket)
 
 
@@ -492,7 +495,14 @@ def test_store_that_inherits_a_verb_from_the_protocol() -> None:
     """A class that derives from `Store` has each verb, and those it leaves out do nothing."""
 
     class Partial(Store):
-        async def put(self, key: str, value: bytes, seconds: float) -> bool:
+        async def put(
+            self,
+            key: str,
+            value: bytes,
+            seconds: float,
+            region: Region,
+            within: Sequence[Wanted] = (),
+        ) -> bool:
             return True
 
     with pytest.raises(ConfigurationError, match="async def revoke") as refused:

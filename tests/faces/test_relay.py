@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from doubles import DENIAL, ask, echo_app, make_verifier
 from relay_stage import (
@@ -31,9 +32,11 @@ from xuna_middleware import (
     SignedUrl,
     XunaGate,
     XunaMiddleware,
+    XunaPlatform,
     claim,
     require_scopes,
 )
+from xuna_middleware.identity.visits import VisitorTickets, new_visit
 
 
 async def test_signed_url_leads_to_the_gate() -> None:
@@ -242,6 +245,25 @@ async def test_visitors() -> None:
             await talk.begin()
             await talk.heard("agent_response")
         assert {event.issuer for event in stage.named("started")} == {"urn:xuna-gate:visitors"}
+
+
+async def test_visitor_who_signs_in_and_talks() -> None:
+    """Their visitor's ticket ends when the conversation is opened, not where it isn't."""
+    async with with_visitors() as stage:
+        ticket = VisitorTickets(["s" * 43], seconds=86_400).write(new_visit())
+        cookie = (b"cookie", f"__Host-xuna_visitor={ticket}".encode())
+        mine = [HOME, cookie, *stage.sign_in()]
+        broken = httpx.MockTransport(lambda request: httpx.Response(404))
+        with stage.gate.overridden(platform=XunaPlatform("xi-key", transport=broken)):
+            async with talking(stage.app, query="agent=faq", headers=mine) as talk:
+                assert (await talk.refusal()).status == 502
+        async with talking(stage.app, query="agent=faq", headers=[HOME, cookie]) as talk:
+            await talk.begin()
+        async with talking(stage.app, query="agent=faq", headers=mine) as talk:
+            await talk.begin()
+        async with talking(stage.app, query="agent=faq", headers=[HOME, cookie]) as talk:
+            answer = await talk.refusal()
+            assert (answer.status, answer.json()["code"]) == (403, "visitor_signed_in")
 
 
 @pytest.mark.parametrize(

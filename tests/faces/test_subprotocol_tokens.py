@@ -66,6 +66,17 @@ async def test_malformed_is_400(offered: list[str], headers: Any) -> None:
     assert (answer.status, answer.json()["code"]) == (400, "invalid_request")
 
 
+async def test_token_among_too_many_sub_protocols() -> None:
+    """64 are more than any page offers; without a token the app may see as many as it likes."""
+    token = "bearer." + RSA.token()
+    (accepted,) = await opened([*["chat"] * 63, token])
+    assert accepted["subprotocol"] == "chat"
+    answer = one_response(await opened([*["chat"] * 64, token]), "websocket.http.response")
+    assert (answer.status, answer.json()["code"]) == (400, "invalid_request")
+    (accepted,) = await opened(["chat"] * 1_000, headers=bearer(RSA.token()))
+    assert accepted["subprotocol"] == "chat"
+
+
 async def test_bad_token_is_the_one_401() -> None:
     """A sub-protocol is no weaker way in."""
     token = RSA.token(good_claims(aud="other"))

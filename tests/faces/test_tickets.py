@@ -212,7 +212,7 @@ async def test_claims_that_cannot_be_kept(caplog: pytest.LogCaptureFixture) -> N
 class BrokenStore(MemoryStore):
     """A store that is away."""
 
-    async def put(self, key: str, value: bytes, seconds: float) -> bool:
+    async def put(self, *about: Any, **options: Any) -> bool:
         raise StoreError("away")
 
     async def take(self, key: str) -> bytes | None:
@@ -235,9 +235,9 @@ async def test_ticket_is_kept_by_its_hash_and_shown_to_nobody(
     kept: list[str] = []
 
     class Watched(MemoryStore):
-        async def put(self, key: str, value: bytes, seconds: float) -> bool:
-            kept.append(f"{key} {value!r} {seconds}")
-            return await super().put(key, value, seconds)
+        async def put(self, *about: Any, **options: Any) -> bool:
+            kept.append(f"{about} {options}")
+            return await super().put(*about, **options)
 
     heard: list[Event] = []
     with caplog.at_level(logging.DEBUG):

@@ -62,9 +62,9 @@ class Flaky(MemoryStore):
         self._fail("settle")
         return await super().settle(name, milliseconds)
 
-    async def put(self, key: str, value: bytes, seconds: float) -> bool:
+    async def put(self, *about: Any, **options: Any) -> bool:
         self._fail("put")
-        return await super().put(key, value, seconds)
+        return await super().put(*about, **options)
 
     def _fail(self, verb: str) -> None:
         if verb in self.failing:

@@ -17,7 +17,7 @@ from xuna_middleware.errors import (
 from xuna_middleware.identity._jose import import_key
 from xuna_middleware.identity.dpop import DPoP, Proofs
 from xuna_middleware.identity.presented import Presented
-from xuna_middleware.stores.protocol import StoreError
+from xuna_middleware.stores.protocol import Region, StoreError
 
 TOKEN = "the.access.token"
 URI = "https://api.example.com/xuna/signed-url"
@@ -30,7 +30,9 @@ class Kept:
         self.keys: dict[str, float] = {}
         self.down = down
 
-    async def put(self, key: str, value: bytes, seconds: float) -> bool:
+    async def put(
+        self, key: str, value: bytes, seconds: float, region: Region, within: Any
+    ) -> bool:
         if self.down:
             raise StoreError
         if key in self.keys:
@@ -46,6 +48,7 @@ class Shown:
     proofs: tuple[bytes, ...]
     method: str = "POST"
     target: str = URI
+    address: str = "192.0.2.1"
     store: Kept = field(default_factory=Kept)
     gate: str = ""
 
@@ -70,7 +73,7 @@ async def check(shown: Shown, option: DPoP | None = None, now: float = NOW, by: 
     """Check what is shown, as for a token bound to a signer's key."""
     thumbprint = import_key(public(by)).thumbprint
     proofs = Proofs(option or DPoP(), lambda: now)
-    await proofs.check(cast("Presented", shown), TOKEN, thumbprint)
+    await proofs.check(cast("Presented", shown), TOKEN, thumbprint, "account")
 
 
 @pytest.mark.parametrize("signer", [EC, ED, RSA])

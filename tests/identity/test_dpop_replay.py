@@ -25,6 +25,7 @@ class Shown:
     method: str = "GET"
     target: str = URL
     gate: str = ""
+    address: str = "192.0.2.1"
 
 
 class Replays(RuleBasedStateMachine):
@@ -57,7 +58,7 @@ class Replays(RuleBasedStateMachine):
 
     def passes(self, made: bytes, process: int) -> bool:
         shown = cast("Presented", Shown(proofs=(made,), store=self.store))
-        story: Any = self.checkers[process].check(shown, "token", thumbprint(EC.jwk))
+        story: Any = self.checkers[process].check(shown, "token", thumbprint(EC.jwk), "a")
         try:
             story.send(None)
         except StopIteration:

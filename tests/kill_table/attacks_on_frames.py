@@ -2,6 +2,175 @@
 
 from typing import Final
 
-from .variants import Variant
+from .variants import Variant, broken
 
-VARIANTS: Final[dict[str, Variant]] = {}
+FRAMES: Final = "conversation/frames.py"
+JUDGE: Final = "conversation/judging.py"
+READER: Final = "_json.py"
+
+SPELLINGS: Final = "tests/conversation/test_judging.py::test_second_first_frame_in_any_spelling"
+UNREAD: Final = (
+    "tests/conversation/test_frames_at_speed.py::test_what_passes_unread_would_pass_when_read"
+)
+NEWER: Final = "tests/faces/test_relay_frames.py::test_newer_client_keeps_working"
+GUESSES: Final = "tests/conversation/test_judging.py::test_which_kind_counts_is_nothing_to_guess"
+WORK: Final = "tests/conversation/test_judging.py::test_work_of_one_frame_is_bounded"
+FIRST_WORK: Final = "tests/faces/test_relay_frames.py::test_first_frame_that_costs_too_much"
+READERS: Final = "tests/faces/test_readers_work.py"
+
+VARIANTS: Final[dict[str, Variant]] = {
+    # Frames
+    "kinds with regard to case": broken(FRAMES, "text.casefold()", "text", SPELLINGS),
+    "dotless i is another letter": broken(
+        FRAMES, 'text = text.replace("ı", "i")', "pass", SPELLINGS
+    ),
+    "full width is another letter": broken(
+        FRAMES, 'unicodedata.normalize("NFKD", letter)', "letter", SPELLINGS
+    ),
+    "kinds with all that is no letter": broken(
+        FRAMES, '_NEITHER_LETTER_NOR_DIGIT.sub("", text.casefold())', "text.casefold()", SPELLINGS
+    ),
+    "members of a first frame in another": broken(
+        FRAMES, "if not _OF_FIRST.isdisjoint(self._names):", "if False:", SPELLINGS
+    ),
+    "long names are not looked at": broken(
+        FRAMES,
+        "        return _FIRST\n",
+        '        return ""\n',
+        "tests/conversation/test_frames_at_speed.py::test_names_without_end",
+    ),
+    "audio by its head": broken(
+        FRAMES, "not inside.encode().translate(None, _BASE64)", "True", UNREAD
+    ),
+    "audio whose head is its tail": broken(
+        FRAMES, "len(text) >= len(head) + len(tail) and", "", UNREAD
+    ),
+    "audio in any letters": broken(
+        FRAMES,
+        "and text.isascii()\n            return is_whole and not inside.encode()",
+        '\n            return is_whole and not inside.encode("ascii", "ignore")',
+        UNREAD,
+    ),
+    "any frame by default": broken(
+        "access/relay_rules.py",
+        "Collection[str] | AnyFrame = CLIENT_FRAMES",
+        "Collection[str] | AnyFrame = ANY",
+        NEWER,
+    ),
+    "undocumented frames pass": broken(JUDGE, "else Dropped(_shown(kind))", "else None", NEWER),
+    "undocumented frames end it": broken(
+        JUDGE,
+        "return FRAME_NOT_OPEN if kind in CLIENT_FRAMES else Dropped(_shown(kind))",
+        "return FRAME_NOT_OPEN",
+        NEWER,
+    ),
+    "a second kind beside the first": broken(JUDGE, "not names.has_one_kind or (", "(", GUESSES),
+    "a kind that is no text": broken(
+        JUDGE, "if not isinstance(kind, str) and names.has_kind:", "if False:", GUESSES
+    ),
+    "a refresh in other letters": broken(
+        JUDGE,
+        "if names.is_refresh:",
+        "if kind == REFRESH:",
+        "tests/conversation/test_judging.py::test_refresh_in_other_letters_goes_to_nobody",
+    ),
+    "other frames as large as audio": broken(
+        JUDGE, "size_of(text) > self._bounds.size", "False", WORK
+    ),
+    "a first frame as large as audio": broken(
+        "conversation/client.py", "if size > max_non_audio_frame:", "if False:", FIRST_WORK
+    ),
+    "one client's frames in one turn": broken(
+        "conversation/relay.py",
+        "            if left < 0:\n",
+        "            if False:\n",
+        "tests/conversation/test_pumps.py::test_others_have_their_turn",
+    ),
+    # Readers
+    "objects and lists without number": broken(READER, "opened > bounds.containers or", "", WORK),
+    "values without number": broken(
+        READER, 'or opened + raw.count(b",") > bounds.values', "", WORK
+    ),
+    "what strings hold is counted": broken(
+        READER,
+        'return _holds_more(b"".join(unescaped.split(b\'"\')[::2]), bounds)',
+        "return True",
+        WORK,
+    ),
+    "an escaped quote ends a string": broken(
+        READER, '.replace(b\'\\\\"\', b"")', "", f"{READERS}::test_bounds_of_the_reader"
+    ),
+    "texts of any size": broken(
+        READER, "len(raw) > bounds.size or", "", f"{READERS}::test_bounds_of_the_reader"
+    ),
+    "escapes without number": broken(
+        READER,
+        'or raw.count(b"\\\\") > bounds.escapes',
+        "",
+        f"{READERS}::test_documents_have_more_room",
+    ),
+    "digits without number": broken(
+        READER, "    if len(text) > MAX_DIGITS:", "    if False:", WORK
+    ),
+    "an escaped surrogate alone": broken(
+        READER, '_ALONE.search(_PAIR.sub(b"", bare))', "False", f"{READERS}::test_escapes"
+    ),
+    "an escaped NUL": broken(
+        READER, 'if b"\\\\u0000" in bare:', "if False:", f"{READERS}::test_escapes"
+    ),
+    "keys of any length": broken(
+        "identity/_jose.py",
+        "if not 0 < len(raw) <= _LONGEST_MEMBER or",
+        "if not raw or",
+        f"{READERS}::test_key_with_a_huge_member",
+    ),
+    "a key set in one turn": broken(
+        "identity/keysets.py",
+        "        await asyncio.sleep(0)\n",
+        "",
+        f"{READERS}::test_other_callers_are_served_while_a_large_set_is_read",
+    ),
+    "documents with any number of members": broken(
+        "identity/_jose.py",
+        "return strict_object(raw, bounds)",
+        "return strict_object(raw, bounds._replace(containers=10**6, values=10**6))",
+        f"{READERS}::test_documents_of_a_provider",
+    ),
+    "hops without end": broken(
+        "identity/addresses.py",
+        "_MOST_HOPS = 32",
+        "_MOST_HOPS = 10**6",
+        f"{READERS}::test_hops_without_end",
+    ),
+    "cookies unquoted": broken(
+        "identity/visits.py",
+        'return _cookie(headers.getlist("cookie"), cookie)',
+        "from starlette.requests import cookie_parser\n"
+        '    return cookie_parser("; ".join(headers.getlist("cookie"))).get(cookie)',
+        f"{READERS}::test_cookies_are_not_unquoted",
+    ),
+    "a cookie by the end of its name": broken(
+        "identity/visits.py",
+        'rf"(?:\\A|;)[ \\t]*',
+        'rf"',
+        f"{READERS}::test_what_is_another_cookie",
+    ),
+    "names in a query as they are written": broken(
+        "identity/queries.py",
+        '"".join(f"(?:{letter}|%{_hex(letter)})" for letter in name)',
+        "name",
+        f"{READERS}::test_long_query_of_the_app",
+    ),
+    "queries of any length": broken(
+        "requests.py",
+        "if len(query) > MAX_QUERY:",
+        "if False:",
+        f"{READERS}::test_long_query_on_the_gates_routes",
+    ),
+    "a token among any number of sub-protocols": broken(
+        "identity/extraction.py",
+        "if len(offered) > _MOST_OFFERED:",
+        "if False:",
+        "tests/faces/test_subprotocol_tokens.py::test_token_among_too_many_sub_protocols",
+    ),
+}

@@ -2,6 +2,198 @@
 
 from typing import Final
 
-from .variants import Variant
+from .variants import DPOP, Variant, broken
 
-VARIANTS: Final[dict[str, Variant]] = {}
+BUDGETS: Final = "tests/faces/test_budgets.py"
+MEMORY: Final = "tests/stores/test_memory_store.py"
+CONTRACT: Final = f"{MEMORY}::TestMemoryStore"
+IN_REDIS: Final = "tests/stores/test_redis_store.py::TestRedisStore"
+
+VARIANTS: Final[dict[str, Variant]] = {
+    # What a refusal leaves
+    "a refused account ends its visitors": broken(
+        "pipeline.py",
+        "    reservation = await _taken(pipeline, budget, asked, _move(budget, order))\n",
+        "    await signed_in(pipeline, agent, order)\n"
+        "    reservation = await _taken(pipeline, budget, asked, _move(budget, order))\n",
+        f"{BUDGETS}::test_account_that_is_refused_brings_visitors_along",
+    ),
+    "what was given back takes up room": broken(
+        "stores/memory.py",
+        "if entry is not None and entry.is_empty:",
+        "if False:",
+        f"{BUDGETS}::test_whatever_refuses",
+    ),
+    "what was taken takes up room": broken(
+        "stores/entries.py",
+        "            self._held[region] -= 1\n            self._removed += 1\n",
+        "            self._removed += 1\n",
+        f"{MEMORY}::test_what_was_taken_makes_room_and_leaves_nothing",
+    ),
+    "the heap keeps what was removed": broken(
+        "stores/entries.py",
+        "if self._removed > _FEW and 2 * self._removed > len(self._ends):",
+        "if False:",
+        f"{MEMORY}::test_what_was_taken_makes_room_and_leaves_nothing",
+    ),
+    "any number of departures": broken(
+        "access/door.py",
+        'quota = Quota(field="left", most=MOST_DEPARTED,',
+        'quota = Quota(field="left", most=_MANY,',
+        f"{BUDGETS}::test_departures_of_one_account",
+    ),
+    "a full room of departures refuses": broken(
+        "pipeline.py",
+        '    except UnavailableError as error:\n        logger.warning("visitors:',
+        '    except ZeroDivisionError as error:\n        logger.warning("visitors:',
+        f"{BUDGETS}::test_departures_that_fill_their_room",
+    ),
+    "a refused sign-in moves, in memory": broken(
+        "stores/memory.py",
+        "                found = [_with(brought, move, one, now) for one in found]\n",
+        "                self._move(move, now)\n"
+        "                found = [self._found(who, quota, now) for who, quota in wanted]\n",
+        f"{CONTRACT}::test_nothing_moves_where_somebody_is_refused",
+    ),
+    "a refused sign-in moves, in Redis": broken(
+        "stores/scripts.py",
+        "if fits and visitor and how == 2 then move() end",
+        "if visitor and taking then move() end",
+        f"{IN_REDIS}::test_nothing_moves_where_somebody_is_refused",
+    ),
+    "moved without its mark, in Redis": broken(
+        "stores/scripts.py",
+        "if fits and visitor and how == 2 then move() end",
+        "if visitor and how == 2 then move() end",
+        f"{IN_REDIS}::test_moves_only_where_all_is_taken",
+    ),
+    "what a visitor took counts for nobody, in Redis": broken(
+        "stores/scripts.py",
+        "    total = total + theirs\n",
+        "",
+        f"{IN_REDIS}::test_visitor_who_signs_in_keeps_what_they_spent",
+    ),
+    # Regions
+    "visitors in the callers' room": broken(
+        "access/principals.py",
+        "return Region.VISITORS if identity.is_visitor else Region.CALLERS",
+        "return Region.CALLERS",
+        f"{BUDGETS}::test_visitors_shut_out_no_callers",
+    ),
+    "puzzles in the tickets' room": broken(
+        "access/proof_of_work.py",
+        "self._budget.seconds, Region.PUZZLES, [budget]",
+        "self._budget.seconds, Region.TICKETS, [budget]",
+        f"{BUDGETS}::test_solved_puzzles_shut_out_no_others",
+    ),
+    "proofs in the tickets' room": broken(
+        DPOP,
+        'f"dpop:{_digest(once.encode())}", Region.PROOFS',
+        'f"dpop:{_digest(once.encode())}", Region.TICKETS',
+        f"{BUDGETS}::test_proofs_shut_out_no_others",
+    ),
+    "visitors' tickets in the callers' room": broken(
+        "access/budgets.py",
+        "    Region.VISITORS_TICKETS, Limit(",
+        "    Region.TICKETS, Limit(",
+        f"{BUDGETS}::test_visitors_tickets_shut_out_no_others",
+    ),
+    "revocations in the callers' room": broken(
+        "stores/memory.py",
+        "self._entries.check_room(Region.REVOCATIONS)",
+        "self._entries.check_room(Region.CALLERS)",
+        f"{MEMORY}::test_what_fills_one_region_leaves_the_others_alone",
+    ),
+    # Budgets of one account and one address
+    "any number of proofs": broken(
+        DPOP,
+        'put(key, b"", self._seconds, region, within)',
+        'put(key, b"", self._seconds, region)',
+        f"{BUDGETS}::test_proofs_of_one_account",
+    ),
+    "proofs of an address don't count": broken(
+        DPOP,
+        '            (named(region, f"address:{presented.address}"), self._of_address),\n',
+        "",
+        f"{BUDGETS}::test_proofs_of_one_address",
+    ),
+    "any number of puzzles": broken(
+        "access/proof_of_work.py",
+        "Region.PUZZLES, [budget]",
+        "Region.PUZZLES",
+        f"{BUDGETS}::test_puzzles_of_one_address",
+    ),
+    "any number of tickets at one address": broken(
+        "access/budgets.py",
+        '    Limit("3000/minute", per="address", name="tickets per address"),\n',
+        "",
+        f"{BUDGETS}::test_tickets_of_one_address",
+    ),
+    "one too many of one owner, in memory": broken(
+        "stores/memory.py",
+        "if left < quota.amount:\n                    raise OverBudgetError",
+        "if left < 0:\n                    raise OverBudgetError",
+        f"{CONTRACT}::test_so_many_of_one_owner",
+    ),
+    "one too many of one owner, in Redis": broken(
+        "stores/scripts.py",
+        "if total + amount > most then",
+        "if total > most then",
+        f"{IN_REDIS}::test_so_many_of_one_owner",
+    ),
+    "a replay counts as one more, in Redis": broken(
+        "stores/scripts.py",
+        "if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end\n",
+        "",
+        f"{IN_REDIS}::test_so_many_of_one_owner",
+    ),
+    # Outbound calls
+    "any number of captchas": broken(
+        "entrance.py",
+        "_in_time(self._asking.alone(ask, self._address(connection)))",
+        "_in_time(ask())",
+        f"{BUDGETS}::test_made_up_answers_of_one_address",
+    ),
+    "captchas of one address fill the queue": broken(
+        "entrance.py",
+        "            of_one=CHALLENGES_OF_ONE,\n",
+        "",
+        f"{BUDGETS}::test_made_up_answers_of_one_address",
+    ),
+    "one captcha admits several": broken(
+        "entrance.py",
+        "self._asking.alone(ask, self._address(connection))",
+        'self._asking.ask(connection.headers.get("xuna-challenge"), ask)',
+        f"{BUDGETS}::test_answers_are_shared_with_nobody",
+    ),
+    "a challenge that failed keeps its place": broken(
+        "_asking.py",
+        "            self._owned[owner] -= 1\n",
+        "",
+        f"{BUDGETS}::test_function_of_the_users",
+    ),
+    "visitors' calls among the callers'": broken(
+        "pipeline.py",
+        "pipeline.visitors_calls if is_visitor else pipeline.callers_calls",
+        "pipeline.callers_calls",
+        f"{BUDGETS}::test_visitors_hold_up_no_callers",
+    ),
+    "refused callers ask for everything": broken(
+        "settlement.py",
+        "settled.append(await self._questions.alone(ask))",
+        "settled.append(await ask())",
+        f"{BUDGETS}::test_refused_callers_hold_up_no_others",
+    ),
+    "one caller fills what is looked at in the end": broken(
+        "settlement.py",
+        " or self._owned[owner] >= EXPECTED_OF_ONE",
+        "",
+        f"{BUDGETS}::test_unsettled_conversations_of_one_caller",
+    ),
+    "all latest ends at once": broken(
+        "settlement.py",
+        "await self._late.alone(partial(self._settle_in_time, one))",
+        "await self._settle_in_time(one)",
+        f"{BUDGETS}::test_unsettled_conversations_of_one_caller",
+    ),
+}

@@ -15,6 +15,7 @@ PCM = "AAABAAIA"
     [
         ({"type": "user_message", "text": "hi"}, "user_message"),
         ({"type": "contextual_update", "text": "on page 2"}, "contextual_update"),
+        ({"type": "contextual_update", "text": '{"a": [1, 2]},' * 5_000}, "contextual_update"),
         ({"type": "user_activity"}, "user_activity"),
         ({"type": "pong", "event_id": 3}, "pong"),
         ({"type": "feedback", "score": "like", "event_id": 1}, "feedback"),
@@ -80,6 +81,9 @@ def test_audio_is_decoded() -> None:
         ('{"type": "conversation_initiation_client_data", "dynamic_variables": [1]}', 1008),
         ('{"type": "conversation_initiation_client_data", "user_id": 1}', 1008),
         ('{"type": "user_message", "text": "' + "a" * MAX_FRAME + '"}', 1009),
+        ('{"type": "user_activity", "x": [' + "{}," * 2_000 + "0]}", 1007),
+        ('{"type": "user_activity", "x": [' + "0," * 20_000 + "0]}", 1007),
+        ('{"type": "user_activity", "x": ' + "9" * 100 + "}", 1007),
     ],
 )
 def test_bad_frames(text: str, code: int) -> None:

@@ -4,7 +4,9 @@ import asyncio
 import secrets
 from typing import Any
 
-from xuna_middleware import Move, Note, Part, Quota, Store
+import pytest
+
+from xuna_middleware import Move, Note, OverBudgetError, Part, Quota, Region, Store
 from xuna_middleware.stores.protocol import taken_parts
 
 
@@ -14,42 +16,42 @@ class StoreContract:
     async def test_first_put_wins(self, store: Store) -> None:
         """The second is told that it was late, and changes nothing."""
         key = new_key()
-        assert await store.put(key, b"first", 60) is True
-        assert await store.put(key, b"second", 60) is False
+        assert await store.put(key, b"first", 60, Region.TICKETS) is True
+        assert await store.put(key, b"second", 60, Region.TICKETS) is False
         assert await store.take(key) == b"first"
 
     async def test_take_once(self, store: Store) -> None:
         """Taken is gone; what was never there is nothing; the key may be used again."""
         key = new_key()
         assert await store.take(key) is None
-        await store.put(key, b"value", 60)
+        await store.put(key, b"value", 60, Region.TICKETS)
         assert await store.take(key) == b"value"
         assert await store.take(key) is None
-        assert await store.put(key, b"again", 60) is True
+        assert await store.put(key, b"again", 60, Region.TICKETS) is True
 
     async def test_keys_are_apart(self, store: Store) -> None:
         """A value is its key's own."""
         one, other = new_key(), new_key()
-        await store.put(one, b"1", 60)
-        await store.put(other, b"2", 60)
+        await store.put(one, b"1", 60, Region.TICKETS)
+        await store.put(other, b"2", 60, Region.TICKETS)
         assert (await store.take(other), await store.take(one)) == (b"2", b"1")
 
     async def test_any_octets(self, store: Store) -> None:
         """Values come back as they were."""
         key, value = new_key(), bytes(range(256))
-        await store.put(key, value, 60)
+        await store.put(key, value, 60, Region.TICKETS)
         assert await store.take(key) == value
 
     async def test_of_many_at_once_one_puts(self, store: Store) -> None:
         """However many try in parallel, exactly one is first."""
         key = new_key()
-        told = await asyncio.gather(*(store.put(key, b"", 60) for _ in range(200)))
+        told = await asyncio.gather(*(store.put(key, b"", 60, Region.TICKETS) for _ in range(200)))
         assert told.count(True) == 1
 
     async def test_of_many_at_once_one_takes(self, store: Store) -> None:
         """However many try in parallel, exactly one gets it."""
         key = new_key()
-        await store.put(key, b"it", 60)
+        await store.put(key, b"it", 60, Region.TICKETS)
         got = await asyncio.gather(*(store.take(key) for _ in range(200)))
         assert got.count(b"it") == 1
         assert got.count(None) == 199
@@ -166,7 +168,10 @@ class StoreContract:
         await store.reserve([(person, quota)])
         move = Move(visitor, person, 60)
         assert (await store.reserve([(person, quota)], move)).levels[0].left == 5
+        assert (await store.look([(person, quota)]))[0].left == 8, "nothing has moved yet"
+        assert (await store.move(move, [])).taken
         assert (await store.reserve([(person, quota)], move)).levels[0].left == 4
+        assert (await store.move(move, [])).taken
         assert (await store.reserve([(visitor, quota)])).levels[0].left == 3
         await store.give_back([Part(visitor, quota.field, taken[0].marks[0], 1, "rate")])
         left = [(await store.look([(who, quota)]))[0].left for who in (visitor, person)]
@@ -177,8 +182,10 @@ class StoreContract:
         visitor, first, second = new_key(), new_key(), new_key()
         quota = slots(9)
         await store.reserve([(visitor, quota)])
-        await store.reserve([(first, quota)], Move(visitor, first, 60))
+        await store.reserve([(first, quota)])
+        await store.move(Move(visitor, first, 60), [])
         told = await store.reserve([(second, quota)], Move(visitor, second, 60))
+        await store.move(Move(visitor, second, 60), [])
         assert told.levels[0].left == 8
         assert (await store.look([(first, quota)]))[0].left == 7
 
@@ -186,16 +193,81 @@ class StoreContract:
         """There is nothing to move, and nothing is kept of it."""
         visitor, person, quota = new_key(), new_key(), window(9)
         await store.reserve([(person, quota)], Move(visitor, person, 60))
+        await store.move(Move(visitor, person, 60), [])
         assert (await store.reserve([(visitor, quota)])).levels[0].left == 8
 
-    async def test_moves_where_nothing_is_left(self, store: Store) -> None:
-        """What the visitor spent is the person's, though the person is refused."""
+    async def test_nothing_moves_where_somebody_is_refused(self, store: Store) -> None:
+        """What the visitor spent counts, and each keeps their own."""
         visitor, person, quota = new_key(), new_key(), window(3)
         for _ in range(3):
             await store.reserve([(visitor, quota)])
         for _ in range(2):
             assert not (await store.reserve([(person, quota)], Move(visitor, person, 60))).taken
-        assert (await store.look([(person, quota)]))[0].left == 0
+        levels = await store.look([(person, quota), (visitor, quota)])
+        assert [level.left for level in levels] == [3, 0]
+
+    async def test_moves_only_where_all_is_taken(self, store: Store) -> None:
+        """A mark that can be made once, and a bound for each person, stand beside it."""
+        visitor, person, quota = new_key(), new_key(), window(9)
+        mark, share = (new_key(), window(1)), (new_key(), slots(2))
+        move = Move(visitor, person, 60)
+        await store.reserve([(visitor, quota)])
+        assert (await store.move(move, [mark, share])).taken
+        assert [level.left for level in await store.look([mark, share])] == [0, 1]
+        again = await store.move(Move(visitor, new_key(), 60), [mark, share])
+        assert (again.taken, [level.left for level in again.levels]) == (False, [0, 1])
+        other = new_key()
+        await store.reserve([(other, quota)])
+        await store.reserve([share])
+        assert not (
+            await store.move(Move(other, person, 60), [(new_key(), window(1)), share])
+        ).taken
+        assert [level.left for level in await store.look([(person, quota), (other, quota)])] == [
+            8,
+            8,
+        ]
+
+    async def test_so_many_of_one_owner(self, store: Store) -> None:
+        """All that is kept counts for each owner; what isn't kept takes nothing of anybody."""
+        account, address, other = (new_key() for _ in range(3))
+        of_one, of_place = slots(2), slots(3)
+
+        async def put(who: str, key: str = "") -> bool:
+            within = [(who, of_one), (address, of_place)]
+            return await store.put(key or new_key(), b"v", 60, Region.PROOFS, within)
+
+        key = new_key()
+        assert await put(account, key)
+        assert await put(account, key) is False, "takes nothing"
+        assert await put(account)
+        for _ in range(2):
+            with pytest.raises(OverBudgetError) as refused:
+                await put(account)
+            assert (refused.value.place, 0 < refused.value.seconds <= 62) == (0, True)
+        assert await put(other)
+        refused_key = new_key()
+        with pytest.raises(OverBudgetError) as refused:
+            await put(other, refused_key)
+        assert refused.value.place == 1
+        assert await store.take(refused_key) is None
+        assert await store.take(key) == b"v"
+        assert [level.left for level in await store.look([(account, of_one), (other, of_one)])] == [
+            0,
+            1,
+        ]
+
+    async def test_of_many_at_once_so_many_are_kept(self, store: Store) -> None:
+        """However many try in parallel, exactly as many as one owner may have."""
+        within = [(new_key(), slots(50))]
+
+        async def put() -> bool:
+            try:
+                return await store.put(new_key(), b"", 60, Region.PUZZLES, within)
+            except OverBudgetError:
+                return False
+
+        told = await asyncio.gather(*(put() for _ in range(200)))
+        assert told.count(True) == 50
 
     async def test_settled_once_with_the_true_length(self, store: Store) -> None:
         """Time that was not used and slots come back; that something was issued does not."""
@@ -302,6 +374,7 @@ class StoreContract:
         brought = await noted(store, [(visitor, quota)], 20)
         refused = await store.reserve([(person, quota)], Move(visitor, person, 60))
         assert (refused.taken, refused.open_notes) == (False, (*own, *brought))
+        await store.move(Move(visitor, person, 60), [])
         assert await store.settle(brought[19], 0) == "about"
         assert (await store.reserve([(visitor, quota)])).taken
         assert (await store.reserve([(person, quota)])).open_notes == (*own, *brought[:19])
@@ -314,6 +387,7 @@ class StoreContract:
         await store.remember(Note(name, taken_parts([(visitor, quota)], reserved), "", 60))
         refused = await store.reserve([(person, quota)], Move(visitor, person, 60))
         assert (refused.taken, refused.open_notes) == (False, (name,))
+        await store.move(Move(visitor, person, 60), [])
         await store.settle(name, 100)
         assert [(await store.look([(who, quota)]))[0].left for who in (visitor, person)] == [
             900,

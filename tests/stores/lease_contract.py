@@ -171,6 +171,7 @@ class LeaseContract:
         lease = await talking(store, (visitor, quota))
         moved = await store.reserve([(person, quota)], Move(visitor, person, 60))
         assert (moved.taken, moved.levels[0].left) == (True, 0)
+        await store.move(Move(visitor, person, 60), [])
         (held,) = await store.hold([lease])
         assert held.slots[0].principal == visitor
         assert (await store.look([(person, quota), (visitor, quota)]))[0].left == 0

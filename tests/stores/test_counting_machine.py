@@ -7,7 +7,7 @@ makes: more than 100,000 on each.
 import asyncio
 import os
 from collections.abc import Coroutine, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 import pytest
@@ -211,7 +211,15 @@ class Counting(RuleBasedStateMachine):
 
     @rule(visitor=st.sampled_from(PEOPLE[2:]), person=st.sampled_from(PEOPLE[:2]))
     def sign_in(self, visitor: str, person: str) -> None:
-        self.run(self.store.reserve([(person, QUOTAS[4])], Move(visitor, person, FOREVER)))
+        move = Move(visitor, person, FOREVER)
+        wanted = [(person, replace(quota, amount=0)) for quota in QUOTAS[:4]]
+        levels = self.run(self.store.reserve(wanted, move)).levels
+        brings = visitor not in self.is_now
+        for (_, quota), level in zip(wanted, levels, strict=True):
+            theirs = self.used(visitor, quota.field) if brings else {}
+            used = sum(self.used(person, quota.field).values()) + sum(theirs.values())
+            assert level.left == quota.most - used
+        assert self.run(self.store.move(move, [])).taken
         if visitor not in self.is_now and self.has_taken(visitor):
             for (who, field, ends), amount in list(self.model.items()):
                 if who == visitor:

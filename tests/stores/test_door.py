@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from xuna_middleware import AccessDeniedError, RedisStore, UnavailableError
+from xuna_middleware import AccessDeniedError, Move, RedisStore, UnavailableError
 from xuna_middleware.access.door import Door
 
 from .contract import new_key
@@ -40,7 +40,7 @@ def test_door_in_redis() -> None:
             await one.open()
             assert await lets_in(other)
             visitor = new_key()
-            await one.leave(visitor, 60)
+            assert await one.leave(visitor, Move(visitor, new_key(), 60), 60)
             assert not await lets_in(other, visitor)
             redis.kill()
             with pytest.raises(UnavailableError):

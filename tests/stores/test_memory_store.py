@@ -9,7 +9,17 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from xuna_middleware import ConfigurationError, MemoryStore, Part, Standing, StoreError
+from xuna_middleware import (
+    ConfigurationError,
+    MemoryStore,
+    Move,
+    Note,
+    Part,
+    Region,
+    Standing,
+    StoreError,
+)
+from xuna_middleware.stores.protocol import taken_parts
 
 from .contract import StoreContract, window
 from .lease_contract import LeaseContract, leased, listening, make_lease, talking
@@ -35,38 +45,102 @@ async def test_value_ends_in_time() -> None:
     """It is there until its last second, and not in it."""
     clock = Clock()
     store = MemoryStore(monotonic=clock)
-    await store.put("a", b"a", 10)
-    await store.put("b", b"b", 10)
+    await store.put("a", b"a", 10, Region.TICKETS)
+    await store.put("b", b"b", 10, Region.TICKETS)
     clock.now += 9.99
-    assert await store.put("a", b"", 10) is False
+    assert await store.put("a", b"", 10, Region.TICKETS) is False
     assert await store.take("a") == b"a"
     clock.now += 0.01
     assert await store.take("b") is None
-    assert await store.put("b", b"anew", 10) is True
+    assert await store.put("b", b"anew", 10, Region.TICKETS) is True
 
 
 async def test_full_store_refuses_and_forgets_nothing() -> None:
     """A used proof that was forgotten could be used again; room comes with time only."""
     clock = Clock()
     store = MemoryStore(2, monotonic=clock)
-    await store.put("a", b"", 10)
-    await store.put("b", b"", 20)
+    await store.put("a", b"", 10, Region.TICKETS)
+    await store.put("b", b"", 20, Region.TICKETS)
     with pytest.raises(StoreError, match="full"):
-        await store.put("c", b"", 10)
-    assert await store.put("a", b"", 10) is False
+        await store.put("c", b"", 10, Region.TICKETS)
+    assert await store.put("a", b"", 10, Region.TICKETS) is False
     clock.now += 10
-    assert await store.put("c", b"", 10) is True
-    assert await store.put("b", b"", 10) is False
+    assert await store.put("c", b"", 10, Region.TICKETS) is True
+    assert await store.put("b", b"", 10, Region.TICKETS) is False
 
 
-async def test_taken_keys_don_t_make_it_grow() -> None:
-    """Putting and taking without end stays within the bound as well."""
+async def test_what_was_taken_makes_room_and_leaves_nothing() -> None:
+    """Putting and taking without end neither fills the store nor makes it grow."""
     store = MemoryStore(10, monotonic=Clock())
-    for _ in range(10):
-        await store.put("a", b"", 10)
-        await store.take("a")
-    with pytest.raises(StoreError):
-        await store.put("a", b"", 10)
+    for number in range(9):
+        assert await store.put(f"kept-{number}", b"", 20, Region.TICKETS)
+    for _ in range(1000):
+        assert await store.put("a", b"", 10, Region.TICKETS)
+        assert await store.take("a") == b""
+    assert store.held(Region.TICKETS) == 9
+    assert len(store._entries._ends) <= 10 + 2 * 64
+
+
+async def test_what_was_given_back_leaves_nothing() -> None:
+    """Whoever was refused after all, by the platform say, takes up no room."""
+    store = MemoryStore(10, monotonic=Clock())
+    for number in range(1000):
+        wanted = [(f"visitors/{number}", window(9)), ("common/all", window(9))]
+        await store.give_back(taken_parts(wanted, await store.reserve(wanted)))
+    assert [store.held(region) for region in Region] == [0] * len(Region)
+    assert len(store._entries._ends) <= 10 + 2 * 64
+    assert not store._principals
+
+
+async def test_what_fills_one_region_leaves_the_others_alone() -> None:
+    """What visitors can write doesn't crowd out callers, nor either of them operators."""
+    store = MemoryStore(3, monotonic=Clock())
+    for number in range(3):
+        await store.reserve([(f"visitors/{number}", window(9))])
+        await store.put(f"ticket-{number}", b"", 60, Region.VISITORS_TICKETS)
+        await store.put(f"puzzle-{number}", b"", 60, Region.PUZZLES)
+        await store.remember(Note(f"note-{number}", (), "", 60))
+        await store.move(Move("v", "p", 60), [(f"departed/{number}", window(1))])
+    for refused in (
+        store.reserve([("visitors/x", window(9))]),
+        store.put("ticket-x", b"", 60, Region.VISITORS_TICKETS),
+        store.put("puzzle-x", b"", 60, Region.PUZZLES),
+        store.remember(Note("note-x", (), "", 60)),
+        store.move(Move("v", "p", 60), [("departed/x", window(1))]),
+    ):
+        with pytest.raises(StoreError, match=r"full of .*MemoryStore\(most="):
+            await refused
+    for caller in "abc":
+        wanted = [(f"callers/{caller}", window(9)), ("common/all", window(9))]
+        assert (await store.reserve(wanted)).taken
+    with pytest.raises(StoreError, match="full of callers"):
+        await store.reserve([("callers/x", window(9))])
+    assert await store.put("ticket", b"", 60, Region.TICKETS)
+    assert await store.put("proof", b"", 60, Region.PROOFS)
+    await store.revoke("callers/a", 1.0, 60)
+    assert (await store.reserve([("switches/entrance", window(9))])).taken
+    assert (await store.hold([make_lease()]))[0].word == ""
+
+
+async def test_a_region_of_its_own_size() -> None:
+    """Where the operator says so; the others keep theirs."""
+    store = MemoryStore(2, regions={Region.PROOFS: 3}, monotonic=Clock())
+    for number in range(3):
+        assert await store.put(f"proof-{number}", b"", 60, Region.PROOFS)
+    for region in (Region.PROOFS, Region.TICKETS):
+        await store.put("ticket-1", b"", 60, Region.TICKETS)
+        await store.put("ticket-2", b"", 60, Region.TICKETS)
+        with pytest.raises(StoreError, match=f"full of {region}"):
+            await store.put("one more", b"", 60, region)
+
+
+@pytest.mark.parametrize(
+    "regions", [{Region.PROOFS: 0}, {Region.PROOFS: "1"}, {"proof": 3}, {Region.PROOFS: True}]
+)
+def test_regions_that_make_no_sense(regions: Any) -> None:
+    """Told at once."""
+    with pytest.raises(ConfigurationError, match="regions"):
+        MemoryStore(regions=regions)
 
 
 async def test_full_store_holds_on_to_what_runs() -> None:
@@ -74,7 +148,11 @@ async def test_full_store_holds_on_to_what_runs() -> None:
     clock = Clock()
     store, wanted = MemoryStore(3, monotonic=clock), ("a", leased(2))
     lease = await talking(store, wanted)
-    await store.revoke("b", 1.0, 1000)
+    for person in "bcd":
+        await store.revoke(person, 1.0, 1000)
+    for person in "cd":
+        await store.reserve([(person, window(9, seconds=1000))])
+        await store.hold([make_lease()._replace(seconds=1000)])
     for _ in range(20):
         clock.now += 9
         (held,) = await store.hold([lease])
@@ -84,12 +162,12 @@ async def test_full_store_holds_on_to_what_runs() -> None:
         lease = lease._replace(slots=held.slots)
         for refused in (
             store.hold([lease, make_lease()]),
-            store.hold([make_lease(Part("c", "s", 1, 1, "slot"))]),
-            store.revoke("c", 1.0, 60),
+            store.hold([make_lease(Part("x", "s", 1, 1, "slot"))]),
+            store.revoke("x", 1.0, 60),
         ):
             with pytest.raises(StoreError, match="full"):
                 await refused
-    assert await store.leases() == (lease.about,)
+    assert lease.about in await store.leases()
     assert await store.end(lease.name)
     await store.let_go(lease.name, lease.slots)
     assert (await store.look([wanted]))[0].left == 2
@@ -111,12 +189,12 @@ async def test_what_ran_out_leaves_nothing() -> None:
 
 
 async def test_tickets_refuse_no_counts() -> None:
-    """Strangers can ask for as many as there may be; whoever signed in is counted all the same."""
+    """However many there are, whoever signed in is counted all the same."""
     store = MemoryStore()
     for number in range(100_000):
-        assert await store.put(f"ticket-{number}", b"", 60)
+        assert await store.put(f"ticket-{number}", b"", 60, Region.TICKETS)
     with pytest.raises(StoreError, match="full"):
-        await store.put("ticket", b"", 60)
+        await store.put("ticket", b"", 60, Region.TICKETS)
     assert (await store.reserve([("a", window(9))])).taken
     lease = await talking(store, ("a", leased(2)))
     await store.revoke("b", 1.0, 60)
@@ -131,7 +209,7 @@ async def test_counts_refuse_no_proofs() -> None:
     with pytest.raises(StoreError, match="full"):
         await store.reserve([("visitor", window(9))])
     for number in range(1000):
-        assert await store.put(f"proof-{number}", b"", 60)
+        assert await store.put(f"proof-{number}", b"", 60, Region.TICKETS)
 
 
 def test_wakes_in_other_threads() -> None:
@@ -175,9 +253,9 @@ async def test_window_ends_for_all_that_was_taken_in_it() -> None:
 async def test_closing_forgets_nothing() -> None:
     """A gate that starts again must not accept a proof again."""
     store = MemoryStore()
-    await store.put("a", b"", 60)
+    await store.put("a", b"", 60, Region.TICKETS)
     await store.aclose()
-    assert await store.put("a", b"", 60) is False
+    assert await store.put("a", b"", 60, Region.TICKETS) is False
 
 
 @pytest.mark.parametrize("most", [0, -1, 1.5, True, "many"])
@@ -203,7 +281,7 @@ class AgainstADictionary(RuleBasedStateMachine):
         kept = key not in self.model
         if kept:
             self.model[key] = (self.clock.now + seconds, value)
-        assert run(self.store.put(key, value, seconds)) is kept
+        assert run(self.store.put(key, value, seconds, Region.TICKETS)) is kept
 
     @rule(key=keys)
     def take(self, key: str) -> None:

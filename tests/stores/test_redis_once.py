@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pytest
 
-from xuna_middleware import ConfigurationError, RedisStore, StoreError
+from xuna_middleware import ConfigurationError, RedisStore, Region, StoreError
 
 from .contract import new_key, window
 from .lossy_link import LossyLink, lossy_link
@@ -87,7 +87,7 @@ async def test_ticket_is_taken_once(kind: str, redis: RedisServer, cluster: Redi
     """That it was there isn't forgotten in favour of the answer to a second try."""
     async with a_way(kind, redis, cluster) as (link, client):
         store, key = RedisStore(client=client, timeout=10, namespace="xuna"), new_key()
-        await store.put(key, b"ticket", 60)
+        await store.put(key, b"ticket", 60, Region.TICKETS)
         link.lose("GETDEL")
         with pytest.raises(StoreError):
             await store.take(key)
@@ -103,9 +103,9 @@ async def test_proof_is_kept_once(kind: str, redis: RedisServer, cluster: RedisS
         await store.take(key)
         link.lose("SET")
         with pytest.raises(StoreError):
-            await store.put(key, b"", 60)
+            await store.put(key, b"", 60, Region.TICKETS)
         assert link.has_lost
-        assert await store.put(key, b"", 60) is False
+        assert await store.put(key, b"", 60, Region.TICKETS) is False
 
 
 @pytest.mark.parametrize("kind", CLIENTS)
@@ -115,7 +115,7 @@ async def test_own_commands_are_repeated_as_before(
     """What the client's owner sends is the owner's: it is sent again, which counts twice here."""
     async with a_way(kind, redis, cluster) as (link, client):
         store, key = RedisStore(client=client, timeout=10, namespace="xuna"), new_key()
-        await store.put(key, b"1", 60)
+        await store.put(key, b"1", 60, Region.TICKETS)
         link.lose("INCRBY")
         assert await client.incr("{xuna}:" + key) == 3
         assert link.has_lost

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pytest
 
-from xuna_middleware import ConfigurationError, RedisStore, StoreError
+from xuna_middleware import ConfigurationError, RedisStore, Region, StoreError
 
 from .contract import StoreContract, new_key
 from .lease_contract import LeaseContract
@@ -18,11 +18,12 @@ from .redis_server import PASSWORD, RedisServer
 #: Each of several processes tries the same hundred keys and prints how often it was first.
 RIVAL: Final = """
 import asyncio, sys
-from xuna_middleware import RedisStore
+from xuna_middleware import RedisStore, Region
 async def main(url, run):
     store = RedisStore(url, namespace="xuna")
     sys.stdin.readline()
-    told = await asyncio.gather(*(store.put(f"{run}-{n}", b"", 60) for n in range(100)))
+    putting = (store.put(f"{run}-{n}", b"", 60, Region.TICKETS) for n in range(100))
+    told = await asyncio.gather(*putting)
     print(sum(told))
     await store.aclose()
 asyncio.run(main(sys.argv[1], sys.argv[2]))
@@ -56,15 +57,14 @@ async def test_first_of_several_processes(redis: RedisServer) -> None:
 async def test_value_ends_in_time(redis: RedisServer) -> None:
     """Redis itself forgets: the life is told in milliseconds, rounded, one at least."""
     store, key = RedisStore(redis.url, namespace="xuna"), new_key()
-    await store.put(key, b"", 30)
+    await store.put(key, b"", 30, Region.TICKETS)
     left = int(redis.command("PTTL", "{xuna}:" + key)[1:])
     assert 29_000 < left <= 30_000
     short = new_key()
-    await store.put(short, b"", 0.0001)
+    await store.put(short, b"", 0.0001, Region.TICKETS)
     until = time.monotonic() + 5
-    while await store.take(short) is not None:
+    while not await store.put(short, b"", 0.0001, Region.TICKETS):
         assert time.monotonic() < until
-        await store.put(short, b"", 0.0001)
     await store.aclose()
 
 
@@ -72,8 +72,8 @@ async def test_namespaces_are_apart(redis: RedisServer) -> None:
     """Two gates on one Redis don't see each other's keys."""
     one, other = RedisStore(redis.url, namespace="one"), RedisStore(redis.url, namespace="other")
     key = new_key()
-    assert await one.put(key, b"", 60)
-    assert await other.put(key, b"", 60)
+    assert await one.put(key, b"", 60, Region.TICKETS)
+    assert await other.put(key, b"", 60, Region.TICKETS)
     await one.aclose()
     await other.aclose()
 
@@ -84,7 +84,7 @@ async def test_client_of_ones_own(redis: RedisServer) -> None:
 
     client = Redis.from_url(redis.url, decode_responses=True)
     store, key = RedisStore(client=client, namespace="xuna"), new_key()
-    assert await store.put(key, b"text", 60)
+    assert await store.put(key, b"text", 60, Region.TICKETS)
     assert await store.take(key) == b"text"
     await store.aclose()
     assert await client.ping()
@@ -96,7 +96,7 @@ def test_several_event_loops(redis: RedisServer) -> None:
     store, key = RedisStore(redis.url, namespace="xuna"), new_key()
 
     async def put() -> bool:
-        kept = await store.put(key, b"", 60)
+        kept = await store.put(key, b"", 60, Region.TICKETS)
         await store.aclose()
         return kept
 
@@ -106,7 +106,9 @@ def test_several_event_loops(redis: RedisServer) -> None:
 async def test_more_at_once_than_connections(redis: RedisServer) -> None:
     """They wait for their turn; none fails."""
     store, run = RedisStore(redis.url, timeout=10, namespace="xuna"), new_key()
-    told = await asyncio.gather(*(store.put(f"{run}-{n}", b"", 60) for n in range(1000)))
+    told = await asyncio.gather(
+        *(store.put(f"{run}-{n}", b"", 60, Region.TICKETS) for n in range(1000))
+    )
     assert all(told)
     clients = redis.command("CLIENT", "LIST")
     assert clients
@@ -116,16 +118,16 @@ async def test_more_at_once_than_connections(redis: RedisServer) -> None:
 async def test_redis_dies_and_comes_back(redis: RedisServer) -> None:
     """While it is away nothing is known; afterwards the same store goes on."""
     store = RedisStore(redis.url, namespace="xuna")
-    assert await store.put(new_key(), b"", 60)
+    assert await store.put(new_key(), b"", 60, Region.TICKETS)
     redis.kill()
     try:
-        for verb in (store.put(new_key(), b"", 60), store.take(new_key())):
+        for verb in (store.put(new_key(), b"", 60, Region.TICKETS), store.take(new_key())):
             with pytest.raises(StoreError) as caught:
                 await verb
             assert_tells_nothing(caught.value)
     finally:
         redis.start()
-    assert await store.put(new_key(), b"", 60)
+    assert await store.put(new_key(), b"", 60, Region.TICKETS)
     await store.aclose()
 
 
@@ -135,10 +137,10 @@ async def test_redis_that_takes_no_writes(redis: RedisServer) -> None:
     redis.command("CONFIG", "SET", "maxmemory", "1")
     try:
         with pytest.raises(StoreError):
-            await store.put(new_key(), b"", 60)
+            await store.put(new_key(), b"", 60, Region.TICKETS)
     finally:
         redis.command("CONFIG", "SET", "maxmemory", "0")
-    assert await store.put(new_key(), b"", 60)
+    assert await store.put(new_key(), b"", 60, Region.TICKETS)
     await store.aclose()
 
 
@@ -154,7 +156,7 @@ async def test_redis_that_hangs() -> None:
     store = RedisStore(f"redis://:{PASSWORD}@127.0.0.1:{port}/0", timeout=0.2, namespace="xuna")
     began = time.monotonic()
     with pytest.raises(StoreError) as caught:
-        await store.put("a", b"", 60)
+        await store.put("a", b"", 60, Region.TICKETS)
     assert time.monotonic() - began < 2
     assert_tells_nothing(caught.value)
     await store.aclose()
@@ -166,7 +168,7 @@ async def test_wrong_password(redis: RedisServer) -> None:
     """A Redis that doesn't know us is a Redis that can't answer."""
     store = RedisStore(f"redis://:{PASSWORD}x@127.0.0.1:{redis.port}/0", namespace="xuna")
     with pytest.raises(StoreError) as caught:
-        await store.put("a", b"", 60)
+        await store.put("a", b"", 60, Region.TICKETS)
     assert_tells_nothing(caught.value)
     await store.aclose()
 

@@ -7,7 +7,7 @@ import base64
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from xuna_middleware.access.agents import Agent
@@ -15,13 +15,12 @@ from xuna_middleware.access.limits import AnyLimit, Concurrent, Limit, TalkTime
 from xuna_middleware.access.principals import (
     Circumstances,
     Per,
-    PerLike,
     Reader,
     principal,
     readers_of,
 )
 from xuna_middleware.errors import ConfigurationError
-from xuna_middleware.stores.protocol import Quota, Wanted
+from xuna_middleware.stores.protocol import Quota, Region, Wanted, named
 
 #: Seconds in which a conversation may start with a credential; XUNA AI says "quickly", 15 minutes
 #: is the ElevenLabs API's figure.
@@ -75,6 +74,8 @@ class Budget:
     is_metered: bool = False
     #: Seconds in which the true length of a conversation may become known.
     settled_within: float = 0.0
+    #: Where the counts are kept, if not where those of the same callers are.
+    region: Region | None = None
 
     @property
     def longest(self) -> float:
@@ -93,6 +94,8 @@ class Budget:
             found = [read(asked) for read in self.readers]
         else:
             found = [await principal(per, asked) for per in self.distinct]
+        if self.region is not None:
+            found = [named(self.region, name) for name in found]
         return [(found[place], quota) for place, quota in self.places]
 
 
@@ -128,7 +131,12 @@ def make_budget(
     return _budget(agent.name, counted, settled_within=whole + _LATE)
 
 
-def _budget(agent: str, counted: Sequence[Counted], settled_within: float = 0.0) -> Budget:
+def _budget(
+    agent: str,
+    counted: Sequence[Counted],
+    settled_within: float = 0.0,
+    region: Region | None = None,
+) -> Budget:
     distinct: list[Per] = []
     for one in counted:
         if one.limit.counted not in distinct:
@@ -143,13 +151,30 @@ def _budget(agent: str, counted: Sequence[Counted], settled_within: float = 0.0)
         needs_connection=any(one.limit.counted.needs_connection for one in counted),
         is_metered=any(not isinstance(one.limit, Limit) for one in counted),
         settled_within=settled_within,
+        region=region,
     )
 
 
-def _tickets(rate: str, per: PerLike) -> Budget:
-    limit = Limit(rate, per=per, name="tickets")
-    quota = Quota(field="tickets", most=limit.most, amount=1, seconds=limit.seconds, kind="rate")
-    return _budget("(tickets)", [Counted(title=limit.title, limit=limit, quota=quota)])
+def _tickets(region: Region, *limits: Limit) -> Budget:
+    """Return what bounds tickets; its counts stand in the region of the tickets themselves."""
+    counted = [
+        Counted(title=limit.title, limit=limit, quota=_rate_quota("tickets", limit))
+        for limit in limits
+    ]
+    budget = _budget("(tickets)", counted, region=region)
+    # Where the server tells no address, all such requests count as one: a ticket needs none.
+    readers = tuple(map(_lenient, budget.distinct))
+    return replace(budget, readers=readers, needs_connection=False)
+
+
+def _lenient(per: Per) -> Reader:
+    if per.parts != ("address",):
+        return per.readers[0]
+    return lambda asked: f"address:{asked.address()}"
+
+
+def _rate_quota(name: str, limit: Limit) -> Quota:
+    return Quota(field=name, most=limit.most, amount=1, seconds=limit.seconds, kind="rate")
 
 
 def held_for(agent: Agent, start_within: float) -> float:
@@ -184,7 +209,7 @@ def _short(digest: bytes) -> str:
 
 def _quota(limit: AnyLimit, agent: Agent, name: str, held: _Held) -> Quota:
     if isinstance(limit, Limit):
-        return Quota(field=name, most=limit.most, amount=1, seconds=limit.seconds, kind="rate")
+        return _rate_quota(name, limit)
     if isinstance(limit, Concurrent):
         return Quota(
             field=name,
@@ -219,6 +244,12 @@ def milliseconds(seconds: float) -> int:
 
 
 #: What bounds one-time tickets, beside all limits: each is kept for a minute.
-TICKETS: Final = _tickets("300/minute", "subject")
+TICKETS: Final = _tickets(
+    Region.TICKETS,
+    Limit("300/minute", name="tickets"),
+    Limit("3000/minute", per="address", name="tickets per address"),
+)
 #: Anybody can be a visitor, and ask for one.
-VISITORS_TICKETS: Final = _tickets("30/minute", "address")
+VISITORS_TICKETS: Final = _tickets(
+    Region.VISITORS_TICKETS, Limit("30/minute", per="address", name="tickets")
+)

@@ -12,7 +12,16 @@ from dataclasses import replace
 from typing import Final, TypeVar
 
 from xuna_middleware.errors import AccessDeniedError, UnavailableError
-from xuna_middleware.stores.protocol import Part, Quota, Store, StoreError, Wanted
+from xuna_middleware.stores.protocol import (
+    Move,
+    Part,
+    Quota,
+    Region,
+    Store,
+    StoreError,
+    Wanted,
+    named,
+)
 
 logger = logging.getLogger("xuna_middleware")
 
@@ -20,19 +29,27 @@ T = TypeVar("T")
 
 _YEAR: Final = 366 * 86_400
 _MANY: Final = 10**9
+#: How many visitors one person may have been at once, while their tickets would be good.
+MOST_DEPARTED: Final = 100
+_ENTRANCE: Final = named(Region.SWITCHES, "entrance")
 
 
-def _mark(who: str, field: str, seconds: float) -> Wanted:
-    """Return a count that only says whether something happened; no caller's name looks like it."""
-    return who, Quota(field=field, most=_MANY, amount=1, seconds=seconds, kind="rate")
+def _mark(who: str, field: str, seconds: float, most: int = _MANY) -> Wanted:
+    """Return a count that only says whether something happened."""
+    return who, Quota(field=field, most=most, amount=1, seconds=seconds, kind="rate")
 
 
-_CLOSED: Final = _mark("entrance", "closed", _YEAR)
-_OPENED: Final = _mark("entrance", "opened", _YEAR)
+_CLOSED: Final = _mark(_ENTRANCE, "closed", _YEAR)
+_OPENED: Final = _mark(_ENTRANCE, "opened", _YEAR)
 
 
 def _left(visitor: str, seconds: float = _YEAR) -> Wanted:
-    return _mark(f"left:{visitor}", "left", seconds)
+    return _mark(named(Region.DEPARTED, f"visitor:{visitor}"), "left", seconds, 1)
+
+
+def _departures(person: str, seconds: float) -> Wanted:
+    quota = Quota(field="left", most=MOST_DEPARTED, amount=1, seconds=seconds, kind="slot")
+    return named(Region.DEPARTED, person), quota
 
 
 class Door:
@@ -50,7 +67,10 @@ class Door:
             AccessDeniedError: 403 `visitors_closed`. UnavailableError: the store can't be asked.
         """
         marks = _CLOSED, _OPENED, _left(visitor)
-        is_closed, was_opened, has_left = await self._happened(*marks)
+        levels = await _told(self._store.look(marks))
+        is_closed, was_opened, has_left = [
+            level.left < quota.most for level, (_, quota) in zip(levels, marks, strict=True)
+        ]
         if self._is_closed and not is_closed and not was_opened:
             logger.warning("the store lost that the visitors' entrance is closed: closed again")
             await self.close()
@@ -60,13 +80,27 @@ class Door:
             raise _closed()
         return not has_left
 
-    async def leave(self, visitor: str, seconds: float) -> None:
-        """Let a visitor go for so many seconds, whoever may come in their name.
+    async def leave(self, visitor: str, move: Move, seconds: float) -> bool:
+        """Let a visitor become a person, and turn away for so many seconds whoever comes as that
+        visitor; tell whether the visitor has left.
+
+        A person whose visitors left too often (`MOST_DEPARTED`) takes no further ones along: the
+        visitor stays, and keeps what they spent.
 
         Raises:
             UnavailableError: the store can't be told.
         """
-        await _told(self._store.reserve([_left(visitor, seconds)]))
+        wanted = _left(visitor, seconds), _departures(move.person, seconds)
+        moved = await _told(self._store.move(move, wanted))
+        has_left = moved.taken or moved.levels[0].left < 1
+        if not has_left:
+            logger.warning(
+                "visitors: one caller signed in as %d visitors within Visitors(ticket_lasts=%d): "
+                "the ticket of one more stays good",
+                MOST_DEPARTED,
+                seconds,
+            )
+        return has_left
 
     async def close(self) -> None:
         """Turn visitors away, in every process that shares the store, from the next request on.
@@ -88,10 +122,6 @@ class Door:
         await _told(self._store.reserve([_OPENED]))
         await self._forget(_CLOSED)
         self._is_closed = False
-
-    async def _happened(self, *marks: Wanted) -> list[bool]:
-        levels = await _told(self._store.look(marks))
-        return [level.left < _MANY for level in levels]
 
     async def _forget(self, mark: Wanted) -> None:
         """Give back all that was taken of a mark."""

@@ -1,7 +1,9 @@
 """Whom a limit counts: turn a caller into the name of one count. Pure, but for a user's function.
 
-A name holds its kind, the issuer and the value, each with its length before it, so that no value
-can pass for another one. It is never shown: Redis keeps a digest of it.
+A name begins with the region of the store in which its counts are kept (`Region`): those of
+visitors, whom anybody can be, are apart from callers'. Then it holds its kind, the issuer and the
+value, each with its length before it, so that no value can pass for another one. It is never shown:
+Redis keeps a digest of it.
 """
 
 import hashlib
@@ -14,6 +16,7 @@ from starlette.requests import HTTPConnection
 from xuna_middleware.access.sources import MISSING, Call, Claim, prepared
 from xuna_middleware.errors import AccessDeniedError, ConfigurationError, UnavailableError
 from xuna_middleware.identity.credentials import Identity
+from xuna_middleware.stores.protocol import Region, named
 
 Word: TypeAlias = Literal["subject", "client", "address", "agent", "all"]
 #: What `per=` takes one of.
@@ -89,7 +92,7 @@ async def principal(per: Per, asked: Circumstances) -> str:
             names.append(_returned(part, asked, returned))
         else:
             names.append(read(asked))
-    return _joined(names)
+    return _joined(asked, names)
 
 
 def readers_of(pers: Sequence[Per]) -> tuple[Reader, ...] | None:
@@ -102,11 +105,19 @@ def readers_of(pers: Sequence[Per]) -> tuple[Reader, ...] | None:
 def _whole_reader(per: Per) -> Reader:
     if len(per.readers) == 1:
         return per.readers[0]
-    return lambda asked: _joined([read(asked) for read in per.readers])
+    return lambda asked: _joined(asked, [read(asked) for read in per.readers])
 
 
-def _joined(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else "".join(map(_sized, names))
+def _joined(asked: Circumstances, names: list[str]) -> str:
+    if len(names) == 1:
+        return names[0]
+    is_common = all(name.startswith(_COMMON) for name in names)
+    region = Region.COMMON if is_common else _region(asked.identity)
+    return named(region, "".join(map(_sized, names)))
+
+
+def _region(identity: Identity) -> Region:
+    return Region.VISITORS if identity.is_visitor else Region.CALLERS
 
 
 def _part(one: Any) -> Word | Claim | Call:
@@ -144,13 +155,15 @@ def _reader(part: Word | Claim | Call) -> Reader:
 
 def subject_principal(identity: Identity) -> str:
     """Return the name under which per="subject" counts somebody."""
-    return f"subject:{len(identity.issuer)}:{identity.issuer}{identity.subject}"
+    issuer = identity.issuer
+    return named(_region(identity), f"subject:{len(issuer)}:{issuer}{identity.subject}")
 
 
 def _within(asked: Circumstances, sized_kind: str, value: Any) -> str:
     """Name a value that says something about a caller, within their issuer."""
     issuer = asked.identity.issuer
-    return f"{sized_kind}{len(issuer)}:{issuer}{_short(value)}"
+    name = f"{sized_kind}{len(issuer)}:{issuer}{_short(value)}"
+    return named(_region(asked.identity), name)
 
 
 def _sized(text: str) -> str:
@@ -204,12 +217,13 @@ def _short(value: Any) -> str:
     return "digest:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+_COMMON: Final = named(Region.COMMON, "")
 _CLIENT: Final = _sized("client")
 _ADDRESS: Final = _sized("address")
 _READERS: Final[Mapping[str, Callable[[Circumstances], str]]] = {
     "subject": lambda asked: subject_principal(asked.identity),
     "client": lambda asked: _within(asked, _CLIENT, _client(asked.identity)),
     "address": lambda asked: _within(asked, _ADDRESS, _address(asked)),
-    "agent": lambda asked: f"agent:{asked.agent}",
-    "all": lambda asked: "all:",
+    "agent": lambda asked: f"{_COMMON}agent:{asked.agent}",
+    "all": lambda asked: f"{_COMMON}all:",
 }

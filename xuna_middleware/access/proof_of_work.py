@@ -16,10 +16,17 @@ from typing import Final
 from starlette.requests import HTTPConnection
 
 from xuna_middleware.access.captchas import HEADER
-from xuna_middleware.errors import ConfigurationError, UnavailableError
+from xuna_middleware.errors import ConfigurationError, UnavailableError, over_budget
 from xuna_middleware.stores.memory import MemoryStore
 from xuna_middleware.stores.naming import namespace_of
-from xuna_middleware.stores.protocol import Store, StoreError
+from xuna_middleware.stores.protocol import (
+    OverBudgetError,
+    Quota,
+    Region,
+    Store,
+    StoreError,
+    named,
+)
 
 _LONGEST: Final = 256
 _MOST_BITS: Final = 32
@@ -37,6 +44,9 @@ class ProofOfWork:
         bits: zero bits that are wanted; each doubles the work. 16 takes a phone about a second.
         seconds: in which a puzzle must be solved.
         secret: signs puzzles, the same in every worker.
+        per_address: how many puzzles one address may solve in the time for which a solved one is
+            known (`seconds` and a minute); beyond that, 429. All behind one proxy that the gate's
+            `trusted_proxies` doesn't list are one address.
         store: where it is kept which puzzles were solved, shared by all workers.
         clock: seconds since the epoch.
 
@@ -52,6 +62,7 @@ class ProofOfWork:
         bits: int = 16,
         *,
         seconds: int = 120,
+        per_address: int = 100,
         secret: str | None = None,
         store: Store | None = None,
         clock: Callable[[], float] = time.time,
@@ -62,7 +73,17 @@ class ProofOfWork:
             raise ConfigurationError("ProofOfWork(seconds=…) takes whole seconds, up to an hour")
         if secret is not None and (not isinstance(secret, str) or len(secret) < 32):
             raise ConfigurationError("ProofOfWork(secret=…) is a random text of 32 characters")
+        if type(per_address) is not int or per_address < 1:
+            raise ConfigurationError("ProofOfWork(per_address=…) is a whole number, 1 or more")
         self._bits, self._seconds, self._clock = bits, seconds, clock
+        self._address: Callable[[HTTPConnection], str | None] = _peer
+        self._budget = Quota(
+            field="solved",
+            most=per_address,
+            amount=1,
+            seconds=seconds + 2 * _LEEWAY,
+            kind="slot",
+        )
         self._has_secret, self._has_store = secret is not None, store is not None
         self._secrets: tuple[str, ...] = (secret or secrets.token_urlsafe(32),)
         self._store = store or MemoryStore()
@@ -71,9 +92,18 @@ class ProofOfWork:
     def __repr__(self) -> str:
         return f"ProofOfWork({self._bits})"
 
-    def sharing(self, newest_first: Sequence[str], store: Store) -> "ProofOfWork":
-        """Return the same challenge, with these secrets and this store where it was given none."""
+    def sharing(
+        self,
+        newest_first: Sequence[str],
+        store: Store,
+        address: Callable[[HTTPConnection], str | None],
+    ) -> "ProofOfWork":
+        """Return the same challenge, with these secrets and this store where it was given none.
+
+        `address` tells from where a request comes.
+        """
         shared = copy(self)
+        shared._address = address
         if not self._has_secret:
             shared._secrets = tuple(newest_first)
         if not self._has_store:
@@ -100,6 +130,7 @@ class ProofOfWork:
 
         Raises:
             UnavailableError: the store can't say whether it is the first time.
+            LimitReachedError: too many were solved at this address.
         """
         answers = connection.headers.getlist(HEADER)
         if len(answers) != 1 or len(answers[0]) > _LONGEST or not answers[0].isascii():
@@ -107,8 +138,18 @@ class ProofOfWork:
         puzzle, _, number = answers[0].partition(".")
         if not number.isdecimal() or not self._is_open(puzzle) or not self._is_solved(answers[0]):
             return False
+        budget = named(Region.PUZZLES, f"address:{self._address(connection)}"), self._budget
         try:
-            return await self._store.put(f"work:{puzzle}", b"", self._seconds + 2 * _LEEWAY)
+            return await self._store.put(
+                f"work:{puzzle}", b"", self._budget.seconds, Region.PUZZLES, [budget]
+            )
+        except OverBudgetError as over:
+            raise over_budget(
+                "solved puzzles",
+                "budget: one address solved as many puzzles as ProofOfWork(per_address="
+                f"{self._budget.most}) lets it; behind a proxy, list it: trusted_proxies=…",
+                over.seconds,
+            ) from None
         except StoreError as error:
             raise UnavailableError(cause=f"store: {error}") from None
 
@@ -124,6 +165,10 @@ class ProofOfWork:
     def _is_solved(self, answer: str) -> bool:
         digest = hashlib.sha256(answer.encode()).digest()
         return int.from_bytes(digest) >> (8 * len(digest) - self._bits) == 0
+
+
+def _peer(connection: HTTPConnection) -> str | None:
+    return None if connection.client is None else connection.client.host
 
 
 def _derived(secret: str, namespace: str) -> bytes:

@@ -2,11 +2,26 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Final
 
 from xuna_middleware.errors import ConfigurationError
 
-#: What a client says in a conversation; `audio` stands for `user_audio_chunk`, too.
+
+class AnyFrame(Enum):
+    """Type the one value `ANY`."""
+
+    ANY = "ANY"
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+#: `RelayRules(client_frames=ANY)`: kinds of frames that the gate does not know pass as well.
+ANY: Final = AnyFrame.ANY
+
+#: The documented frames of a client after its first; `audio` stands for `user_audio_chunk`, too.
+#: npm's `@elevenlabs/client` 1.25 and PyPI's `elevenlabs` 2.78 send these and `pong`.
 CLIENT_FRAMES: Final = frozenset(
     {
         "audio",
@@ -21,6 +36,7 @@ CLIENT_FRAMES: Final = frozenset(
 )
 _MEBIBYTE: Final = 1024 * 1024
 _LARGEST_FRAME: Final = 64 * _MEBIBYTE
+_LARGEST_NON_AUDIO: Final = _MEBIBYTE
 _FASTEST: Final = 100_000
 _LONGEST_IDLE: Final = 86_400
 
@@ -33,10 +49,15 @@ class RelayRules:
         idle_timeout: seconds without a frame of the client's other than `pong` after which the
             conversation ends; None never. A microphone sends frames while nobody speaks, too.
         max_frame: bytes of one frame, in either direction.
+        max_non_audio_frame: bytes of a client's frame that is not audio; at most 1 MiB. Audio here
+            means the two shapes that clients send: `{"user_audio_chunk": "…"}` and
+            `{"type": "audio", "audio_event": {"audio_base_64": "…"}}`.
         frames_per_second: of the client's, in each second; None is without a bound.
-        client_frames: which frames a client may send, such as `("user_message", "user_activity")`
-            for text only; None is all. `pong` always may be sent. Each frame is read as strict
-            JSON then; without this rule only those that could be a second first frame are.
+        client_frames: which kinds of frames a client may send, such as
+            `("user_message", "user_activity")` for text only. By default all documented ones;
+            `ANY` lets kinds that the gate does not know pass as well. `pong` may always be sent.
+            A documented kind that is left out ends the conversation (4403); a kind that is not
+            documented is dropped, and logged once, so that a newer client keeps working.
 
     Raises:
         ConfigurationError: one of these makes no sense; the text says how to write it.
@@ -45,26 +66,34 @@ class RelayRules:
     idle_timeout: float | None = None
     max_frame: int = _MEBIBYTE
     frames_per_second: int | None = None
-    client_frames: Collection[str] | None = None
+    client_frames: Collection[str] | AnyFrame = CLIENT_FRAMES
+    max_non_audio_frame: int = 64 * 1024
 
     def __post_init__(self) -> None:
         if self.idle_timeout is not None and not _is_seconds(self.idle_timeout):
             raise ConfigurationError("idle_timeout takes seconds, up to a day: idle_timeout=60")
         if not _is_whole(self.max_frame, 1024, _LARGEST_FRAME):
             raise ConfigurationError("max_frame takes bytes, from 1024 to 64 MiB")
+        if not _is_whole(self.max_non_audio_frame, 1024, _LARGEST_NON_AUDIO):
+            raise ConfigurationError("max_non_audio_frame takes bytes, from 1024 to 1 MiB")
         rate = self.frames_per_second
         if rate is not None and not _is_whole(rate, 1, _FASTEST):
             raise ConfigurationError("frames_per_second takes a whole number: frames_per_second=50")
-        if self.client_frames is not None:
+        if self.client_frames is not ANY:
             object.__setattr__(self, "client_frames", _frames(self.client_frames))
 
 
 def _frames(names: Any) -> frozenset[str]:
+    if names is None:
+        raise ConfigurationError(
+            "client_frames=None says nothing; for all kinds: client_frames=ANY"
+        )
     if isinstance(names, str) or not isinstance(names, Collection):
         raise ConfigurationError(f'client_frames takes a tuple: client_frames=("{names}",)')
     if not CLIENT_FRAMES.issuperset(names):
         raise ConfigurationError(
-            f"client_frames: there are {', '.join(sorted(CLIENT_FRAMES))}; pong needs no word"
+            f"client_frames: there are {', '.join(sorted(CLIENT_FRAMES))}, or ANY for all kinds; "
+            "pong needs no word"
         )
     return frozenset(names)
 

@@ -54,7 +54,8 @@ class Visitors:
             not `when_store_down="open"`, and `max_duration`: a crowd may come, and what it costs
             must have an end.
         challenge: a `Challenge` (`ProofOfWork()`, `turnstile(…)`, `hcaptcha(…)`), or an async
-            function of `(connection)` that returns True where it is passed; it has 5 s.
+            function of `(connection)` that returns True where it is passed; it has 5 s. Eight of
+            these are asked for at once, four of one address, and 64 wait; beyond that, 503.
             `ProofOfWork()` uses the secret above and the gate's store, where it has none of its
             own.
         challenge_lasts: seconds for which a visitor who passed is not asked again.

@@ -12,6 +12,7 @@ from xuna_middleware.conversation.endings import (
     FIRST_FRAME_TIMEOUT,
     FRAME_TOO_LARGE,
     GONE,
+    NON_AUDIO_FRAME_TOO_LARGE,
     EndedError,
     Ending,
     hung_up,
@@ -64,7 +65,7 @@ class Client:
             raise EndedError(GONE) from None
         self._is_open = True
 
-    async def first(self, max_frame: int) -> str:
+    async def first(self, max_frame: int, max_non_audio_frame: int) -> str:
         """Return the first frame.
 
         Raises:
@@ -78,8 +79,11 @@ class Client:
         text = message.get("text")
         if text is None:
             raise EndedError(without_text(message))
-        if size_of(text) > max_frame:
+        size = size_of(text)
+        if size > max_frame:
             raise EndedError(FRAME_TOO_LARGE)
+        if size > max_non_audio_frame:
+            raise EndedError(NON_AUDIO_FRAME_TOO_LARGE)
         return str(text)
 
     async def close(self, ending: Ending) -> None:

@@ -5,7 +5,8 @@
 | 1000 | | the client or the platform ended it |
 | 1001 | `going_away` | the gate stops |
 | 1003 | `binary_frame` | the client sent a binary frame |
-| 1009 | `frame_too_large` | the client sent more than `max_frame` |
+| 1009 | `frame_too_large` | the client sent more than `max_frame`, or than \
+`max_non_audio_frame` in a frame that is not audio |
 | 4400 | `no_json`, `first_frame_expected`, `second_first_frame`, `member_not_open`, \
 `variable_not_open`, `variable_conflict`, … | a frame of the client's is not what may be sent |
 | 4401 | `token_expired` | the token's `exp` has come |
@@ -23,7 +24,7 @@
 A close of the platform's own passes through with its code and reason (RFC 6455 section 7.4).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
 from xuna_middleware.errors import GateError
@@ -41,11 +42,15 @@ _STATUSES: Final = (400, 401, 403, 429, 502, 503, 504)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """Say how a conversation ended: the close code, the word beside it, and who ended it."""
+    """Say how a conversation ended: the close code, the word beside it, and who ended it.
+
+    `option` is what would change it, where that is an option of `RelayRules`; for the log.
+    """
 
     code: int
     reason: str
     by: By = "gate"
+    option: str = field(default="", compare=False, repr=False)
 
 
 class EndedError(Exception):
@@ -58,20 +63,23 @@ class EndedError(Exception):
 
 GOING_AWAY: Final = Ending(code=1001, reason="going_away")
 BINARY_FRAME: Final = Ending(code=1003, reason="binary_frame")
-FRAME_TOO_LARGE: Final = Ending(code=1009, reason="frame_too_large")
+FRAME_TOO_LARGE: Final = Ending(code=1009, reason="frame_too_large", option="max_frame")
+NON_AUDIO_FRAME_TOO_LARGE: Final = Ending(
+    code=1009, reason="frame_too_large", option="max_non_audio_frame"
+)
 NO_JSON: Final = Ending(code=4400, reason="no_json")
 FIRST_FRAME_EXPECTED: Final = Ending(code=4400, reason="first_frame_expected")
 SECOND_FIRST_FRAME: Final = Ending(code=4400, reason="second_first_frame")
 MEMBER_NOT_OPEN: Final = Ending(code=4400, reason="member_not_open")
 TOKEN_EXPIRED: Final = Ending(code=4401, reason="token_expired")
-FRAME_NOT_OPEN: Final = Ending(code=4403, reason="frame_not_open")
+FRAME_NOT_OPEN: Final = Ending(code=4403, reason="frame_not_open", option="client_frames")
 FIRST_FRAME_TIMEOUT: Final = Ending(code=4408, reason="first_frame_timeout")
-IDLE_TIMEOUT: Final = Ending(code=4408, reason="idle_timeout")
+IDLE_TIMEOUT: Final = Ending(code=4408, reason="idle_timeout", option="idle_timeout")
 CLIENT_STALLED: Final = Ending(code=4408, reason="client_stalled")
 MAX_DURATION: Final = Ending(code=4410, reason="max_duration")
 REVOKED: Final = Ending(code=4411, reason="revoked")
 ENDED_BY_OPERATOR: Final = Ending(code=4412, reason="ended_by_operator")
-TOO_MANY_FRAMES: Final = Ending(code=4429, reason="too_many_frames")
+TOO_MANY_FRAMES: Final = Ending(code=4429, reason="too_many_frames", option="frames_per_second")
 PLATFORM_ERROR: Final = Ending(code=4502, reason="platform_error")
 LEASE_LOST: Final = Ending(code=4503, reason="lease_lost")
 PLATFORM_TIMEOUT: Final = Ending(code=4504, reason="platform_timeout")

@@ -1,16 +1,24 @@
 """Frames of a conversation, as far as the gate has to read them. Pure: no I/O, no clock.
 
 A frame is one JSON object in a WebSocket text message, its kind in `type`. Of a client's frames
-only the first is rewritten. All later ones pass as they came, so what must not pass has to be seen
-in any spelling: a frame that neither holds the letters of a kind nor a backslash, by which they
-could be escaped, is not of that kind (RFC 8259 section 7).
+only the first is rewritten; later ones pass as they came. Each is read as strict JSON first, but
+for audio in one of the shapes that clients send: such a frame has one member, whose value is
+base64, so it has one reading.
+
+A platform may be more tolerant than its documentation. So whether a frame is a first one is
+decided by a fold of its names and its kind that is a superset of what any reader could take for
+the same word: letters and digits alone, compatibility forms resolved (NFKD), without marks,
+without case.
 """
 
+import re
+import string
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from xuna_middleware._json import StrictJSONError, strict_object
+from xuna_middleware._json import SMALL, Bounds, StrictJSONError, strict_object
 from xuna_middleware.conversation.endings import (
     FIRST_FRAME_EXPECTED,
     MEMBER_NOT_OPEN,
@@ -27,8 +35,29 @@ PONG: Final = "pong"
 AUDIO: Final = "audio"
 #: The member by which a frame without a kind is audio.
 _CHUNK: Final = "user_audio_chunk"
+#: A client's audio as npm's `@elevenlabs/client`, PyPI's `elevenlabs` and XUNA AI's documentation
+#: write it: what stands before the base64, and after it.
+_PLAIN_AUDIO: Final = (
+    ('{"user_audio_chunk":"', '"}'),
+    ('{"user_audio_chunk": "', '"}'),
+    ('{"type":"audio","audio_event":{"audio_base_64":"', '"}}'),
+    ('{"type": "audio", "audio_event": {"audio_base_64": "', '"}}'),
+)
+_BASE64: Final = (string.ascii_letters + string.digits + "+/=").encode()
 
-_LONGEST_KIND: Final = max(len(FIRST), len(REFRESH))
+#: Characters of a name or a kind that is looked at; no documented one is longer than 42.
+_LONGEST_NAME: Final = 128
+#: Members of one frame of a client's; no documented one has more than six.
+_MOST_MEMBERS: Final = 64
+_NEITHER_LETTER_NOR_DIGIT: Final = re.compile("[^a-z0-9]+")
+#: Folded names, and parts of them.
+_KIND: Final = "type"
+_FIRST: Final = "conversationinitiationclientdata"
+_REFRESH: Final = "xunagaterefresh"
+_OF_FIRST: Final = frozenset(
+    {"dynamicvariables", "conversationconfigoverride", "customllmextrabody"}
+)
+_OF_AUDIO: Final = frozenset({"useraudiochunk", "audioevent"})
 _MEMBERS: Final = frozenset(
     {"type", "dynamic_variables", "conversation_config_override", "user_id", "source_info"}
 )
@@ -53,13 +82,13 @@ class FirstFrame:
     source_info: Mapping[str, str] | None = None
 
 
-def read_first(text: str) -> FirstFrame:
+def read_first(text: str, bounds: Bounds = SMALL) -> FirstFrame:
     """Read a client's first frame. Its `user_id` is left out: the server's is the one that counts.
 
     Raises:
         EndedError: it is none, or has members that aren't open to anybody.
     """
-    members = read_frame(text)
+    members = read_frame(text, bounds)
     if members.get("type") != FIRST:
         raise EndedError(FIRST_FRAME_EXPECTED)
     if not _MEMBERS.issuperset(members):
@@ -71,45 +100,86 @@ def read_first(text: str) -> FirstFrame:
     )
 
 
-def read_frame(text: str) -> dict[str, Any]:
+def read_frame(text: str, bounds: Bounds = SMALL) -> dict[str, Any]:
     """Read a frame strictly: one reading of it, or none.
 
     Raises:
-        EndedError: it is no strict JSON object.
+        EndedError: it is no strict JSON object, or holds more than `bounds`.
     """
     try:
-        return strict_object(text.encode("utf-8", "surrogatepass"))
+        return strict_object(text.encode("utf-8", "surrogatepass"), bounds)
     except StrictJSONError:
         raise EndedError(NO_JSON) from None
 
 
-def hides_nothing(text: str) -> bool:
-    """Tell whether a client's frame can be neither a first frame nor one for the gate.
+def is_plain_audio(text: str) -> bool:
+    """Tell whether a client's frame is audio, and has nothing beside it, without parsing it.
 
-    Both kinds have an underscore, and base64 has none: of audio little more than the head is read.
+    True only for what `read_frame` reads as one member with base64 in it.
     """
-    worded = text[: text.rfind("_") + _LONGEST_KIND]
-    return "\\" not in text and FIRST not in worded and REFRESH not in worded
+    for head, tail in _PLAIN_AUDIO:
+        if text.startswith(head) and text.endswith(tail):
+            inside = text[len(head) : -len(tail)]
+            is_whole = len(text) >= len(head) + len(tail) and text.isascii()
+            return is_whole and not inside.encode().translate(None, _BASE64)
+    return False
 
 
-def is_first(members: Mapping[str, Any]) -> bool:
-    """Tell whether a frame is a first one, to whoever reads names without regard to case, too."""
-    return any(
-        name.strip().casefold() == "type"
-        and isinstance(kind, str)
-        and kind.strip().casefold() == FIRST
-        for name, kind in members.items()
-    )
+class FrameNames:
+    """Hold a client's frame's names and kinds, folded.
+
+    Raises:
+        EndedError: it has more members than any documented frame.
+    """
+
+    __slots__ = ("_kinds", "_members", "_names")
+
+    def __init__(self, members: Mapping[str, Any]) -> None:
+        if len(members) > _MOST_MEMBERS:
+            raise EndedError(MEMBER_NOT_OPEN)
+        self._members = members
+        self._names = [_folded(name) for name in members]
+        self._kinds = [
+            _folded(kind if isinstance(kind, str) else str(kind))
+            for name, kind in zip(self._names, members.values(), strict=True)
+            if name == _KIND
+        ]
+
+    @property
+    def is_first(self) -> bool:
+        """Tell whether the frame is a first one, to a reader of any tolerance.
+
+        It is one by its kind, by a member that only first frames have, or by a name or kind that
+        is too long to be looked at.
+        """
+        if not _OF_FIRST.isdisjoint(self._names):
+            return True
+        return any(_FIRST in each for each in (*self._names, *self._kinds))
+
+    @property
+    def is_refresh(self) -> bool:
+        """Tell whether the frame is for the gate, in whatever spelling."""
+        return any(_REFRESH in each for each in self._kinds)
+
+    @property
+    def has_kind(self) -> bool:
+        """Tell whether any member could be taken for its kind."""
+        return bool(self._kinds)
+
+    @property
+    def has_one_kind(self) -> bool:
+        """Tell whether no member but `type` could be taken for its kind."""
+        return len(self._kinds) == (1 if _KIND in self._members else 0)
+
+    @property
+    def has_audio(self) -> bool:
+        """Tell whether the frame holds audio, whatever its kind says."""
+        return not _OF_AUDIO.isdisjoint(self._names)
 
 
 def kind_of(members: Mapping[str, Any]) -> Any:
     """Return a client's frame's kind. Audio comes without one."""
-    return members.get("type", AUDIO if has_audio(members) else None)
-
-
-def has_audio(members: Mapping[str, Any]) -> bool:
-    """Tell whether a client's frame holds what would be audio without a kind."""
-    return _CHUNK in members
+    return members.get("type", AUDIO if _CHUNK in members else None)
 
 
 def conversation_of(frame: str | bytes) -> str | None:
@@ -139,6 +209,23 @@ def is_turn(text: str) -> bool:
         return False
 
 
+def _folded(text: str) -> str:
+    """Return the letters and digits of a name, as the most tolerant reader would compare them.
+
+    What is too long for that counts as a first frame's name.
+    """
+    known = _KNOWN.get(text)
+    if known is not None:
+        return known
+    if len(text) > _LONGEST_NAME:
+        return _FIRST
+    if not text.isascii():
+        # Letter by letter: normalizing a run of marks takes time that grows with its square.
+        text = "".join(unicodedata.normalize("NFKD", letter) for letter in text)
+        text = text.replace("ı", "i")
+    return _NEITHER_LETTER_NOR_DIGIT.sub("", text.casefold())
+
+
 def _source(told: Any) -> Mapping[str, str] | None:
     if told is None:
         return None
@@ -151,3 +238,14 @@ def _source(told: Any) -> Mapping[str, str] | None:
 
 def _is_short(text: Any) -> bool:
     return isinstance(text, str) and len(text) <= _LONGEST_SOURCE and text.isprintable()
+
+
+#: The fold of what most frames hold, kept: they are read some times a second.
+_KNOWN: Final = {
+    name: name.replace("_", "")
+    for name in (
+        *("type", "text", "event_id", "score", "tool_call_id", "result", "is_error", "is_approved"),
+        *("audio", "pong", "user_activity", "user_message", "contextual_update", "feedback"),
+        *("client_tool_result", _CHUNK, "audio_event", "token"),
+    )
+}

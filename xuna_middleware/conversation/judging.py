@@ -1,13 +1,16 @@
 """What a client may send once a conversation runs. Pure, but for the clock that it is given."""
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
-from xuna_middleware.access.relay_rules import RelayRules
+from xuna_middleware._json import SMALL
+from xuna_middleware.access.relay_rules import ANY, CLIENT_FRAMES, RelayRules
 from xuna_middleware.conversation.endings import (
     FRAME_NOT_OPEN,
     NO_JSON,
+    NON_AUDIO_FRAME_TOO_LARGE,
     SECOND_FIRST_FRAME,
     TOO_MANY_FRAMES,
     EndedError,
@@ -17,14 +20,15 @@ from xuna_middleware.conversation.frames import (
     AUDIO,
     PONG,
     REFRESH,
-    has_audio,
-    hides_nothing,
-    is_first,
+    FrameNames,
+    is_plain_audio,
     kind_of,
     read_frame,
 )
+from xuna_middleware.conversation.metering import size_of
 
-_ALWAYS: Final = frozenset({PONG})
+#: What a kind looks like that may stand in a log.
+_PLAIN_KIND: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +38,15 @@ class Refresh:
     token: str = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """Say that a frame is not passed on, and of which kind it is, in words for a log."""
+
+    kind: str
+
+
 #: None lets a frame pass.
-Verdict: TypeAlias = Ending | Refresh | None
+Verdict: TypeAlias = Ending | Refresh | Dropped | None
 
 
 class Judge:
@@ -44,13 +55,15 @@ class Judge:
     `heard_at` is when the client last sent something other than `pong`, by the clock.
     """
 
-    __slots__ = ("_count", "_kinds", "_listens", "_now", "_rate", "_second", "heard_at")
+    __slots__ = ("_bounds", "_count", "_kinds", "_now", "_rate", "_second", "heard_at")
 
     def __init__(self, rules: RelayRules, now: Callable[[], float]) -> None:
         self._now = now
         self._rate = rules.frames_per_second
-        self._kinds = None if rules.client_frames is None else _ALWAYS.union(rules.client_frames)
-        self._listens = rules.idle_timeout is not None
+        self._kinds = (
+            None if rules.client_frames is ANY else frozenset({PONG, *rules.client_frames})
+        )
+        self._bounds = SMALL._replace(size=rules.max_non_audio_frame)
         self._second, self._count = 0, 0
         self.heard_at = now()
 
@@ -58,8 +71,10 @@ class Judge:
         """Return what is to be done about a frame."""
         if self._rate is not None and self._is_too_fast(self._rate):
             return TOO_MANY_FRAMES
-        if self._kinds is None and hides_nothing(text) and not self._may_be_pong(text):
-            self.heard_at = self._now() if self._listens else 0.0
+        if is_plain_audio(text):
+            if self._kinds is not None and AUDIO not in self._kinds:
+                return FRAME_NOT_OPEN
+            self.heard_at = self._now()
             return None
         try:
             return self._closely(text)
@@ -67,27 +82,38 @@ class Judge:
             return error.ending
 
     def _closely(self, text: str) -> Verdict:
-        members = read_frame(text)
-        kind = kind_of(members)
-        if is_first(members):
+        if size_of(text) > self._bounds.size:
+            return NON_AUDIO_FRAME_TOO_LARGE
+        members = read_frame(text, self._bounds)
+        names = FrameNames(members)
+        if names.is_first:
             return SECOND_FIRST_FRAME
-        if kind != PONG:
-            self.heard_at = self._now()
-        if kind == REFRESH:
+        kind = kind_of(members)
+        if names.is_refresh:
             token = members.get("token")
-            return Refresh(token) if isinstance(token, str) else NO_JSON
-        return None if self._is_open(members, kind) else FRAME_NOT_OPEN
+            is_ours = kind == REFRESH and names.has_one_kind and isinstance(token, str)
+            verdict: Verdict = Refresh(str(token)) if is_ours else NO_JSON
+        else:
+            verdict = self._by_list(kind, names)
+        if kind != PONG and not isinstance(verdict, Dropped):
+            self.heard_at = self._now()
+        return verdict
 
-    def _is_open(self, members: Mapping[str, Any], kind: Any) -> bool:
-        """Tell whether the agent opens a frame, by whichever of its members it is told."""
+    def _by_list(self, kind: Any, names: FrameNames) -> Ending | Dropped | None:
+        """Return what the agent's list says of a frame, by whichever of its members is read.
+
+        A kind that isn't documented is dropped: a newer client, which sends it for a feature of its
+        own, keeps working. A documented one that the agent leaves out ends the conversation.
+        """
         if self._kinds is None:
-            return True
-        if AUDIO not in self._kinds and has_audio(members):
-            return False
-        return isinstance(kind, str) and kind in self._kinds
-
-    def _may_be_pong(self, text: str) -> bool:
-        return self._listens and PONG in text
+            return None
+        if not names.has_one_kind or (AUDIO not in self._kinds and names.has_audio):
+            return FRAME_NOT_OPEN
+        if not isinstance(kind, str) and names.has_kind:
+            return FRAME_NOT_OPEN
+        if kind in self._kinds:
+            return None
+        return FRAME_NOT_OPEN if kind in CLIENT_FRAMES else Dropped(_shown(kind))
 
     def _is_too_fast(self, rate: int) -> bool:
         second = int(self._now())
@@ -95,3 +121,9 @@ class Judge:
             self._second, self._count = second, 0
         self._count += 1
         return self._count > rate
+
+
+def _shown(kind: str | None) -> str:
+    if kind is None:
+        return "without a type"
+    return f"of the type {kind!r}" if _PLAIN_KIND.fullmatch(kind) else "of an odd type"

@@ -23,7 +23,7 @@ from xuna_middleware.conversation.endings import (
     closed_by_platform,
 )
 from xuna_middleware.conversation.frames import conversation_of, is_turn
-from xuna_middleware.conversation.judging import Judge, Refresh
+from xuna_middleware.conversation.judging import Dropped, Judge, Refresh
 from xuna_middleware.conversation.metering import Meter, size_of
 from xuna_middleware.errors import trace_of
 from xuna_middleware.platform.lines import Line
@@ -34,6 +34,10 @@ logger = logging.getLogger("xuna_middleware")
 _SPEAKS_WITHIN: Final = 10.0
 #: Seconds between two looks at whether a frame is stuck.
 _STUCK: Final = 15.0
+#: Bytes of a client's frames after which other tasks have their turn, and what each frame counts
+#: beside its own: a server may hold thousands of them ready, and none of these waits for anything.
+_TURN: Final = 64 * 1024
+_EACH: Final = 256
 #: What waits for the platform before it is the client's turn.
 _THE_FIRST: Final = -1
 #: What a side that takes no frame ends it with.
@@ -82,6 +86,7 @@ class Relay:
         self._waiting_for_client = 0
         self._waiting_for_platform = 0
         self._waited = (0, 0)
+        self._has_dropped = False
         self.meter = Meter(began=loop.time())
 
     async def run(self, max_duration: float) -> Ending:
@@ -137,8 +142,11 @@ class Relay:
     async def _from_client(self) -> Ending:
         """Hand on what the client says."""
         receive, send, judge, meter = self._client.receive, self._line.send, self._judge, self.meter
-        max_frame = self._rules.max_frame
+        max_frame, left = self._rules.max_frame, _TURN
         while True:
+            if left < 0:
+                await asyncio.sleep(0)
+                left = _TURN
             message = await receive()
             text = message.get("text")
             if text is None:
@@ -146,11 +154,15 @@ class Relay:
             size = size_of(text)
             if size > max_frame:
                 return FRAME_TOO_LARGE
+            left -= size + _EACH
             verdict = judge(text)
             if verdict is not None:
                 if isinstance(verdict, Ending):
                     return verdict
-                await self._renewed(verdict)
+                if isinstance(verdict, Dropped):
+                    self._log_dropped(verdict)
+                else:
+                    await self._renewed(verdict)
                 continue
             meter.client_frames += 1
             meter.client_bytes += size
@@ -220,6 +232,16 @@ class Relay:
             await self._client.send({"type": "websocket.send", "text": answer})
         except Exception:  # as in _to_client()
             raise EndedError(GONE) from None
+
+    def _log_dropped(self, frame: Dropped) -> None:
+        """Log the first frame that is dropped; the others of a conversation are silent."""
+        if not self._has_dropped:
+            self._has_dropped = True
+            logger.warning(
+                "a client's frame %s was dropped, like all of this conversation that are not "
+                "documented; to pass them on: RelayRules(client_frames=ANY)",
+                frame.kind,
+            )
 
     def _stuck(self) -> Ending | None:
         """Say whose side is stuck: the frame that waited at the last look waits still."""

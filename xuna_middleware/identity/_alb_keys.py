@@ -21,10 +21,10 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+from xuna_middleware._asking import Recent
 from xuna_middleware._http import Outbound, OutboundError
 from xuna_middleware.errors import InvalidTokenError, UnavailableError
 from xuna_middleware.identity._jose import JOSEError, VerificationKey, import_key
-from xuna_middleware.identity.asking import Recent
 from xuna_middleware.identity.discovery import FETCH_SECONDS
 from xuna_middleware.identity.endpoints import KeySourceError
 from xuna_middleware.identity.keys import FetchedKeys, Freshness, unknown_key
@@ -36,7 +36,8 @@ KEY_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 #: One key can't bring the others along, as a set does: a shorter wait for the next.
 SHORT_COOLDOWN: Final = Freshness(cooldown=1)
 
-_MOST: Final = 8
+#: How many new kids are asked for in one cooldown, and how many proven keys are kept.
+MOST: Final = 8
 _ABSENT_SECONDS: Final = 10.0
 _MAX_PEM: Final = 4096
 #: What S3 says of a key that isn't there: 404 to those who may list, 403 to others.
@@ -99,11 +100,11 @@ class KeysByAddress:
         """Keep a key, since a signature of it held."""
         if kid not in self._proven:
             self._proven[kid] = None
-            if len(self._proven) > _MOST:
+            if len(self._proven) > MOST:
                 del self._proven[next(iter(self._proven))]
 
     def _want(self, kid: str) -> None:
-        if len(self._wanted) >= _MOST and kid not in self._wanted:
+        if len(self._wanted) >= MOST and kid not in self._wanted:
             raise self._not_yet()
         self._wanted[kid] = None
 

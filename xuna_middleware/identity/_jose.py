@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 from joserfc.jwk import ECKey, Key, OctKey, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry
 
-from xuna_middleware._json import StrictJSONError, strict_object
+from xuna_middleware._json import SMALL, Bounds, StrictJSONError, strict_object
 from xuna_middleware.identity._roca import has_roca_fingerprint
 
 #: Asymmetric algorithms; `EdDSA` and `Ed25519` are two names of one (RFC 8037, RFC 9864).
@@ -34,6 +34,9 @@ MAX_TOKEN_LENGTH: Final = 16 * 1024
 MAX_PROOF_LENGTH: Final = 8 * 1024
 
 _RSA_BITS: Final = range(2048, 8192 + 1)
+#: Characters of a key's member; the largest RSA modulus has 1,366 in base64url. Importing a longer
+#: one would cost up to 200 ms before its size is known.
+_LONGEST_MEMBER: Final = 1536
 _RSA_ALGORITHMS: Final = frozenset(name for name in ASYMMETRIC if name[:2] in ("RS", "PS"))
 _EC_ALGORITHMS: Final = {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512"}
 _EDWARDS: Final = frozenset({"EdDSA", "Ed25519"})
@@ -148,10 +151,10 @@ def read_proof(value: bytes) -> tuple[CompactToken, VerificationKey]:
     return CompactToken(header, *read), key
 
 
-def read_object(raw: bytes) -> dict[str, Any]:
-    """Parse a header or payload as one strict JSON object, or raise JOSEError."""
+def read_object(raw: bytes, bounds: Bounds = SMALL) -> dict[str, Any]:
+    """Parse a header, a payload or a document as one strict JSON object, or raise JOSEError."""
     try:
-        return strict_object(raw)
+        return strict_object(raw, bounds)
     except StrictJSONError:
         raise JOSEError("not a strict JSON object") from None
 
@@ -259,8 +262,8 @@ def _public(jwk: dict[str, Any], *members: str) -> dict[str, Any]:
 
 def _octets(text: str) -> bytes:
     raw = text.encode("ascii")
-    if not raw or raw.translate(None, _ALPHABET):
-        raise JOSEError("not base64url")
+    if not 0 < len(raw) <= _LONGEST_MEMBER or raw.translate(None, _ALPHABET):
+        raise JOSEError("empty, too long, or not base64url")
     return decode_base64url(raw)
 
 

@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from xuna_middleware._http import Outbound, OutboundError
+from xuna_middleware._json import DOCUMENT
 from xuna_middleware.identity._jose import JOSEError, read_object
 from xuna_middleware.identity.endpoints import EndpointPolicy, KeySourceError
-from xuna_middleware.identity.keysets import KeySet, read_key_set
+from xuna_middleware.identity.keysets import KeySet, read_fetched_key_set
 
-MAX_DOCUMENT: Final = 512 * 1024
 FETCH_SECONDS: Final = 5.0
 _METADATA_SECONDS: Final = 3600
 
@@ -29,7 +29,7 @@ class KeySetAddress:
 
     async def load(self) -> KeySet:
         """Fetch and read the set, or raise KeySourceError or JOSEError."""
-        return read_key_set(await fetch_object(self._outbound, self._url))
+        return await read_fetched_key_set(await fetch_object(self._outbound, self._url))
 
 
 class Discovery:
@@ -62,7 +62,7 @@ class Discovery:
             self._jwks_uri = checked_jwks_uri(metadata, self._issuer, self._policy)
             self._read_at = self._now()
         try:
-            return read_key_set(await fetch_object(self._outbound, self._jwks_uri))
+            return await read_fetched_key_set(await fetch_object(self._outbound, self._jwks_uri))
         except (KeySourceError, JOSEError):
             self._jwks_uri = None
             raise
@@ -128,11 +128,11 @@ async def fetch_object(outbound: Outbound, url: str) -> dict[str, Any]:
             "GET",
             url,
             headers={"Accept": "application/json"},
-            max_bytes=MAX_DOCUMENT,
+            max_bytes=DOCUMENT.size,
             timeout=FETCH_SECONDS,
         )
     except OutboundError as error:
         raise KeySourceError(f"fetch: {error.kind}") from None
     if reply.status != 200:
         raise KeySourceError(f"fetch: status {reply.status}")
-    return read_object(reply.body)
+    return read_object(reply.body, DOCUMENT)

@@ -4,7 +4,8 @@
   algorithm one of the option's, its `jwk` the public key whose thumbprint the token names.
 - The signature is that key's; `htm`, `htu` and `ath` name this method, address and token.
 - `iat` lies within `max_age` and the leeway. `jti` was not seen before; it is kept only once all
-  else held, so that strangers can't fill the store.
+  else held, so that strangers can't fill the store. Whoever has a token can't either: so many
+  proofs of one account, and of one address, are kept at once, and what comes beyond is a 429.
 - With `nonce`, the proof carries a recent one of ours; the lack of it uses up no `jti`. Another
   gate's is none, with the same secrets or in the same process: it covers `public_url`'s origin and
   the store's `namespace`.
@@ -28,17 +29,20 @@ from xuna_middleware.errors import (
     ConfigurationError,
     DPoPNonceRequiredError,
     InvalidTokenError,
+    LimitReachedError,
     UnavailableError,
+    over_budget,
 )
 from xuna_middleware.identity._jose import ASYMMETRIC, JOSEError, read_object, read_proof
 from xuna_middleware.identity.presented import Presented
-from xuna_middleware.stores.protocol import StoreError
+from xuna_middleware.stores.protocol import OverBudgetError, Quota, Region, StoreError, named
 
 #: In seconds. A nonce is taken in the slot that made it and the next: 5 minutes at most.
 _SLOT: Final = 150
 _LEAST_SECRET: Final = 32
 _MOST_SECONDS: Final = 3600
 _LARGEST_TIME: Final = 2**53
+_LARGEST_RATE: Final = 100_000
 _WEB: Final = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 _PORTS: Final = {"http": 80, "https": 443}
 #: What stands in a path segment as it is; ASGI's decoded path can't tell `@` from `%40`.
@@ -59,6 +63,10 @@ class DPoP:
         leeway: for clocks that differ, in seconds, before and after; at most an hour.
         nonce: whether a proof must carry a nonce of ours (section 9), which bounds how long before
             its use it was made, whatever the client's clock says.
+        account_rate, address_rate: how many proofs a second one account, and one address, may send
+            on average over the time for which a used one is kept (`max_age` and twice the leeway).
+            Beyond that, 429. All behind one proxy that the gate's `trusted_proxies` doesn't list
+            are one address.
         nonce_secrets: texts of 32 random characters or more, the newest first: that one makes
             nonces, all verify. Several workers must be given the same ones; without, each process
             has a random one of its own. In no repr.
@@ -73,6 +81,8 @@ class DPoP:
     leeway: float = 5
     nonce: bool = False
     nonce_secrets: Sequence[str] = field(default=(), repr=False)
+    account_rate: float = 50
+    address_rate: float = 200
 
     def __post_init__(self) -> None:
         if self.mode not in ("accepted", "required"):
@@ -83,6 +93,8 @@ class DPoP:
         _check_seconds("leeway", self.leeway, above=-1)
         object.__setattr__(self, "algorithms", _algorithms(self.algorithms))
         object.__setattr__(self, "nonce_secrets", _nonce_secrets(self.nonce_secrets))
+        _check_rate("account_rate", self.account_rate)
+        _check_rate("address_rate", self.address_rate)
         if self.nonce_secrets and not self.nonce:
             raise ConfigurationError("DPoP: nonce_secrets need nonce=True")
 
@@ -93,10 +105,15 @@ class Proofs:
     def __init__(self, option: DPoP, clock: Callable[[], float]) -> None:
         self._option = option
         self._clock = clock
+        #: For as long as a proof could pass (and a second for rounding).
+        self._seconds = option.max_age + 2 * option.leeway + 1
+        self._of_account = self._quota(option.account_rate)
+        self._of_address = self._quota(option.address_rate)
         self._secrets = [text.encode() for text in option.nonce_secrets or (_OWN_SECRET,)]
 
-    async def check(self, presented: Presented, token: str, thumbprint: str) -> None:
-        """Check the proof that came with a verified token; `thumbprint` is its `cnf.jkt`.
+    async def check(self, presented: Presented, token: str, thumbprint: str, account: str) -> None:
+        """Check the proof that came with a verified token; `thumbprint` is its `cnf.jkt`, and
+        `account` stands for whom it names.
 
         Checks: everything in the list at the top of this file.
         Does not check: the token itself.
@@ -105,13 +122,14 @@ class Proofs:
             InvalidTokenError: the proof is missing, repeated, wrong, too old, or was used before.
             DPoPNonceRequiredError: all is well but the nonce.
             UnavailableError: the store can't say whether it was used before.
+            LimitReachedError: too many proofs of this account, or from this address.
         """
         claims, now = self._signed(presented.proofs, thumbprint), self._clock()
         _check_request(claims, presented, token)
         self._check_time(claims.get("iat"), now)
         jti = _jti(claims)
         self._check_nonce(claims.get("nonce"), now, presented.gate)
-        await self._use_up(presented, f"{thumbprint}\0{jti}")
+        await self._use_up(presented, f"{thumbprint}\0{jti}", account)
 
     def _signed(self, proofs: Sequence[bytes], thumbprint: str) -> Mapping[str, Any]:
         if len(proofs) != 1:
@@ -148,15 +166,35 @@ class Proofs:
         ours = [_nonce(secret, at, gate) for secret in self._secrets for at in (slot, slot - 1)]
         return any(hmac.compare_digest(nonce, each) for each in ours)
 
-    async def _use_up(self, presented: Presented, once: str) -> None:
-        """Keep the proof as used for as long as it could pass (and a second for rounding)."""
-        seconds = self._option.max_age + 2 * self._option.leeway + 1
+    def _quota(self, rate: float) -> Quota:
+        most = math.ceil(rate * self._seconds)
+        return Quota(field="proofs", most=most, amount=1, seconds=self._seconds, kind="slot")
+
+    async def _use_up(self, presented: Presented, once: str, account: str) -> None:
+        """Keep the proof as used, within what this account and this address may have."""
+        key, region = f"dpop:{_digest(once.encode())}", Region.PROOFS
+        within = [
+            (named(region, f"account:{account}"), self._of_account),
+            (named(region, f"address:{presented.address}"), self._of_address),
+        ]
         try:
-            fresh = await presented.store.put(f"dpop:{_digest(once.encode())}", b"", seconds)
+            fresh = await presented.store.put(key, b"", self._seconds, region, within)
+        except OverBudgetError as over:
+            raise self._too_many(over) from None
         except StoreError:
             raise UnavailableError(cause="dpop: the store can't say if a proof was used") from None
         if not fresh:
             _refuse("the proof was used before")
+
+    def _too_many(self, over: OverBudgetError) -> LimitReachedError:
+        who, option, rate = (
+            ("account", "account_rate", self._option.account_rate),
+            ("address", "address_rate", self._option.address_rate),
+        )[over.place]
+        cause = f"budget: one {who} sends more proofs than DPoP({option}={rate:g}) lets it"
+        if who == "address":
+            cause += "; behind a proxy, list it: trusted_proxies=…"
+        return over_budget("DPoP proofs", cause, over.seconds)
 
 
 def _claims(payload: bytes) -> Mapping[str, Any]:
@@ -190,12 +228,14 @@ def _normalized(uri: str) -> str | None:
 
     None for what is no absolute `http` address without user information.
     """
+    if not _URI.fullmatch(uri):  # first: `urlsplit` normalizes what isn't ASCII, at a high cost
+        return None
     try:
         parts = urlsplit(uri)
         scheme, host, port = _WEB[parts.scheme], parts.hostname, parts.port
     except (KeyError, ValueError):
         return None
-    if not _URI.fullmatch(uri) or not host or "@" in parts.netloc:
+    if not host or "@" in parts.netloc:
         return None
     shown = f"[{host}]" if ":" in host else host
     authority = shown if port in (None, _PORTS[scheme]) else f"{shown}:{port}"
@@ -221,6 +261,11 @@ def _check_seconds(name: str, value: object, *, above: float) -> None:
         raise ConfigurationError(f"DPoP: {name} must be a number of seconds")
     if value < 0 or value <= above or value > _MOST_SECONDS:
         raise ConfigurationError(f"DPoP: {name} is out of range; at most {_MOST_SECONDS} seconds")
+
+
+def _check_rate(name: str, value: object) -> None:
+    if type(value) not in (int, float) or not 0 < value <= _LARGEST_RATE:  # type: ignore[operator]
+        raise ConfigurationError(f"DPoP: {name} must be proofs a second, up to {_LARGEST_RATE}")
 
 
 def _algorithms(names: Sequence[str]) -> tuple[str, ...]:

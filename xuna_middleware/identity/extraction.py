@@ -7,20 +7,22 @@ the sub-protocol `bearer.<token>`, offered beside the one that the page really s
 """
 
 import string
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
-from urllib.parse import parse_qsl
 
 from starlette.types import Scope
 
 from xuna_middleware.errors import InvalidRequestError, NotAuthenticatedError
 from xuna_middleware.identity.credentials import Credentials
+from xuna_middleware.identity.queries import values_of
 
 MAX_HEADER: Final = 16 * 1024
 
 #: What a sub-protocol begins with that is a token.
 SUBPROTOCOL: Final = "bearer."
 
+#: Sub-protocols of a WebSocket that offers a token. A page offers two or three.
+_MOST_OFFERED: Final = 64
 #: What a token is made of (b64token, RFC 6750 section 2.1), less the padding it may end in.
 _ALPHABET: Final = (string.ascii_letters + string.digits + "-._~+/").encode()
 
@@ -53,8 +55,15 @@ def extract(scope: Scope) -> Credentials | None:
     raise _refusal(value)
 
 
-def without_tokens(subprotocols: Iterable[str]) -> list[str]:
+def _may_hold_a_token(subprotocols: Iterable[str]) -> bool:
+    """Tell whether any name could be a token, in one look at all of them."""
+    return SUBPROTOCOL in "\n".join(subprotocols).lower()
+
+
+def without_tokens(subprotocols: Sequence[str]) -> list[str]:
     """Return what a WebSocket offers beside a token: the app must neither choose nor log that."""
+    if not _may_hold_a_token(subprotocols):
+        return list(subprotocols)
     return [name for name in subprotocols if not name.lower().startswith(SUBPROTOCOL)]
 
 
@@ -68,7 +77,11 @@ def _token(value: bytes, start: int) -> str:
 
 def _offered(scope: Scope, value: bytes | None) -> bytes | None:
     """Return the header of a WebSocket, or what its sub-protocols say instead of one."""
-    offered: Iterable[str] = scope.get("subprotocols", ())
+    offered: Sequence[str] = scope.get("subprotocols", ())
+    if not _may_hold_a_token(offered):
+        return value
+    if len(offered) > _MOST_OFFERED:
+        raise InvalidRequestError(cause="authorization: a token among too many sub-protocols")
     tokens = [name for name in offered if name[:7].lower() == SUBPROTOCOL]
     if not tokens:
         return value
@@ -87,5 +100,4 @@ def _refusal(value: bytes) -> InvalidRequestError | NotAuthenticatedError:
 def _has_access_token(query: bytes) -> bool:
     if b"access_token" not in query and b"%" not in query:
         return False
-    pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
-    return any(name == "access_token" for name, _ in pairs)
+    return bool(values_of(query, "access_token"))

@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from xuna_middleware._asking import Questions, Recent
 from xuna_middleware._http import Outbound
 from xuna_middleware.errors import ConfigurationError, InvalidTokenError
-from xuna_middleware.identity.asking import Questions, Recent
 from xuna_middleware.identity.claims import ClaimPath
 from xuna_middleware.identity.credentials import Credentials, Identity
 from xuna_middleware.identity.discovery import metadata_address
@@ -213,7 +213,7 @@ class IntrospectionVerifier:
         if identity is None:
             identity = await self._introspected(token, seen, now)
         if self._possession is not None:
-            await self._possession.prove(credentials, identity.claims)
+            await self._possession.prove(credentials, identity)
         return identity
 
     async def recheck_interval(self, token: str) -> float | None:

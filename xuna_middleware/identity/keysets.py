@@ -1,13 +1,14 @@
-"""A provider's published keys, read strictly (RFC 7517). Pure.
+"""A provider's published keys, read strictly (RFC 7517). No I/O.
 
 One broken member costs itself only; a set that holds secrets is refused whole, since whoever made
 it doesn't tell public from private.
 """
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from xuna_middleware.identity._jose import (
     JOSEError,
@@ -18,6 +19,9 @@ from xuna_middleware.identity._jose import (
 )
 
 MAX_KEYS: Final = 100
+
+#: A member's kid, and its key where that is usable.
+Imported: TypeAlias = tuple[str | None, VerificationKey | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,10 +60,45 @@ def read_key_set(document: Any) -> KeySet:
     Raises:
         JOSEError: the set is refused whole, or no member of it is usable.
     """
+    return key_set([import_member(member) for member in public_members(document)])
+
+
+async def read_fetched_key_set(document: Any) -> KeySet:
+    """Read a published JWK Set as `read_key_set` does, one key in each turn of the event loop.
+
+    A hundred large keys take 30 ms to import, one takes 0.3 ms.
+    """
+    imported = []
+    for member in public_members(document):
+        imported.append(import_member(member))
+        await asyncio.sleep(0)
+    return key_set(imported)
+
+
+def public_members(document: Any) -> list[Any]:
+    """Return the members of a JWK Set that may be signature keys.
+
+    Raises:
+        JOSEError: the set is refused whole.
+    """
     members = _members(document)
     if any(is_secret(member) for member in members):
         raise JOSEError("the JWK Set holds secrets")
-    return _key_set(_unambiguous([(_kid(member), _imported(member)) for member in members]))
+    return members
+
+
+def import_member(member: Any) -> Imported:
+    """Return a member's kid, and its key; None instead of a key that is broken."""
+    return _kid(member), _imported(member)
+
+
+def key_set(members: Iterable[Imported]) -> KeySet:
+    """Return the usable keys among imported members.
+
+    Raises:
+        JOSEError: there are none.
+    """
+    return _key_set(_unambiguous(members))
 
 
 def read_secrets(document: Any) -> KeySet:
@@ -115,9 +154,7 @@ def _imported(member: Any) -> VerificationKey | None:
         return None
 
 
-def _unambiguous(
-    members: Iterable[tuple[str | None, VerificationKey | None]],
-) -> frozenset[VerificationKey]:
+def _unambiguous(members: Iterable[Imported]) -> frozenset[VerificationKey]:
     """Leave out broken keys, and every key whose kid another member bears, broken or not."""
     by_kid: defaultdict[str | None, set[VerificationKey | None]] = defaultdict(set)
     for kid, key in members:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, NoReturn, TypeAlias
 
 from xuna_middleware.errors import ConfigurationError, InvalidTokenError
-from xuna_middleware.identity.credentials import Credentials
+from xuna_middleware.identity.credentials import Credentials, Identity
 from xuna_middleware.identity.dpop import DPoP, Proofs
 from xuna_middleware.identity.presented import Presented
 from xuna_middleware.identity.traits import MAX_TOKEN_SECONDS, VerifierTraits
@@ -48,16 +48,17 @@ class Possession:
         self.bearer = not self._needs_key
         self.dpop_algorithms = () if dpop is None else tuple(dpop.algorithms)
 
-    async def prove(self, credentials: Credentials, claims: Mapping[str, Any]) -> None:
-        """Check that whoever sent the token may use it.
+    async def prove(self, credentials: Credentials, identity: Identity) -> None:
+        """Check that whoever sent the token of this identity may use it.
 
         Raises:
             InvalidTokenError: a proof is missing or wrong, or the token asks for one that is off.
             DPoPNonceRequiredError: the proof is good and lacks the nonce.
             InvalidRequestError: a proxy's header with the certificate can't be read.
             UnavailableError: the store can't say whether a proof was used before.
+            LimitReachedError: too many proofs of one account or address.
         """
-        bound = _confirmation(claims)
+        bound = _confirmation(identity.claims)
         if not self._takes.issuperset(bound):
             _refuse(
                 "cnf: the token is bound in a way that this verifier's dpop= and mtls= leave off"
@@ -71,7 +72,8 @@ class Possession:
         if _CERTIFICATE in bound:
             _check_certificate(presented, bound[_CERTIFICATE])
         if self._proofs is not None and _KEY in bound:
-            await self._proofs.check(presented, credentials.token, bound[_KEY])
+            account = f"{len(identity.issuer)}:{identity.issuer}{identity.subject}"
+            await self._proofs.check(presented, credentials.token, bound[_KEY], account)
 
     def _check_mode(self, scheme: str, bound: Mapping[str, str]) -> None:
         if (scheme == "dpop") != (_KEY in bound):

@@ -12,6 +12,7 @@ from urllib.parse import quote
 from starlette.types import Scope
 
 from xuna_middleware.errors import InvalidRequestError
+from xuna_middleware.identity.addresses import client_address
 from xuna_middleware.identity.certificates import (
     CertificateError,
     thumbprint_from_header,
@@ -66,6 +67,11 @@ class Presented:
         if self.base is None:
             return f"{self.surroundings.origin}{quote(_whole_path(self.scope), safe=_IN_PATH)}"
         return self.base + quote(_path_behind_root(self.scope), safe=_IN_PATH)
+
+    @property
+    def address(self) -> str | None:
+        """From where the request comes; None where the server tells no address."""
+        return client_address(self.scope, self.surroundings.trusted_proxies)
 
     @property
     def proofs(self) -> tuple[bytes, ...]:

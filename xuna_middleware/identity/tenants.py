@@ -27,6 +27,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, TypeAlias
 
+from xuna_middleware._asking import Questions, Recent
 from xuna_middleware._callables import is_async
 from xuna_middleware.errors import (
     ConfigurationError,
@@ -34,7 +35,6 @@ from xuna_middleware.errors import (
     UnavailableError,
     trace_of,
 )
-from xuna_middleware.identity.asking import Questions, Recent
 from xuna_middleware.identity.credentials import Credentials, Identity
 from xuna_middleware.identity.endpoints import configured_host
 from xuna_middleware.identity.issuers import unverified_issuer

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias, get_args
-from urllib.parse import parse_qsl
 
 from starlette.types import Scope
 
@@ -27,9 +26,10 @@ from xuna_middleware.errors import (
     trace_of,
 )
 from xuna_middleware.identity.credentials import Identity
+from xuna_middleware.identity.queries import MOST, values_of
 from xuna_middleware.identity.rechecks import HeldToken
 from xuna_middleware.identity.sealing import seal, unseal
-from xuna_middleware.stores.protocol import Store, StoreError
+from xuna_middleware.stores.protocol import Region, Store, StoreError
 
 SECONDS: Final = 60.0
 PREFIX: Final = "xgt_"
@@ -76,7 +76,8 @@ class Tickets:
         seconds = self._seconds(ticket.identity)
         text = PREFIX + secrets.token_urlsafe(_OCTETS)
         try:
-            await self._store.put(_key(text), _written(ticket, text), seconds)
+            region = _region(ticket.identity)
+            await self._store.put(_key(text), _written(ticket, text), seconds, region)
         except StoreError:
             raise UnavailableError(cause="store: a ticket could not be kept") from None
         return text, seconds
@@ -118,15 +119,19 @@ def ticket_in(scope: Scope) -> str | None:
     query = scope.get("query_string", b"")
     if scope["type"] != "websocket" or b"ticket" not in query:
         return None
-    pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
-    found = [value for name, value in pairs if name == "ticket" and value.startswith(PREFIX)]
-    if len(found) > 1:
+    values = values_of(query, "ticket")
+    found = [value for value in values if value.startswith(PREFIX)]
+    if len(found) > 1 or len(values) > MOST:
         raise InvalidRequestError(cause="ticket: more than one")
     return found[0] if found else None
 
 
 def _key(text: str) -> str:
     return "ticket:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _region(identity: Identity) -> Region:
+    return Region.VISITORS_TICKETS if identity.is_visitor else Region.TICKETS
 
 
 def _written(ticket: Ticket, text: str) -> bytes:

@@ -31,7 +31,7 @@ class VerifierTraits:
             except one that has `recognizes(token)`.
         max_token_seconds: for how many seconds after its `iat` a token may still be accepted,
             the leeway for clocks included; where tokens have no `iat`, how long one may be good.
-            `gate.revoke()` lasts that long. At most `MAX_TOKEN_SECONDS`, 100 years.
+            A revocation lasts that long. At most `MAX_TOKEN_SECONDS`, 100 years.
         accepts_bearer: whether a token may come without a proof of possession.
         dpop_algorithms: the algorithms of DPoP proofs, in the order in which challenges name them;
             none where the verifier takes no DPoP: such a verifier gets no token with that scheme.

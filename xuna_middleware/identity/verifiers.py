@@ -161,7 +161,7 @@ class _IssuerTokens:
         identity = self._remembered.get(seen, now) or await self._verify(token, seen, now)
         self.traits.check_scheme(credentials.scheme)
         if self._possession is not None:
-            await self._possession.prove(credentials, identity.claims)
+            await self._possession.prove(credentials, identity)
         return identity
 
     async def _verify(self, token: str, seen: bytes, now: float) -> Identity:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
-from xuna_middleware._json import StrictJSONError, strict_object
+from xuna_middleware._json import SMALL, Bounds, StrictJSONError, strict_object
 
 #: A LiveKit token is a JWT of some hundred bytes.
 _TOKEN: Final = re.compile(r"[!-~]{1,8192}", re.ASCII)
@@ -64,10 +64,10 @@ def flaw_in_token(value: object) -> str | None:
     return "token is missing, or not printable ASCII without white space of at most 8 KB"
 
 
-def json_object(body: bytes) -> dict[str, Any] | None:
+def json_object(body: bytes, bounds: Bounds = SMALL) -> dict[str, Any] | None:
     """Read a strict JSON object; None if it is anything else."""
     try:
-        return strict_object(body)
+        return strict_object(body, bounds)
     except StrictJSONError:
         return None
 

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from xuna_middleware._http import Outbound, OutboundError, Reply
+from xuna_middleware._json import read_aside
 from xuna_middleware.access.grants import Grant, Personalization, Transport
 from xuna_middleware.errors import ConfigurationError, UnavailableError
 from xuna_middleware.platform import addresses, answers, attempts, questions, refusals, sessions
@@ -229,7 +230,7 @@ class XunaPlatform:
             reply = await self._once(question, _SHORT, MAX_BYTES)
         except OutboundError:
             return None
-        return read_conversation(reply.status, reply.body)
+        return await read_aside(partial(read_conversation, reply.status), reply.body)
 
     async def aclose(self) -> None:
         """Close the running event loop's connections and forget what the environment said."""

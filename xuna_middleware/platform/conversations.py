@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
 
+from xuna_middleware._json import TRANSCRIPT
 from xuna_middleware.platform.answers import json_object
 from xuna_middleware.platform.questions import Question
 
 #: In bytes: the answer holds the transcript.
-MAX_BYTES: Final = 4 * 1024 * 1024
+MAX_BYTES: Final = TRANSCRIPT.size
 
 _PATH: Final = "/v1/convai/conversations/"
 _OVER: Final = ("done", "failed")
@@ -36,7 +37,7 @@ def ask_conversation(conversation_id: str) -> Question:
 
 def read_conversation(status: int, body: bytes) -> Ended | None:
     """Return how a conversation ended; None where it runs, or nothing certain is said."""
-    members = json_object(body) if status == 200 else None
+    members = json_object(body, TRANSCRIPT) if status == 200 else None
     if members is None or members.get("status") not in _OVER:
         return None
     seconds = length(members)

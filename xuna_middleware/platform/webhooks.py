@@ -21,6 +21,7 @@ from typing import Any, Final, Self
 
 from starlette.datastructures import Headers
 
+from xuna_middleware._json import TRANSCRIPT
 from xuna_middleware.errors import (
     ConfigurationError,
     InvalidSignatureError,
@@ -173,7 +174,7 @@ def read_signature(values: Sequence[str]) -> Signature:
 
 def read_finished(body: bytes) -> Finished | Flaw:
     """Return what a signed body says of a conversation, or why it says nothing that counts."""
-    members = json_object(body)
+    members = json_object(body, TRANSCRIPT)
     if members is None:
         return Flaw("not a strict JSON object")
     if members.get("type") != _TRANSCRIPT:

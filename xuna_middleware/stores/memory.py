@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from threading import Lock
 from typing import Final, Literal, TypeAlias
 
@@ -25,11 +26,14 @@ from xuna_middleware.stores.protocol import (
     Level,
     Move,
     Note,
+    OverBudgetError,
     Part,
     Quota,
+    Region,
     Reserved,
     Standing,
     Wanted,
+    region_of,
     unused,
     whole,
 )
@@ -45,33 +49,39 @@ class MemoryStore:
     """Keep values and counts in memory. Another process knows nothing of them.
 
     Args:
-        most: how many values (used proofs, one-time tickets) there may be at once, and how many
-            counts (principals, notes, leases, revocations) beside them: who fills the one leaves
-            the other alone. What is full refuses (`StoreError`): forgetting a used proof would let
-            it be used again, forgetting a count would let it be spent again.
+        most: how many entries each region has at most: so many tickets, so many used proofs, so
+            many counted callers, … (see `Region`). Who fills one leaves the others alone. What is
+            full refuses (`StoreError`): forgetting a used proof would let it be used again,
+            forgetting a count would let it be spent again.
+        regions: another bound for some regions.
         namespace: the gate's name, as `RedisStore` has one; for gates that share
             XUNA_VISITOR_SECRET or another secret, and are not to take each other's visitors.
         monotonic: the clock, in seconds.
 
     Raises:
-        ConfigurationError: `most` is no number of values, or `namespace` no name.
+        ConfigurationError: a bound is no number of entries, or `namespace` no name.
     """
 
     def __init__(
         self,
         most: int = 100_000,
         *,
+        regions: Mapping[Region, int] | None = None,
         namespace: str = "",
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        if type(most) is not int or most < 1:
-            raise ConfigurationError("MemoryStore(most=…) must be a whole number, 1 or more")
+        bounds = {**dict.fromkeys(Region, most), **(regions or {})}
+        if not all(type(bound) is int and bound >= 1 for bound in bounds.values()):
+            raise ConfigurationError(
+                "MemoryStore(most=…, regions=…) takes whole numbers, 1 or more"
+            )
+        if not set(Region).issuperset(bounds):
+            raise ConfigurationError("MemoryStore(regions=…) names regions: {Region.PROOFS: 1000}")
         #: The gate's name, "" where it has none. Gates that are given one MemoryStore are one gate.
         self.namespace = "" if namespace == "" else checked_namespace(namespace, "MemoryStore")
         self._now = monotonic
         self._most = most
-        self._values = Entries(most)
-        self._counts = Entries(most)
+        self._entries = Entries(bounds)
         self._kept: dict[str, Value] = {}
         self._notes: dict[str, Noted] = {}
         self._principals: dict[str, Principal] = {}
@@ -83,22 +93,44 @@ class MemoryStore:
     def __repr__(self) -> str:
         return f"MemoryStore(most={self._most})"
 
-    async def put(self, key: str, value: bytes, seconds: float) -> bool:
+    def held(self, region: Region) -> int:
+        """Return how many entries a region has now."""
+        with self._lock:
+            self._forget_ended()
+            return self._entries.held(region)
+
+    async def put(
+        self,
+        key: str,
+        value: bytes,
+        seconds: float,
+        region: Region,
+        within: Sequence[Wanted] = (),
+    ) -> bool:
         """Keep a value unless the key is there; see `Store`."""
         with self._lock:
-            now = self._milliseconds()
-            self._values.forget_ended(now)
+            now = self._forget_ended()
             if key in self._kept:
                 return False
-            self._values.check_room(1)
-            self._values.keep(self._kept, key, Value(value, now + whole(seconds)))
+            found = [self._found(principal, quota, now) for principal, quota in within]
+            for place, (_, quota, _, _, left, soonest) in enumerate(found):
+                if left < quota.amount:
+                    raise OverBudgetError(place, (soonest - now) / 1000)
+            self._check_room(found, region)
+            self._taken(found, now)
+            kept = Value(value, now + whole(seconds), region)
+            self._entries.keep(region, self._kept, key, kept)
             return True
 
     async def take(self, key: str) -> bytes | None:
         """Return a value and forget it; see `Store`."""
         with self._lock:
-            kept = self._kept.pop(key, None)
-            return kept.value if kept is not None and self._milliseconds() < kept.ends else None
+            now = self._forget_ended()
+            kept = self._kept.get(key)
+            if kept is None:
+                return None
+            self._entries.remove(kept.region, self._kept, key)
+            return kept.value if now < kept.ends else None
 
     async def reserve(
         self,
@@ -111,16 +143,28 @@ class MemoryStore:
             now = self._forget_ended()
             if standing is not None and self._is_revoked(standing):
                 return _REFUSED_AS_REVOKED
-            if move is not None:
-                self._move(move, now)
             found = [self._found(principal, quota, now) for principal, quota in wanted]
+            brought = None
+            if move is not None and (brought := self._visitor(move, now)) is not None:
+                found = [_with(brought, move, one, now) for one in found]
             has_newcomers = False
             for _, quota, entry, _, left, _ in found:
                 if left < quota.amount:
-                    return self._refused(found, now)
+                    return self._refused(found, now, move, brought)
                 has_newcomers = has_newcomers or entry is None
             if has_newcomers:
-                self._counts.check_room(len({who for who, _, entry, *_ in found if entry is None}))
+                self._check_room(found)
+            return self._taken(found, now)
+
+    async def move(self, move: Move, wanted: Sequence[Wanted]) -> Reserved:
+        """Let what a visitor took be a person's, if all can be taken; see `Store`."""
+        with self._lock:
+            now = self._forget_ended()
+            found = [self._found(principal, quota, now) for principal, quota in wanted]
+            if any(left < quota.amount for _, quota, _, _, left, _ in found):
+                return Reserved(False, _levels(found, now))
+            self._check_room(found)
+            self._move(move, now)
             return self._taken(found, now)
 
     async def look(self, wanted: Sequence[Wanted]) -> tuple[Level, ...]:
@@ -138,8 +182,9 @@ class MemoryStore:
         """Keep a note; see `Store`."""
         with self._lock:
             now = self._forget_ended()
-            self._counts.check_room(1)
-            self._counts.keep(self._notes, note.name, Noted(note, now + whole(note.seconds)))
+            self._entries.check_room(Region.NOTES, note.name not in self._notes)
+            noted = Noted(note, now + whole(note.seconds))
+            self._entries.keep(Region.NOTES, self._notes, note.name, noted)
             for principal in {part.principal for part in note.parts}:
                 entry = self._entry(principal)
                 if entry is not None:
@@ -155,28 +200,29 @@ class MemoryStore:
         """Give back what a noted reservation did not use, once; see `Store`."""
         with self._lock:
             now = self._forget_ended()
-            noted = self._notes.pop(name, None)
+            noted: Noted | None = self._entries.remove(Region.NOTES, self._notes, name)
             if noted is None:
                 return None
-            self._give_back(unused(noted.note.parts, milliseconds), now)
             for principal in {part.principal for part in noted.note.parts}:
                 entry = self._entry(principal)
                 if entry is not None:
                     entry.notes.pop(name, None)
+            self._give_back(unused(noted.note.parts, milliseconds), now)
             return noted.note.about
 
     async def hold(self, leases: Sequence[Lease]) -> tuple[Held, ...]:
         """Let conversations go on; see `Store`."""
         with self._lock:
             now = self._forget_ended()
-            self._counts.check_room(self._newcomers(leases))
+            for region, count in self._newcomers(leases).items():
+                self._entries.check_room(region, count)
             return tuple([self._held(lease, now) for lease in leases])
 
     async def let_go(self, name: str, slots: Sequence[Part]) -> None:
         """Forget a conversation that is over; see `Store`."""
         with self._lock:
             now = self._forget_ended()
-            leased = self._leases.pop(name, None)
+            leased: Leased | None = self._entries.remove(Region.LEASES, self._leases, name)
             if leased is not None:
                 self._give_back(_marked(slots, leased.marks), now)
 
@@ -203,9 +249,9 @@ class MemoryStore:
             ends = self._forget_ended() + whole(seconds)
             revoked = self._revoked.get(principal)
             if revoked is None:
-                self._counts.check_room(1)
+                self._entries.check_room(Region.REVOCATIONS)
                 revoked = Revoked(at, ends)
-                self._counts.keep(self._revoked, principal, revoked)
+                self._entries.keep(Region.REVOCATIONS, self._revoked, principal, revoked)
             revoked.at, revoked.ends = max(revoked.at, at), max(revoked.ends, ends)
         self._bell.ring()
 
@@ -227,19 +273,34 @@ class MemoryStore:
 
     def _give_back(self, parts: Sequence[Part], now: int) -> None:
         for part in parts:
-            entry = self._entry(part.principal)
+            name = self._name(part.principal)
+            entry = self._principals.get(name)
             if entry is not None and part.field in entry.fields:
-                give_back(entry.fields[part.field], part.mark, part.amount, now)
+                counts = entry.fields[part.field]
+                give_back(counts, part.mark, part.amount, now)
+                if not counts:
+                    del entry.fields[part.field]
+            if entry is not None and entry.is_empty:
+                self._entries.remove(region_of(name), self._principals, name)
+
+    def _check_room(self, found: Sequence["_Found"], *more: Region) -> None:
+        """Raise `StoreError` where there isn't room for whoever isn't counted yet."""
+        newcomers = {self._name(who) for who, _, entry, _, _, _ in found if entry is None}
+        regions = [*map(region_of, newcomers), *more]
+        for region in regions:
+            self._entries.check_room(region, 1 if len(regions) == 1 else regions.count(region))
 
     def _is_revoked(self, standing: Standing) -> bool:
         revoked = self._revoked.get(standing.principal)
         return revoked is not None and standing.is_covered(revoked.at)
 
-    def _newcomers(self, leases: Sequence[Lease]) -> int:
+    def _newcomers(self, leases: Sequence[Lease]) -> Counter[Region]:
         """Return for how many entries there must be room to hold all of these."""
-        whom = {part.principal for lease in leases for part in lease.slots}
+        whom = {self._name(part.principal) for lease in leases for part in lease.slots}
         new = {lease.name for lease in leases} - self._leases.keys()
-        return len(new) + sum(self._entry(who) is None for who in whom)
+        wanted = Counter(map(region_of, whom - self._principals.keys()))
+        wanted[Region.LEASES] += len(new)
+        return wanted
 
     def _held(self, lease: Lease, now: int) -> Held:
         leased = self._leases.get(lease.name)
@@ -251,7 +312,7 @@ class MemoryStore:
         slots = tuple([self._held_slot(part, length, now) for part in slots])
         if leased is None:
             leased = Leased(now + length)
-            self._counts.keep(self._leases, lease.name, leased)
+            self._entries.keep(Region.LEASES, self._leases, lease.name, leased)
         leased.ends, leased.about = now + length, lease.about
         leased.marks = [part.mark for part in slots]
         return Held(slots, "")
@@ -268,13 +329,21 @@ class MemoryStore:
         entry.ends = max(entry.ends, mark)
         return part._replace(mark=mark)
 
-    def _refused(self, found: Sequence["_Found"], now: int) -> Reserved:
-        metered = [
-            entry
-            for _, quota, entry, _, left, _ in found
-            if left < quota.amount and quota.kind != "rate" and entry is not None
-        ]
-        names = dict.fromkeys(name for entry in metered for name in self._open_notes(entry, now))
+    def _refused(
+        self,
+        found: Sequence["_Found"],
+        now: int,
+        move: Move | None,
+        brought: Principal | None,
+    ) -> Reserved:
+        metered: list[Principal | None] = []
+        for who, quota, entry, _, left, _ in found:
+            if left < quota.amount and quota.kind != "rate":
+                metered.append(entry)
+                if move is not None and who == move.person:
+                    metered.append(brought)
+        told_of = [entry for entry in metered if entry is not None]
+        names = dict.fromkeys(name for entry in told_of for name in self._open_notes(entry, now))
         return Reserved(False, _levels(found, now), open_notes=tuple(names))
 
     def _open_notes(self, entry: Principal, now: int) -> list[str]:
@@ -307,13 +376,20 @@ class MemoryStore:
             levels.append(_level(left - quota.amount, soonest, now))
         return Reserved(True, tuple(levels), tuple(marks))
 
-    def _move(self, move: Move, now: int) -> None:
+    def _visitor(self, move: Move, now: int) -> Principal | None:
+        """Return what a visitor took who hasn't become anybody yet; None where that is nothing."""
         visitor = self._principals.get(move.visitor)
         if visitor is None or visitor.moved_to is not None or not visitor.has_taken(now):
+            return None
+        return visitor
+
+    def _move(self, move: Move, now: int) -> None:
+        visitor = self._visitor(move, now)
+        if visitor is None:
             return
         person = self._entry(move.person)
         if person is None:
-            self._counts.check_room(1)
+            self._entries.check_room(region_of(move.person))
             person = self._new(move.person, visitor.ends)
         for field, counts in visitor.fields.items():
             merge(person.fields.setdefault(field, {}), counts)
@@ -343,17 +419,33 @@ class MemoryStore:
         if known is not None and known.moved_to is not None:  # the person's own entry has ended
             principal = known.moved_to
         entry = Principal(ends)
-        self._counts.keep(self._principals, principal, entry)
+        self._entries.keep(region_of(principal), self._principals, principal, entry)
         return entry
 
+    def _name(self, principal: str) -> str:
+        """Return under which name somebody is counted."""
+        known = self._principals.get(principal)
+        return principal if known is None or known.moved_to is None else known.moved_to
+
     def _forget_ended(self) -> int:
-        """Forget counts that are over, and return the time."""
+        """Forget what is over, and return the time."""
         now = self._milliseconds()
-        self._counts.forget_ended(now)
+        self._entries.forget_ended(now)
         return now
 
     def _milliseconds(self) -> int:
         return int(self._now() * 1000)
+
+
+def _with(brought: Principal, move: Move, found: "_Found", now: int) -> "_Found":
+    """Return where a quota of the person's stands if what the visitor took is counted as well."""
+    principal, quota, entry, counts, left, soonest = found
+    theirs = brought.fields.get(quota.field)
+    if principal != move.person or not theirs:
+        return found
+    _, taken, first = tally(theirs, quota, now)
+    soonest = min(filter(None, (soonest, first)), default=0)
+    return principal, quota, entry, counts, left - taken, soonest
 
 
 def _marked(slots: Sequence[Part], marks: Sequence[int]) -> tuple[Part, ...]:

@@ -18,6 +18,7 @@ from xuna_middleware.stores.protocol import (
     Quota,
     Reserved,
     Standing,
+    Wanted,
     step_of,
     whole,
 )
@@ -159,12 +160,17 @@ def order(
     places: Sequence[tuple[int, Quota]],
     standing: Standing | None = None,
     *,
-    taking: bool,
+    how: int,
     remembered: int = 0,
 ) -> str:
     """Return what `RESERVE` is to do, of quotas with the places of their keys."""
     quotas = ",".join([f"[{place},{_written(quota)}]" for place, quota in places])
-    return f"[{taking:d},{remembered},{issued(standing)},[{quotas}]]"
+    return f"[{how},{remembered},{issued(standing)},[{quotas}]]"
+
+
+def quotas_of(wanted: Sequence[Wanted]) -> str:
+    """Return the quotas as `PUT` reads them. All are of slots, which come back one by one."""
+    return json.dumps([[q.field, q.most, q.amount, q.length, q.step] for _, q in wanted])
 
 
 @lru_cache(maxsize=1024)

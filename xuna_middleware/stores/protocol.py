@@ -5,6 +5,7 @@ leases of live conversations, and know who is revoked.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field as derived
+from enum import StrEnum
 from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
 
 #: How something is counted: so often, so long, or so many at once.
@@ -16,8 +17,62 @@ _STEPS: Final = 50
 MOST_TOLD: Final = 10_000
 
 
+class Region(StrEnum):
+    """Name what an entry is kept for.
+
+    A store whose memory has a bound gives each region a bound of its own, so that what fills one
+    leaves room in the others. The docs say who can write to which, and how much (docs/budgets.md).
+    """
+
+    #: One-time tickets, and the counts of them. Those of visitors are apart: strangers make them.
+    TICKETS = "tickets"
+    VISITORS_TICKETS = "visitors_tickets"
+    #: DPoP proofs that were used, and solved proof-of-work puzzles, with the counts of each.
+    PROOFS = "proofs"
+    PUZZLES = "puzzles"
+    #: Webhooks that were received.
+    DELIVERIES = "deliveries"
+    #: What limits count: of callers, of visitors, and of everybody together.
+    CALLERS = "callers"
+    VISITORS = "visitors"
+    COMMON = "common"
+    #: Visitors who signed in.
+    DEPARTED = "departed"
+    #: What operators say: that visitors are turned away, and who is revoked.
+    SWITCHES = "switches"
+    REVOCATIONS = "revocations"
+    #: Reservations that can be settled, and live conversations.
+    NOTES = "notes"
+    LEASES = "leases"
+
+
+_REGIONS: Final = {region.value: region for region in Region}
+
+
+def named(region: Region, name: str) -> str:
+    """Return the name of a principal whose counts are kept in this region."""
+    return f"{region.value}/{name}"
+
+
+def region_of(principal: str) -> Region:
+    """Return the region in which a principal's counts are kept; callers' where none is named."""
+    return _REGIONS.get(principal.partition("/")[0], Region.CALLERS)
+
+
 class StoreError(Exception):
     """Say that the store can't answer now, in fixed words. Whoever asked refuses: never open."""
+
+
+class OverBudgetError(StoreError):
+    """Say that a value was not kept, since somebody has as many as they may have.
+
+    `place` is that of the quota among those that `put()` was given, and `seconds` is when some of
+    what was taken comes back.
+    """
+
+    def __init__(self, place: int, seconds: float) -> None:
+        super().__init__("there are as many of one owner as there may be")
+        self.place, self.seconds = place, seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +196,9 @@ def taken_parts(wanted: Sequence[Wanted], reserved: Reserved) -> tuple[Part, ...
 
 
 class Move(NamedTuple):
-    """Say that a visitor turned out to be a person, and how many seconds that is remembered."""
+    """Say that a visitor turned out to be a person, and how many seconds that is remembered once
+    what the visitor took is the person's; see `Store.move()`.
+    """
 
     visitor: str
     person: str
@@ -193,11 +250,22 @@ class Store(Protocol):
     the store's own, so the clocks of those processes don't matter.
     """
 
-    async def put(self, key: str, value: bytes, seconds: float) -> bool:
+    async def put(
+        self,
+        key: str,
+        value: bytes,
+        seconds: float,
+        region: Region,
+        within: Sequence[Wanted] = (),
+    ) -> bool:
         """Keep a value for so many seconds unless the key is there; tell whether it was kept.
 
+        Keys differ whatever their regions. With `within`, the value is kept only if all of these
+        quotas (of kind "slot", each of another principal) can be taken, in the same step; a value
+        that isn't kept takes nothing.
+
         Raises:
-            StoreError: it can't be known.
+            OverBudgetError: one of the quotas has too little left. StoreError: it can't be known.
         """
 
     async def take(self, key: str) -> bytes | None:
@@ -215,8 +283,8 @@ class Store(Protocol):
     ) -> Reserved:
         """Take of every quota, or of none where one has too little left.
 
-        With `move`, what the visitor took counts as the person's from then on, whichever of the two
-        asks; that happens once, and also where nothing is taken afterwards.
+        With `move`, what the visitor took counts as if the person had taken it. Nothing moves by
+        that: see `move()`.
 
         With `standing`, nothing is done at all where that is revoked; see `revoke()`. Nothing may
         be wanted besides.
@@ -226,6 +294,14 @@ class Store(Protocol):
 
         Raises:
             StoreError: it can't be known.
+        """
+
+    async def move(self, move: Move, wanted: Sequence[Wanted]) -> Reserved:
+        """Take of every quota, or of none; where all was taken, what the visitor took counts as
+        the person's from then on, whichever of the two asks. That happens once.
+
+        Raises:
+            StoreError: it is not known whether that was done.
         """
 
     async def look(self, wanted: Sequence[Wanted]) -> tuple[Level, ...]:

@@ -31,7 +31,9 @@ from xuna_middleware.stores.protocol import (
     Level,
     Move,
     Note,
+    OverBudgetError,
     Part,
+    Region,
     Reserved,
     Standing,
     StoreError,
@@ -55,6 +57,8 @@ _KEEPS: Final = "noeviction"
 _HELD_AT_ONCE: Final = 64
 _READ_AT_ONCE: Final = 1_000
 _MOST_LISTED: Final = 100_000
+#: What `RESERVE` is told to do.
+_LOOK, _TAKE, _MOVE = 0, 1, 2
 _MISSING: Final = 'RedisStore needs redis-py: pip install "xuna-middleware[redis]"'
 
 T = TypeVar("T")
@@ -122,10 +126,28 @@ class RedisStore:
     def __repr__(self) -> str:
         return f"RedisStore(namespace={self.namespace!r})"
 
-    async def put(self, key: str, value: bytes, seconds: float) -> bool:
-        """Keep a value unless the key is there; see `Store`."""
-        command = ("SET", self._keys.prefix + key, value, "PX", whole(seconds), "NX")
-        return bool(await self._asked(self._sent(*command)))
+    async def put(
+        self,
+        key: str,
+        value: bytes,
+        seconds: float,
+        region: Region,
+        within: Sequence[Wanted] = (),
+    ) -> bool:
+        """Keep a value unless the key is there; see `Store`.
+
+        Regions have no bound here: what `within` counts is what bounds them.
+        """
+        if not within:
+            command = ("SET", self._keys.prefix + key, value, "PX", whole(seconds), "NX")
+            return bool(await self._asked(self._sent(*command)))
+        keys = [self._keys.prefix + key, *(self._keys.principal(who) for who, _ in within)]
+        arguments = (value, whole(seconds), notation.quotas_of(within))
+        answer = await self._asked(self._run(_PUT, keys, arguments))
+        if isinstance(answer, int):
+            return answer == 1
+        place, wait = map(int, notation.text_of(answer).split())
+        raise OverBudgetError(place - 1, wait / 1000)
 
     async def take(self, key: str) -> bytes | None:
         """Return a value and forget it; see `Store`."""
@@ -139,7 +161,7 @@ class RedisStore:
         standing: Standing | None = None,
     ) -> Reserved:
         """Take of every quota or of none; see `Store`."""
-        asking = asyncio.ensure_future(self._reserved(wanted, move, standing, taking=True))
+        asking = asyncio.ensure_future(self._reserved(wanted, move, standing, how=_TAKE))
         try:
             await _waited(asking, self._timeout)
         except asyncio.CancelledError:
@@ -153,9 +175,13 @@ class RedisStore:
             raise StoreError(f"the store does not answer ({type(failure).__name__})") from None
         return asking.result()
 
+    async def move(self, move: Move, wanted: Sequence[Wanted]) -> Reserved:
+        """Let what a visitor took be a person's, if all can be taken; see `Store`."""
+        return await self._asked(self._reserved(wanted, move, None, how=_MOVE))
+
     async def look(self, wanted: Sequence[Wanted]) -> tuple[Level, ...]:
         """Return where quotas stand; see `Store`."""
-        return (await self._asked(self._reserved(wanted, None, None, taking=False))).levels
+        return (await self._asked(self._reserved(wanted, None, None, how=_LOOK))).levels
 
     async def give_back(self, parts: Sequence[Part]) -> None:
         """Give back what was taken; see `Store`."""
@@ -244,7 +270,7 @@ class RedisStore:
         move: Move | None,
         standing: Standing | None,
         *,
-        taking: bool,
+        how: int,
     ) -> Reserved:
         principals = list(dict.fromkeys([principal for principal, _ in wanted]))
         places = [(principals.index(principal) + 1, quota) for principal, quota in wanted]
@@ -255,7 +281,7 @@ class RedisStore:
         keys = list(map(self._keys.principal, principals))
         if standing is not None:
             keys.append(self._keys.revocation(standing.principal))
-        order = notation.order(places, standing, taking=taking, remembered=remembered)
+        order = notation.order(places, standing, how=how, remembered=remembered)
         return notation.reserved(await self._run(_RESERVE, keys, (order,)))
 
     async def _run(self, script: "_Script", keys: list[str], arguments: tuple[Any, ...]) -> Any:
@@ -358,6 +384,7 @@ class _Script:
         self.digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
+_PUT: Final = _Script(scripts.PUT)
 _RESERVE: Final = _Script(scripts.RESERVE)
 _GIVE_BACK: Final = _Script(scripts.GIVE_BACK)
 _REMEMBER: Final = _Script(scripts.REMEMBER)

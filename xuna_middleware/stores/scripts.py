@@ -185,51 +185,52 @@ end
 
 #: KEYS: one for each principal; with a move, then the visitor's and the person's; with a standing,
 #: then its revocation's. ARGV: one JSON, since clients write one text faster than a list, and the
-#: server reads it faster than Lua could: 1 to take or 0 to look; for how long a move is remembered,
-#: 0 without one; when the standing's credential was issued, true where nobody knows, false without
-#: one; and for each quota its key's number, field, kind, most, amount, length and step, and the
-#: two of what is held at first. Returns a text, for the same reason: 1 or 0, for each quota what is
-#: left, when some comes back and the mark; on a second line the notes of those that were refused
-#: time or a slot. Or - where it is revoked.
+#: server reads it faster than Lua could: 0 to look, 1 to take, or 2 to take and to move; for how
+#: long a move is remembered, 0 without one; when the standing's credential was issued, true where
+#: nobody knows, false without one; and for each quota its key's number, field, kind, most, amount,
+#: length and step, and the two of what is held at first. Returns a text, for the same reason: 1 or
+#: 0, for each quota what is left, when some comes back and the mark; on a second line the notes of
+#: those that were refused time or a slot. Or - where it is revoked.
 RESERVE: Final = (
     _NOTES
     + """
 local how, remembered, issued, quotas = unpack(cjson.decode(ARGV[1]))
-local taking, others = how == 1, #KEYS
+local taking, others = how > 0, #KEYS
 
 if issued then
   if is_revoked(KEYS[others], issued) then return '-' end
   others = others - 1
 end
 
+-- What a visitor took counts as the person's, and becomes it where it is to be moved.
+local visitor, person
 if remembered > 0 then
-  local visitor, person = KEYS[others - 1], KEYS[others]
+  person = KEYS[others]
+  if not redis.call('HGET', KEYS[others - 1], '>') then visitor = KEYS[others - 1] end
+end
+
+local function move()
   local ends = redis.call('PTTL', visitor)
   local fields, has_taken = redis.call('HKEYS', visitor), false
   for _, field in ipairs(fields) do
-    if field == '>' then
-      has_taken = false
-      break
-    end
     has_taken = has_taken or (field ~= '~' and next((read(visitor, field))) ~= nil)
   end
-  if has_taken then
-    for _, field in ipairs(fields) do
-      if field == '~' then
-        list_notes(person, all_notes(visitor), now + math.max(ends, remembered))
-      else
-        local counts = read(visitor, field)
-        for at, taken in pairs((read(person, field))) do
-          counts[at] = (counts[at] or 0) + taken
-        end
-        write(person, field, counts)
+  if not has_taken then return end
+  for _, field in ipairs(fields) do
+    if field == '~' then
+      list_notes(person, all_notes(visitor), now + math.max(ends, remembered))
+    else
+      local counts = read(visitor, field)
+      for at, taken in pairs((read(person, field))) do
+        counts[at] = (counts[at] or 0) + taken
       end
+      write(person, field, counts)
     end
-    last_until(person, now + ends)
-    redis.call('DEL', visitor, visitor .. '~')
-    redis.call('HSET', visitor, '>', person)
-    redis.call('PEXPIRE', visitor, string.format(n, math.max(ends, remembered)))
   end
+  last_until(person, now + ends)
+  redis.call('DEL', visitor, visitor .. '~')
+  redis.call('HSET', visitor, '>', person)
+  redis.call('PEXPIRE', visitor, string.format(n, math.max(ends, remembered)))
 end
 
 local fields, places, keys, rows = {}, {}, {}, {}
@@ -255,14 +256,24 @@ for i, quota in ipairs(quotas) do
   if taking and brought_near then write(keys[at], field, counts) end
   local mark = last or now + length
   if step > 0 then mark = rounded(held, held_step) end
+  local is_persons = visitor and how == 1 and KEYS[at] == person
+  if is_persons then
+    local _, theirs, first = read(visitor, field)
+    total = total + theirs
+    if first and (not soonest or first < soonest) then soonest = first end
+  end
   if most - total < amount then
     fits = false
-    if taking and kind ~= 'rate' then refused[#refused + 1] = keys[at] end
+    if taking and kind ~= 'rate' then
+      refused[#refused + 1] = keys[at]
+      if is_persons then refused[#refused + 1] = visitor end
+    end
   end
   plans[i] = {counts, mark, most - total, soonest}
 end
 if not fits then answer[1] = 0 end
 for _, key in ipairs(refused) do tell_notes(key, open) end
+if fits and visitor and how == 2 then move() end
 
 local written, latest = {}, {}
 for i, quota in ipairs(quotas) do
@@ -290,6 +301,33 @@ for at, pairs_of in pairs(written) do
 end
 local figures = string.format(string.rep(n .. ' ', #answer), unpack(answer))
 return figures .. '\\n' .. table.concat(open, ' ')
+"""
+)
+
+#: KEYS: the value's, and one for each quota. ARGV: the value, its milliseconds, and the quotas in
+#: one JSON: for each its field, most, amount, length and step. Returns 1, 0 where the key is there,
+#: or a text: which quota has too little left, and when some comes back.
+PUT: Final = (
+    _SHARED
+    + """
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+local quotas, plans = cjson.decode(ARGV[3]), {}
+for i, quota in ipairs(quotas) do
+  local field, most, amount, length, step = unpack(quota)
+  local counts, total, soonest = parse(redis.call('HGET', KEYS[i + 1], field), now + length + step)
+  if total + amount > most then
+    return string.format(n .. ' ' .. n, i, soonest and soonest - now or length)
+  end
+  local mark = rounded(length, step)
+  counts[mark] = (counts[mark] or 0) + amount
+  plans[i] = {field, counts, mark}
+end
+for i, plan in ipairs(plans) do
+  redis.call('HSET', KEYS[i + 1], plan[1], text_of(plan[2]))
+  last_until(KEYS[i + 1], plan[3])
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
 """
 )
 

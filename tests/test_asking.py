@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from xuna_middleware import UnavailableError
-from xuna_middleware.identity.asking import Questions
+from xuna_middleware._asking import Questions
 
 
 async def _never() -> str:

@@ -1,11 +1,12 @@
 """Ask somebody else on behalf of many, within bounds: shared, counted, and not again at once.
 
-Strangers decide how often there is something to ask, so nothing here grows with them.
+Strangers decide how often there is something to ask, so nothing here grows with them. Whatever goes
+out because a stranger came goes through here, each use with bounds of its own (docs/budgets.md).
 """
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Hashable
+from collections import Counter, OrderedDict
+from collections.abc import Awaitable, Callable, Coroutine, Hashable
 from contextvars import Context
 from functools import partial
 from typing import Any, Final, Generic, TypeVar
@@ -22,13 +23,19 @@ class Questions(Generic[K, T]):
     """Run one task for all who ask the same at the same time, in each event loop.
 
     At most `in_flight` run at once and `waiting` more may wait for their turn; what comes beyond
-    is a 503 without any I/O. Who hangs up takes nobody else along.
+    is a 503 without any I/O. Who hangs up takes nobody else along. With `of_one`, at most so many
+    of those that name an owner are one owner's.
     """
 
-    def __init__(self, what: str, *, in_flight: int, waiting: int = 0) -> None:
+    def __init__(
+        self, what: str, *, in_flight: int, waiting: int = 0, of_one: int | None = None
+    ) -> None:
         self._what = what
         self._in_flight = in_flight
         self._most = in_flight + waiting
+        self._of_one = of_one
+        self._alone = 0
+        self._owned = Counter[Hashable]()
         self._tasks: dict[tuple[asyncio.AbstractEventLoop, K], asyncio.Task[T]] = {}
         self._turns: dict[asyncio.AbstractEventLoop, asyncio.Semaphore] = {}
 
@@ -42,8 +49,7 @@ class Questions(Generic[K, T]):
         turn = self._turn(loop)
         task = self._tasks.get((loop, key))
         if task is None:
-            if len(self._tasks) >= self._most:
-                raise UnavailableError(cause=f"{self._what}: too many at once", retry_after=1)
+            self._check_room()
             story = self._in_turn(turn, question)
             task = self._tasks[loop, key] = loop.create_task(story, context=Context())
             task.add_done_callback(partial(self._answered, key))
@@ -51,6 +57,37 @@ class Questions(Generic[K, T]):
         if task.cancelled():
             raise UnavailableError(cause=f"{self._what}: cancelled", retry_after=1)
         return task.result()
+
+    async def alone(self, question: Callable[[], Awaitable[T]], owner: Hashable = None) -> T:
+        """Return the answer to a question that nobody else shares, since it can be asked only once,
+        say. It ends with whoever asks.
+
+        Raises:
+            UnavailableError: too much is asked already, in all or by this owner.
+        """
+        turn = self._turn(asyncio.get_running_loop())
+        self._check_room()
+        if self._of_one is not None and self._owned[owner] >= self._of_one:
+            cause = (
+                f"{self._what}: more than {self._of_one} at once from one address; behind a "
+                "proxy, list it: trusted_proxies=…"
+            )
+            raise UnavailableError(cause=cause, retry_after=1)
+        self._alone += 1
+        self._owned[owner] += 1
+        try:
+            async with turn:
+                return await question()
+        finally:
+            self._alone -= 1
+            self._owned[owner] -= 1
+            if not self._owned[owner]:
+                del self._owned[owner]
+
+    def _check_room(self) -> None:
+        if len(self._tasks) + self._alone >= self._most:
+            cause = f"{self._what}: too many at once (more than {self._most})"
+            raise UnavailableError(cause=cause, retry_after=1)
 
     def stop(self) -> None:
         """Cancel what is under way in this event loop."""

@@ -1,0 +1,37 @@
+"""Find one parameter in a query, whatever else is in it. Pure.
+
+A query may be the app's own and as long as the server takes. `parse_qsl` decodes all of it, which
+takes 24 ms for 64 KB; this reads the one name, in each of its percent-encoded spellings, and
+decodes nothing else.
+"""
+
+import re
+from functools import cache
+from itertools import islice
+from typing import Final
+from urllib.parse import unquote_plus
+
+#: Bytes of a value that are decoded. What the gate looks for is far shorter.
+_LONGEST: Final = 1024
+#: Values of one name that are read; the gate takes no more than one.
+MOST: Final = 64
+
+
+def values_of(query: bytes, name: str) -> list[str]:
+    """Return the values of a parameter as `parse_qsl` does, each cut off after 1,024 bytes.
+
+    `name` is of ASCII letters and `_`. Of more than 64 values the first 65 are returned.
+    """
+    found = islice(_pattern(name).finditer(query), MOST + 1)
+    return [unquote_plus((each[1] or b"")[:_LONGEST].decode("latin-1")) for each in found]
+
+
+@cache
+def _pattern(name: str) -> re.Pattern[bytes]:
+    spelled = "".join(f"(?:{letter}|%{_hex(letter)})" for letter in name)
+    return re.compile(rf"(?:\A|&){spelled}(?:=([^&]*))?(?=&|\Z)".encode("ascii"))
+
+
+def _hex(letter: str) -> str:
+    digits = f"{ord(letter):02x}"
+    return f"{digits[0]}[{digits[1]}{digits[1].upper()}]"
