@@ -96,7 +96,12 @@ def heavy_json(bounds: Bounds, size: int | None = None) -> Iterator[tuple[str, b
     for what, part in (("lists", "[],"), ("objects", "{},"), ("members", '{"":0},')):
         yield f"too many {what}", filled('{"a":[', part, "0]}")
         yield f"{what} up to the bound", filled('{"a":[', part, "0]}", containers)
-    for what, part in (("numbers", "1e9,"), ("strings", '"",'), ("integers", "9" * 64 + ",")):
+    for what, part in (
+        ("numbers", "1e9,"),
+        ("strings", '"",'),
+        ("integers", "9" * 64 + ","),
+        ("fractions", "2." + "3" * 19 + "e-308,"),
+    ):
         yield f"too many {what}", filled('{"a":[', part, "0]}")
         yield f"{what} up to the bound", filled('{"a":[', part, "0]}", values)
     names = ",".join(f'"{number:x}":0' for number in range(bounds.values - 2))
@@ -135,8 +140,11 @@ def frames(kind: str) -> dict[str, str]:
 def of_client() -> Reader:
     audio = '{"user_audio_chunk":"' + "A" * (1024 * KIB - 24) + '"}'
     many = json.dumps({"type": "pong", **dict.fromkeys(("ä" * 120 + str(n) for n in range(63)), 0)})
+    wide = "\N{ARABIC LIGATURE SALLALLAHOU ALAYHE WASALLAM}"
+    kinds = {f"t{wide * 3}{'y' * n}pe": wide * 3 for n in range(40)}
     inputs = {
         **frames("feedback"),
+        "wide letters": json.dumps(kinds, ensure_ascii=False),
         "1 MiB of audio": audio,
         "1 MiB of brackets": "[" * (1024 * KIB),
         "1 MiB of audio and a bracket": audio[:-1] + ",",

@@ -22,7 +22,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from xuna_middleware._http import Outbound, OutboundError, Reply, is_loopback
+from xuna_middleware._http import MAX_CHUNKS, Outbound, OutboundError, Reply, is_loopback
 
 CANARY = "canary-8c1f5a"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -227,6 +227,71 @@ async def test_a_hundred_megabytes_are_cut_at_the_limit(outbound: Outbound, fram
     async with serving(handler) as local:
         assert await fault_of(outbound, local.url, max_bytes=65_536) == "too_large"
     assert sent < 50_000_000  # the kernel's buffers hold some megabytes, never all of it
+
+
+@pytest.mark.parametrize("count", [100, 201, 5_000])
+async def test_headers_without_end(outbound: Outbound, count: int) -> None:
+    """An honest answer has some dozens; what costs the square of their number is refused."""
+    lines = b"".join(b"X-%d: a\r\n" % number for number in range(count - 1))
+    answer = OK.replace(b"\r\n\r\n", b"\r\n" + lines + b"\r\n")
+    async with serving(answering(answer)) as local:
+        if count == 100:
+            reply = await ask(outbound, local.url)
+            assert isinstance(reply, Reply)
+            assert len(reply.headers) == count
+        else:
+            assert await fault_of(outbound, local.url) in ("too_large", "protocol")
+
+
+async def test_headers_that_are_repeated(outbound: Outbound) -> None:
+    """One value for each name, joined with a comma (RFC 9110 section 5.2)."""
+    answer = OK.replace(b"\r\n\r\n", b"\r\nX-A: 1\r\nx-a: 2\r\n\r\n")
+    async with serving(answering(answer)) as local:
+        reply = await ask(outbound, local.url)
+        assert isinstance(reply, Reply)
+        assert reply.headers["x-a"] == "1, 2"
+
+
+class Dripping(httpx.AsyncBaseTransport):
+    """Answers of one byte a chunk, all there at once, as from a full buffer of the kernel's."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, stream=_Drops(self.count))
+
+
+class _Drops(httpx.AsyncByteStream):
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for _ in range(self.count):
+            yield b"x"
+
+
+@pytest.mark.parametrize("count", [MAX_CHUNKS, MAX_CHUNKS + 1])
+async def test_chunks_without_end(count: int) -> None:
+    """Bytes that come one by one cost far more than their number; other tasks have their turn."""
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    beside = asyncio.create_task(other())
+    outcome = await ask(Outbound(transport=Dripping(count)), "http://test", max_bytes=10_000)
+    beside.cancel()
+    assert turns >= MAX_CHUNKS // 64
+    if count == MAX_CHUNKS:
+        assert isinstance(outcome, Reply)
+        assert outcome.body == b"x" * count
+    else:
+        assert isinstance(outcome, OutboundError)
+        assert outcome.kind == "too_large"
 
 
 async def test_the_limit_itself_is_allowed(outbound: Outbound) -> None:

@@ -20,7 +20,7 @@ FOLDERS = ("identity", "access", "platform", "conversation")
 
 #: The core, lowest first: a part imports only from the layers before its own, or from itself.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "_callables", "_hidden", "_paced", "paths"),
+    ("errors", "_callables", "_fold", "app_root_paths", "_hidden", "_paced", "paths"),
     ("events",),
     ("stores", "_asking", "_http", "_json", "protected_paths", "cors"),
     FOLDERS,

@@ -4,11 +4,13 @@
 really route.
 """
 
+import asyncio
 import re
 import string
 import sys
 import unicodedata
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 import pytest
@@ -18,6 +20,8 @@ from hypothesis import strategies as st
 from signing import RSA
 
 from xuna_middleware import ConfigurationError, Event, Identity, XunaMiddleware
+from xuna_middleware._fold import fold
+from xuna_middleware.app_root_paths import root_paths_within
 from xuna_middleware.protected_paths import (
     MAX_DECODINGS,
     MAX_LENGTH,
@@ -27,7 +31,6 @@ from xuna_middleware.protected_paths import (
     ProtectedPaths,
     PublicPaths,
     Target,
-    fold,
 )
 
 gate = make_gate()
@@ -106,6 +109,23 @@ async def test_what_begins_alike_is_protected(path: str) -> None:
     """BlackSheep's `/api/*`, Falcon's sinks and some mounts match by text, not by segments."""
     assert await status(path) == 401
     assert await status(path, protect=["/api"], whole_segments=True) == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/adminusers", "/adminusers/7", "/admin/usersx", "/ADMIN;x/users.json", "/admin.x/users"],
+)
+async def test_segments_that_a_mount_cuts_apart(path: str) -> None:
+    """With a mount at /admin that matches by text, /adminusers is /admin/users."""
+    assert await status(path, protect=["/admin/users"]) == 401
+
+
+async def test_only_whole_paths_begin_alike() -> None:
+    """A part of a protected path protects nothing."""
+    for path in ("/admin", "/admin/user", "/admins", "/users", "/admin/x/users"):
+        assert await status(path, protect=["/admin/users"]) == 200
+    for path in ("/adminusers", "/admin/usersx"):
+        assert await status(path, protect=["/admin/users"], whole_segments=True) == 200
 
 
 @pytest.mark.parametrize("path", PROTECTED)
@@ -299,6 +319,61 @@ async def test_a_root_path_that_nobody_reads(root_path: str) -> None:
     assert await status("/x", root_path=root_path) == 400
 
 
+class Held:
+    """An app that another one holds, and its root path."""
+
+    root_path: str
+
+    def __init__(self, root_path: str = "", **held: Any) -> None:
+        vars(self).update(held, root_path=root_path)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await echo_app(scope, receive, send)
+
+
+def enclosed(app: Any) -> Any:
+    async def around(scope: Any, receive: Any, send: Any) -> None:
+        await app(scope, receive, send)
+
+    return around
+
+
+async def hand_on(app: Any, scope: Any, receive: Any, send: Any) -> None:
+    await app(scope, receive, send)
+
+
+HOLDERS: Final[dict[str, Callable[[Any], Any]]] = {
+    "itself": lambda app: app,
+    "a middleware": lambda app: Held(app=app),
+    "a middleware with another name for it": lambda app: Held(_inner=app),
+    "by protocol": lambda app: Held(application_mapping={"http": app}),
+    "a route of a router": lambda app: Held(routes=[Held(app=app)]),
+    "a function": enclosed,
+    "partial": lambda app: partial(hand_on, app),
+    "a method": lambda app: Held(app=app).__call__,
+    "deep within": lambda app: Held(a=[Held(b=(Held(c=enclosed(app)),))]),
+}
+
+
+@pytest.mark.parametrize("name", HOLDERS)
+async def test_root_path_of_an_app_within(name: str) -> None:
+    """FastAPI's own, wherever it is held, and also where it is set after it was wrapped."""
+    inner = Held()
+    guarded = XunaMiddleware(HOLDERS[name](inner), gate, protect=["/api"])
+    inner.root_path = "/v1"
+    assert (await ask(guarded, "/v1/api")).status == 401
+    assert (await ask(guarded, "/v2/api")).status == 200
+    closed = XunaMiddleware(HOLDERS[name](inner), gate, public=["/v1"])
+    assert (await ask(closed, "/v1/secret")).status == 401
+
+
+def test_root_paths_within_rings() -> None:
+    """What holds itself is looked at once."""
+    ring = Held(root_path="/v1")
+    vars(ring)["app"] = ring
+    assert root_paths_within(ring) == ("/v1",)
+
+
 async def test_public_with_a_strangers_root_path(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the server is daphne, no root path makes a path public: Falcon and Sanic ignore it."""
     assert await status("/secret/open", root_path="/secret", public=PUBLIC) == 200
@@ -473,6 +548,40 @@ async def test_the_app_may_answer_preflights_where_the_operator_says_so() -> Non
         b"vary",
     ]
     assert spy.bodies == [b""]
+
+
+async def test_an_app_that_waits_for_the_client_to_leave() -> None:
+    """Django and streaming responses do, in a loop: they wait, and hold up nobody else."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert await receive() == {"type": "http.request", "body": b"", "more_body": False}
+        leaving = asyncio.create_task(receive())
+        await asyncio.sleep(0)
+        assert not leaving.done()
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+        left.set()
+        assert (await leaving)["type"] == "http.disconnect"
+
+    left = asyncio.Event()
+    given = iter([{"type": "http.request", "body": b"evil", "more_body": False}])
+
+    async def receive() -> Any:
+        for message in given:
+            return message
+        await left.wait()
+        return {"type": "http.disconnect"}
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    guarded = XunaMiddleware(app, gate, protect=["/api"], preflight="app")
+    scope = http_scope("/api", method="OPTIONS", headers=PREFLIGHT)
+    async with asyncio.timeout(5):
+        await guarded(scope, receive, send)
+    assert one_response(sent).status == 204
 
 
 async def test_the_log_says_how_to_allow_a_preflight(caplog: pytest.LogCaptureFixture) -> None:

@@ -4,7 +4,7 @@ The rules, all of them kept here so that no caller can forget one:
 
 - at most `timeout` seconds in all, waiting for a free connection included, and at most
   `connect_timeout` to connect; at most `max_bytes` of body, counted as they arrive, whatever
-  Content-Length says;
+  Content-Length says; at most 200 headers and 4,096 chunks;
 - nothing is decompressed: `Accept-Encoding: identity` is asked for, and an encoded answer is
   refused (RFC 9110 section 8.4), so a small answer can't unfold into a large one;
 - a redirect is an answer like any other, never followed: a header with a key in it would travel
@@ -43,6 +43,11 @@ Kind: TypeAlias = Literal["connect", "timeout", "protocol", "too_large"]
 CONNECTIONS: Final = 8
 #: In seconds. Servers commonly close an idle connection after 5 s: let go of it before they do.
 KEEP_ALIVE: Final = 4.0
+
+#: Of one answer.
+MAX_HEADERS: Final = 200
+MAX_CHUNKS: Final = 4096
+_CHUNKS_IN_A_TURN: Final = 64
 
 _USER_AGENT: Final = "xuna-middleware"
 _JSON: Final = "application/json"
@@ -172,10 +177,11 @@ class Outbound:
         transport = await self._transport_for(message.url)
         response = await transport.handle_async_request(message.sealed())
         try:
-            body = await _read(response, max_bytes)
+            headers = _headers_of(response)
+            body = await _read(response, headers, max_bytes)
         finally:
             await response.aclose()
-        return Reply(status=response.status_code, headers=dict(response.headers), body=body)
+        return Reply(status=response.status_code, headers=headers, body=body)
 
     async def _transport_for(self, url: httpx.URL) -> httpx.AsyncBaseTransport:
         if self._transport is not None:
@@ -279,17 +285,33 @@ def _encoded(json: Any) -> bytes:
     return jsonlib.dumps(json, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
-async def _read(response: httpx.Response, max_bytes: int) -> bytes:
-    encoding = response.headers.get("content-encoding", "").strip().lower()
+def _headers_of(response: httpx.Response) -> dict[str, str]:
+    """Return an answer's headers. httpx's own mapping takes time that grows with their square."""
+    raw = response.headers.raw
+    if len(raw) > MAX_HEADERS:
+        raise OutboundError("too_large", f"the answer has more than {MAX_HEADERS} headers")
+    values: dict[str, list[str]] = {}
+    for name, value in raw:
+        values.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
+    return {name: ", ".join(several) for name, several in values.items()}
+
+
+async def _read(response: httpx.Response, headers: Mapping[str, str], max_bytes: int) -> bytes:
+    encoding = headers.get("content-encoding", "").strip().lower()
     if encoding not in ("", "identity"):
         raise OutboundError("protocol", "the answer is encoded, which it was asked not to be")
-    body = bytearray()
+    body, chunks = bytearray(), 0
     try:
         # Not `aiter_raw()`: a response that a test made of bytes counts as consumed there.
         async for chunk in response.stream:  # type: ignore[union-attr]
             body += chunk
+            chunks += 1
             if len(body) > max_bytes:
                 raise OutboundError("too_large", f"the answer has more than {max_bytes} bytes")
+            if chunks > MAX_CHUNKS:
+                raise OutboundError("too_large", f"the answer has more than {MAX_CHUNKS} chunks")
+            if chunks % _CHUNKS_IN_A_TURN == 0:
+                await asyncio.sleep(0)  # what came at once must not hold up the event loop
     except httpx.ConnectTimeout:
         # httpx-aiohttp's word for a connection that was lost, even in the middle of a body.
         raise OutboundError("protocol", "the answer broke off") from None

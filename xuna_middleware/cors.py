@@ -12,7 +12,7 @@ from typing import Final
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from xuna_middleware.errors import PRIVATE, AccessDeniedError
 
@@ -83,16 +83,22 @@ class AppCORS:
         return [(_ALLOW_ORIGIN, origin.encode("latin-1")), *self._with_credentials]
 
 
-async def pass_preflight_on(app: ASGIApp, scope: Scope, send: Send) -> None:
+async def pass_preflight_on(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
     """Let the app answer a preflight; nothing but status and headers of CORS comes back, and
     nothing of the request's body goes in.
     """
-    is_sent = False
+    is_asked = is_sent = False
 
-    async def receive() -> Message:
-        if is_sent:
-            return {"type": "http.disconnect"}
-        return {"type": "http.request", "body": b"", "more_body": False}
+    async def receive_nothing() -> Message:
+        nonlocal is_asked
+        if not is_asked:
+            is_asked = True
+            return {"type": "http.request", "body": b"", "more_body": False}
+        # Whoever asks again waits for the client to leave: apps do that in a loop.
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return message
 
     async def send_bare(message: Message) -> None:
         nonlocal is_sent
@@ -109,7 +115,7 @@ async def pass_preflight_on(app: ASGIApp, scope: Scope, send: Send) -> None:
         await send({"type": message["type"], "status": message["status"], "headers": headers})
         await send({"type": "http.response.body", "body": b""})
 
-    await app(scope, receive, send_bare)
+    await app(scope, receive_nothing, send_bare)
 
 
 async def _send_readable(allowing: list[tuple[bytes, bytes]], send: Send, message: Message) -> None:

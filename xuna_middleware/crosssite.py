@@ -4,12 +4,13 @@ A browser adds cookies by itself, so another site's page could make it ask for a
 could an `<img>` on a page of the same origin. On the gate's routes, callers without an
 Authorization header must come from the gate's own origin or from one that is listed (RFC 6454),
 and by a script's `fetch()`: where the browser sends Fetch Metadata, `Sec-Fetch-Dest` must be
-`empty` and `Sec-Fetch-Mode` `cors` or `same-origin`. A Bearer header needs none of this, because
+`empty` and `Sec-Fetch-Mode` `cors`. A Bearer header needs none of this, because
 no browser adds one by itself.
 
 | what sends it | `Sec-Fetch-Dest` | `Sec-Fetch-Mode` | |
 |---|---|---|---|
-| `fetch()`, XMLHttpRequest, EventSource | empty | cors, same-origin | admitted |
+| `fetch()`, XMLHttpRequest, EventSource | empty | cors | admitted |
+| `fetch()` with `mode: "same-origin"`, `document()` in XSLT | empty | same-origin | no |
 | `<img>`, CSS `url()`, `<video>`, `<script>`, `<link>`, fonts | image, style, … | any | no |
 | workers, service workers, `import` | worker, script, json, … | any | no |
 | links, forms, `<iframe>`, `<object>`, downloads | document, iframe, … | navigate | no |
@@ -34,7 +35,7 @@ _HOST: Final = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
 _PORTS: Final = {"http": 80, "https": 443}
 _MEND: Final = 'cors_origins=("https://app.example.com",)'
 #: `Sec-Fetch-Mode` of `fetch()` and XMLHttpRequest.
-_FETCH_MODES: Final = ("cors", "same-origin")
+_FETCH_MODE: Final = "cors"
 #: What forms send (HTML, "form submission"); scripts say application/json.
 _FORM_TYPES: Final = frozenset(
     {"application/x-www-form-urlencoded", "multipart/form-data", "text/plain"}
@@ -167,10 +168,10 @@ def _not_a_fetch(headers: Headers, method: str) -> str | None:
             "Sec-Fetch-Dest is not exactly empty: markup such as <img> or <script> sent it, not a "
             "script's fetch(); no option admits that"
         )
-    if len(mode) > 1 or not set(mode).issubset(_FETCH_MODES):
+    if mode not in ([], [_FETCH_MODE]):
         return (
-            "Sec-Fetch-Mode is neither cors nor same-origin: a ping, beacon or preload sent it; "
-            "use fetch() without mode, or with mode: 'cors'"
+            "Sec-Fetch-Mode is not exactly cors: a ping, a beacon, a preload or a stylesheet sent "
+            "it; use fetch() without mode"
         )
     if method == "GET" and headers.get("sec-fetch-site") == "same-origin" and "origin" in headers:
         return (

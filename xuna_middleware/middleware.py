@@ -2,13 +2,14 @@
 
 import sys
 from collections.abc import Iterable
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from typing import Final, Literal, TypeAlias, get_args
 from urllib.parse import urlsplit
 
 from starlette.authentication import AuthCredentials
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from xuna_middleware.app_root_paths import own_root_path, root_paths_within
 from xuna_middleware.cors import is_preflight, pass_preflight_on
 from xuna_middleware.deliveries import WEBHOOK
 from xuna_middleware.errors import (
@@ -29,8 +30,6 @@ from xuna_middleware.routes import ISSUING, RELAYED
 
 #: In characters; what is longer is looked at each time.
 _LONGEST_KEPT: Final = 200
-#: How many middlewares around the app are looked through.
-_MOST_MIDDLEWARES: Final = 20
 _IDENTITY: Final = "xuna_middleware.identity"
 
 
@@ -72,8 +71,8 @@ class XunaMiddleware:
     Without credentials it is answered 400.
 
     An app with a root path of its own serves each path under a second name. FastAPI's `root_path`
-    and Django's FORCE_SCRIPT_NAME are seen, behind middlewares that keep the app in `.app`, too; of
-    any other, name both in `protect`.
+    and Django's FORCE_SCRIPT_NAME are seen wherever that app is held behind the gate when the first
+    request comes; of any other, name both in `protect`.
 
     Does not check, on protected paths: rules, limits, cross-site requests; parameters in a path
     (`protect=["/users/2"]` doesn't cover `/users/02`), nor headers by which an app may take a
@@ -110,7 +109,6 @@ class XunaMiddleware:
         if preflight not in get_args(Preflight):
             raise ConfigurationError('preflight must be "gate" or "app"')
         self._preflight = preflight
-        self._app_root = _root_path_of(app)
         self._remembered = lru_cache(maxsize=1024)(self._look)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -142,6 +140,16 @@ class XunaMiddleware:
             return self._look(path, raw, root_path, app_root_path)
         return self._remembered(path, raw, root_path, app_root_path)
 
+    @cached_property
+    def _app_roots(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The root path of the app itself, and those of apps within it. They are looked for at the
+        first request, when all is there.
+        """
+        if isinstance(self._rules, Unprotected):
+            return (), ()
+        own = own_root_path(self.app)
+        return _roots(own), _roots(*(each for each in root_paths_within(self.app) if each != own))
+
     def _look(self, path: str, raw: bytes | None, root_path: str, app_root_path: str) -> _Place:
         relative = route_path(path, root_path, app_root_path)
         if relative.startswith(self._beneath) or relative in self._exactly:
@@ -149,12 +157,13 @@ class XunaMiddleware:
         if relative == self._metadata_path:
             return "metadata"
         roots = _roots(root_path, root_path.removeprefix(app_root_path))
-        if self._app_root:
-            target = Target(path, raw, _roots(self._app_root), roots)
+        own, within = self._app_roots
+        if own:
+            target = Target(path, raw, own, (*roots, *within))
         elif _root_path_is_a_strangers():
-            target = Target(path, raw, (), roots)
+            target = Target(path, raw, (), (*roots, *within))
         else:
-            target = Target(path, raw, roots)
+            target = Target(path, raw, roots, within)
         return self._rules.classify(target)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -183,7 +192,7 @@ class XunaMiddleware:
 
     async def _answer_preflight(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._preflight == "app":
-            await pass_preflight_on(self.app, scope, send)
+            await pass_preflight_on(self.app, scope, receive, send)
             return
         try:
             answer = self.gate.app_cors.preflight(scope)
@@ -231,18 +240,6 @@ def get_identity(scope: Scope) -> Identity | None:
     """Return whom `XunaMiddleware` verified for this scope; None on paths it doesn't protect."""
     identity: Identity | None = scope.get(_IDENTITY)
     return identity
-
-
-def _root_path_of(app: object) -> str:
-    """Return the root path that the app itself was given, behind middlewares, too."""
-    for _ in range(_MOST_MIDDLEWARES):
-        root_path = getattr(app, "root_path", None)
-        if type(app).__module__.startswith("django."):
-            root_path = getattr(sys.modules["django.conf"].settings, "FORCE_SCRIPT_NAME", None)
-        if isinstance(root_path, str) and root_path:
-            return root_path
-        app = getattr(app, "app", None)
-    return ""
 
 
 @lru_cache(maxsize=256)

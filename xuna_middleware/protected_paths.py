@@ -14,19 +14,20 @@ path is open only if it has one reading:
   slashes as one, without spaces around and parameters or suffixes (`;v=1`, `.json`) behind its
   segments, behind each occurrence of the root path, and without an authority (`//host/path`). It
   is protected if it begins like a protected one, as text: BlackSheep's `/api/*`, Falcon's sinks,
-  Litestar's mounts and hypercorn's dispatcher take `/apis` for theirs.
+  Litestar's mounts and hypercorn's dispatcher take `/apis` for theirs, and with a mount at `/admin`
+  `/adminusers` is `/admin/users`.
 - With `public`, a path is open where it is beneath a public one to the letter after each decoding.
 
 A reading too many costs a 401 where a 404 would have come; a reading too few is a hole.
 """
 
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator
 from enum import Enum, auto
 from typing import Final, NamedTuple, Protocol
 from urllib.parse import unquote
 
+from xuna_middleware._fold import fold
 from xuna_middleware.errors import ConfigurationError
 from xuna_middleware.paths import is_plain, relative_path
 
@@ -49,6 +50,8 @@ _AUTHORITY: Final = re.compile(r"//[^/]*")
 #: What may stand behind a segment that is the same segment to some router, and the end of it.
 _END_OF_SEGMENT: Final = r" *+(?:[.;?#][^/]*+)?(?:/|\Z)"
 _SLASHES: Final = "[/ ]*+"
+#: What may stand between two segments where a mount cuts its own off by letters: nothing, too.
+_ANY_END: Final = rf"(?:{_END_OF_SEGMENT})?+{_SLASHES}"
 
 
 class Ground(Enum):
@@ -111,9 +114,8 @@ class ProtectedPaths:
     def __init__(self, paths: Iterable[str], *, whole_segments: bool = False) -> None:
         names = [fold(name) for name in _configured("protect", paths)]
         self._beneath = tuple(name + "/" for name in names)
-        self._beginnings = () if whole_segments else tuple(names)
-        self._beneath_pattern = _pattern(names, _END_OF_SEGMENT)
-        self._beginning_pattern = None if whole_segments else _pattern(names, "")
+        self._beneath_pattern = _pattern(names, _END_OF_SEGMENT + _SLASHES, _END_OF_SEGMENT)
+        self._beginning_pattern = None if whole_segments else _pattern(names, _ANY_END, "")
 
     @property
     def is_used(self) -> bool:
@@ -126,7 +128,7 @@ class ProtectedPaths:
             path = target.path.lower() + "/"
             if path.startswith(self._beneath):
                 return Ground.PROTECTED
-            return Ground.BEGINS_ALIKE if path.startswith(self._beginnings) else Ground.OPEN
+            return Ground.BEGINS_ALIKE if self._begins_alike([path]) else Ground.OPEN
         readings = _readings(target, _text_of(target.raw))
         if readings is None:
             return Ground.AMBIGUOUS
@@ -139,9 +141,11 @@ class ProtectedPaths:
             views += seen
         if any(map(self._beneath_pattern.match, views)):
             return Ground.PROTECTED
-        if self._beginning_pattern and any(map(self._beginning_pattern.match, views)):
-            return Ground.BEGINS_ALIKE
-        return Ground.OPEN
+        return Ground.BEGINS_ALIKE if self._begins_alike(views) else Ground.OPEN
+
+    def _begins_alike(self, views: Iterable[str]) -> bool:
+        pattern = self._beginning_pattern
+        return pattern is not None and any(map(pattern.match, views))
 
 
 class PublicPaths:
@@ -189,39 +193,6 @@ def path_rules(
             "others do), not both"
         )
     return PublicPaths(public)
-
-
-def fold(text: str) -> str:
-    """Return a text in a form in which all is equal that some router takes for equal.
-
-    Compatibility forms (Unicode Standard Annex 15), letter case (Unicode Standard, section 3.13),
-    the dotless and the dotted i and the digits of all scripts are one; combining marks and
-    invisible characters are dropped. It works character by character: parts fold as the whole does.
-    """
-    if text.isascii():
-        return text.lower()
-    decomposed = unicodedata.normalize("NFKD", text).casefold()
-    return unicodedata.normalize("NFKD", decomposed).translate(_FOLDED)
-
-
-class _Folded(dict[int, str]):
-    """Say what a decomposed character in lower case counts as; up to 4,096 of them are kept."""
-
-    def __missing__(self, code: int) -> str:
-        folded = _fold_character(chr(code))
-        if len(self) < 4096:
-            self[code] = folded
-        return folded
-
-
-def _fold_character(character: str) -> str:
-    category = unicodedata.category(character)
-    if category[0] == "M" or category == "Cf":
-        return ""
-    return str(unicodedata.digit(character)) if category == "Nd" else character
-
-
-_FOLDED: Final = _Folded({ord("ı"): "i"})
 
 
 def _readings(target: Target, raw: str | None) -> tuple[list[str], list[str]] | None:
@@ -314,13 +285,10 @@ def _beneath_mount(raw: str | None, path: str) -> str | None:
     return raw.removeprefix(prefix) if prefix and trimmed and prefix != decoded else raw
 
 
-def _pattern(names: Iterable[str], end: str) -> re.Pattern[str]:
-    """Return a pattern that finds one of some folded paths at the beginning of a reading.
-
-    Between two segments anything may stand that some router takes for nothing, and `end` behind
-    the last one.
+def _pattern(names: Iterable[str], between: str, end: str) -> re.Pattern[str]:
+    """Return a pattern that finds one of some folded paths at the beginning of a reading, with
+    `between` two of its segments and `end` behind the last one.
     """
-    between = _END_OF_SEGMENT + _SLASHES
     alternatives = (between.join(map(re.escape, name.split("/")[1:])) + end for name in names)
     return re.compile(f"{_SLASHES}(?:{'|'.join(alternatives)})")
 

@@ -62,6 +62,8 @@ SECOND_FIRST_FRAMES: Final = (
     '{"type":"conver\u017fation_initiation_client_data"}',
     '{"type":"\uff43onversation_initiation_client_data"}',
     '{"type":"conversation_initiation_client_data\u200b"}',
+    '{"type":["conversation\u200b_initiation_client_data"]}',
+    '{"type":{"x":["conversation\\u0001_initiation","_client_data"]}}',
     '{"\uff54ype":"conversation_initiation_client_data"}',
     f'{{"TYPE":"{FIRST.upper()}","user_audio_chunk":"AAAA"}}',
     # What only a first frame has.

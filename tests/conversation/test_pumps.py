@@ -196,6 +196,42 @@ def test_others_have_their_turn(frame: str, most: int) -> None:
     assert max(passed) <= most
 
 
+def test_others_have_their_turn_between_refreshes() -> None:
+    """A token to verify costs more than any frame: one a turn."""
+    passed: list[int] = []
+
+    async def plot(scene: Scene) -> None:
+        frame = json.dumps({"type": REFRESH, "token": "t"})
+        for _ in range(100):
+            scene.talk.to_app.put_nowait({"type": "websocket.receive", "text": frame})
+        heard = 0
+        while heard < 100:
+            await asyncio.sleep(0)
+            passed.append(len(scene.renewed) - heard)
+            heard = len(scene.renewed)
+        await scene.talk.hang_up()
+
+    assert played(plot)[0] == hung_up(1000, "")
+    assert max(passed) == 1
+
+
+def test_others_have_their_turn_while_the_platform_talks() -> None:
+    """The platform's frames are counted as a client's are."""
+    passed: list[int] = []
+
+    async def plot(scene: Scene) -> None:
+        taken = scene.relay.meter
+        heard = 0
+        while heard < 2_001:
+            await asyncio.sleep(0)
+            passed.append(taken.platform_frames - heard)
+            heard = taken.platform_frames
+        await scene.talk.hang_up()
+
+    assert played(plot, says=(GREETING, *[TURN] * 2_000))[0] == hung_up(1000, "")
+    assert max(passed) <= 300
+
+
 def test_largest_frame_passes() -> None:
     """In bytes, to the byte."""
 

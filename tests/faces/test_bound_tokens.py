@@ -307,6 +307,16 @@ async def test_address_of_a_protected_path(path: str, root_path: str, url: str) 
     assert answer.body == b"the app"
 
 
+@pytest.mark.parametrize(("length", "status"), [(2_000, 200), (2_049, 401), (60_000, 401)])
+async def test_longest_address(length: int, status: int, caplog: pytest.LogCaptureFixture) -> None:
+    """What nobody asks for in earnest costs nothing, and fills no log."""
+    path = "/api/" + "x" * (length - 5)
+    proof = good_proof(url=f"https://voice.acme.com/front{path}"[:4_000])
+    app = XunaMiddleware(echo_app, gate_of(), protect=["/api"])
+    assert (await ask(app, path, headers=dpop(BOUND, proof))).status == status
+    assert len(caplog.text) < 1_000
+
+
 @pytest.mark.parametrize(
     ("path", "root_path"),
     [

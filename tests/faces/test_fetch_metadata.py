@@ -38,7 +38,6 @@ def same_origin(mode: str | None, destination: str | None, **more: str) -> Pairs
 #: What a script sends that reads the answer.
 FETCHES: Final = {
     "fetch": same_origin("cors", "empty"),
-    "fetch, same-origin": same_origin("same-origin", "empty"),
     "Chrome before 80, which tells no destination": same_origin("cors", None),
     "a browser that tells the site alone": same_origin(None, None),
     "a listed page": [
@@ -54,6 +53,7 @@ FETCHES: Final = {
 MARKUP: Final = {
     "<img>": same_origin("no-cors", "image"),
     "<img crossorigin>": same_origin("cors", "image"),
+    "document() in a stylesheet of XSLT": same_origin("same-origin", "empty"),
     "<svg><use>": same_origin("same-origin", "image"),
     "<script>": same_origin("no-cors", "script"),
     "<script type=module>": same_origin("cors", "script", origin=PAGE),
@@ -228,7 +228,7 @@ async def test_websocket_is_no_fetch(mode: str | None, destination: str | None) 
     ("headers", "why"),
     [
         (MARKUP["<img>"], "Sec-Fetch-Dest is not exactly empty"),
-        (MARKUP["<link rel=preload as=fetch>"], "Sec-Fetch-Mode is neither cors nor same-origin"),
+        (MARKUP["<link rel=preload as=fetch>"], "Sec-Fetch-Mode is not exactly cors"),
         (MARKUP["a link"], "Sec-Fetch-Mode is navigate"),
         (MARKUP["<link rel=prefetch>"], "a prefetch"),
         (BY_GET["<link rel=preload as=fetch crossorigin>"], "<link rel=preload crossorigin>"),

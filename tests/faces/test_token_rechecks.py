@@ -71,6 +71,8 @@ class Provider:
     )
     asked: Counter[str] = field(default_factory=Counter)
     fails: bool = False
+    #: What the provider answers about tokens that it never made, where that is not "inactive".
+    of_strangers: int = 200
     #: Held while a question waits for its answer.
     gate: asyncio.Event | None = None
     #: Set when a question waits there.
@@ -91,7 +93,8 @@ class Provider:
             self.at_once -= 1
         if self.fails:
             return httpx.Response(500)
-        return httpx.Response(200, json=self.answers.get(token, INACTIVE))
+        status = 200 if token in self.answers else self.of_strangers
+        return httpx.Response(status, json=self.answers.get(token, INACTIVE))
 
     def verifier(self, **options: Any) -> IntrospectionVerifier:
         defaults: dict[str, Any] = {
@@ -103,7 +106,8 @@ class Provider:
             "clock": lambda: NOW,
         }
         verifier = IntrospectionVerifier(ISSUER, **{**defaults, **options})
-        verifier._endpoint._now = elapsed  # how long it is left alone, in the time of the test
+        for endpoint in (verifier._endpoint, verifier._recheck_endpoint):
+            endpoint._now = elapsed  # how long it is left alone, in the time of the test
         return verifier
 
 
@@ -371,6 +375,24 @@ def test_refresh_that_is_refused_changes_nothing() -> None:
             await talk.begin()
             await talk.say({"type": REFRESH, "token": FRESH})
             assert (await talk.heard(REFRESH))["code"] == "another_caller"
+            provider.answers[TOKEN] = INACTIVE
+            await ended_within(talk, (4411, "revoked"), INTERVAL)
+
+    fast(story)
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_strangers_whose_tokens_fail_cannot_end_it(status: int) -> None:
+    """The provider fails at made-up tokens: it is left alone with those, and asked of good ones."""
+
+    async def story() -> None:
+        provider = Provider(of_strangers=status)
+        async with staged(provider) as stage, talking(stage.app, headers=as_bearer()) as talk:
+            await talk.begin()
+            for number in range(5 * 60):
+                await stage.ask("/agents", as_bearer(f"made-up-{number:016}"))
+                await asyncio.sleep(1)
+            assert provider.asked[TOKEN] >= 5
             provider.answers[TOKEN] = INACTIVE
             await ended_within(talk, (4411, "revoked"), INTERVAL)
 

@@ -18,6 +18,12 @@ ENDS: Final = "tests/faces/test_relay_ends.py"
 UNLIMITED: Final = "tests/faces/test_unlimited_agents.py"
 
 VARIANTS: Final[dict[str, Variant]] = {
+    "a stylesheet's document() is a fetch()": broken(
+        "crosssite.py",
+        "if mode not in ([], [_FETCH_MODE]):",
+        'if mode not in ([], [_FETCH_MODE], ["same-origin"]):',
+        "tests/faces/test_fetch_metadata.py",
+    ),
     # Fetch Metadata
     "markup of the own origin issues": broken(
         CROSS_SITE,

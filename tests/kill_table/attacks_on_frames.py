@@ -18,6 +18,8 @@ WORK: Final = "tests/conversation/test_judging.py::test_work_of_one_frame_is_bou
 FIRST_WORK: Final = "tests/faces/test_relay_frames.py::test_first_frame_that_costs_too_much"
 READERS: Final = "tests/faces/test_readers_work.py"
 
+PUMPS: Final = "tests/conversation/test_pumps.py"
+
 VARIANTS: Final[dict[str, Variant]] = {
     # Frames
     "kinds with regard to case": broken(FRAMES, "text.casefold()", "text", SPELLINGS),
@@ -82,8 +84,8 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "one client's frames in one turn": broken(
         "conversation/relay.py",
-        "            if left < 0:\n",
-        "            if False:\n",
+        "            if turn.left < 0:\n                await turn.pass_on()\n            message",
+        "            message",
         "tests/conversation/test_pumps.py::test_others_have_their_turn",
     ),
     # Readers
@@ -108,6 +110,54 @@ VARIANTS: Final[dict[str, Variant]] = {
         'or raw.count(b"\\\\") > bounds.escapes',
         "",
         f"{READERS}::test_documents_have_more_room",
+    ),
+    "the platform's frames in one turn": broken(
+        "conversation/relay.py",
+        "                if turn.left < 0:\n                    await turn.pass_on()\n",
+        "",
+        f"{PUMPS}::test_others_have_their_turn_while_the_platform_talks",
+    ),
+    "refreshes in one turn": broken(
+        "conversation/relay.py",
+        "turn.left = -1",
+        "pass",
+        f"{PUMPS}::test_others_have_their_turn_between_refreshes",
+    ),
+    "a proof for an address of any length": broken(
+        "identity/dpop.py",
+        'if len(presented.scope["path"]) > _LONGEST_ADDRESS:',
+        "if False:",
+        "tests/faces/test_bound_tokens.py::test_longest_address",
+    ),
+    "a kind that is a list hides its letters": broken(
+        "conversation/frames.py",
+        "kinds = [_texts_in(kind) for",
+        "kinds = [kind if isinstance(kind, str) else str(kind) for",
+        "tests/conversation/test_judging.py::test_second_first_frame_in_any_spelling",
+    ),
+    "fractions without end": broken(
+        READER,
+        "    if len(text) > MAX_FLOAT:",
+        "    if False:",
+        f"{READERS}::test_bounds_of_the_reader",
+    ),
+    "headers of an answer without end": broken(
+        "_http.py",
+        "if len(raw) > MAX_HEADERS:",
+        "if False:",
+        "tests/test_http.py::test_headers_without_end",
+    ),
+    "chunks of an answer without end": broken(
+        "_http.py",
+        "if chunks > MAX_CHUNKS:",
+        "if False:",
+        "tests/test_http.py::test_chunks_without_end",
+    ),
+    "chunks of an answer in one turn": broken(
+        "_http.py",
+        "if chunks % _CHUNKS_IN_A_TURN == 0:",
+        "if False:",
+        "tests/test_http.py::test_chunks_without_end",
     ),
     "digits without number": broken(
         READER, "    if len(text) > MAX_DIGITS:", "    if False:", WORK

@@ -17,6 +17,12 @@ DIRECTLY: Final = f"{FACE}::test_revoked_by_its_provider[opened_directly]"
 BY_URL: Final = f"{FACE}::test_revoked_by_its_provider[opened_by_signed_url]"
 
 VARIANTS: Final[dict[str, Variant]] = {
+    "strangers' failures close the endpoint for conversations": broken(
+        "identity/introspection.py",
+        "endpoint = self._recheck_endpoint",
+        "endpoint = self._endpoint",
+        "tests/faces/test_token_rechecks.py::test_strangers_whose_tokens_fail_cannot_end_it",
+    ),
     # An opaque token that its provider takes back
     "conversation of a revoked token goes on": broken(
         RELAYING,

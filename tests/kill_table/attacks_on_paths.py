@@ -5,6 +5,7 @@ from typing import Final
 from .variants import Variant, broken
 
 PATHS: Final = "protected_paths.py"
+FOLD: Final = "_fold.py"
 MIDDLEWARE: Final = "middleware.py"
 CORS: Final = "cors.py"
 TESTS: Final = "tests/test_protected_paths.py"
@@ -46,13 +47,13 @@ VARIANTS: Final[dict[str, Variant]] = {
         f"{TESTS}::test_raw_path_is_read_too",
     ),
     "the dotless i is another letter": broken(
-        PATHS, '_Folded({ord("ı"): "i"})', "_Folded()", ANY_READING
+        FOLD, '_Folded({ord("ı"): "i"})', "_Folded()", ANY_READING
     ),
     "combining marks count": broken(
-        PATHS, 'if category[0] == "M" or category == "Cf":', 'if category == "Cf":', ANY_READING
+        FOLD, 'if category[0] == "M" or category == "Cf":', 'if category == "Cf":', ANY_READING
     ),
     "compatibility forms count": broken(
-        PATHS,
+        FOLD,
         'unicodedata.normalize("NFKD", text).casefold()',
         "text.casefold()",
         f"{TESTS}::test_fold_is_above_every_conversion[NFKC]",
@@ -90,6 +91,24 @@ VARIANTS: Final[dict[str, Variant]] = {
         '(view + "/").startswith(self._prefixes)',
         '(view.lower() + "/").startswith(self._prefixes)',
         PUBLIC,
+    ),
+    "segments that a mount cuts apart": broken(
+        PATHS,
+        "(?:{_END_OF_SEGMENT})?+{_SLASHES}",
+        "{_END_OF_SEGMENT}{_SLASHES}",
+        f"{TESTS}::test_segments_that_a_mount_cuts_apart",
+    ),
+    "root paths of apps within": broken(
+        "app_root_paths.py",
+        "for held in _held(each):",
+        "for held in ():",
+        f"{TESTS}::test_root_path_of_an_app_within",
+    ),
+    "an app waits in vain for a preflight's client": broken(
+        CORS,
+        "        if not is_asked:\n",
+        "        if not is_sent:\n",
+        f"{TESTS}::test_an_app_that_waits_for_the_client_to_leave",
     ),
     "a preflight runs the app": broken(
         MIDDLEWARE, 'if self._preflight == "app":', "if True:", NO_RUN

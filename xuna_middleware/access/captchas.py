@@ -81,7 +81,9 @@ class Captcha:
         raise UnavailableError(cause=f"challenge: {self._name} does not answer as documented")
 
     def _is_ours(self, hostname: Any) -> bool:
-        return not self._hostnames or hostname in self._hostnames
+        if not self._hostnames:
+            return True
+        return isinstance(hostname, str) and hostname in self._hostnames
 
 
 def turnstile(

@@ -13,11 +13,11 @@ without case.
 
 import re
 import string
-import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from xuna_middleware._fold import fold
 from xuna_middleware._json import SMALL, Bounds, StrictJSONError, strict_object
 from xuna_middleware.conversation.endings import (
     FIRST_FRAME_EXPECTED,
@@ -47,8 +47,11 @@ _BASE64: Final = (string.ascii_letters + string.digits + "+/=").encode()
 
 #: Characters of a name or a kind that is looked at; no documented one is longer than 42.
 _LONGEST_NAME: Final = 128
+#: Characters outside ASCII in the names and kinds of one frame: documented ones have none.
+_MOST_WIDE: Final = 256
 #: Members of one frame of a client's; no documented one has more than six.
 _MOST_MEMBERS: Final = 64
+_WIDE: Final = re.compile(r"[^\x00-\x7f]")
 _NEITHER_LETTER_NOR_DIGIT: Final = re.compile("[^a-z0-9]+")
 #: Folded names, and parts of them.
 _KIND: Final = "type"
@@ -129,21 +132,22 @@ class FrameNames:
     """Hold a client's frame's names and kinds, folded.
 
     Raises:
-        EndedError: it has more members than any documented frame.
+        EndedError: it has more members than any documented frame, or more characters outside
+            ASCII in their names and kinds.
     """
 
     __slots__ = ("_kinds", "_members", "_names")
 
     def __init__(self, members: Mapping[str, Any]) -> None:
-        if len(members) > _MOST_MEMBERS:
+        if len(members) > _MOST_MEMBERS or _wide_characters(members) > _MOST_WIDE:
             raise EndedError(MEMBER_NOT_OPEN)
         self._members = members
         self._names = [_folded(name) for name in members]
-        self._kinds = [
-            _folded(kind if isinstance(kind, str) else str(kind))
-            for name, kind in zip(self._names, members.values(), strict=True)
-            if name == _KIND
-        ]
+        named = zip(self._names, members.values(), strict=True)
+        kinds = [_texts_in(kind) for name, kind in named if name == _KIND]
+        if _wide_characters(kinds) > _MOST_WIDE:
+            raise EndedError(MEMBER_NOT_OPEN)
+        self._kinds = [_folded(kind) for kind in kinds]
 
     @property
     def is_first(self) -> bool:
@@ -209,6 +213,31 @@ def is_turn(text: str) -> bool:
         return False
 
 
+def _texts_in(value: Any) -> str:
+    """Return a text, or all texts that a list or an object holds, one behind the other."""
+    if isinstance(value, str):
+        return value
+    texts, left = [], [value]
+    while left:
+        each = left.pop()
+        if isinstance(each, str):
+            texts.append(each)
+        elif isinstance(each, list):
+            left += reversed(each)
+        elif isinstance(each, dict):
+            left += [text for pair in reversed(each.items()) for text in reversed(pair)]
+    return "".join(texts)
+
+
+def _wide_characters(texts: Iterable[str]) -> int:
+    """Count the characters outside ASCII; texts that are too long to be folded don't count."""
+    return sum(
+        len(_WIDE.findall(text))
+        for text in texts
+        if not text.isascii() and len(text) <= _LONGEST_NAME
+    )
+
+
 def _folded(text: str) -> str:
     """Return the letters and digits of a name, as the most tolerant reader would compare them.
 
@@ -219,11 +248,7 @@ def _folded(text: str) -> str:
         return known
     if len(text) > _LONGEST_NAME:
         return _FIRST
-    if not text.isascii():
-        # Letter by letter: normalizing a run of marks takes time that grows with its square.
-        text = "".join(unicodedata.normalize("NFKD", letter) for letter in text)
-        text = text.replace("ı", "i")
-    return _NEITHER_LETTER_NOR_DIGIT.sub("", text.casefold())
+    return _NEITHER_LETTER_NOR_DIGIT.sub("", fold(text))
 
 
 def _source(told: Any) -> Mapping[str, str] | None:

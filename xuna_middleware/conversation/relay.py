@@ -34,8 +34,8 @@ logger = logging.getLogger("xuna_middleware")
 _SPEAKS_WITHIN: Final = 10.0
 #: Seconds between two looks at whether a frame is stuck.
 _STUCK: Final = 15.0
-#: Bytes of a client's frames after which other tasks have their turn, and what each frame counts
-#: beside its own: a server may hold thousands of them ready, and none of these waits for anything.
+#: Bytes of one side's frames after which other tasks have their turn, and what each frame counts
+#: beside its own: thousands of them may be ready at once, and none of these waits for anything.
 _TURN: Final = 64 * 1024
 _EACH: Final = 256
 #: What waits for the platform before it is the client's turn.
@@ -142,11 +142,10 @@ class Relay:
     async def _from_client(self) -> Ending:
         """Hand on what the client says."""
         receive, send, judge, meter = self._client.receive, self._line.send, self._judge, self.meter
-        max_frame, left = self._rules.max_frame, _TURN
+        max_frame, turn = self._rules.max_frame, _Turn()
         while True:
-            if left < 0:
-                await asyncio.sleep(0)
-                left = _TURN
+            if turn.left < 0:
+                await turn.pass_on()
             message = await receive()
             text = message.get("text")
             if text is None:
@@ -154,7 +153,7 @@ class Relay:
             size = size_of(text)
             if size > max_frame:
                 return FRAME_TOO_LARGE
-            left -= size + _EACH
+            turn.left -= size + _EACH
             verdict = judge(text)
             if verdict is not None:
                 if isinstance(verdict, Ending):
@@ -163,6 +162,7 @@ class Relay:
                     self._log_dropped(verdict)
                 else:
                     await self._renewed(verdict)
+                    turn.left = -1  # verifying a token costs more than any frame
                 continue
             meter.client_frames += 1
             meter.client_bytes += size
@@ -180,12 +180,14 @@ class Relay:
 
     async def _to_client(self) -> Ending:
         """Hand on what the platform says."""
-        recv, send, meter = self._line.recv, self._client.send, self.meter
+        recv, send, meter, turn = self._line.recv, self._client.send, self.meter, _Turn()
         try:
             frame = await self._first_word()
             while not isinstance(frame, bytes):
+                size = size_of(frame)
+                turn.left -= size + _EACH
                 meter.platform_frames += 1
-                meter.platform_bytes += size_of(frame)
+                meter.platform_bytes += size
                 self._waiting_for_client = meter.platform_frames
                 try:
                     await send({"type": "websocket.send", "text": frame})
@@ -195,6 +197,8 @@ class Relay:
                 if is_turn(frame):
                     meter.turns += 1
                 del frame  # as in _from_client()
+                if turn.left < 0:
+                    await turn.pass_on()
                 try:
                     frame = await recv()
                 except Exception:  # the line's own; it says itself how it ended
@@ -250,6 +254,20 @@ class Relay:
             if was and was == still:
                 return ending
         return None
+
+
+class _Turn:
+    """Count what is left of one pump's turn of the event loop, in bytes."""
+
+    __slots__ = ("left",)
+
+    def __init__(self) -> None:
+        self.left = _TURN
+
+    async def pass_on(self) -> None:
+        """Let other tasks run, and begin the next turn."""
+        await asyncio.sleep(0)
+        self.left = _TURN
 
 
 def _log_faults(told: Sequence[Ending | BaseException]) -> None:

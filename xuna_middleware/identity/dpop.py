@@ -43,6 +43,9 @@ _LEAST_SECRET: Final = 32
 _MOST_SECONDS: Final = 3600
 _LARGEST_TIME: Final = 2**53
 _LARGEST_RATE: Final = 100_000
+#: Characters of a request's path for which a proof may be, and of its address in a log line.
+_LONGEST_ADDRESS: Final = 2048
+_LONGEST_SHOWN: Final = 500
 _WEB: Final = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 _PORTS: Final = {"http": 80, "https": 443}
 #: What stands in a path segment as it is; ASGI's decoded path can't tell `@` from `%40`.
@@ -208,9 +211,12 @@ def _check_request(claims: Mapping[str, Any], presented: Presented, token: str) 
     if claims.get("htm") != presented.method:
         _refuse("htm is not the request's method")
     named = claims.get("htu")
+    if len(presented.scope["path"]) > _LONGEST_ADDRESS:
+        _refuse(f"the request's path has more than {_LONGEST_ADDRESS} characters")
     wanted = _normalized(presented.target)
     if not isinstance(named, str) or wanted is None or _normalized(named) != wanted:
-        _refuse(f"htu is not the request's address, which is {presented.target}: see public_url")
+        shown = presented.target[:_LONGEST_SHOWN]
+        _refuse(f"htu is not the request's address, which is {shown}: see public_url")
     if claims.get("ath") != _digest(token.encode()):
         _refuse("ath is not the hash of the access token")
 

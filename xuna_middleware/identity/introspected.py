@@ -77,10 +77,11 @@ class AnswerPolicy:
                     f"token is for {shown(named)}, accepted {listed(self.audience)}; where the "
                     "provider names none: client_ids=(…) instead of audience=",
                 )
-        if self.client_ids and answer.get("client_id") not in self.client_ids:
+        client = answer.get("client_id")
+        if self.client_ids and not (isinstance(client, str) and client in self.client_ids):
             refuse(
                 "client",
-                f"token is {shown(answer.get('client_id'))}'s, accepted {listed(self.client_ids)}",
+                f"token is {shown(client)}'s, accepted {listed(self.client_ids)}",
             )
 
     def _check_times(self, answer: Mapping[str, Any], now: float) -> float | None:

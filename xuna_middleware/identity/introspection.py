@@ -154,21 +154,28 @@ class IntrospectionVerifier:
         if introspection_endpoint is not None:
             insecure = host_names(insecure_hosts, "insecure_hosts")
             configured_host(introspection_endpoint, "introspection_endpoint", insecure)
-        self._outbound = Outbound(transport=checked_transport(transport))
-        self._endpoint = IntrospectionEndpoint(
-            Client(
-                client_id,
-                method=auth_method or _usual_method(private_key),
-                client_secret=client_secret,
-                private_key=private_key,
-                algorithm=private_key_algorithm,
-                audience=self.issuer,
-            ),
-            issuer=self.issuer,
-            url=introspection_endpoint,
-            metadata_url=metadata_url or metadata_address(issuer),
-            policy=endpoints,
-            outbound=self._outbound,
+        client = Client(
+            client_id,
+            method=auth_method or _usual_method(private_key),
+            client_secret=client_secret,
+            private_key=private_key,
+            algorithm=private_key_algorithm,
+            audience=self.issuer,
+        )
+        given = checked_transport(transport)
+        self._outbound = (Outbound(transport=given), Outbound(transport=given))
+        # Questions about running conversations have connections and failures of their own: those
+        # that a stranger's made-up token causes must not end anybody's conversation.
+        self._endpoint, self._recheck_endpoint = (
+            IntrospectionEndpoint(
+                client,
+                issuer=self.issuer,
+                url=introspection_endpoint,
+                metadata_url=metadata_url or metadata_address(issuer),
+                policy=endpoints,
+                outbound=outbound,
+            )
+            for outbound in self._outbound
         )
         self._remembered = RememberedTokens()
         self._refused = Recent[bytes](_REFUSED_SECONDS)
@@ -200,7 +207,8 @@ class IntrospectionVerifier:
         """End the questions under way and close the connections."""
         self._questions.stop()
         self._rechecks.stop()
-        await self._outbound.aclose()
+        for outbound in self._outbound:
+            await outbound.aclose()
 
     async def verify(self, credentials: Credentials) -> Identity:
         """Return whom the provider names; see `Verifier.verify`."""
@@ -224,18 +232,20 @@ class IntrospectionVerifier:
         """Ask the provider about a token, whatever is remembered of it; see `Rechecks.recheck`."""
         if not self.recognizes(token):
             raise InvalidTokenError(cause="malformed: not what token_pattern describes")
-        self._endpoint.check_open()
+        endpoint = self._recheck_endpoint
+        endpoint.check_open()
         seen = fingerprint(token)
-        return await self._rechecks.ask(seen, partial(self._ask, token, seen))
+        return await self._rechecks.ask(seen, partial(self._ask, endpoint, token, seen))
 
     async def _introspected(self, token: str, seen: bytes, now: float) -> Identity:
         if self._refused.has(seen, now):
             raise InvalidTokenError(cause="inactive: the provider said so a moment ago")
-        self._endpoint.check_open()
-        return await self._questions.ask(seen, partial(self._ask, token, seen))
+        endpoint = self._endpoint
+        endpoint.check_open()
+        return await self._questions.ask(seen, partial(self._ask, endpoint, token, seen))
 
-    async def _ask(self, token: str, seen: bytes) -> Identity:
-        answer = await self._endpoint.ask(token)
+    async def _ask(self, endpoint: IntrospectionEndpoint, token: str, seen: bytes) -> Identity:
+        answer = await endpoint.ask(token)
         now = self._clock()
         try:
             identity = self._policy.check(answer, now)
