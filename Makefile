@@ -1,13 +1,13 @@
 # Each target sets up its own .venv from nothing: Python 3.11 or newer and make are enough.
 #   make demo [ARGS=--check]    make test [ARGS="-k keys"]    make check    make bench    make clean
-#   make fuzz [SECONDS=60] [ARGS="header path"]
+#   make fuzz [SECONDS=60] [ARGS="header path"]    make fuzz-routers [ARGS="--spellings 1000"]
 
 PYTHON ?= python3
 VENV := .venv
 IN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: demo test check bench fuzz clean
+.PHONY: demo test check bench fuzz fuzz-routers clean
 .DEFAULT_GOAL := demo
 .NOTPARALLEL:
 
@@ -28,6 +28,10 @@ bench: $(READY)-dev
 SECONDS ?= 60
 fuzz: $(READY)-fuzz
 	@$(IN) -m fuzz $(ARGS) --seconds $(SECONDS)
+
+# A part of `make fuzz` that needs no atheris.
+fuzz-routers: $(READY)-dev
+	@$(IN) -m fuzz routers $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage htmlcov

@@ -1,4 +1,8 @@
-"""`python -m fuzz [TARGET …] --seconds N`: fuzz each target in a process of its own."""
+"""`python -m fuzz [TARGET …] --seconds N`: fuzz each target in a process of its own.
+
+`routers` compares the gate with frameworks' routers instead: it needs no atheris, and runs a number
+of spellings (`--spellings N`) for each framework, not for a time.
+"""
 
 import argparse
 import re
@@ -13,16 +17,29 @@ TARGETS: Final = (
     "header", "compact", "claims", "jwks", "discovery", "path", "body", "platform", "webhook",
     "app",
 )  # fmt: skip
+ROUTERS: Final = "routers"
 
 
 def main() -> None:
     asked = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
-    asked.add_argument("targets", nargs="*", choices=[*TARGETS, []])
+    asked.add_argument("targets", nargs="*", choices=[*TARGETS, ROUTERS, []])
     asked.add_argument("--seconds", type=int, default=60, help="for each target")
+    asked.add_argument("--spellings", type=int, default=200_000, help="for each framework")
+    asked.add_argument("--seed", type=int, help="repeats the spellings of a run")
     said = asked.parse_args()
-    broken = [name for name in said.targets or TARGETS if not fuzzed(name, said.seconds)]
+    targets = said.targets or [*TARGETS, ROUTERS]
+    broken = [name for name in targets if name != ROUTERS and not fuzzed(name, said.seconds)]
+    if ROUTERS in targets and not compared(said.spellings, said.seed):
+        broken.append(ROUTERS)
     if broken:
         sys.exit(f"broken: {', '.join(broken)}; crash-… holds the octets")
+
+
+def compared(spellings: int, seed: int | None) -> bool:
+    """Compare the gate with the frameworks' routers, and tell whether nothing leaked."""
+    command = [sys.executable, "-m", "fuzz.routers", "--spellings", f"{spellings}"]
+    seeds = [] if seed is None else ["--seed", f"{seed}"]
+    return subprocess.run([*command, *seeds]).returncode == 0
 
 
 def fuzzed(name: str, seconds: int) -> bool:

@@ -1,0 +1,59 @@
+"""`python -m fuzz routers`: the gate beside frameworks' own routers, without atheris.
+
+For each framework, `--spellings` request targets are turned into scopes as each server does it. A
+spelling for which the framework alone runs a guarded handler, and which the gate lets through
+without credentials, is a leak. The counts that are printed are of what was really run.
+"""
+
+import argparse
+import asyncio
+import random
+import sys
+import warnings
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parents[1]
+SPELLINGS: Final = 200_000
+#: How many leaks are shown for each framework.
+_SHOWN: Final = 10
+
+
+def main() -> None:
+    asked = argparse.ArgumentParser(prog="python -m fuzz routers", description=__doc__)
+    asked.add_argument("--spellings", type=int, default=SPELLINGS, help="for each framework")
+    asked.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
+    said = asked.parse_args()
+    sys.path.append(f"{ROOT / 'tests'}")
+    warnings.simplefilter("ignore")
+    if not asyncio.run(compare_all(said.spellings, said.seed)):
+        sys.exit(f"a framework runs what the gate lets through; --seed {said.seed} repeats it")
+
+
+async def compare_all(most: int, seed: int) -> bool:
+    """Compare all frameworks, print what was run, and tell whether nothing leaked."""
+    from differential import compare, guards
+    from routers import FRAMEWORKS, MOUNTS, open_router
+    from spellings import spellings
+
+    async with AsyncExitStack() as opened:
+        routers = {
+            name: await opened.enter_async_context(open_router(name))
+            for name in (*FRAMEWORKS, *MOUNTS)
+        }
+        counts: Mapping = await compare(routers, guards(), spellings(seed), most)
+    for name, count in counts.items():
+        print(
+            f"{name:22} {count.spellings:>9,} spellings, {count.scopes:>9,} scopes, "
+            f"{count.reached:>8,} reached a handler beneath /api, {len(count.leaks)} leaks"
+        )
+        for leak in sorted(count.leaks, key=lambda leak: len(leak.target))[:_SHOWN]:
+            print(f"    {leak}")
+    print(f"seed {seed}", flush=True)
+    return all(count.reached and not count.leaks for count in counts.values())
+
+
+if __name__ == "__main__":
+    main()
