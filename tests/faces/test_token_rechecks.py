@@ -381,6 +381,25 @@ def test_refresh_that_is_refused_changes_nothing() -> None:
     fast(story)
 
 
+@pytest.mark.parametrize("token", ["tok_\u00e9", "tok_ a", "tok_\n", "tok_" + "a" * 16_384, ""])
+def test_fresh_token_that_no_header_could_hold(token: str) -> None:
+    """It is a bad one, whatever `token_pattern` says, and the provider isn't asked."""
+
+    async def story() -> None:
+        provider = Provider()
+        verifier = provider.verifier(token_pattern=r"(?s)opaque-.*|tok_.*")
+        async with (
+            staged(provider, verifier=verifier) as stage,
+            talking(stage.app, headers=as_bearer()) as talk,
+        ):
+            await talk.begin()
+            await talk.say({"type": REFRESH, "token": token})
+            assert (await talk.heard(REFRESH))["code"] == "invalid_token"
+            assert set(provider.asked) == {TOKEN}
+
+    fast(story)
+
+
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_strangers_whose_tokens_fail_cannot_end_it(status: int) -> None:
     """The provider fails at made-up tokens: it is left alone with those, and asked of good ones."""

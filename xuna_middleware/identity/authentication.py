@@ -13,12 +13,13 @@ from xuna_middleware._callables import is_async
 from xuna_middleware.errors import (
     ConfigurationError,
     GateError,
+    InvalidTokenError,
     NotAuthenticatedError,
     UnavailableError,
     trace_of,
 )
 from xuna_middleware.identity.credentials import Credentials, Identity
-from xuna_middleware.identity.extraction import extract
+from xuna_middleware.identity.extraction import extract, is_token
 from xuna_middleware.identity.issuers import IssuerChoice
 from xuna_middleware.identity.presented import Presented, Surroundings
 from xuna_middleware.identity.rechecks import (
@@ -179,6 +180,8 @@ class Authentication:
         """
         if self._verifier is None:
             raise NotAuthenticatedError(cause="no verifier: a token says nothing here")
+        if not is_token(token.encode("utf-8", "surrogatepass")):
+            raise InvalidTokenError(cause="malformed: not what a header could hold")
         credentials = Credentials(scheme="bearer", token=token)
         return await _identity_of(self._verifier, credentials, self._merged)
 

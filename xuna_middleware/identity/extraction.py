@@ -67,12 +67,17 @@ def without_tokens(subprotocols: Sequence[str]) -> list[str]:
     return [name for name in subprotocols if not name.lower().startswith(SUBPROTOCOL)]
 
 
-def _token(value: bytes, start: int) -> str:
+def is_token(value: bytes, start: int = 0) -> bool:
+    """Tell whether a token in a header's form stands behind `start` (RFC 6750 section 2.1)."""
     token = value[start:]
     unpadded = token.rstrip(b"=") if token[-1:] == b"=" else token
-    if len(value) > MAX_HEADER or not unpadded or unpadded.translate(None, _ALPHABET):
+    return len(value) <= MAX_HEADER and bool(unpadded) and not unpadded.translate(None, _ALPHABET)
+
+
+def _token(value: bytes, start: int) -> str:
+    if not is_token(value, start):
         raise InvalidRequestError(cause="authorization: malformed header")
-    return token.decode("ascii")
+    return value[start:].decode("ascii")
 
 
 def _offered(scope: Scope, value: bytes | None) -> bytes | None:
