@@ -16,14 +16,21 @@ from typing import Final
 
 #: What most tests import. Nothing here may import the package.
 LOADED_BEFORE: Final = [
-    *("pytest", "httpx", "aiohttp", "starlette.testclient", "starlette.middleware.cors"),
+    *(
+        "pytest",
+        "pytest_asyncio.plugin",
+        "httpx",
+        "aiohttp",
+        "starlette.testclient",
+        "starlette.middleware.cors",
+    ),
     *("cryptography.x509", "cryptography.hazmat.primitives.asymmetric.rsa", "joserfc.jwk"),
     *("joserfc.jws", "authlib.oauth2.auth", "redis.asyncio", "itsdangerous", "websockets"),
     *("websockets.asyncio.client", "jwt", "fastapi", "hypothesis"),
 ]
-#: Plugins among the loaded ones can't have their assertions rewritten any more, which harms nobody.
+#: Of the plugins that happen to be installed the tests need one; loading all takes seconds.
 _OPTIONS: Final = (
-    *("-x", "-q", "-p", "no:cacheprovider"),
+    *("-x", "-q", "-p", "no:cacheprovider", "-p", "pytest_asyncio.plugin"),
     *("-W", "ignore::pytest.PytestAssertRewriteWarning"),
 )
 
@@ -43,7 +50,9 @@ def run_pytest(root: Path, place: Path, tests: list[str]) -> tuple[int, str]:
 
     os.chdir(root)
     sys.dont_write_bytecode = True
-    os.environ.update(PYTHONPATH=str(place), PYTHONDONTWRITEBYTECODE="1")
+    os.environ.update(
+        PYTHONPATH=str(place), PYTHONDONTWRITEBYTECODE="1", PYTEST_DISABLE_PLUGIN_AUTOLOAD="1"
+    )
     sys.path[:] = [str(place), *(path for path in sys.path if path not in ("", str(root)))]
     for name in [name for name in sys.modules if name.partition(".")[0] == "xuna_middleware"]:
         del sys.modules[name]

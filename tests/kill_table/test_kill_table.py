@@ -4,9 +4,13 @@ A test that can't fail is worth nothing. This breaks a copy of the package on pu
 at a time, and runs the tests that are there for it, in a process of their own.
 """
 
+import atexit
+import compileall
 import shutil
+import tempfile
 from collections.abc import Mapping
 from concurrent.futures import Executor, Future
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -75,9 +79,19 @@ def outcome_of(running: Future[tuple[int, str]] | tuple[int, str]) -> tuple[int,
     return running if isinstance(running, tuple) else running.result(SECONDS)
 
 
-def copy_package(place: Path) -> None:
+@cache
+def compiled_package() -> Path:
+    """Return a copy of the package whose modules are compiled: a broken one costs one of them."""
+    home = Path(tempfile.mkdtemp(prefix="kill_table_"))
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
     ignored = shutil.ignore_patterns("__pycache__", "demo")
-    shutil.copytree(PACKAGE, place / "xuna_middleware", ignore=ignored)
+    copy = shutil.copytree(PACKAGE, home / PACKAGE.name, ignore=ignored)
+    assert compileall.compile_dir(copy, quiet=2)
+    return copy
+
+
+def copy_package(place: Path) -> None:
+    shutil.copytree(compiled_package(), place / PACKAGE.name)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
