@@ -25,6 +25,7 @@ from xuna_middleware.access.door import Door
 from xuna_middleware.access.proof_of_work import ProofOfWork
 from xuna_middleware.access.visitors import (
     SECRET_VARIABLE,
+    AnswerReader,
     Challenge,
     ChallengeLike,
     Visitors,
@@ -53,10 +54,12 @@ logger = logging.getLogger("xuna_middleware")
 
 _CHALLENGE_SECONDS: Final = 5.0
 #: How many challenges are asked for at once, of services and functions of the operator's, how many
-#: wait, and how many of both may be one address's: less than all that are asked for at once.
+#: wait, and how many of both may be one address's: less than all that are asked for at once. So
+#: many more of one address wait until one of these is answered, 64 of all addresses at most.
 CHALLENGES: Final = 8
 CHALLENGES_WAITING: Final = 64
 CHALLENGES_OF_ONE: Final = 4
+CHALLENGES_OF_ONE_WAITING: Final = 16
 #: Seconds by which the clocks of workers may differ.
 _LEEWAY: Final = 30.0
 
@@ -87,6 +90,7 @@ class Entrance:
             in_flight=CHALLENGES,
             waiting=CHALLENGES_WAITING,
             of_one=CHALLENGES_OF_ONE,
+            of_one_waiting=CHALLENGES_OF_ONE_WAITING,
         )
         self._tickets = VisitorTickets(
             secrets,
@@ -178,10 +182,14 @@ class Entrance:
             await closing()
 
     async def _is_passed(self, challenge: Any, connection: HTTPConnection) -> bool:
-        """Ask, waiting included, for five seconds at most. A puzzle of ours is asked of nobody."""
+        """Ask, waiting included, for five seconds at most. A puzzle of ours is asked of nobody, and
+        neither is a request without an answer: it takes no place from those that have one.
+        """
         ask = partial(_verdict, challenge, connection)
         if isinstance(challenge, ProofOfWork):
             return await _in_time(ask())
+        if not await _in_time(_has_answer(challenge, connection)):
+            return False
         return await _in_time(self._asking.alone(ask, self._address(connection)))
 
     def _address(self, connection: HTTPConnection) -> str | None:
@@ -235,6 +243,13 @@ async def _verdict(challenge: Any, connection: HTTPConnection) -> bool:
     ask = challenge.passed if isinstance(challenge, Challenge) else challenge
     told = ask(connection)
     return (await told if inspect.isawaitable(told) else told) is True
+
+
+async def _has_answer(challenge: Any, connection: HTTPConnection) -> bool:
+    """Tell whether there is anything to ask about. Challenges of the operator's may say so."""
+    if not isinstance(challenge, AnswerReader):
+        return True
+    return challenge.has_answer(connection) is True
 
 
 async def _in_time(verdict: Awaitable[bool]) -> bool:

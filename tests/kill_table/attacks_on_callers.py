@@ -14,6 +14,7 @@ MARKUP: Final = "tests/faces/test_fetch_metadata.py"
 PRINCIPALS: Final = "tests/access/test_principals.py::test_addresses"
 PROXIES: Final = "tests/identity/test_networks.py"
 SAMPLED: Final = "tests/telemetry/test_audit_sampling.py"
+BUDGETS: Final = "tests/faces/test_budgets.py"
 ENDS: Final = "tests/faces/test_relay_ends.py"
 UNLIMITED: Final = "tests/faces/test_unlimited_agents.py"
 
@@ -151,6 +152,37 @@ VARIANTS: Final[dict[str, Variant]] = {
         "            if len(self._last) >= _MOST_SUBJECTS:\n                subject = _FURTHER\n",
         "            if len(self._last) >= _MOST_SUBJECTS:\n                self._last.clear()\n",
         "tests/faces/test_refusal_log.py::test_causes_of_ones_own_are_bounded",
+    ),
+    # Challenges
+    "the fifth behind one address is sent away": broken(
+        "entrance.py",
+        "            of_one_waiting=CHALLENGES_OF_ONE_WAITING,\n",
+        "",
+        f"{BUDGETS}::test_several_people_behind_one_address",
+    ),
+    "any number of one address wait": broken(
+        "_asking.py",
+        "if is_full or owned >= of_one + self._of_one_waiting:",
+        "if is_full:",
+        f"{BUDGETS}::test_waiting_for_ones_address_takes_no_place_of_others",
+    ),
+    "any number wait for their addresses": broken(
+        "_asking.py",
+        "if is_full or owned >= of_one + self._of_one_waiting:",
+        "if owned >= of_one + self._of_one_waiting:",
+        f"{BUDGETS}::test_waiting_for_ones_address_takes_no_place_of_others",
+    ),
+    "all of one address are asked for at once": broken(
+        "_asking.py",
+        "await places.acquire()",
+        "pass",
+        f"{BUDGETS}::test_several_people_behind_one_address",
+    ),
+    "first visits take places": broken(
+        "entrance.py",
+        "if not await _in_time(_has_answer(challenge, connection)):",
+        "if False:",
+        f"{BUDGETS}::test_first_visits_take_no_places",
     ),
     # Defaults
     "a conversation without max_duration has no end": broken(

@@ -53,16 +53,20 @@ class Captcha:
         """Name the service, so that a page knows which widget to show."""
         return {HEADER: self._name}
 
+    def has_answer(self, connection: HTTPConnection) -> bool:
+        """Tell whether the request carries one answer that may be sent on."""
+        answers = connection.headers.getlist(HEADER)
+        return len(answers) == 1 and 0 < len(answers[0]) <= _LONGEST
+
     async def passed(self, connection: HTTPConnection) -> bool:
         """Tell whether the request's answer is good. It is sent on once, and never logged.
 
         Raises:
             UnavailableError: the service doesn't say.
         """
-        answers = connection.headers.getlist(HEADER)
-        if len(answers) != 1 or not 0 < len(answers[0]) <= _LONGEST:
+        if not self.has_answer(connection):
             return False
-        told = await self._asked(answers[0])
+        told = await self._asked(connection.headers[HEADER])
         return told.get("success") is True and self._is_ours(told.get("hostname"))
 
     async def aclose(self) -> None:

@@ -36,6 +36,14 @@ class Challenge(Protocol):
         """Return what the refusal carries beside its body, so that a page can answer."""
 
 
+@runtime_checkable
+class AnswerReader(Protocol):
+    """What a challenge may have beside: a request without an answer is refused without asking."""
+
+    def has_answer(self, connection: HTTPConnection) -> bool:
+        """Tell whether the request carries an answer that is worth asking about. No I/O."""
+
+
 #: A challenge, or an async function of `(connection)` that tells whether it is passed.
 ChallengeLike: TypeAlias = Challenge | Callable[[HTTPConnection], Awaitable[bool]]
 
@@ -55,7 +63,10 @@ class Visitors:
             must have an end.
         challenge: a `Challenge` (`ProofOfWork()`, `turnstile(…)`, `hcaptcha(…)`), or an async
             function of `(connection)` that returns True where it is passed; it has 5 s. Eight of
-            these are asked for at once, four of one address, and 64 wait; beyond that, 503.
+            these are asked for at once, four of one address, and 64 wait; 16 more of one address
+            wait until its four are answered; beyond that, 503. Requests without an answer take no
+            place where the challenge says so: those above do, and one of your own may, by a method
+            `has_answer(connection)` that returns False.
             `ProofOfWork()` uses the secret above and the gate's store, where it has none of its
             own.
         challenge_lasts: seconds for which a visitor who passed is not asked again.
