@@ -43,7 +43,6 @@ from xuna_middleware.identity.visits import (
     HEADER,
     Visit,
     VisitorTickets,
-    cookie_name,
     new_visit,
     passed,
 )
@@ -197,7 +196,7 @@ class Entrance:
 
     def _handed_out(self, ticket: str, seconds: int, scope: Scope) -> Mapping[str, str]:
         is_secure = self._is_secure_at(scope)
-        name, secure = cookie_name(is_secure), "; Secure" if is_secure else ""
+        name, secure = self._tickets.cookie(is_secure), "; Secure" if is_secure else ""
         cookie = f"{name}={ticket}; Max-Age={seconds}; Path=/; HttpOnly; SameSite=Lax{secure}"
         return {HEADER: ticket, "Set-Cookie": cookie}
 

@@ -153,6 +153,13 @@ VARIANTS: Final[dict[str, Variant]] = {
         "            if len(self._last) >= _MOST_SUBJECTS:\n                self._last.clear()\n",
         "tests/faces/test_refusal_log.py::test_causes_of_ones_own_are_bounded",
     ),
+    # Visitors
+    "gates on one host share a cookie": broken(
+        "identity/visits.py",
+        "return cookie_name(is_secure, self._namespace)",
+        "return cookie_name(is_secure)",
+        "tests/faces/test_gates_apart.py::test_cookies_of_two_gates_on_one_host",
+    ),
     # Challenges
     "the fifth behind one address is sent away": broken(
         "entrance.py",
