@@ -20,7 +20,6 @@ from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from xuna_middleware._asking import Questions
-from xuna_middleware.access.captchas import Captcha
 from xuna_middleware.access.door import Door
 from xuna_middleware.access.proof_of_work import ProofOfWork
 from xuna_middleware.access.visitors import (
@@ -29,6 +28,7 @@ from xuna_middleware.access.visitors import (
     Challenge,
     ChallengeLike,
     Visitors,
+    WithTerms,
 )
 from xuna_middleware.errors import (
     AccessDeniedError,
@@ -59,6 +59,7 @@ CHALLENGES: Final = 8
 CHALLENGES_WAITING: Final = 64
 CHALLENGES_OF_ONE: Final = 4
 CHALLENGES_OF_ONE_WAITING: Final = 16
+_LONGEST_TERMS: Final = 1024
 #: Seconds by which the clocks of workers may differ.
 _LEEWAY: Final = 30.0
 
@@ -221,12 +222,28 @@ def _shared(
 
 
 def _terms(challenge: ChallengeLike | None) -> str:
+    """Return which challenge it is, in words that are the same in every process."""
     if challenge is None:
         return "no challenge"
-    if isinstance(challenge, ProofOfWork | Captcha):
+    if isinstance(challenge, ProofOfWork):
         return repr(challenge)
-    named = challenge if isinstance(challenge, FunctionType | MethodType) else type(challenge)
-    return named.__qualname__
+    if isinstance(challenge, WithTerms):
+        return _checked_terms(challenge.terms)
+    named: Any = challenge
+    while isinstance(named, partial):
+        named = named.func
+    if not isinstance(named, FunctionType | MethodType):
+        named = type(named)
+    return f"{named.__module__}.{named.__qualname__}"
+
+
+def _checked_terms(terms: Any) -> str:
+    if not isinstance(terms, str) or not terms or len(terms) > _LONGEST_TERMS:
+        raise ConfigurationError(
+            f"Visitors(challenge=…): terms is a text of 1 to {_LONGEST_TERMS} characters that says "
+            "which challenge it is, another for each that a visitor has to pass by itself"
+        )
+    return terms
 
 
 def _unsolved(challenge: Any) -> AccessDeniedError:

@@ -14,6 +14,7 @@ MARKUP: Final = "tests/faces/test_fetch_metadata.py"
 PRINCIPALS: Final = "tests/access/test_principals.py::test_addresses"
 PROXIES: Final = "tests/identity/test_networks.py"
 SAMPLED: Final = "tests/telemetry/test_audit_sampling.py"
+PASSED: Final = "tests/faces/test_visitors.py::test_passed_counts_under_this_challenge_only"
 BUDGETS: Final = "tests/faces/test_budgets.py"
 ENDS: Final = "tests/faces/test_relay_ends.py"
 UNLIMITED: Final = "tests/faces/test_unlimited_agents.py"
@@ -159,6 +160,30 @@ VARIANTS: Final[dict[str, Variant]] = {
         "return cookie_name(is_secure, self._namespace)",
         "return cookie_name(is_secure)",
         "tests/faces/test_gates_apart.py::test_cookies_of_two_gates_on_one_host",
+    ),
+    "captchas of all secrets are one challenge": broken(
+        "access/captchas.py",
+        "json.dumps([self._address, self._secret, sorted(self._hostnames)])",
+        "json.dumps([self._address, sorted(self._hostnames)])",
+        f"{PASSED}[secret]",
+    ),
+    "captchas of all host names are one challenge": broken(
+        "access/captchas.py",
+        "json.dumps([self._address, self._secret, sorted(self._hostnames)])",
+        "json.dumps([self._address, self._secret])",
+        f"{PASSED}[hostnames]",
+    ),
+    "functions of one name are one challenge": broken(
+        "entrance.py",
+        'return f"{named.__module__}.{named.__qualname__}"',
+        "return str(named.__qualname__)",
+        f"{PASSED}[module]",
+    ),
+    "challenges with several settings are one": broken(
+        "entrance.py",
+        "if isinstance(challenge, WithTerms):",
+        "if False:",
+        PASSED,
     ),
     # Challenges
     "the fifth behind one address is sent away": broken(

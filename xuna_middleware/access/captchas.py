@@ -4,7 +4,9 @@ The page solves it and sends the answer in the header `Xuna-Challenge`. Both ser
 address of theirs (`siteverify`), with the site's secret, once, and answer `{"success": true}`.
 """
 
+import json
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
@@ -22,6 +24,7 @@ HEADER: Final = "Xuna-Challenge"
 _TURNSTILE: Final = "https://challenges.cloudflare.com/turnstile/v0/siteverify"
 _HCAPTCHA: Final = "https://api.hcaptcha.com/siteverify"
 _LONGEST: Final = 8_192
+_DIGITS: Final = 32
 _MAX_BYTES: Final = 16_384
 _SECONDS: Final = 4.0
 
@@ -48,6 +51,12 @@ class Captcha:
 
     def __repr__(self) -> str:
         return f"{self._name}(…)"
+
+    @property
+    def terms(self) -> str:
+        """Which challenge it is: of this site's secret and host names, which it doesn't show."""
+        said = json.dumps([self._address, self._secret, sorted(self._hostnames)])
+        return f"{self._name}({sha256(said.encode()).hexdigest()[:_DIGITS]})"
 
     def headers(self) -> Mapping[str, str]:
         """Name the service, so that a page knows which widget to show."""

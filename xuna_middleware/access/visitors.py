@@ -44,6 +44,15 @@ class AnswerReader(Protocol):
         """Tell whether the request carries an answer that is worth asking about. No I/O."""
 
 
+@runtime_checkable
+class WithTerms(Protocol):
+    """What a challenge may have beside: which one it is, in words the same in every process."""
+
+    @property
+    def terms(self) -> str:
+        """A text that is another one where a visitor who passed must pass again."""
+
+
 #: A challenge, or an async function of `(connection)` that tells whether it is passed.
 ChallengeLike: TypeAlias = Challenge | Callable[[HTTPConnection], Awaitable[bool]]
 
@@ -69,7 +78,10 @@ class Visitors:
             `has_answer(connection)` that returns False.
             `ProofOfWork()` uses the secret above and the gate's store, where it has none of its
             own.
-        challenge_lasts: seconds for which a visitor who passed is not asked again.
+        challenge_lasts: seconds for which a visitor who passed is not asked again by the same
+            challenge: a `ProofOfWork` of as many bits, a captcha with the same secret and host
+            names, a function or class of the same module and name, or with the same text in its
+            attribute `terms`.
         ticket_lasts: seconds for which a visitor is known again.
 
     Raises:
