@@ -706,7 +706,7 @@ CHANGED: Final[dict[str, tuple[Any, Any]]] = {
 
 
 @pytest.mark.parametrize(("before", "after"), CHANGED.values(), ids=CHANGED)
-async def test_passed_counts_under_this_challenge_only(self, before: Any, after: Any) -> None:
+async def test_passed_counts_under_this_challenge_only(before: Any, after: Any) -> None:
     """One who passed another challenge passes this one as well, whatever makes it another."""
     store = MemoryStore()
 
@@ -722,7 +722,7 @@ async def test_passed_counts_under_this_challenge_only(self, before: Any, after:
 
 
 @pytest.mark.parametrize("terms", ["", 7, None, "x" * 1025])
-def test_terms_that_are_none(self, terms: Any) -> None:
+def test_terms_that_are_none(terms: Any) -> None:
     """Told at once."""
     with pytest.raises(ConfigurationError, match="terms"):
         open_gate(visitors=Visitors(secret=SECRET, challenge=Mine(terms)))

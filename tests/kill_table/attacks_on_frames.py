@@ -13,6 +13,7 @@ UNREAD: Final = (
     "tests/conversation/test_frames_at_speed.py::test_what_passes_unread_would_pass_when_read"
 )
 NEWER: Final = "tests/faces/test_relay_frames.py::test_newer_client_keeps_working"
+HALVES: Final = "tests/conversation/test_judging.py::test_half_a_character"
 GUESSES: Final = "tests/conversation/test_judging.py::test_which_kind_counts_is_nothing_to_guess"
 WORK: Final = "tests/conversation/test_judging.py::test_work_of_one_frame_is_bounded"
 FIRST_WORK: Final = "tests/faces/test_relay_frames.py::test_first_frame_that_costs_too_much"
@@ -87,6 +88,22 @@ VARIANTS: Final[dict[str, Variant]] = {
         "            if turn.left < 0:\n                await turn.pass_on()\n            message",
         "            message",
         "tests/conversation/test_pumps.py::test_others_have_their_turn",
+    ),
+    "half a character passes": broken(
+        JUDGE, "            return ODD_TEXT\n", "            return None\n", HALVES
+    ),
+    "half a character ends it": broken(
+        "conversation/frames.py",
+        "raise OddTextError(NO_JSON) from None",
+        "raise EndedError(NO_JSON) from None",
+        HALVES,
+    ),
+    "half a character excuses other faults": broken(
+        READER,
+        '        value = _read(raw.decode("utf-8"))\n',
+        '        _refuse_odd_escapes(raw)\n        value = _read(raw.decode("utf-8"))\n'
+        "    except OddEscapesError:\n        raise\n",
+        f"{HALVES}_and_another_fault",
     ),
     # Readers
     "objects and lists without number": broken(READER, "opened > bounds.containers or", "", WORK),
