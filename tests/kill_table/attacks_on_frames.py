@@ -14,6 +14,7 @@ UNREAD: Final = (
 )
 NEWER: Final = "tests/faces/test_relay_frames.py::test_newer_client_keeps_working"
 HALVES: Final = "tests/conversation/test_judging.py::test_half_a_character"
+SERVERS: Final = "tests/conversation/test_servers.py"
 GUESSES: Final = "tests/conversation/test_judging.py::test_which_kind_counts_is_nothing_to_guess"
 WORK: Final = "tests/conversation/test_judging.py::test_work_of_one_frame_is_bounded"
 FIRST_WORK: Final = "tests/faces/test_relay_frames.py::test_first_frame_that_costs_too_much"
@@ -104,6 +105,31 @@ VARIANTS: Final[dict[str, Variant]] = {
         '        _refuse_odd_escapes(raw)\n        value = _read(raw.decode("utf-8"))\n'
         "    except OddEscapesError:\n        raise\n",
         f"{HALVES}_and_another_fault",
+    ),
+    # Servers
+    "arguments of a partial hide the server": broken(
+        "conversation/servers.py",
+        "(each.func, *each.args, *each.keywords.values())",
+        "(each.func,)",
+        f"{SERVERS}::test_found_behind_wrappers",
+    ),
+    "named arguments of a partial hide the server": broken(
+        "conversation/servers.py",
+        "(each.func, *each.args, *each.keywords.values())",
+        "(each.func, *each.args)",
+        f"{SERVERS}::test_found_behind_wrappers",
+    ),
+    "an alarm for Django's apps": broken(
+        "conversation/servers.py",
+        'serves["daphne.server"] = "daphne.cli" in sys.modules',
+        "pass",
+        f"{SERVERS}::test_daphne_among_djangos_apps",
+    ),
+    "daphne's command is no alarm": broken(
+        "conversation/servers.py",
+        'serves["daphne.server"] = "daphne.cli" in sys.modules',
+        'serves["daphne.server"] = False',
+        f"{SERVERS}::test_daphne_among_djangos_apps",
     ),
     # Readers
     "objects and lists without number": broken(READER, "opened > bounds.containers or", "", WORK),
