@@ -41,7 +41,7 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "pings and beacons issue": broken(
         CROSS_SITE,
-        "if len(mode) > 1 or not set(mode).issubset(_FETCH_MODES):",
+        "if mode not in ([], [_FETCH_MODE]):",
         "if False:",
         f"{MARKUP}::test_markup_gets_and_spends_nothing",
     ),

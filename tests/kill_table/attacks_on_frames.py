@@ -5,6 +5,7 @@ from typing import Final
 from .variants import Variant, broken
 
 FRAMES: Final = "conversation/frames.py"
+FOLD: Final = "_fold.py"
 JUDGE: Final = "conversation/judging.py"
 READER: Final = "_json.py"
 
@@ -24,15 +25,18 @@ PUMPS: Final = "tests/conversation/test_pumps.py"
 
 VARIANTS: Final[dict[str, Variant]] = {
     # Frames
-    "kinds with regard to case": broken(FRAMES, "text.casefold()", "text", SPELLINGS),
-    "dotless i is another letter": broken(
-        FRAMES, 'text = text.replace("ı", "i")', "pass", SPELLINGS
-    ),
+    "kinds with regard to case": broken(FOLD, "return text.lower()", "return text", SPELLINGS),
+    "dotless i is another letter": broken(FOLD, '_Folded({ord("ı"): "i"})', "_Folded()", SPELLINGS),
     "full width is another letter": broken(
-        FRAMES, 'unicodedata.normalize("NFKD", letter)', "letter", SPELLINGS
+        FOLD,
+        'decomposed = unicodedata.normalize("NFKD", text).casefold()\n'
+        '    return unicodedata.normalize("NFKD", decomposed)',
+        'decomposed = unicodedata.normalize("NFD", text).casefold()\n'
+        '    return unicodedata.normalize("NFD", decomposed)',
+        SPELLINGS,
     ),
     "kinds with all that is no letter": broken(
-        FRAMES, '_NEITHER_LETTER_NOR_DIGIT.sub("", text.casefold())', "text.casefold()", SPELLINGS
+        FRAMES, '_NEITHER_LETTER_NOR_DIGIT.sub("", fold(text))', "fold(text)", SPELLINGS
     ),
     "members of a first frame in another": broken(
         FRAMES, "if not _OF_FIRST.isdisjoint(self._names):", "if False:", SPELLINGS
