@@ -204,6 +204,12 @@ def of_queries() -> list[Reader]:
         b"access_token=%41&x",
         b"ticket=%&",
         b"%74icket&",
+        b"&%",
+        b"at%",
+        b"t&",
+        b"a",
+        b"%74",
+        b"&%61",
     )
 
     def app(query: bytes) -> object:

@@ -180,6 +180,21 @@ def roca_signer() -> Signer:
     return _rsa_signer(numbers.private_key(), "roca", "RS256")
 
 
+@cache
+def exponent_signer(least: int) -> Signer:
+    """Return a signer with a working RSA key whose exponent is `least`, odd, or little more."""
+    numbers = rsa_key().private_numbers()
+    p, q = numbers.p, numbers.q
+    order = (p - 1) * (q - 1)
+    exponent = next(e for e in range(least, least + 10_000, 2) if math.gcd(e, order) == 1)
+    d = pow(exponent, -1, order)
+    key = rsa.RSAPrivateNumbers(
+        *(p, q, d, d % (p - 1), d % (q - 1), pow(q, -1, p)),
+        rsa.RSAPublicNumbers(exponent, p * q),
+    )
+    return _rsa_signer(key.private_key(), "exponent", "RS256")
+
+
 def rsa_jwk(key: rsa.RSAPublicKey) -> dict[str, Any]:
     """Return the members of an RSA public key."""
     numbers = key.public_numbers()

@@ -6,7 +6,8 @@ out because a stranger came goes through here, each use with bounds of its own (
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine, Hashable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable
+from contextlib import asynccontextmanager
 from contextvars import Context
 from functools import partial
 from typing import Any, Final, Generic, TypeVar
@@ -24,18 +25,30 @@ class Questions(Generic[K, T]):
 
     At most `in_flight` run at once and `waiting` more may wait for their turn; what comes beyond
     is a 503 without any I/O. Who hangs up takes nobody else along. With `of_one`, at most so many
-    of those that name an owner are one owner's.
+    of all these are one owner's. `of_one_waiting` more of an owner wait until one of these is over,
+    at most `waiting` of all owners; they take no place from others before.
     """
 
     def __init__(
-        self, what: str, *, in_flight: int, waiting: int = 0, of_one: int | None = None
+        self,
+        what: str,
+        *,
+        in_flight: int,
+        waiting: int = 0,
+        of_one: int | None = None,
+        of_one_waiting: int = 0,
     ) -> None:
         self._what = what
         self._in_flight = in_flight
+        self._waiting = waiting
         self._most = in_flight + waiting
         self._of_one = of_one
+        self._of_one_waiting = of_one_waiting
         self._alone = 0
+        #: By event loop and owner: what has a place or waits for one, and the places.
         self._owned = Counter[Hashable]()
+        self._places: dict[Hashable, asyncio.Semaphore] = {}
+        self._waiting_for_owner = 0
         self._tasks: dict[tuple[asyncio.AbstractEventLoop, K], asyncio.Task[T]] = {}
         self._turns: dict[asyncio.AbstractEventLoop, asyncio.Semaphore] = {}
 
@@ -65,24 +78,53 @@ class Questions(Generic[K, T]):
         Raises:
             UnavailableError: too much is asked already, in all or by this owner.
         """
-        turn = self._turn(asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        turn = self._turn(loop)
         self._check_room()
-        if self._of_one is not None and self._owned[owner] >= self._of_one:
-            cause = (
-                f"{self._what}: more than {self._of_one} at once from one address; behind a "
-                "proxy, list it: trusted_proxies=…"
-            )
-            raise UnavailableError(cause=cause, retry_after=1)
-        self._alone += 1
+        async with self._place_of((loop, owner)):
+            self._check_room()
+            self._alone += 1
+            try:
+                async with turn:
+                    return await question()
+            finally:
+                self._alone -= 1
+
+    @asynccontextmanager
+    async def _place_of(self, owner: Hashable) -> AsyncIterator[None]:
+        """Hold one of an owner's places; wait for it where all are taken."""
+        if self._of_one is None:
+            yield
+            return
+        self._check_owner(owner, self._of_one)
+        places = self._places.setdefault(owner, asyncio.Semaphore(self._of_one))
         self._owned[owner] += 1
         try:
-            async with turn:
-                return await question()
+            self._waiting_for_owner += 1
+            try:
+                await places.acquire()
+            finally:
+                self._waiting_for_owner -= 1
+            try:
+                yield
+            finally:
+                places.release()
         finally:
-            self._alone -= 1
             self._owned[owner] -= 1
             if not self._owned[owner]:
-                del self._owned[owner]
+                del self._owned[owner], self._places[owner]
+
+    def _check_owner(self, owner: Hashable, of_one: int) -> None:
+        owned = self._owned[owner]
+        if owned < of_one:
+            return
+        is_full = self._waiting_for_owner >= self._waiting
+        if is_full or owned >= of_one + self._of_one_waiting:
+            cause = (
+                f"{self._what}: more than {of_one} at once from one address, and too many wait; "
+                "behind a proxy, list it: trusted_proxies=…"
+            )
+            raise UnavailableError(cause=cause, retry_after=1)
 
     def _check_room(self) -> None:
         if len(self._tasks) + self._alone >= self._most:

@@ -60,22 +60,29 @@ class StrictJSONError(ValueError):
     """Say that a text is not the strict JSON described above. Holds nothing of the text."""
 
 
+class OddEscapesError(StrictJSONError):
+    """Say that a text is strict JSON but for escapes of what is no character: NUL, or half a pair
+    of surrogates. JavaScript writes such where a text was cut inside an emoji.
+    """
+
+
 def strict_object(raw: bytes, bounds: Bounds = SMALL) -> dict[str, Any]:
     """Parse one JSON object.
 
     Raises:
-        StrictJSONError: for everything else, whatever the parser raised.
+        StrictJSONError: for everything else, whatever the parser raised; an OddEscapesError where
+            nothing but such escapes is wrong.
     """
     try:
         if len(raw) > bounds.containers and is_beyond(raw, bounds):
             raise ValueError("too much")
         value = _read(raw.decode("utf-8"))
-        if b"\\" in raw and b"\\u" in raw:  # one byte is found far faster than two
-            _refuse_odd_escapes(raw)
     except (ValueError, RecursionError):
         raise StrictJSONError("not a strict JSON object") from None
     if type(value) is not dict or (_opened(raw) > MAX_DEPTH and _depth(value) > MAX_DEPTH):
         raise StrictJSONError("not a strict JSON object")
+    if b"\\" in raw and b"\\u" in raw:  # one byte is found far faster than two
+        _refuse_odd_escapes(raw)
     return value
 
 
@@ -159,9 +166,9 @@ def _refuse_odd_escapes(raw: bytes) -> None:
     """
     bare = raw.replace(b"\\\\", b"") if b"\\\\" in raw else raw
     if b"\\u0000" in bare:
-        raise ValueError("NUL")
+        raise OddEscapesError("not a strict JSON object")
     if (b"\\ud" in bare or b"\\uD" in bare) and _ALONE.search(_PAIR.sub(b"", bare)):
-        raise ValueError("lone surrogate")
+        raise OddEscapesError("not a strict JSON object")
 
 
 def _depth(value: Any) -> int:

@@ -20,14 +20,15 @@ from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from xuna_middleware._asking import Questions
-from xuna_middleware.access.captchas import Captcha
 from xuna_middleware.access.door import Door
 from xuna_middleware.access.proof_of_work import ProofOfWork
 from xuna_middleware.access.visitors import (
     SECRET_VARIABLE,
+    AnswerReader,
     Challenge,
     ChallengeLike,
     Visitors,
+    WithTerms,
 )
 from xuna_middleware.errors import (
     AccessDeniedError,
@@ -42,7 +43,6 @@ from xuna_middleware.identity.visits import (
     HEADER,
     Visit,
     VisitorTickets,
-    cookie_name,
     new_visit,
     passed,
 )
@@ -53,10 +53,13 @@ logger = logging.getLogger("xuna_middleware")
 
 _CHALLENGE_SECONDS: Final = 5.0
 #: How many challenges are asked for at once, of services and functions of the operator's, how many
-#: wait, and how many of both may be one address's: less than all that are asked for at once.
+#: wait, and how many of both may be one address's: less than all that are asked for at once. So
+#: many more of one address wait until one of these is answered, 64 of all addresses at most.
 CHALLENGES: Final = 8
 CHALLENGES_WAITING: Final = 64
 CHALLENGES_OF_ONE: Final = 4
+CHALLENGES_OF_ONE_WAITING: Final = 16
+_LONGEST_TERMS: Final = 1024
 #: Seconds by which the clocks of workers may differ.
 _LEEWAY: Final = 30.0
 
@@ -87,6 +90,7 @@ class Entrance:
             in_flight=CHALLENGES,
             waiting=CHALLENGES_WAITING,
             of_one=CHALLENGES_OF_ONE,
+            of_one_waiting=CHALLENGES_OF_ONE_WAITING,
         )
         self._tickets = VisitorTickets(
             secrets,
@@ -178,10 +182,14 @@ class Entrance:
             await closing()
 
     async def _is_passed(self, challenge: Any, connection: HTTPConnection) -> bool:
-        """Ask, waiting included, for five seconds at most. A puzzle of ours is asked of nobody."""
+        """Ask, waiting included, for five seconds at most. A puzzle of ours is asked of nobody, and
+        neither is a request without an answer: it takes no place from those that have one.
+        """
         ask = partial(_verdict, challenge, connection)
         if isinstance(challenge, ProofOfWork):
             return await _in_time(ask())
+        if not await _in_time(_has_answer(challenge, connection)):
+            return False
         return await _in_time(self._asking.alone(ask, self._address(connection)))
 
     def _address(self, connection: HTTPConnection) -> str | None:
@@ -189,7 +197,7 @@ class Entrance:
 
     def _handed_out(self, ticket: str, seconds: int, scope: Scope) -> Mapping[str, str]:
         is_secure = self._is_secure_at(scope)
-        name, secure = cookie_name(is_secure), "; Secure" if is_secure else ""
+        name, secure = self._tickets.cookie(is_secure), "; Secure" if is_secure else ""
         cookie = f"{name}={ticket}; Max-Age={seconds}; Path=/; HttpOnly; SameSite=Lax{secure}"
         return {HEADER: ticket, "Set-Cookie": cookie}
 
@@ -214,12 +222,28 @@ def _shared(
 
 
 def _terms(challenge: ChallengeLike | None) -> str:
+    """Return which challenge it is, in words that are the same in every process."""
     if challenge is None:
         return "no challenge"
-    if isinstance(challenge, ProofOfWork | Captcha):
+    if isinstance(challenge, ProofOfWork):
         return repr(challenge)
-    named = challenge if isinstance(challenge, FunctionType | MethodType) else type(challenge)
-    return named.__qualname__
+    if isinstance(challenge, WithTerms):
+        return _checked_terms(challenge.terms)
+    named: Any = challenge
+    while isinstance(named, partial):
+        named = named.func
+    if not isinstance(named, FunctionType | MethodType):
+        named = type(named)
+    return f"{named.__module__}.{named.__qualname__}"
+
+
+def _checked_terms(terms: Any) -> str:
+    if not isinstance(terms, str) or not terms or len(terms) > _LONGEST_TERMS:
+        raise ConfigurationError(
+            f"Visitors(challenge=…): terms is a text of 1 to {_LONGEST_TERMS} characters that says "
+            "which challenge it is, another for each that a visitor has to pass by itself"
+        )
+    return terms
 
 
 def _unsolved(challenge: Any) -> AccessDeniedError:
@@ -235,6 +259,13 @@ async def _verdict(challenge: Any, connection: HTTPConnection) -> bool:
     ask = challenge.passed if isinstance(challenge, Challenge) else challenge
     told = ask(connection)
     return (await told if inspect.isawaitable(told) else told) is True
+
+
+async def _has_answer(challenge: Any, connection: HTTPConnection) -> bool:
+    """Tell whether there is anything to ask about. Challenges of the operator's may say so."""
+    if not isinstance(challenge, AnswerReader):
+        return True
+    return challenge.has_answer(connection) is True
 
 
 async def _in_time(verdict: Awaitable[bool]) -> bool:

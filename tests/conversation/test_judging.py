@@ -13,7 +13,7 @@ from xuna_middleware.conversation.endings import (
     TOO_MANY_FRAMES,
 )
 from xuna_middleware.conversation.frames import FIRST, REFRESH
-from xuna_middleware.conversation.judging import Dropped, Judge, Refresh
+from xuna_middleware.conversation.judging import ODD_TEXT, Dropped, Judge, Refresh
 
 HELLO: Final = '{"type":"user_message","text":"hello"}'
 PONG: Final = '{"type":"pong","event_id":1}'
@@ -96,7 +96,6 @@ def test_second_first_frame_in_any_spelling(text: str, rules: RelayRules) -> Non
         f'{{"type":"{FIRST}"',
         f'\ufeff{{"type":"{FIRST}"}}',
         f'{{"type":"{FIRST}","a":NaN}}',
-        '{"type":"user_message","text":"\\ud800"}',
     ],
 )
 def test_what_two_readers_could_read_differently(text: str) -> None:
@@ -120,6 +119,44 @@ def test_what_two_readers_could_read_differently(text: str) -> None:
 def test_what_only_looks_like_one(text: str, rules: RelayRules) -> None:
     """A user may say these words."""
     assert judge(rules)(text) is None
+
+
+HALVES: Final = (
+    '{"type":"user_message","text":"hi \\ud83d"}',
+    '{"type":"user_message","text":"\\ude00 there"}',
+    '{"type":"user_message","text":"a\\u0000b"}',
+    '{"type":"contextual_update","text":["\\uD800"]}',
+    # Whatever else it says, it goes to nobody.
+    f'{{"type":"{FIRST}\\u0000"}}',
+    f'{{"type":"{FIRST}","text":"\\ud83d"}}',
+    f'{{"type":"{REFRESH}","token":"abc\\ud83d"}}',
+    '{"type\\udfff":"user_message"}',
+)
+
+
+@pytest.mark.parametrize("rules", RULES)
+@pytest.mark.parametrize("text", HALVES)
+def test_half_a_character(text: str, rules: RelayRules) -> None:
+    """Is what an honest client sends that cuts texts; the frame is lost, and nothing else."""
+    judged = judge(rules)
+    assert judged(text) == ODD_TEXT
+    assert judged('{"type":"user_message","text":"\\ud83d\\ude00"}') is None
+
+
+@pytest.mark.parametrize("rules", [FREE, RelayRules()])
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"type":"user_message","text":"\\ud83d"',
+        '{"type":"user_message","type":"\\ud83d"}',
+        '["\\ud83d"]',
+        '{"text":"\\ud83d","a":' + "[" * 32 + "]" * 32 + "}",
+        '{"text":"\\ud83d","a":[' + "0," * 5000 + "0]}",
+    ],
+)
+def test_half_a_character_and_another_fault(text: str, rules: RelayRules) -> None:
+    """Ends the conversation, as the other fault does alone."""
+    assert judge(rules)(text) == NO_JSON
 
 
 @pytest.mark.parametrize("rules", [FREE, RelayRules()])

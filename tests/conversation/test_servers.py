@@ -48,12 +48,20 @@ def in_closure(send: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[
     return sender
 
 
+async def passing_on(function: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
+    """Call a function, as `partial(passing_on, send)` in another task does."""
+    return await function(*arguments)
+
+
 WRAPPED: Final[dict[str, Callable[[Any], Any]]] = {
     "as it is": lambda send: send,
     "closure": in_closure,
     "closures": lambda send: in_closure(in_closure(in_closure(send))),
     "partial": lambda send: partial(send),
     "partial in a closure": lambda send: in_closure(partial(send)),
+    "argument of a partial": lambda send: partial(passing_on, send),
+    "named argument of a partial": lambda send: partial(passing_on, function=send),
+    "argument of a partial, in a closure": lambda send: in_closure(partial(passing_on, send)),
 }
 
 
@@ -101,6 +109,38 @@ def test_what_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert unfit_servers_loaded() == ()
     monkeypatch.setitem(sys.modules, LEGACY, ModuleType(LEGACY))
     assert unfit_servers_loaded() == (UNFIT[LEGACY],)
+
+
+def test_daphne_among_djangos_apps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`INSTALLED_APPS = ["daphne", …]` loads daphne's server whichever serves: no alarm by that.
+    Its command loads `daphne.cli` as well.
+    """
+    for module in (*UNFIT, "daphne.cli"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.setitem(sys.modules, "daphne.server", ModuleType("daphne.server"))
+    assert unfit_servers_loaded() == ()
+    monkeypatch.setitem(sys.modules, "daphne.cli", ModuleType("daphne.cli"))
+    assert unfit_servers_loaded() == (UNFIT["daphne.server"],)
+
+
+async def test_what_is_not_seen_through() -> None:
+    """As SECURITY.md says: an object around both functions, in a task that runs the app itself."""
+
+    class Wrapper:
+        def __init__(self, function: Callable[..., Awaitable[Any]]) -> None:
+            self.function = function
+
+        async def __call__(self, *arguments: Any) -> Any:
+            return await self.function(*arguments)
+
+    connection = protocol_of("daphne.server")
+    receive, send = Wrapper(connection.receive), Wrapper(connection.send)
+
+    async def app(receive: Any, send: Any) -> str | None:
+        return unfit_server(receive, send)
+
+    assert await asyncio.create_task(app(receive, send)) is None
+    assert await asyncio.create_task(app(receive, connection.send)) == UNFIT["daphne.server"]
 
 
 @pytest.mark.parametrize("module", UNFIT)

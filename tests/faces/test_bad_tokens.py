@@ -33,6 +33,7 @@ from signing import (
     compact,
     ec_signer,
     ed_signer,
+    exponent_signer,
     good_claims,
     hmac_signer,
     jwks,
@@ -45,6 +46,8 @@ from starlette.types import ASGIApp
 
 from xuna_middleware import Credentials, InvalidTokenError, JWTVerifier, XunaGate, XunaMiddleware
 
+EXPONENT_33: Final = exponent_signer(2**32 + 1)
+EXPONENT_255: Final = exponent_signer(2**254 + 1)
 #: The one body: fixed words, nothing of the request.
 BODY = (
     b'{"type":"about:blank","title":"Unauthorized","status":401,'
@@ -211,6 +214,8 @@ BAD_KEYS: Mapping[str, tuple[dict[str, Any], Make]] = {
     "point not on the curve": ({"keys": [{**EC.jwk, "y": EC.jwk["x"]}]}, EC.token),
     "exponent 1": ({"keys": [{**RSA.jwk, "e": "AQ"}]}, RSA.token),
     "exponent 3": ({"keys": [{**RSA.jwk, "e": "Aw"}]}, RSA.token),
+    "exponent of 33 bits": ({"keys": [EXPONENT_33.jwk]}, EXPONENT_33.token),
+    "exponent of 255 bits": ({"keys": [EXPONENT_255.jwk]}, EXPONENT_255.token),
     "exponent even": ({"keys": [{**RSA.jwk, "e": b64(b"\x01\x00\x02")}]}, RSA.token),
     "modulus even": (
         {"keys": [{**RSA.jwk, "n": b64(b"\xff" * 255 + b"\xfe")}]},

@@ -462,11 +462,11 @@ def captcha() -> tuple[EightAtATime, Visitors]:
 
 
 async def test_made_up_answers_of_one_address(caplog: pytest.LogCaptureFixture) -> None:
-    """Hold up nobody else: four of them are asked for at once, the others get a 503."""
+    """Hold up nobody else: four are asked for at once, 16 wait for these, the others get a 503."""
     service, terms = captcha()
     gate = open_gate(visitors=terms)
     tasks = await begun([visit(gate, MADE_UP, host="198.51.100.1") for _ in range(200)])
-    assert statuses_of(tasks) == [503] * 196
+    assert statuses_of(tasks) == [503] * 180
     assert service.under_way == 4
     assert "from one address" in caplog.text
     assert "trusted_proxies" in caplog.text
@@ -488,6 +488,80 @@ async def test_made_up_answers_of_many_addresses() -> None:
     async with asyncio.timeout(1):
         assert (await visit(gate, *as_user())).status == 200
     await end(tasks)
+
+
+async def test_several_people_behind_one_address() -> None:
+    """Six good answers at the same moment: two wait for the others, and nobody is sent away."""
+    answered = asyncio.Event()
+    at_once: list[int] = [0, 0]
+
+    async def slow(request: httpx.Request) -> httpx.Response:
+        at_once[0] += 1
+        at_once[1] = max(at_once)
+        await answered.wait()
+        at_once[0] -= 1
+        return httpx.Response(200, json={"success": True})
+
+    challenge = turnstile("site-secret", transport=httpx.MockTransport(slow))
+    gate = open_gate(visitors=Visitors(secret=SECRET, challenge=challenge, limits=[]))
+    tasks = await begun([visit(gate, GOOD) for _ in range(6)])
+    answered.set()
+    async with asyncio.timeout(2):
+        assert [(await task).status for task in tasks] == [200] * 6
+    assert at_once[1] == 4
+
+
+async def test_first_visits_take_no_places() -> None:
+    """Who carries no answer is told the challenge, whoever is asked about, and takes no place."""
+    _, terms = captcha()
+    gate = open_gate(visitors=terms)
+    tasks = await begun([visit(gate, MADE_UP, host=f"198.51.{n}.1") for n in range(72)])
+    malformed = (b"xuna-challenge", b"x" * 8193)
+    for headers in ((), (malformed,), (GOOD, GOOD)):
+        for host in ("192.0.2.1", "198.51.1.1"):
+            answer = await visit(gate, *headers, host=host)
+            assert (answer.status, answer.json()["code"]) == (403, "challenge_required")
+    await end(tasks)
+
+
+async def test_waiting_for_ones_address_takes_no_place_of_others() -> None:
+    """Five addresses have all that may wait for an address; others are asked about as before."""
+    service, terms = captcha()
+    gate = open_gate(visitors=terms)
+    one = [visit(gate, MADE_UP, host="198.51.100.1") for _ in range(30)]
+    tasks = await begun(one)
+    assert (service.under_way, statuses_of(tasks)) == (4, [503] * 10)
+    others = [visit(gate, GOOD, host=f"203.0.113.{n}") for n in range(60)]
+    async with asyncio.timeout(2):
+        assert [answer.status for answer in await asyncio.gather(*others)] == [200] * 60
+    four = [visit(gate, MADE_UP, host=f"198.51.{n}.1") for n in range(1, 5) for _ in range(20)]
+    more = await begun(four)
+    assert statuses_of(more) == [503] * 16, "64 wait for their addresses"
+    await end([*tasks, *more])
+
+
+async def test_own_challenge_that_knows_its_answers() -> None:
+    """Says that there is nothing to ask; one that fails at that is a 503."""
+    asked: list[str] = []
+
+    class Mine:
+        """Reads answers from a cookie."""
+
+        def has_answer(self, connection: HTTPConnection) -> bool:
+            return connection.cookies["answer"] != ""
+
+        async def passed(self, connection: HTTPConnection) -> bool:
+            asked.append(connection.cookies["answer"])
+            return True
+
+        def headers(self) -> dict[str, str]:
+            return {}
+
+    gate = open_gate(visitors=Visitors(secret=SECRET, challenge=Mine(), limits=[]))
+    told = [
+        (await visit(gate, (b"cookie", each))).status for each in (b"answer=", b"answer=x", b"a")
+    ]
+    assert (told, asked) == ([403, 200, 503], ["x"])
 
 
 async def test_answers_are_shared_with_nobody() -> None:
@@ -521,8 +595,8 @@ async def test_function_of_the_users() -> None:
     gate = open_gate(visitors=Visitors(secret=SECRET, challenge=slow, limits=[]))
     for _ in range(10):
         assert (await visit(gate, GOOD)).status == 503
-    tasks = await begun([visit(gate) for _ in range(20)])
-    assert (under_way, statuses_of(tasks)) == (4, [503] * 16)
+    tasks = await begun([visit(gate) for _ in range(30)])
+    assert (under_way, statuses_of(tasks)) == (4, [503] * 10)
     await end(tasks)
 
 

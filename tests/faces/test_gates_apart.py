@@ -419,6 +419,29 @@ async def test_visitors_of_another_gate() -> None:
     assert (await ask(gate("lax", refuses), headers=shown)).status == 403, "another challenge"
 
 
+@pytest.mark.parametrize("scheme", ["https", "http"])
+async def test_cookies_of_two_gates_on_one_host(scheme: str) -> None:
+    """A browser keeps one cookie of a name for a host: each gate knows its own visitors again."""
+    limits = [Limit("2/hour"), Limit("1000/day", per="all")]
+    jar: dict[str, str] = {}
+
+    async def go(gate: XunaGate) -> int:
+        cookies = "; ".join(f"{name}={value}" for name, value in jar.items())
+        answer = await ask(gate, headers=[*PAGE, (b"cookie", cookies.encode())], scheme=scheme)
+        name, _, value = (answer.header("set-cookie") or "").partition(";")[0].partition("=")
+        if name:
+            assert name.startswith("__Host-xuna_visitor_" if scheme == "https" else "xuna_visitor_")
+            jar[name] = value
+        return answer.status
+
+    sales, help_desk = (
+        make_gate(store=MemoryStore(namespace=name), **visited(limits=limits))
+        for name in ("sales", "help")
+    )
+    told = [await go(gate) for _ in range(3) for gate in (sales, help_desk)]
+    assert (told, len(jar)) == ([200] * 4 + [429] * 2, 2)
+
+
 @pytest.mark.parametrize("own", [True, False])
 async def test_puzzles_of_another_gate(own: bool) -> None:
     """One secret and two gates: a puzzle is solved for the gate that made it, and once."""

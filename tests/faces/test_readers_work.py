@@ -248,7 +248,20 @@ async def test_long_query_of_the_app(query: bytes, status: int) -> None:
 
 PARTS: Final = st.sampled_from(
     [
-        *("ticket", "%74icket", "tic%6Bet", "tic%6bet", "Ticket", "t", "", "=", "&", "&&", ";"),
+        *(
+            "ticket",
+            "%74icket",
+            "tic%6Bet",
+            "tic%6bet",
+            "Ticket",
+            "t",
+            "",
+            "=",
+            "&",
+            "&&",
+            ";",
+            "t%74",
+        ),
         *("xgt_abc", "%", "%4", "%41", "+", "%26", "%3D", "\xe4", "%c3%a4", "%ff", "=x", "ticket="),
     ]
 )

@@ -140,6 +140,30 @@ async def test_newer_client_keeps_working(
     assert "client_frames=ANY" in said
 
 
+async def test_text_cut_inside_an_emoji(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The frame is lost, the conversation goes on, and one log line says what happened."""
+    line = ScriptedLine(GREETING)
+    async with on_stage() as stage:
+        swap_line(stage, monkeypatch, line)
+        async with talking(stage.app, headers=stage.sign_in()) as talk:
+            await talk.begin()
+            await talk.heard("conversation_initiation_metadata")
+            for _ in range(5):
+                await talk.say({"type": "user_message", "text": "secret\ud83d"})
+            await talk.say({"type": "client_wave"})
+            await talk.say({"type": "user_message", "text": "whole \U0001f600"})
+            await heard_by(line, 2)
+        assert (await stage.ended()).cause == "client: closed"
+    assert [json.loads(each)["type"] for each in line.heard] == [FIRST, "user_message"]
+    assert "whole" in line.heard[1]
+    (said,) = [line for line in caplog.messages if "half a character" in line]
+    assert "toWellFormed" in said
+    assert "secret" not in said
+    assert "client_wave" in caplog.text, "another reason has a line of its own"
+
+
 @pytest.mark.parametrize(
     ("rules", "frame", "option"),
     [

@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 import httpx
@@ -29,6 +30,7 @@ from xuna_middleware import (
     XunaPlatform,
     claim,
     deny,
+    turnstile,
 )
 from xuna_middleware.identity.visits import VisitorTickets, new_visit
 
@@ -651,6 +653,79 @@ async def test_ticket_that_a_stranger_kept(me: Any) -> None:
     cookie = [(b"cookie", f"{COOKIE}={ticket}".encode())]
     assert (await ask(gate, "/agents", headers=cookie)).json() == {"agents": []}
     assert await left(gate, me) == 3
+
+
+async def has_word(connection: HTTPConnection) -> bool:
+    """Pass who carries an answer."""
+    return "xuna-challenge" in connection.headers
+
+
+class Mine:
+    """A challenge of an operator's that has several settings."""
+
+    def __init__(self, terms: str) -> None:
+        self.terms = terms
+
+    async def passed(self, connection: HTTPConnection) -> bool:
+        return await has_word(connection)
+
+    def headers(self) -> dict[str, str]:
+        return {}
+
+
+def site(secret: str = "one", hostnames: tuple[str, ...] = ("a.example", "b.example")) -> Any:
+    """Return a captcha whose service finds every answer good."""
+    good = {"success": True, "hostname": "a.example"}
+    answering = httpx.MockTransport(lambda request: httpx.Response(200, json=good))
+    return turnstile(secret, hostnames=hostnames, transport=answering)
+
+
+def named(module: str, name: str) -> Any:
+    """Return a challenge that is a function of a module and name."""
+
+    async def challenge(connection: HTTPConnection) -> bool:
+        return await has_word(connection)
+
+    challenge.__module__, challenge.__qualname__ = module, name
+    return challenge
+
+
+#: Two challenges each that are not the same.
+CHANGED: Final[dict[str, tuple[Any, Any]]] = {
+    "secret": (site, partial(site, "two")),
+    "hostnames": (site, partial(site, hostnames=("a.example",))),
+    "no-hostnames": (partial(site, hostnames=()), site),
+    "module": (partial(named, "a", "check"), partial(named, "b", "check")),
+    "name": (partial(named, "a", "check"), partial(named, "a", "check_more")),
+    "partial": (
+        lambda: partial(named("a", "check")),
+        lambda: partial(named("a", "check_more")),
+    ),
+    "terms": (partial(Mine, "lax"), partial(Mine, "strict")),
+}
+
+
+@pytest.mark.parametrize(("before", "after"), CHANGED.values(), ids=CHANGED)
+async def test_passed_counts_under_this_challenge_only(before: Any, after: Any) -> None:
+    """One who passed another challenge passes this one as well, whatever makes it another."""
+    store = MemoryStore()
+
+    def gate(challenge: Any) -> XunaGate:
+        return open_gate(
+            visitors=Visitors(secret=SECRET, challenge=challenge, limits=[]), store=store
+        )
+
+    answer = (b"xuna-challenge", b"good")
+    ticket = ticket_of(await visit(gate(before()), headers=[answer]))
+    assert (await visit(gate(before()), ticket)).status == 200, "another worker"
+    assert (await visit(gate(after()), ticket)).status == 403
+
+
+@pytest.mark.parametrize("terms", ["", 7, None, "x" * 1025])
+def test_terms_that_are_none(terms: Any) -> None:
+    """Told at once."""
+    with pytest.raises(ConfigurationError, match="terms"):
+        open_gate(visitors=Visitors(secret=SECRET, challenge=Mine(terms)))
 
 
 class TestChallenge:

@@ -13,7 +13,9 @@ from signing import (
     RSA,
     b64,
     ec_signer,
+    exponent_signer,
     jwks,
+    octets,
     roca_signer,
     rsa_jwk,
     rsa_key,
@@ -124,6 +126,15 @@ def test_rsa_too_large(octets: bytes) -> None:
     """8192 bits at most: a verification of more is a denial of service."""
     with pytest.raises(JOSEError, match="size"):
         import_key({**RSA.jwk, "n": b64(octets)})
+
+
+def test_rsa_exponents() -> None:
+    """Up to 32 bits: what a larger one makes dear is each verification."""
+    signer = exponent_signer(2**32 - 201)
+    assert import_key(signer.jwk).algorithms
+    for exponent in (2**32 + 1, 2**64 + 1, 2**255 + 1):
+        with pytest.raises(JOSEError, match="exponent"):
+            import_key({**RSA.jwk, "e": b64(octets(exponent))})
 
 
 def test_roca_fingerprint() -> None:

@@ -14,6 +14,8 @@ MARKUP: Final = "tests/faces/test_fetch_metadata.py"
 PRINCIPALS: Final = "tests/access/test_principals.py::test_addresses"
 PROXIES: Final = "tests/identity/test_networks.py"
 SAMPLED: Final = "tests/telemetry/test_audit_sampling.py"
+PASSED: Final = "tests/faces/test_visitors.py::test_passed_counts_under_this_challenge_only"
+BUDGETS: Final = "tests/faces/test_budgets.py"
 ENDS: Final = "tests/faces/test_relay_ends.py"
 UNLIMITED: Final = "tests/faces/test_unlimited_agents.py"
 
@@ -39,7 +41,7 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "pings and beacons issue": broken(
         CROSS_SITE,
-        "if len(mode) > 1 or not set(mode).issubset(_FETCH_MODES):",
+        "if mode not in ([], [_FETCH_MODE]):",
         "if False:",
         f"{MARKUP}::test_markup_gets_and_spends_nothing",
     ),
@@ -134,6 +136,12 @@ VARIANTS: Final[dict[str, Variant]] = {
         "        is_told = True\n",
         f"{SAMPLED}::test_strangers_fill_no_disk",
     ),
+    "a line of another shape stops the check": broken(
+        "telemetry/chain.py",
+        " or _misshapen(line)",
+        "",
+        "tests/telemetry/test_audit_log.py::test_hash_right_lines_of_another_shape",
+    ),
     "a full disk forgets the count": broken(
         AUDIT_LOG,
         "                self._sampler.put_back(counts)\n",
@@ -151,6 +159,68 @@ VARIANTS: Final[dict[str, Variant]] = {
         "            if len(self._last) >= _MOST_SUBJECTS:\n                subject = _FURTHER\n",
         "            if len(self._last) >= _MOST_SUBJECTS:\n                self._last.clear()\n",
         "tests/faces/test_refusal_log.py::test_causes_of_ones_own_are_bounded",
+    ),
+    # Visitors
+    "gates on one host share a cookie": broken(
+        "identity/visits.py",
+        "return cookie_name(is_secure, self._namespace)",
+        "return cookie_name(is_secure)",
+        "tests/faces/test_gates_apart.py::test_cookies_of_two_gates_on_one_host",
+    ),
+    "captchas of all secrets are one challenge": broken(
+        "access/captchas.py",
+        "json.dumps([self._address, self._secret, sorted(self._hostnames)])",
+        "json.dumps([self._address, sorted(self._hostnames)])",
+        f"{PASSED}[secret]",
+    ),
+    "captchas of all host names are one challenge": broken(
+        "access/captchas.py",
+        "json.dumps([self._address, self._secret, sorted(self._hostnames)])",
+        "json.dumps([self._address, self._secret])",
+        f"{PASSED}[hostnames]",
+    ),
+    "functions of one name are one challenge": broken(
+        "entrance.py",
+        'return f"{named.__module__}.{named.__qualname__}"',
+        "return str(named.__qualname__)",
+        f"{PASSED}[module]",
+    ),
+    "challenges with several settings are one": broken(
+        "entrance.py",
+        "if isinstance(challenge, WithTerms):",
+        "if False:",
+        PASSED,
+    ),
+    # Challenges
+    "the fifth behind one address is sent away": broken(
+        "entrance.py",
+        "            of_one_waiting=CHALLENGES_OF_ONE_WAITING,\n",
+        "",
+        f"{BUDGETS}::test_several_people_behind_one_address",
+    ),
+    "any number of one address wait": broken(
+        "_asking.py",
+        "if is_full or owned >= of_one + self._of_one_waiting:",
+        "if is_full:",
+        f"{BUDGETS}::test_waiting_for_ones_address_takes_no_place_of_others",
+    ),
+    "any number wait for their addresses": broken(
+        "_asking.py",
+        "if is_full or owned >= of_one + self._of_one_waiting:",
+        "if owned >= of_one + self._of_one_waiting:",
+        f"{BUDGETS}::test_waiting_for_ones_address_takes_no_place_of_others",
+    ),
+    "all of one address are asked for at once": broken(
+        "_asking.py",
+        "await places.acquire()",
+        "pass",
+        f"{BUDGETS}::test_several_people_behind_one_address",
+    ),
+    "first visits take places": broken(
+        "entrance.py",
+        "if not await _in_time(_has_answer(challenge, connection)):",
+        "if False:",
+        f"{BUDGETS}::test_first_visits_take_no_places",
     ),
     # Defaults
     "a conversation without max_duration has no end": broken(

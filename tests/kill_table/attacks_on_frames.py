@@ -5,6 +5,7 @@ from typing import Final
 from .variants import Variant, broken
 
 FRAMES: Final = "conversation/frames.py"
+FOLD: Final = "_fold.py"
 JUDGE: Final = "conversation/judging.py"
 READER: Final = "_json.py"
 
@@ -13,6 +14,8 @@ UNREAD: Final = (
     "tests/conversation/test_frames_at_speed.py::test_what_passes_unread_would_pass_when_read"
 )
 NEWER: Final = "tests/faces/test_relay_frames.py::test_newer_client_keeps_working"
+HALVES: Final = "tests/conversation/test_judging.py::test_half_a_character"
+SERVERS: Final = "tests/conversation/test_servers.py"
 GUESSES: Final = "tests/conversation/test_judging.py::test_which_kind_counts_is_nothing_to_guess"
 WORK: Final = "tests/conversation/test_judging.py::test_work_of_one_frame_is_bounded"
 FIRST_WORK: Final = "tests/faces/test_relay_frames.py::test_first_frame_that_costs_too_much"
@@ -22,15 +25,18 @@ PUMPS: Final = "tests/conversation/test_pumps.py"
 
 VARIANTS: Final[dict[str, Variant]] = {
     # Frames
-    "kinds with regard to case": broken(FRAMES, "text.casefold()", "text", SPELLINGS),
-    "dotless i is another letter": broken(
-        FRAMES, 'text = text.replace("ı", "i")', "pass", SPELLINGS
-    ),
+    "kinds with regard to case": broken(FOLD, "return text.lower()", "return text", SPELLINGS),
+    "dotless i is another letter": broken(FOLD, '_Folded({ord("ı"): "i"})', "_Folded()", SPELLINGS),
     "full width is another letter": broken(
-        FRAMES, 'unicodedata.normalize("NFKD", letter)', "letter", SPELLINGS
+        FOLD,
+        'decomposed = unicodedata.normalize("NFKD", text).casefold()\n'
+        '    return unicodedata.normalize("NFKD", decomposed)',
+        'decomposed = unicodedata.normalize("NFD", text).casefold()\n'
+        '    return unicodedata.normalize("NFD", decomposed)',
+        SPELLINGS,
     ),
     "kinds with all that is no letter": broken(
-        FRAMES, '_NEITHER_LETTER_NOR_DIGIT.sub("", text.casefold())', "text.casefold()", SPELLINGS
+        FRAMES, '_NEITHER_LETTER_NOR_DIGIT.sub("", fold(text))', "fold(text)", SPELLINGS
     ),
     "members of a first frame in another": broken(
         FRAMES, "if not _OF_FIRST.isdisjoint(self._names):", "if False:", SPELLINGS
@@ -87,6 +93,47 @@ VARIANTS: Final[dict[str, Variant]] = {
         "            if turn.left < 0:\n                await turn.pass_on()\n            message",
         "            message",
         "tests/conversation/test_pumps.py::test_others_have_their_turn",
+    ),
+    "half a character passes": broken(
+        JUDGE, "            return ODD_TEXT\n", "            return None\n", HALVES
+    ),
+    "half a character ends it": broken(
+        "conversation/frames.py",
+        "raise OddTextError(NO_JSON) from None",
+        "raise EndedError(NO_JSON) from None",
+        HALVES,
+    ),
+    "half a character excuses other faults": broken(
+        READER,
+        '        value = _read(raw.decode("utf-8"))\n',
+        '        _refuse_odd_escapes(raw)\n        value = _read(raw.decode("utf-8"))\n'
+        "    except OddEscapesError:\n        raise\n",
+        f"{HALVES}_and_another_fault",
+    ),
+    # Servers
+    "arguments of a partial hide the server": broken(
+        "conversation/servers.py",
+        "(each.func, *each.args, *each.keywords.values())",
+        "(each.func,)",
+        f"{SERVERS}::test_found_behind_wrappers",
+    ),
+    "named arguments of a partial hide the server": broken(
+        "conversation/servers.py",
+        "(each.func, *each.args, *each.keywords.values())",
+        "(each.func, *each.args)",
+        f"{SERVERS}::test_found_behind_wrappers",
+    ),
+    "an alarm for Django's apps": broken(
+        "conversation/servers.py",
+        'serves["daphne.server"] = "daphne.cli" in sys.modules',
+        "pass",
+        f"{SERVERS}::test_daphne_among_djangos_apps",
+    ),
+    "daphne's command is no alarm": broken(
+        "conversation/servers.py",
+        'serves["daphne.server"] = "daphne.cli" in sys.modules',
+        'serves["daphne.server"] = False',
+        f"{SERVERS}::test_daphne_among_djangos_apps",
     ),
     # Readers
     "objects and lists without number": broken(READER, "opened > bounds.containers or", "", WORK),
@@ -168,6 +215,12 @@ VARIANTS: Final[dict[str, Variant]] = {
     "an escaped NUL": broken(
         READER, 'if b"\\\\u0000" in bare:', "if False:", f"{READERS}::test_escapes"
     ),
+    "an exponent of any length": broken(
+        "identity/_jose.py",
+        "numbers.e < _RSA_EXPONENTS or",
+        "numbers.e < 2**256 or",
+        "tests/faces/test_bad_tokens.py::test_token_of_a_bad_key_gets_the_one_401",
+    ),
     "keys of any length": broken(
         "identity/_jose.py",
         "if not 0 < len(raw) <= _LONGEST_MEMBER or",
@@ -207,9 +260,15 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "names in a query as they are written": broken(
         "identity/queries.py",
-        '"".join(f"(?:{letter}|%{_hex(letter)})" for letter in name)',
-        "name",
+        '"".join(f"(?:{letter}|%{_hex(letter)})" for letter in name[1:])',
+        "name[1:]",
         f"{READERS}::test_long_query_of_the_app",
+    ),
+    "a parameter by the end of its name": broken(
+        "identity/queries.py",
+        "{first}(?<![^&]{first})",
+        "{first}",
+        f"{READERS}::test_queries_are_read_as_parse_qsl_reads_them",
     ),
     "queries of any length": broken(
         "requests.py",

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from xuna_middleware import Agent, Background, ConfigurationError, Event, Limit
 from xuna_middleware.cli.commands import app
 from xuna_middleware.telemetry import AuditLog, verify_audit_log
-from xuna_middleware.telemetry.chain import End, line_of, resumed
+from xuna_middleware.telemetry.chain import START, End, line_of, resumed
 
 KEY = "k" * 32
 
@@ -187,6 +187,27 @@ def test_cuts_are_seen(tmp_path: Path, forge: Callable[[list[str]], list[str]], 
     verdict = verify_audit_log(path)
     assert verdict.lines == where - 1
     assert (verdict.problem or "").startswith(f"line {where}: ")
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        *({"log": "dropped"}, {"log": "dropped", "events": "x"}, {"log": "dropped", "events": -1}),
+        *({"log": "dropped", "events": True}, {"log": "dropped", "events": 10**4000}),
+        *({"log": "left_out"}, {"log": "left_out", "unverified": 1, "verified": 2}),
+        {"log": "left_out", "unverified": {"a": "b"}, "verified": {}},
+        {"log": "left_out", "unverified": {"a": 1}, "verified": []},
+    ],
+    ids=lambda told: str(told)[:60],
+)
+def test_hash_right_lines_of_another_shape(tmp_path: Path, told: dict[str, Any]) -> None:
+    """Without a key anybody can write one; it is told as a break, not raised."""
+    whole, end = line_of({"log": "dropped", "events": 2}, START, None)
+    path = tmp_path / "audit.jsonl"
+    path.write_bytes(whole + line_of(told, end, None)[0])
+    verdict = verify_audit_log(path)
+    assert verdict.problem == "line 2: does not tell what lines of its kind tell"
+    assert (verdict.lines, verdict.dropped) == (1, 2)
 
 
 def test_cut_off_end_needs_the_hash_that_was_kept(tmp_path: Path) -> None:

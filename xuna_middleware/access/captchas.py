@@ -4,7 +4,9 @@ The page solves it and sends the answer in the header `Xuna-Challenge`. Both ser
 address of theirs (`siteverify`), with the site's secret, once, and answer `{"success": true}`.
 """
 
+import json
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
@@ -22,6 +24,7 @@ HEADER: Final = "Xuna-Challenge"
 _TURNSTILE: Final = "https://challenges.cloudflare.com/turnstile/v0/siteverify"
 _HCAPTCHA: Final = "https://api.hcaptcha.com/siteverify"
 _LONGEST: Final = 8_192
+_DIGITS: Final = 32
 _MAX_BYTES: Final = 16_384
 _SECONDS: Final = 4.0
 
@@ -49,9 +52,20 @@ class Captcha:
     def __repr__(self) -> str:
         return f"{self._name}(…)"
 
+    @property
+    def terms(self) -> str:
+        """Which challenge it is: of this site's secret and host names, which it doesn't show."""
+        said = json.dumps([self._address, self._secret, sorted(self._hostnames)])
+        return f"{self._name}({sha256(said.encode()).hexdigest()[:_DIGITS]})"
+
     def headers(self) -> Mapping[str, str]:
         """Name the service, so that a page knows which widget to show."""
         return {HEADER: self._name}
+
+    def has_answer(self, connection: HTTPConnection) -> bool:
+        """Tell whether the request carries one answer that may be sent on."""
+        answers = connection.headers.getlist(HEADER)
+        return len(answers) == 1 and 0 < len(answers[0]) <= _LONGEST
 
     async def passed(self, connection: HTTPConnection) -> bool:
         """Tell whether the request's answer is good. It is sent on once, and never logged.
@@ -59,10 +73,9 @@ class Captcha:
         Raises:
             UnavailableError: the service doesn't say.
         """
-        answers = connection.headers.getlist(HEADER)
-        if len(answers) != 1 or not 0 < len(answers[0]) <= _LONGEST:
+        if not self.has_answer(connection):
             return False
-        told = await self._asked(answers[0])
+        told = await self._asked(connection.headers[HEADER])
         return told.get("success") is True and self._is_ours(told.get("hostname"))
 
     async def aclose(self) -> None:

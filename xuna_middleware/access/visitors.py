@@ -36,6 +36,23 @@ class Challenge(Protocol):
         """Return what the refusal carries beside its body, so that a page can answer."""
 
 
+@runtime_checkable
+class AnswerReader(Protocol):
+    """What a challenge may have beside: a request without an answer is refused without asking."""
+
+    def has_answer(self, connection: HTTPConnection) -> bool:
+        """Tell whether the request carries an answer that is worth asking about. No I/O."""
+
+
+@runtime_checkable
+class WithTerms(Protocol):
+    """What a challenge may have beside: which one it is, in words the same in every process."""
+
+    @property
+    def terms(self) -> str:
+        """A text that is another one where a visitor who passed must pass again."""
+
+
 #: A challenge, or an async function of `(connection)` that tells whether it is passed.
 ChallengeLike: TypeAlias = Challenge | Callable[[HTTPConnection], Awaitable[bool]]
 
@@ -55,10 +72,16 @@ class Visitors:
             must have an end.
         challenge: a `Challenge` (`ProofOfWork()`, `turnstile(…)`, `hcaptcha(…)`), or an async
             function of `(connection)` that returns True where it is passed; it has 5 s. Eight of
-            these are asked for at once, four of one address, and 64 wait; beyond that, 503.
+            these are asked for at once, four of one address, and 64 wait; 16 more of one address
+            wait until its four are answered; beyond that, 503. Requests without an answer take no
+            place where the challenge says so: those above do, and one of your own may, by a method
+            `has_answer(connection)` that returns False.
             `ProofOfWork()` uses the secret above and the gate's store, where it has none of its
             own.
-        challenge_lasts: seconds for which a visitor who passed is not asked again.
+        challenge_lasts: seconds for which a visitor who passed is not asked again by the same
+            challenge: a `ProofOfWork` of as many bits, a captcha with the same secret and host
+            names, a function or class of the same module and name, or with the same text in its
+            attribute `terms`.
         ticket_lasts: seconds for which a visitor is known again.
 
     Raises:

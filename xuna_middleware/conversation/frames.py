@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from xuna_middleware._fold import fold
-from xuna_middleware._json import SMALL, Bounds, StrictJSONError, strict_object
+from xuna_middleware._json import SMALL, Bounds, OddEscapesError, StrictJSONError, strict_object
 from xuna_middleware.conversation.endings import (
     FIRST_FRAME_EXPECTED,
     MEMBER_NOT_OPEN,
@@ -85,6 +85,10 @@ class FirstFrame:
     source_info: Mapping[str, str] | None = None
 
 
+class OddTextError(EndedError):
+    """Say that a frame is one but for escapes of what is no character; see `OddEscapesError`."""
+
+
 def read_first(text: str, bounds: Bounds = SMALL) -> FirstFrame:
     """Read a client's first frame. Its `user_id` is left out: the server's is the one that counts.
 
@@ -107,10 +111,13 @@ def read_frame(text: str, bounds: Bounds = SMALL) -> dict[str, Any]:
     """Read a frame strictly: one reading of it, or none.
 
     Raises:
-        EndedError: it is no strict JSON object, or holds more than `bounds`.
+        EndedError: it is no strict JSON object, or holds more than `bounds`; an OddTextError where
+            nothing but its escapes is wrong.
     """
     try:
         return strict_object(text.encode("utf-8", "surrogatepass"), bounds)
+    except OddEscapesError:
+        raise OddTextError(NO_JSON) from None
     except StrictJSONError:
         raise EndedError(NO_JSON) from None
 

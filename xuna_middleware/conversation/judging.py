@@ -21,6 +21,7 @@ from xuna_middleware.conversation.frames import (
     PONG,
     REFRESH,
     FrameNames,
+    OddTextError,
     is_plain_audio,
     kind_of,
     read_frame,
@@ -40,9 +41,18 @@ class Refresh:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """Say that a frame is not passed on, and of which kind it is, in words for a log."""
+    """Say that a frame is not passed on, and of which kind it is, in words for a log.
+
+    `is_odd_text`: it is not passed on for its text, whatever its kind.
+    """
 
     kind: str
+    is_odd_text: bool = False
+
+
+#: A client that cut a text inside an emoji. Two readers may read two things there, and a platform
+#: none, so the frame goes nowhere; that the person was cut off besides would help nobody.
+ODD_TEXT: Final = Dropped("with half a character, or NUL, in its text", is_odd_text=True)
 
 
 #: None lets a frame pass.
@@ -78,6 +88,8 @@ class Judge:
             return None
         try:
             return self._closely(text)
+        except OddTextError:
+            return ODD_TEXT
         except EndedError as error:
             return error.ending
 

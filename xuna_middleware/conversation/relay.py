@@ -89,7 +89,7 @@ class Relay:
         self._waiting_for_client = 0
         self._waiting_for_platform = 0
         self._waited = (0, 0)
-        self._has_dropped = False
+        self._dropped: set[bool] = set()
         self.meter = Meter(began=loop.time())
 
     async def run(self, max_duration: float) -> Ending:
@@ -241,9 +241,19 @@ class Relay:
             raise EndedError(GONE) from None
 
     def _log_dropped(self, frame: Dropped) -> None:
-        """Log the first frame that is dropped; the others of a conversation are silent."""
-        if not self._has_dropped:
-            self._has_dropped = True
+        """Log the first frame that is dropped for a reason; the others of a conversation are
+        silent.
+        """
+        if frame.is_odd_text in self._dropped:
+            return
+        self._dropped.add(frame.is_odd_text)
+        if frame.is_odd_text:
+            self._warn(
+                "a client's frame %s was dropped: the client cut a text inside an emoji, say; "
+                "in JavaScript, text.toWellFormed() mends that before it is sent",
+                frame.kind,
+            )
+        else:
             self._warn(
                 "a client's frame %s was dropped, like all of this conversation that are not "
                 "documented; to pass them on: RelayRules(client_frames=ANY)",

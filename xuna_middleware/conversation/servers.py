@@ -30,7 +30,8 @@ def unfit_server(receive: Callable[..., Any], send: Callable[..., Any]) -> str |
 
     The scope doesn't name the server. It is found by the coroutine that the server's task runs,
     which no middleware changes, and by what `receive` and `send` are made of, wrappers included.
-    Does not check: an app that runs in another task behind wrappers that are objects.
+    Does not check: what is behind wrappers that are objects, where the task isn't the server's: one
+    of a middleware's, or any of daphne's, which runs the app itself.
     """
     named = {_module_of_task(), *_modules_behind(receive), *_modules_behind(send)}
     return next((fix for module, fix in UNFIT.items() if module in named), None)

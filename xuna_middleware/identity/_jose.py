@@ -34,6 +34,9 @@ MAX_TOKEN_LENGTH: Final = 16 * 1024
 MAX_PROOF_LENGTH: Final = 8 * 1024
 
 _RSA_BITS: Final = range(2048, 8192 + 1)
+#: Providers have 65537. One of 256 bits, as FIPS 186-5 allows, makes a verification ten times as
+#: dear; Go's crypto/rsa takes none of more than 31 bits.
+_RSA_EXPONENTS: Final = 2**32
 #: Characters of a key's member; the largest RSA modulus has 1,366 in base64url. Importing a longer
 #: one would cost up to 200 ms before its size is known.
 _LONGEST_MEMBER: Final = 1536
@@ -197,9 +200,9 @@ def _checked_header(header: dict[str, Any], forbidden: frozenset[str]) -> Header
 def import_key(jwk: Any) -> VerificationKey:
     """Import one JWK (RFC 7517) for verifying, strictly.
 
-    Checks: key type, curve and point, RSA size (2048 to 8192 bits), exponent and the ROCA
-    fingerprint, the HMAC secret's length for its algorithm, and that `use`, `key_ops` and `alg`
-    allow verifying. Private members are refused.
+    Checks: key type, curve and point, RSA size (2048 to 8192 bits), exponent (65537 to 32 bits)
+    and the ROCA fingerprint, the HMAC secret's length for its algorithm, and that `use`, `key_ops`
+    and `alg` allow verifying. Private members are refused.
 
     Raises:
         JOSEError: for any other member of a set.
@@ -272,7 +275,7 @@ def _import_rsa(jwk: dict[str, Any]) -> tuple[Key, frozenset[str]]:
     numbers = key.public_key.public_numbers()
     if numbers.n.bit_length() not in _RSA_BITS or numbers.n % 2 == 0:
         raise JOSEError("RSA modulus of a wrong size")
-    if not 2**16 < numbers.e < 2**256 or numbers.e % 2 == 0:
+    if not 2**16 < numbers.e < _RSA_EXPONENTS or numbers.e % 2 == 0:
         raise JOSEError("RSA exponent")
     if has_roca_fingerprint(numbers.n):
         raise JOSEError("RSA modulus with the ROCA fingerprint")

@@ -22,14 +22,25 @@ def values_of(query: bytes, name: str) -> list[str]:
 
     `name` is of ASCII letters and `_`. Of more than 64 values the first 65 are returned.
     """
-    found = islice(_pattern(name).finditer(query), MOST + 1)
-    return [unquote_plus((each[1] or b"")[:_LONGEST].decode("latin-1")) for each in found]
+    found = [
+        (each.start(), each[1] or b"")
+        for pattern in _patterns(name)
+        for each in islice(pattern.finditer(query), MOST + 1)
+    ]
+    values = [value for _, value in sorted(found)[: MOST + 1]]
+    return [unquote_plus(value[:_LONGEST].decode("latin-1")) for value in values]
 
 
 @cache
-def _pattern(name: str) -> re.Pattern[bytes]:
-    spelled = "".join(f"(?:{letter}|%{_hex(letter)})" for letter in name)
-    return re.compile(rf"(?:\A|&){spelled}(?:=([^&]*))?(?=&|\Z)".encode("ascii"))
+def _patterns(name: str) -> tuple[re.Pattern[bytes], ...]:
+    """Return two patterns, for both spellings of the first letter. Each begins with that, not with
+    a choice or a `&`, since that is found fastest; what stands before it is looked at afterwards.
+    """
+    rest = "".join(f"(?:{letter}|%{_hex(letter)})" for letter in name[1:])
+    return tuple(
+        re.compile(rf"{first}(?<![^&]{first}){rest}(?:=([^&]*))?(?=&|\Z)".encode("ascii"))
+        for first in (name[0], f"%{_hex(name[0])}")
+    )
 
 
 def _hex(letter: str) -> str:

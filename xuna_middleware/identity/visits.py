@@ -64,6 +64,7 @@ class VisitorTickets:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._signer = _signer(newest_first, namespace, clock)
+        self._namespace = namespace
         self._seconds = seconds
         self._terms = sha256(terms.encode()).hexdigest()[:_DIGITS]
         self._clock = clock
@@ -71,12 +72,16 @@ class VisitorTickets:
     def __repr__(self) -> str:
         return "VisitorTickets()"
 
+    def cookie(self, is_secure: bool) -> str:
+        """Return the name of the cookie for these tickets; see `cookie_name()`."""
+        return cookie_name(is_secure, self._namespace)
+
     def read(self, scope: Scope, *, is_secure: bool = True) -> Visit | None:
         """Return who comes with a request, as its ticket says; None without a ticket of ours.
 
         `is_secure` says that the client came over TLS: see `cookie_name()`.
         """
-        text = presented_ticket(Headers(scope=scope), cookie_name(is_secure))
+        text = presented_ticket(Headers(scope=scope), self.cookie(is_secure))
         if text is None or len(text) > _LONGEST or not text.isascii():
             return None
         return self._read(text)
@@ -111,11 +116,14 @@ def passed(visit: Visit, until: float) -> Visit:
     return replace(visit, passed_until=int(until), is_new=True)
 
 
-def cookie_name(is_secure: bool) -> str:
+def cookie_name(is_secure: bool, namespace: str = "") -> str:
     """Return the cookie's name. Over TLS it is one that no other host of the domain can set
     (RFC 6265bis section 4.1.3.2), or a page on a neighbouring host could plant a ticket of its own.
+    Gates of different names have cookies of different names: a browser keeps one of a name for each
+    host, whatever the port, and they would overwrite each other's.
     """
-    return f"__Host-{_COOKIE}" if is_secure else _COOKIE
+    digest = f"_{sha256(namespace.encode()).hexdigest()[:_DIGITS]}" if namespace else ""
+    return f"{'__Host-' if is_secure else ''}{_COOKIE}{digest}"
 
 
 def presented_ticket(headers: Headers, cookie: str) -> str | None:

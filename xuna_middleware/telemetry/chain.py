@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 _CHAINING: Final = frozenset({"n", "previous", "hash"})
+#: Of one count in a line: nothing writes so many events in a minute.
+_MOST: Final = 2**53
 
 
 class End(NamedTuple):
@@ -135,7 +137,7 @@ class _Chain:
         if not self._torn.is_told_by(line):
             return self._torn.problem(at)
         expected, end = line_of(_told(line), self.end, self._key)
-        problem = _problem(line, self.end) or _unlike(octets, expected)
+        problem = _problem(line, self.end) or _unlike(octets, expected) or _misshapen(line)
         if problem:
             return f"line {at}: {problem}"
         if self._torn.octets:
@@ -221,6 +223,26 @@ def _unlike(octets: bytes, expected: bytes) -> str | None:
     if hmac.compare_digest(octets, expected):
         return None
     return "was changed, or signed with another key"
+
+
+def _misshapen(line: Mapping[str, Any]) -> str | None:
+    """Say what is wrong with a line that follows, and that the writer would not have written: one
+    without a key needs no more than SHA-256.
+    """
+    what = line.get("log")
+    if what == "left_out":
+        is_ours = all(_are_counts(line.get(who)) for who in ("unverified", "verified"))
+    else:
+        is_ours = what != "dropped" or _is_count(line.get("events"))
+    return None if is_ours else "does not tell what lines of its kind tell"
+
+
+def _are_counts(told: Any) -> bool:
+    return isinstance(told, dict) and all(map(_is_count, told.values()))
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < _MOST
 
 
 def _told(line: Mapping[str, Any]) -> dict[str, Any]:
