@@ -11,6 +11,7 @@ TICKETS: Final = "identity/tickets.py"
 CLIENT: Final = "conversation/client.py"
 
 FACE: Final = "tests/faces/test_token_rechecks.py"
+OPAQUE: Final = "tests/faces/test_opaque_tokens.py"
 PARTS: Final = "tests/conversation/test_rechecks.py"
 SERVERS: Final = "tests/conversation/test_servers.py"
 DIRECTLY: Final = f"{FACE}::test_revoked_by_its_provider[opened_directly]"
@@ -19,9 +20,45 @@ BY_URL: Final = f"{FACE}::test_revoked_by_its_provider[opened_by_signed_url]"
 VARIANTS: Final[dict[str, Variant]] = {
     "strangers' failures close the endpoint for conversations": broken(
         "identity/introspection.py",
-        "endpoint = self._recheck_endpoint",
-        "endpoint = self._endpoint",
+        "endpoint = self._known_endpoint\n",
+        "endpoint = self._endpoint\n",
         "tests/faces/test_token_rechecks.py::test_strangers_whose_tokens_fail_cannot_end_it",
+    ),
+    "strangers' failures keep known callers out": broken(
+        INTROSPECTION,
+        "endpoint, questions = self._known_endpoint, self._known_questions",
+        "pass",
+        f"{OPAQUE}::test_strangers_tokens_that_fail",
+    ),
+    "strangers' queue is the known callers'": broken(
+        INTROSPECTION,
+        "endpoint, questions = self._known_endpoint, self._known_questions",
+        "endpoint = self._known_endpoint",
+        f"{OPAQUE}::test_known_caller_in_a_flood",
+    ),
+    "strangers' failures make the gate unready": broken(
+        INTROSPECTION,
+        "return self._known_endpoint.ready",
+        "return self._known_endpoint.ready and self._endpoint.ready",
+        f"{OPAQUE}::test_strangers_tokens_that_fail",
+    ),
+    "opaque tokens are always ready": broken(
+        INTROSPECTION,
+        "return self._known_endpoint.ready",
+        "return True",
+        f"{OPAQUE}::test_known_token_that_fails",
+    ),
+    "revoked token counts as known": broken(
+        INTROSPECTION,
+        "            self._known.drop(seen)\n",
+        "",
+        f"{OPAQUE}::test_revoked_token_is_a_strangers",
+    ),
+    "each question of one hiccup lengthens the pause": broken(
+        "identity/introspecting.py",
+        "if pauses == self._pauses:",
+        "if True:",
+        f"{OPAQUE}::test_one_hiccup_is_one_pause",
     ),
     # An opaque token that its provider takes back
     "conversation of a revoked token goes on": broken(

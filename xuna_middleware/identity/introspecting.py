@@ -59,7 +59,8 @@ class Client:
 class IntrospectionEndpoint:
     """Ask the endpoint, and leave it alone for a while when it fails.
 
-    After a failure nothing is asked for 1, 2, 4 … 30 seconds.
+    After a failure nothing is asked for 1, 2, 4 … 30 seconds. Questions that were under way when
+    such a pause began don't lengthen it, however many of them fail.
     """
 
     def __init__(
@@ -81,12 +82,13 @@ class IntrospectionEndpoint:
         self._outbound = outbound
         self._now = monotonic
         self._failures = 0
+        self._pauses = 0
         self._retry_at = float("-inf")
 
     @property
     def ready(self) -> bool:
-        """Tell whether the last question was answered."""
-        return self._failures == 0
+        """Tell whether the endpoint may be asked now: it isn't left alone after a failure."""
+        return self._retry_at <= self._now()
 
     def check_open(self) -> None:
         """Refuse while the endpoint is left alone, without any I/O.
@@ -105,10 +107,14 @@ class IntrospectionEndpoint:
             UnavailableError: it can't be known now.
         """
         self.check_open()
+        pauses = self._pauses
         try:
             answer = await self._answer(token)
         except KeySourceError as error:
-            raise self._failed(str(error)) from None
+            if pauses == self._pauses:
+                self._pause(str(error))
+            wait = max(1.0, self._retry_at - self._now())
+            raise UnavailableError(cause=str(error), retry_after=wait) from None
         self._failures, self._retry_at = 0, float("-inf")
         return answer
 
@@ -136,9 +142,10 @@ class IntrospectionEndpoint:
             raise KeySourceError(f"introspection: the metadata is {error}") from None
         return checked_endpoint(metadata, "introspection_endpoint", self._issuer, self._policy)
 
-    def _failed(self, reason: str) -> UnavailableError:
+    def _pause(self, reason: str) -> None:
         backoff = min(_LONGEST_BACKOFF, 2.0**self._failures)
         self._failures = min(self._failures + 1, 16)
+        self._pauses += 1
         self._retry_at = self._now() + backoff
         logger.warning(
             "tokens of %s could not be introspected, next try in %.0f s: %s",
@@ -146,7 +153,6 @@ class IntrospectionEndpoint:
             backoff,
             reason,
         )
-        return UnavailableError(cause=reason, retry_after=backoff)
 
 
 def _read(reply: Reply) -> Mapping[str, Any]:
