@@ -39,6 +39,8 @@ from xuna_middleware import (
     merge_traits,
     new_api_key,
 )
+from xuna_middleware.errors import UnavailableError
+from xuna_middleware.identity.rechecks import HeldToken
 from xuna_middleware.identity.traits import MAX_TOKEN_SECONDS, traits_of
 
 PUBLIC: Final = "https://acme.com/xuna"
@@ -343,6 +345,83 @@ async def test_own_verifier_says_what_it_accepts() -> None:
 
     with pytest.raises(ConfigurationError, match="VerifierTraits"):
         make_gate(verifier=Wrong())
+
+
+class Saying:
+    """A verifier of one's own that declares one issuer, and returns another."""
+
+    def __init__(self, declares: str, says: str) -> None:
+        self.traits = VerifierTraits(issuers=frozenset({declares}))
+        self.says = says
+
+    async def verify(self, credentials: Credentials) -> Identity:
+        return Identity(issuer=self.says, subject=SUBJECT)
+
+    async def recheck_interval(self, token: str) -> float | None:
+        return 60
+
+    async def recheck(self, token: str) -> Identity:
+        return Identity(issuer=self.says, subject=SUBJECT)
+
+
+async def is_refused(gate: XunaGate, caplog: pytest.LogCaptureFixture) -> bool:
+    """Tell whether a token of ISSUER is a 503 whose log line names the trait."""
+    answer = await ask(gate, headers=bearer(RSA.token()))
+    return answer.status == 503 and "VerifierTraits(issuers=…)" in caplog.text
+
+
+async def test_identity_of_an_issuer_that_was_not_declared(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A verifier that is alone: what it declares is what it may return."""
+    assert await is_refused(make_gate(verifier=Saying(ISSUER, OTHER)), caplog)
+    assert await status(make_gate(verifier=Saying(ISSUER, ISSUER)), RSA.token()) == 200
+
+
+async def test_identity_of_another_verifiers_issuer(caplog: pytest.LogCaptureFixture) -> None:
+    """In a list, what another verifier declares counts for that one only."""
+    gate = make_gate(verifier=[Saying(ISSUER, OTHER), make_verifier(issuer=OTHER)])
+    assert await is_refused(gate, caplog)
+
+
+async def test_identity_of_another_tenant(caplog: pytest.LogCaptureFixture) -> None:
+    """A tenant's verifier speaks for no other tenant."""
+    gate = make_gate(verifier=TenantVerifiers(lambda issuer: Saying(issuer, OTHER)))
+    assert await is_refused(gate, caplog)
+
+
+async def test_session_of_an_issuer_that_was_not_declared(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """An authenticator that declares issuers is held to them as well."""
+
+    class Session:
+        traits = VerifierTraits(issuers=frozenset({ISSUER}))
+
+        async def __call__(self, connection: object) -> Identity | None:
+            return Identity(issuer=OTHER, subject=SUBJECT)
+
+    gate = make_gate(verifier=None, authenticator=Session())
+    answer = await ask(gate, headers=[(b"sec-fetch-site", b"same-origin")])
+    assert answer.status == 503
+    assert "VerifierTraits(issuers=…)" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "verifier",
+    [
+        Saying(ISSUER, OTHER),
+        [Saying(ISSUER, OTHER), make_verifier(issuer=OTHER)],
+        TenantVerifiers(lambda issuer: Saying(issuer, OTHER)),
+    ],
+    ids=["alone", "in a list", "a tenant's"],
+)
+async def test_recheck_that_names_another_issuer(verifier: Any) -> None:
+    """Whoever is asked again while a conversation runs is held to the same."""
+    authentication = make_gate(verifier=verifier)._parts.authentication
+    with pytest.raises(UnavailableError) as refused:
+        await authentication.recheck(HeldToken(RSA.token()))
+    assert "VerifierTraits(issuers=…)" in (refused.value.cause or "")
 
 
 def test_traits_of_an_oidc_verifier() -> None:

@@ -36,7 +36,7 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "revoked for an authenticator's day": broken(
         "identity/authentication.py",
-        "described.append(traits_of(self._authenticator))",
+        "described.append(self._authenticators_traits)",
         "pass",
         f"{_TRAITS}revocation_of_what_says_how_long_it_lives",
     ),
@@ -69,6 +69,52 @@ VARIANTS: Final[dict[str, Variant]] = {
         "dpop_algorithms=tuple(name for each in listed for name in each.dpop_algorithms),",
         "dpop_algorithms=listed[0].dpop_algorithms,",
         f"{_TRAITS}challenges_behind_tenants_in_a_list",
+    ),
+    "identity of an issuer that was not declared": broken(
+        "identity/authentication.py",
+        "    traits.check_issuer(identity)\n    return identity\n",
+        "    return identity\n",
+        f"{_TRAITS}identity_of_an_issuer_that_was_not_declared",
+    ),
+    "session of an issuer that was not declared": broken(
+        "identity/authentication.py",
+        "        self._authenticators_traits.check_issuer(identity)\n",
+        "",
+        f"{_TRAITS}session_of_an_issuer_that_was_not_declared",
+    ),
+    "identity of another verifier's issuer": broken(
+        "identity/issuers.py",
+        "        traits.check_issuer(identity)\n",
+        "",
+        f"{_TRAITS}identity_of_another_verifiers_issuer",
+    ),
+    "identity of another tenant's": broken(
+        "identity/tenants.py",
+        "            identity = await tenant.verifier.verify(credentials)\n"
+        "            tenant.traits.check_issuer(identity)\n",
+        "            identity = await tenant.verifier.verify(credentials)\n",
+        f"{_TRAITS}identity_of_another_tenant",
+    ),
+    "asked again about another's": Variant(
+        edits=(
+            (
+                "identity/authentication.py",
+                "        self._merged.check_issuer(identity)\n",
+                "",
+            ),
+            (
+                "identity/issuers.py",
+                "        self._traits[id(verifier)].check_issuer(identity)\n",
+                "",
+            ),
+            (
+                "identity/tenants.py",
+                "            identity = await recheck_by(tenant.verifier, token)\n"
+                "            tenant.traits.check_issuer(identity)\n",
+                "            identity = await recheck_by(tenant.verifier, token)\n",
+            ),
+        ),
+        noticed_by=f"{_TRAITS}recheck_that_names_another_issuer",
     ),
     # The name of a gate
     "gate without a name": broken(

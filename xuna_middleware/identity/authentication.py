@@ -97,6 +97,7 @@ class Authentication:
         self._merged = merge_traits(self.traits)
         self._can_recheck = any(isinstance(each, Rechecks) for each in self.verifiers)
         self._authenticator = authenticator
+        self._authenticators_traits = traits_of(authenticator)
         self._surroundings = surroundings
         self.tickets = Tickets(surroundings.store)
         #: Which tickets are taken.
@@ -132,7 +133,7 @@ class Authentication:
         """
         described = [each for each in self.traits if each.may_verify(issuer)]
         if self._authenticator is not None:
-            described.append(traits_of(self._authenticator))
+            described.append(self._authenticators_traits)
         return max([DEFAULT_TOKEN_SECONDS, *(each.max_token_seconds for each in described)])
 
     async def make_ticket(self, ticket: Ticket) -> tuple[str, float]:
@@ -168,6 +169,7 @@ class Authentication:
         identity = await _answered(recheck_by(self._verifier, text), text)
         if not isinstance(identity, Identity):
             raise _no_identity("verifier", "raise InvalidTokenError instead")
+        self._merged.check_issuer(identity)
         return identity
 
     async def verified(self, token: str) -> Identity:
@@ -199,6 +201,7 @@ class Authentication:
             raise NotAuthenticatedError(cause="no credentials: nothing was presented")
         if not isinstance(identity, Identity):
             raise _no_identity("authenticator", "return None where nobody is signed in")
+        self._authenticators_traits.check_issuer(identity)
         if _has_ended(identity):
             raise NotAuthenticatedError(cause="no credentials: the session's identity has expired")
         return Caller(identity, True, "authenticator")
@@ -246,6 +249,7 @@ async def _identity_of(
         ) from None
     if not isinstance(identity, Identity):
         raise _no_identity("verifier", "raise InvalidTokenError instead")
+    traits.check_issuer(identity)
     return identity
 
 

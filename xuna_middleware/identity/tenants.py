@@ -70,8 +70,8 @@ class TenantVerifiers:
             issuer is looked up. `merge_traits()` makes one of the traits of several verifiers.
         monotonic: the clock, in seconds.
 
-    Checks: that the verifier is the issuer's own, and accepts nothing beyond `traits`. All else the
-    verifier checks.
+    Checks: that the verifier is the issuer's own, accepts nothing beyond `traits`, and returns
+    identities of that issuer only. All else the verifier checks.
 
     Raises:
         ConfigurationError: an option makes no sense.
@@ -139,7 +139,9 @@ class TenantVerifiers:
         """Return whom the token proves to its issuer's verifier; see `Verifier.verify`."""
         async with self._tenant_of(credentials.token) as tenant:
             tenant.traits.check_scheme(credentials.scheme)
-            return await tenant.verifier.verify(credentials)
+            identity = await tenant.verifier.verify(credentials)
+            tenant.traits.check_issuer(identity)
+            return identity
 
     async def recheck_interval(self, token: str) -> float | None:
         """Return after how many seconds to ask the issuer's verifier again; see `Rechecks`."""
@@ -149,7 +151,9 @@ class TenantVerifiers:
     async def recheck(self, token: str) -> Identity:
         """Return whom the token proves now to its issuer's verifier; see `Rechecks.recheck`."""
         async with self._tenant_of(token) as tenant:
-            return await recheck_by(tenant.verifier, token)
+            identity = await recheck_by(tenant.verifier, token)
+            tenant.traits.check_issuer(identity)
+            return identity
 
     @asynccontextmanager
     async def _tenant_of(self, token: str) -> AsyncIterator["_Tenant"]:
