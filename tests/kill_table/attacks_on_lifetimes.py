@@ -11,6 +11,8 @@ TICKETS: Final = "identity/tickets.py"
 CLIENT: Final = "conversation/client.py"
 
 FACE: Final = "tests/faces/test_token_rechecks.py"
+TENANTS: Final = "identity/tenants.py"
+OF_TENANTS: Final = "tests/identity/test_tenants.py"
 OPAQUE: Final = "tests/faces/test_opaque_tokens.py"
 PARTS: Final = "tests/conversation/test_rechecks.py"
 SERVERS: Final = "tests/conversation/test_servers.py"
@@ -136,6 +138,50 @@ VARIANTS: Final[dict[str, Variant]] = {
         "return await recheck_interval_of(verifier, token)",
         "return None",
         f"{FACE}::test_behind_lists_and_tenants",
+    ),
+    # Tenants, and strangers who name them
+    "strangers' look-ups hold up known tenants": broken(
+        TENANTS,
+        "look_ups = self._look_ups if known is None else self._known_look_ups",
+        "look_ups = self._look_ups",
+        f"{OF_TENANTS}::test_known_tenant_among_made_up_issuers",
+    ),
+    "forged token counts as a use": broken(
+        TENANTS,
+        "        if kept is not None and now < kept.until:\n",
+        "        if kept is not None and now < kept.until:\n"
+        "            self._count_as_used(kept)\n",
+        f"{OF_TENANTS}::test_forged_token_counts_as_no_use",
+    ),
+    "tenant that is named is a live one": broken(
+        TENANTS,
+        "        place[issuer] = found\n",
+        "        place[issuer] = found\n        self._count_as_used(found)\n",
+        f"{OF_TENANTS}::test_forged_tokens_drop_no_live_tenant",
+    ),
+    "newcomers without a bound": broken(
+        TENANTS,
+        "        while not self._has_room(0):\n",
+        "        while False:\n",
+        f"{OF_TENANTS}::test_forged_tokens_drop_no_live_tenant",
+    ),
+    "newcomers make room at once": broken(
+        TENANTS,
+        "NEWCOMER_SECONDS: Final = 10.0",
+        "NEWCOMER_SECONDS: Final = 0.0",
+        f"{OF_TENANTS}::test_forged_tokens_drop_no_live_tenant",
+    ),
+    "newcomers looked up without room": broken(
+        TENANTS,
+        "            self._check_room(now)\n",
+        "            pass\n",
+        f"{OF_TENANTS}::test_forged_tokens_drop_no_live_tenant",
+    ),
+    "newcomer for ever": broken(
+        TENANTS,
+        "            self._count_as_used(tenant)\n",
+        "",
+        f"{OF_TENANTS}::test_newcomer_that_is_verified_stays",
     ),
     "token that is another caller's now": broken(
         RELAYING,
