@@ -173,6 +173,31 @@ def test_revocation_of_what_says_how_long_it_lives() -> None:
     assert gate._revoked_for("urn:xuna-gate:visitors") == 60 * DAY
 
 
+async def test_revocation_at_a_gate_that_lacks_the_verifier(
+    moved: Moved, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two gates of one name, one of which takes tokens of a week: the other can't know how long."""
+    taking = make_gate(verifier=alone(moved), store=moved.store)
+    revoking = make_gate(verifier=moved.verifier(issuer=OTHER), store=moved.store)
+    await revoking.revoke(ISSUER, SUBJECT)
+    assert f"the issuer {ISSUER!r}" in caplog.text
+    assert "seconds=" in caplog.text
+    for day in (0.0, 2.0, 6.99):
+        moved.now = NOW + day * DAY
+        assert await status(taking, week_long()) == 401
+
+
+def test_revocation_of_an_issuer_that_nothing_here_knows(caplog: pytest.LogCaptureFixture) -> None:
+    """100 years, or what the operator says; visitors are nobody's where none are admitted."""
+    gate = make_gate()
+    for issuer in (OTHER, "urn:xuna-gate:visitors"):
+        assert gate._revoked_for(issuer, 3 * DAY) == 3 * DAY
+        assert "no verifier=" not in caplog.text
+        assert gate._revoked_for(issuer) == MAX_TOKEN_SECONDS
+        assert "no verifier=" in caplog.text
+        caplog.clear()
+
+
 async def test_revocation_for_longer(moved: Moved) -> None:
     """An operator who knows of longer sessions says so; shorter is never taken."""
 

@@ -135,7 +135,7 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "tenants lose the capability": broken(
         "identity/tenants.py",
-        "return await recheck_interval_of(verifier, token)",
+        "return await recheck_interval_of(tenant.verifier, token)",
         "return None",
         f"{FACE}::test_behind_lists_and_tenants",
     ),

@@ -12,8 +12,8 @@ VARIANTS: Final[dict[str, Variant]] = {
     # What a verifier says of itself
     "revocation of a day at most": broken(
         "gate.py",
-        "return self._parts.authentication.max_token_seconds(issuer)",
-        "return DEFAULT_TOKEN_SECONDS",
+        "known = self._parts.authentication.max_token_seconds(issuer)",
+        "known = DEFAULT_TOKEN_SECONDS",
         f"{_TRAITS}revocation_lasts_as_long_as_the_longest_token",
     ),
     "revocation ends before the leeway": broken(
@@ -30,9 +30,21 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "revoked visitor good again": broken(
         "gate.py",
-        "if issuer == VISITOR_ISSUER and self._entrance is not None:",
+        "if issuer == VISITOR_ISSUER:",
         "if False:",
         f"{_TRAITS}revocation_of_what_says_how_long_it_lives",
+    ),
+    "unknown issuer revoked for a day": broken(
+        "identity/authentication.py",
+        "        if not described:\n            return None\n",
+        "",
+        f"{_TRAITS}revocation_at_a_gate_that_lacks_the_verifier",
+    ),
+    "visitors revoked for a day elsewhere": broken(
+        "gate.py",
+        "            known = None\n",
+        "            known = DEFAULT_TOKEN_SECONDS\n",
+        f"{_TRAITS}revocation_of_an_issuer_that_nothing_here_knows",
     ),
     "revoked for an authenticator's day": broken(
         "identity/authentication.py",

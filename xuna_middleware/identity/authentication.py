@@ -127,13 +127,16 @@ class Authentication:
         token = HeldToken(credentials.token) if self._can_recheck else None
         return Caller(identity, False, "verifier", token=token)
 
-    def max_token_seconds(self, issuer: str) -> float:
+    def max_token_seconds(self, issuer: str) -> float | None:
         """Return for how many seconds whatever proves somebody of this issuer may be good, from its
-        `iat` on; a day and the leeway at least. An authenticator may return any issuer.
+        `iat` on; a day and the leeway at least. An authenticator may return any issuer. None where
+        nothing here may prove anybody of this issuer, so that nobody here can know.
         """
         described = [each for each in self.traits if each.may_verify(issuer)]
         if self._authenticator is not None:
             described.append(self._authenticators_traits)
+        if not described:
+            return None
         return max([DEFAULT_TOKEN_SECONDS, *(each.max_token_seconds for each in described)])
 
     async def make_ticket(self, ticket: Ticket) -> tuple[str, float]:
