@@ -334,6 +334,18 @@ async def test_keep_nothing() -> None:
     assert provider.asked[GOOD] == 3
 
 
+async def test_large_answer_is_not_remembered() -> None:
+    """An answer of 8 KiB serves for `keep`; a larger one would take too much memory."""
+    provider = Provider()
+    gate = provider.front()
+    for number, size in enumerate((7_500, 9_000), start=1):
+        token = f"large-answer-number-{number}"
+        provider.tokens[token] = {**ANSWER, "groups": "x" * size}
+        assert [(await sent(gate, token)).status for _ in range(3)] == [200] * 3
+    assert provider.asked["large-answer-number-1"] == 1
+    assert provider.asked["large-answer-number-2"] == 3
+
+
 async def test_one_question_for_many() -> None:
     """A hundred requests with one token ask once; one that hangs up takes nobody along."""
     provider = Provider(gate=asyncio.Event())

@@ -13,6 +13,8 @@ CLIENT: Final = "conversation/client.py"
 FACE: Final = "tests/faces/test_token_rechecks.py"
 TENANTS: Final = "identity/tenants.py"
 OF_TENANTS: Final = "tests/identity/test_tenants.py"
+REMEMBERED: Final = "identity/remembered.py"
+MEMORY: Final = "tests/identity/test_remembered_tokens.py"
 OPAQUE: Final = "tests/faces/test_opaque_tokens.py"
 PARTS: Final = "tests/conversation/test_rechecks.py"
 SERVERS: Final = "tests/conversation/test_servers.py"
@@ -138,6 +140,31 @@ VARIANTS: Final[dict[str, Variant]] = {
         "return await recheck_interval_of(tenant.verifier, token)",
         "return None",
         f"{FACE}::test_behind_lists_and_tenants",
+    ),
+    # What is remembered of tokens
+    "remembered whatever it takes": broken(
+        REMEMBERED,
+        "while len(self._entries) > MAX_TOKENS or self._octets > MAX_OCTETS:",
+        "while len(self._entries) > MAX_TOKENS:",
+        f"{MEMORY}::test_octets_are_bounded_and_the_oldest_goes_first",
+    ),
+    "dropped tokens count on": broken(
+        REMEMBERED,
+        "            self._octets -= entry[3]\n",
+        "            pass\n",
+        f"{MEMORY}::test_octets_are_bounded_and_the_oldest_goes_first",
+    ),
+    "large answers are remembered": broken(
+        REMEMBERED,
+        "        if octets > MAX_TOKEN_LENGTH:\n            return\n",
+        "",
+        f"{OPAQUE}::test_large_answer_is_not_remembered",
+    ),
+    "ended tokens are kept": broken(
+        REMEMBERED,
+        "        self._forget_ended(now)\n",
+        "",
+        f"{MEMORY}::test_what_has_ended_goes_first",
     ),
     # Tenants, and strangers who name them
     "strangers' look-ups hold up known tenants": broken(

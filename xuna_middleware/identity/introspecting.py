@@ -100,8 +100,8 @@ class IntrospectionEndpoint:
         if wait > 0:
             raise UnavailableError(cause="introspection: failed a moment ago", retry_after=wait)
 
-    async def ask(self, token: str) -> Mapping[str, Any]:
-        """Return what the provider says of a token.
+    async def ask(self, token: str) -> tuple[Mapping[str, Any], int]:
+        """Return what the provider says of a token, and in how many octets.
 
         Raises:
             UnavailableError: it can't be known now.
@@ -118,7 +118,7 @@ class IntrospectionEndpoint:
         self._failures, self._retry_at = 0, float("-inf")
         return answer
 
-    async def _answer(self, token: str) -> Mapping[str, Any]:
+    async def _answer(self, token: str) -> tuple[Mapping[str, Any], int]:
         url = self._url = self._url or await self._discovered()
         form = urlencode({"token": token, "token_type_hint": "access_token"})
         headers, body = self._client.authenticated(url, form)
@@ -133,7 +133,7 @@ class IntrospectionEndpoint:
             )
         except OutboundError as error:
             raise KeySourceError(f"introspection: {error.kind}") from None
-        return _read(reply)
+        return _read(reply), len(reply.body)
 
     async def _discovered(self) -> str:
         try:

@@ -2,7 +2,7 @@
 
 - A token's looks come first: what doesn't match `token_pattern` is refused without asking.
 - A good answer serves for `keep` seconds and never past `exp`, so a revoked token is refused
-  within that time. A no serves for 5 seconds.
+  within that time. A no serves for 5 seconds. An answer of more than 8 KiB isn't remembered.
 - All who send one token at the same time share one question; at most `in_flight` questions run and
   `waiting` wait. What comes beyond is a 503, so made-up tokens can't flood the provider, though
   while they come, a token that isn't remembered may have to come again.
@@ -258,7 +258,7 @@ class IntrospectionVerifier:
         return await questions.ask(seen, partial(self._ask, endpoint, token, seen))
 
     async def _ask(self, endpoint: IntrospectionEndpoint, token: str, seen: bytes) -> Identity:
-        answer = await endpoint.ask(token)
+        answer, octets = await endpoint.ask(token)
         now = self._clock()
         try:
             identity = self._policy.check(answer, now)
@@ -271,7 +271,7 @@ class IntrospectionVerifier:
         if identity.expires_at is not None:
             until = min(until, identity.expires_at)
         self._known.put(seen, now)
-        self._remembered.put(seen, identity, now, until)
+        self._remembered.put(seen, identity, now, until, octets=octets, now=now)
         return identity
 
 

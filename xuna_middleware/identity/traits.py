@@ -100,7 +100,10 @@ class VerifierTraits:
         Raises:
             UnavailableError: its issuer is none of `issuers`.
         """
-        if isinstance(identity, Identity) and not self.may_verify(identity.issuer):
+        declared = self.issuers
+        if declared is None or not isinstance(identity, Identity):
+            return
+        if identity.issuer not in declared:
             raise UnavailableError(
                 cause="configuration: an identity was returned whose issuer is none of the "
                 "verifier's traits.issuers; declare it with VerifierTraits(issuers=…), or return "
