@@ -503,3 +503,12 @@ def test_lifetime_that_no_revocation_could_cover() -> None:
         make_verifier(max_lifetime=MAX_TOKEN_SECONDS)
     longest = make_verifier(max_lifetime=MAX_TOKEN_SECONDS / 2, leeway=300)
     assert longest.traits.max_token_seconds == MAX_TOKEN_SECONDS / 2 + 300
+
+
+@pytest.mark.parametrize("end", [float("nan"), float("inf"), float("-inf")])
+def test_ends_that_are_no_numbers(end: float) -> None:
+    """A key, or an identity, that ends at NaN would never end, and outlive its revocation."""
+    with pytest.raises(ConfigurationError, match="expires_at"):
+        APIKey(hash=new_api_key().hash, subject="kiosk", expires_at=end)
+    with pytest.raises(ConfigurationError, match="expires_at"):
+        Identity(subject="anna", expires_at=float("nan"))

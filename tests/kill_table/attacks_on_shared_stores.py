@@ -168,9 +168,33 @@ VARIANTS: Final[dict[str, Variant]] = {
     # Who vouched for a ticket
     "ticket of any gate of the store": broken(
         "identity/authentication.py",
-        "        await self.trust.check(ticket)\n",
-        "",
+        "            await self.trust.check(ticket)\n",
+        "            pass\n",
         f"{_APART}ticket_of_an_issuer_that_the_other_gate_cannot_verify",
+    ),
+    "ticket used up by a 503": broken(
+        "identity/authentication.py",
+        "            await self.tickets.put_back(text, ticket)\n",
+        "",
+        f"{_APART}ticket_of_a_tenant_that_cannot_be_looked_up_now",
+    ),
+    "ticket put back for a minute": broken(
+        "identity/tickets.py",
+        "left = ticket.until - self._clock()",
+        "left = SECONDS",
+        "tests/faces/test_tickets.py::test_ticket_that_is_put_back",
+    ),
+    "API key without a number for its end": broken(
+        "identity/api_keys.py",
+        "type(ends) not in (int, float) or not math.isfinite(ends)",
+        "type(ends) not in (int, float)",
+        "tests/identity/test_verifier_traits.py::test_ends_that_are_no_numbers",
+    ),
+    "identity without a number for its end": broken(
+        "identity/credentials.py",
+        "if expires_at is not None and expires_at != expires_at:",
+        "if False:",
+        "tests/identity/test_verifier_traits.py::test_ends_that_are_no_numbers",
     ),
     "ticket of any issuer": broken(
         _TRUST,

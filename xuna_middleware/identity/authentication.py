@@ -193,7 +193,11 @@ class Authentication:
 
     async def _taken(self, text: str) -> Caller:
         ticket = await self.tickets.take(text)
-        await self.trust.check(ticket)
+        try:
+            await self.trust.check(ticket)
+        except UnavailableError:
+            await self.tickets.put_back(text, ticket)
+            raise
         return Caller(ticket.identity, False, ticket.voucher, ticket, token=ticket.token)
 
     async def _ambient(self, scope: Scope) -> Caller:
