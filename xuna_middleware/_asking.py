@@ -182,3 +182,7 @@ class Recent(Generic[K]):
         self._until.move_to_end(key)
         if len(self._until) > _MOST_REMEMBERED:
             self._until.popitem(last=False)
+
+    def drop(self, key: K) -> None:
+        """Forget a key."""
+        self._until.pop(key, None)

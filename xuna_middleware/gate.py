@@ -453,7 +453,9 @@ class XunaGate:
 
         Args:
             seconds: make it last this long at least, where you know of something that lives longer,
-                such as the sessions that an authenticator reads.
+                such as the sessions that an authenticator reads. Where nothing in this gate may
+                prove anybody of the issuer (another gate of the same name may), it lasts exactly
+                this long, or 100 years without it, and a WARNING says so.
 
         Does not check: whether the provider would give a new token. Clocks: a provider's that runs
         ahead makes tokens that seem to come later.
@@ -465,7 +467,7 @@ class XunaGate:
         whom = subject_principal(Identity(issuer=issuer, subject=subject))
         if type(seconds) not in (int, float) or not 0 <= seconds <= MAX_TOKEN_SECONDS:
             raise ConfigurationError("gate.revoke(seconds=…) takes seconds, up to 100 years")
-        at, seconds = time.time(), max(seconds, self._revoked_for(issuer))
+        at, seconds = time.time(), self._revoked_for(issuer, seconds)
         await _told(self._surroundings.store.revoke(whom, at, seconds))
         await _told(self._parts.pipeline.stores.fallback.revoke(whom, at, seconds))
         self._events.emit(Event(name="revoked", time=at, issuer=issuer, subject=subject))
@@ -720,13 +722,25 @@ class XunaGate:
         """Tell whether an agent lists the transport `relay`."""
         return any("relay" in agent.transports for agent in self._parts.pipeline.agents.values())
 
-    def _revoked_for(self, issuer: str) -> float:
+    def _revoked_for(self, issuer: str, given: float = 0.0) -> float:
         """Return for how many seconds something may be good that proves somebody of this issuer
-        now.
+        now; as given, where that is longer, or where nothing here knows the issuer.
         """
-        if issuer == VISITOR_ISSUER and self._entrance is not None:
-            return max(DEFAULT_TOKEN_SECONDS, self._entrance.visitors.ticket_lasts)
-        return self._parts.authentication.max_token_seconds(issuer)
+        known = self._parts.authentication.max_token_seconds(issuer)
+        if issuer == VISITOR_ISSUER:
+            known = None
+            if self._entrance is not None:
+                known = max(DEFAULT_TOKEN_SECONDS, self._entrance.visitors.ticket_lasts)
+        if known is not None:
+            return max(given, known)
+        if not given:
+            logger.warning(
+                "revoke(): no verifier= of this gate is for the issuer %r, so this lasts 100 "
+                "years; check its spelling, or say seconds= where another gate of this name "
+                "verifies it",
+                issuer,
+            )
+        return given or MAX_TOKEN_SECONDS
 
     def _challenges(self) -> Challenges:
         """Return what refusals challenge with.

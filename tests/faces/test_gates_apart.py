@@ -160,6 +160,25 @@ async def test_ticket_of_a_tenant(store_of: Make, is_known: bool) -> None:
     assert await opens(there, await ticket_of(ours(store_of("one")))) is is_known
 
 
+async def test_ticket_of_a_tenant_that_cannot_be_looked_up_now(store_of: Make) -> None:
+    """A 503 uses no ticket up: it opens once, as soon as the tenant is found."""
+    now, down = [0.0], [True]
+
+    def resolve(issuer: str) -> Any:
+        if down:
+            raise OSError("the table is away")
+        return make_verifier()
+
+    tenants = TenantVerifiers(resolve, monotonic=lambda: now[0])
+    there = make_gate(verifier=tenants, store=store_of("one"))
+    ticket = await ticket_of(ours(store_of("one")))
+    assert not await opens(there, ticket)
+    down.clear()
+    now[0] += 2
+    assert await opens(there, ticket)
+    assert not await opens(there, ticket)
+
+
 async def test_ticket_of_a_verifier_that_says_no_issuer() -> None:
     """One of a user's with `verify` alone: its tickets are good at its own gate."""
 

@@ -334,6 +334,18 @@ async def test_keep_nothing() -> None:
     assert provider.asked[GOOD] == 3
 
 
+async def test_large_answer_is_not_remembered() -> None:
+    """An answer of 8 KiB serves for `keep`; a larger one would take too much memory."""
+    provider = Provider()
+    gate = provider.front()
+    for number, size in enumerate((7_500, 9_000), start=1):
+        token = f"large-answer-number-{number}"
+        provider.tokens[token] = {**ANSWER, "groups": "x" * size}
+        assert [(await sent(gate, token)).status for _ in range(3)] == [200] * 3
+    assert provider.asked["large-answer-number-1"] == 1
+    assert provider.asked["large-answer-number-2"] == 3
+
+
 async def test_one_question_for_many() -> None:
     """A hundred requests with one token ask once; one that hangs up takes nobody along."""
     provider = Provider(gate=asyncio.Event())
@@ -389,20 +401,153 @@ def broken() -> httpx.Response:
 
 @pytest.mark.parametrize("reply", [*FAULTS.values(), broken], ids=[*FAULTS, "no connection"])
 async def test_provider_that_fails(reply: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """503 with Retry-After, never 401 and never open; left alone for a while, not ready."""
+    """503 with Retry-After, never 401 and never open; left alone for a while."""
     provider, platform = Provider(), CountedPlatform()
     gate = provider.front(platform)
-    app = XunaMiddleware(echo_app, gate)
     assert (await sent(gate)).status == 200
     provider.reply = reply
     first, second = await sent(gate, "token-number-two"), await sent(gate, "token-number-three")
     assert (first.status, second.status) == (503, 503)
     assert (first.header("retry-after"), second.header("retry-after")) == ("1", "1")
     assert sum(provider.asked.values()) - provider.asked["metadata"] == 2
-    assert (await ask(app, "/xuna/readyz")).json() == {"ready": False, "missing": ["identity"]}
     assert (await sent(gate)).status == 200
     assert len(platform.requests) == 2
     assert CANARY not in caplog.text
+
+
+def strange(request: httpx.Request) -> bool:
+    return b"made-up" in request.content
+
+
+def fails_at(provider: Provider, fails: Callable[[httpx.Request], bool]) -> XunaGate:
+    """Build a gate whose provider answers 500 to some questions; its clocks are the loop's."""
+
+    async def handle(request: httpx.Request) -> httpx.Response:
+        answer = await provider.handle(request)
+        return httpx.Response(500) if fails(request) else answer
+
+    transport = httpx.MockTransport(handle)
+    verifier = provider.verifier(transport=transport, clock=lambda: NOW + seconds())
+    verifier._endpoint._now = verifier._known_endpoint._now = seconds
+    return make_gate(verifier=verifier)
+
+
+def test_strangers_tokens_that_fail() -> None:
+    """The provider fails at tokens that it never made: known callers go on, and `/readyz` says so;
+    who is new is asked about after the pause.
+    """
+
+    async def story() -> None:
+        provider = Provider()
+        gate = fails_at(provider, strange)
+        app = XunaMiddleware(echo_app, gate)
+        assert (await sent(gate)).status == 200
+        for number in range(60):
+            assert (await sent(gate, f"made-up-token-{number:05}")).status == 503
+            assert (await sent(gate)).status == 200
+            assert (await ask(app, "/xuna/readyz")).json()["ready"] is True
+            await asyncio.sleep(1)
+        assert provider.asked[GOOD] >= 5
+        provider.tokens["new-token-0123456789"] = dict(ANSWER)
+        assert (await sent(gate, "new-token-0123456789")).status == 503
+        await asyncio.sleep(30)
+        assert (await sent(gate, "new-token-0123456789")).status == 200
+        await gate.aclose()
+
+    in_fast_time(story())
+
+
+def test_known_token_that_fails() -> None:
+    """Where the provider fails at a token that was good, the gate is not ready, until the pause is
+    over: it would never be asked again if nobody was let in.
+    """
+
+    async def story() -> None:
+        provider, down = Provider(), list[bool]()
+        gate = fails_at(provider, lambda _: bool(down))
+        app = XunaMiddleware(echo_app, gate)
+        assert (await sent(gate)).status == 200
+        await asyncio.sleep(10)
+        down.append(True)
+        assert (await sent(gate)).status == 503
+        not_ready = {"ready": False, "missing": ["identity"]}
+        assert (await ask(app, "/xuna/readyz")).json() == not_ready
+        await asyncio.sleep(1)
+        assert (await ask(app, "/xuna/readyz")).json()["ready"] is True
+        down.clear()
+        assert (await sent(gate)).status == 200
+        await gate.aclose()
+
+    in_fast_time(story())
+
+
+def test_revoked_token_is_a_strangers() -> None:
+    """What the provider took back is known no more: what fails at it makes nothing unready."""
+
+    async def story() -> None:
+        provider, down = Provider(), list[bool]()
+        gate = fails_at(provider, lambda _: bool(down))
+        app = XunaMiddleware(echo_app, gate)
+        assert (await sent(gate)).status == 200
+        del provider.tokens[GOOD]
+        await asyncio.sleep(10)
+        assert (await sent(gate)).status == 401
+        down.append(True)
+        await asyncio.sleep(5)
+        assert (await sent(gate)).status == 503
+        assert (await ask(app, "/xuna/readyz")).json()["ready"] is True
+        await gate.aclose()
+
+    in_fast_time(story())
+
+
+def test_one_hiccup_is_one_pause() -> None:
+    """Eight questions are under way when the provider fails: one second later it is asked again."""
+
+    async def story() -> None:
+        provider = Provider(reply=lambda: httpx.Response(502), gate=asyncio.Event())
+        gate = fails_at(provider, lambda _: False)
+        callers = [asyncio.create_task(sent(gate, f"token-number-{n:05}")) for n in range(8)]
+        await until(lambda: provider.at_once == 8)
+        assert provider.gate is not None
+        provider.gate.set()
+        answers = await asyncio.gather(*callers)
+        assert {(each.status, each.header("retry-after")) for each in answers} == {(503, "1")}
+        provider.reply = None
+        await asyncio.sleep(1)
+        assert (await sent(gate)).status == 200
+        await gate.aclose()
+
+    in_fast_time(story())
+
+
+def test_known_caller_in_a_flood() -> None:
+    """Made-up tokens hold the places of strangers: known tokens are asked about all the same."""
+
+    async def story() -> None:
+        provider, hanging = Provider(), asyncio.Event()
+
+        async def handle(request: httpx.Request) -> httpx.Response:
+            if strange(request):
+                await hanging.wait()
+            return await provider.handle(request)
+
+        verifier = provider.verifier(
+            transport=httpx.MockTransport(handle), clock=lambda: NOW + seconds(), waiting=1
+        )
+        gate = make_gate(verifier=verifier)
+        assert (await sent(gate)).status == 200
+        await asyncio.sleep(10)
+        flood = [asyncio.create_task(sent(gate, f"made-up-token-{n:05}")) for n in range(20)]
+        await asyncio.sleep(0.1)
+        assert sum(each.done() for each in flood) == 11
+        assert (await sent(gate)).status == 200
+        assert provider.asked[GOOD] == 2
+        hanging.set()
+        await asyncio.gather(*flood)
+        await gate.aclose()
+
+    in_fast_time(story())
 
 
 def test_a_provider_that_goes_on_failing() -> None:

@@ -31,6 +31,8 @@ from xuna_middleware import (
     get_identity,
     require_scopes,
 )
+from xuna_middleware.errors import InvalidTokenError
+from xuna_middleware.identity.tickets import Ticket, Tickets
 from xuna_middleware.stores.memory import MemoryStore
 from xuna_middleware.stores.protocol import StoreError
 
@@ -260,8 +262,6 @@ async def test_prefixless_gate_leaves_ticket_to_the_app() -> None:
 
 async def test_ticket_ends_with_the_identity() -> None:
     """A ticket lives no longer than what proved the identity."""
-    from xuna_middleware import InvalidTokenError
-    from xuna_middleware.identity.tickets import Ticket, Tickets
 
     now = [NOW]
     tickets = Tickets(MemoryStore(), clock=lambda: now[0])
@@ -274,3 +274,21 @@ async def test_ticket_ends_with_the_identity() -> None:
         await tickets.take(text)
     with pytest.raises(InvalidTokenError):
         await tickets.make(ticket)
+
+
+async def test_ticket_that_is_put_back() -> None:
+    """For the rest of its minute, and no longer."""
+    now = [1000.0]
+    tickets = Tickets(MemoryStore(monotonic=lambda: now[0]), clock=lambda: now[0])
+    ticket = Ticket(identity=Identity(subject="anna"), agent="a", origin=None, voucher="verifier")
+    text, _ = await tickets.make(ticket)
+    for later in (30, 29):
+        now[0] += later
+        taken = await tickets.take(text)
+        await tickets.put_back(text, taken)
+    now[0] += 2
+    with pytest.raises(InvalidTokenError):
+        await tickets.take(text)
+    await tickets.put_back(text, taken)
+    with pytest.raises(InvalidTokenError):
+        await tickets.take(text)

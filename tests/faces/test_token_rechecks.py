@@ -106,7 +106,7 @@ class Provider:
             "clock": lambda: NOW,
         }
         verifier = IntrospectionVerifier(ISSUER, **{**defaults, **options})
-        for endpoint in (verifier._endpoint, verifier._recheck_endpoint):
+        for endpoint in (verifier._endpoint, verifier._known_endpoint):
             endpoint._now = elapsed  # how long it is left alone, in the time of the test
         return verifier
 

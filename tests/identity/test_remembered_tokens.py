@@ -10,6 +10,7 @@ from signing import ISSUER, NOW, RSA, good_claims, jwks, rsa_signer
 
 from xuna_middleware import Credentials, Freshness, Identity, InvalidTokenError
 from xuna_middleware.identity.remembered import (
+    MAX_OCTETS,
     MAX_TOKEN_LENGTH,
     MAX_TOKENS,
     SECONDS,
@@ -20,10 +21,22 @@ from xuna_middleware.identity.remembered import (
 ANNA = Identity(subject="anna")
 
 
+def put(
+    tokens: RememberedTokens,
+    key: bytes,
+    *,
+    not_before: float = 0,
+    until: float = 10,
+    octets: int = 1000,
+    now: float = 0,
+) -> None:
+    tokens.put(key, ANNA, not_before, until, octets=octets, now=now)
+
+
 def test_remembered_for_its_time_alone() -> None:
     """From the moment it is valid to the moment it isn't, the end excluded."""
     tokens = RememberedTokens()
-    tokens.put(b"x", ANNA, not_before=10, until=20)
+    put(tokens, b"x", not_before=10, until=20)
     assert [tokens.get(b"x", now) for now in (9.9, 10, 19.9, 20)] == [None, ANNA, ANNA, None]
     assert tokens.get(b"y", 15) is None
     tokens.clear()
@@ -34,18 +47,58 @@ def test_number_is_bounded_and_the_oldest_goes_first() -> None:
     """However many callers there are."""
     tokens = RememberedTokens()
     for number in range(MAX_TOKENS + 10):
-        tokens.put(b"%d" % number, ANNA, not_before=0, until=10)
+        put(tokens, b"%d" % number)
     assert tokens.get(b"9", 1) is None
     assert tokens.get(b"10", 1) is ANNA
     assert len(tokens._entries) == MAX_TOKENS
+
+
+def test_octets_are_bounded_and_the_oldest_goes_first() -> None:
+    """However large their tokens are; what goes, or is dropped, makes room again."""
+    tokens = RememberedTokens()
+    fit = MAX_OCTETS // MAX_TOKEN_LENGTH
+    for number in range(fit + 10):
+        put(tokens, b"%d" % number, octets=MAX_TOKEN_LENGTH)
+    assert tokens.get(b"9", 1) is None
+    assert tokens.get(b"10", 1) is ANNA
+    assert len(tokens._entries) == fit
+    tokens.drop(b"12")
+    put(tokens, b"11", octets=MAX_TOKEN_LENGTH)
+    put(tokens, b"new", octets=MAX_TOKEN_LENGTH)
+    assert tokens.get(b"10", 1) is ANNA
+    tokens.clear()
+    for number in range(fit):
+        put(tokens, b"%d" % number, octets=MAX_TOKEN_LENGTH)
+    assert tokens.get(b"0", 1) is ANNA
+
+
+def test_what_is_too_large_is_not_remembered() -> None:
+    """Nor is what was remembered of it before."""
+    tokens = RememberedTokens()
+    put(tokens, b"x", octets=MAX_TOKEN_LENGTH)
+    assert tokens.get(b"x", 1) is ANNA
+    put(tokens, b"x", octets=MAX_TOKEN_LENGTH + 1)
+    assert tokens.get(b"x", 1) is None
+
+
+def test_what_has_ended_goes_first() -> None:
+    """A few callers after many: nothing is kept of those, a few entries at a time."""
+    tokens = RememberedTokens()
+    for number in range(1000):
+        put(tokens, b"%d" % number)
+    for number in range(1000, 1400):
+        put(tokens, b"%d" % number, until=100, now=10)
+        assert len(tokens._entries) >= 1000 - 4 * (number - 999)
+    assert len(tokens._entries) == 400
+    assert tokens.get(b"1000", 50) is ANNA
 
 
 def test_remembering_again_costs_nobody_their_place() -> None:
     """A full memory forgets nothing when a token it has comes back."""
     tokens = RememberedTokens()
     for number in range(MAX_TOKENS):
-        tokens.put(b"%d" % number, ANNA, not_before=0, until=10)
-    tokens.put(b"7", ANNA, not_before=5, until=15)
+        put(tokens, b"%d" % number)
+    put(tokens, b"7", not_before=5, until=15)
     assert tokens.get(b"0", 1) is ANNA
     assert tokens.get(b"7", 12) is ANNA
 

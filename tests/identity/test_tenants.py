@@ -310,14 +310,109 @@ async def test_what_was_let_go_begins_again() -> None:
 
 async def test_too_few_at_once() -> None:
     """Let go before its first caller had it: 503, and no verifier that is closed is used."""
-    table = Table()
-    table.verifiers = {issuer: closing(issuer) for issuer in (TENANT, "https://two.example.com")}
-    gate = make_gate(verifier=TenantVerifiers(table, most=1))
-    answers = await asyncio.gather(*[status(gate, of(issuer)) for issuer in table.verifiers])
-    assert sorted(answers) == [200, 503]
+    issuers = [f"https://{name}.example.com" for name in "abc"]
+    table, go = Table(), asyncio.Event()
+    table.verifiers = {issuer: closing(issuer) for issuer in issuers}
+    gate = make_gate(verifier=TenantVerifiers(table, most=1, in_flight=2))
+    for verifier in table.verifiers.values():
+        verifier.hold = asyncio.Event()
+    first = asyncio.create_task(status(gate, of(issuers[0])))
+    await settled()
+    table.before = go.wait
+    others = [asyncio.create_task(status(gate, of(issuer))) for issuer in issuers[1:]]
+    await settled()
+    go.set()
+    await settled()
+    for verifier in table.verifiers.values():
+        verifier.hold.set()
+    assert [await first, *await asyncio.gather(*others)] == [200, 200, 503]
     await settled()
     await gate.aclose()
-    assert [each.closed for each in table.verifiers.values()] == [1, 1]
+    assert [each.closed for each in table.verifiers.values()] == [1, 1, 1]
+
+
+def forged(issuer: str, **changes: Any) -> str:
+    head, payload, signature = of(issuer, **changes).split(".")
+    return f"{head}.{payload}.{'B' if signature[0] == 'A' else 'A'}{signature[1:]}"
+
+
+def test_known_tenant_among_made_up_issuers() -> None:
+    """Strangers hold all places of look-ups: a tenant whose `keep` has ended is looked up apart."""
+
+    async def story() -> None:
+        now, table = [0.0], Table(TENANT)
+        gate = make_gate(verifier=TenantVerifiers(table, monotonic=lambda: now[0]))
+        assert await status(gate, of(TENANT)) == 200
+        now[0] += 300
+
+        hanging = asyncio.Event()
+        table.before = hanging.wait
+        made_up = [f"https://made-up-{number}.example.com" for number in range(20)]
+        strangers = [asyncio.create_task(status(gate, of(issuer))) for issuer in made_up]
+        await asyncio.sleep(0.1)
+        table.before = None
+        assert await status(gate, of(TENANT)) == 200
+        hanging.set()
+        assert Counter(await asyncio.gather(*strangers)) == {401: 8, 503: 12}
+
+    in_fast_time(story())
+
+
+async def test_forged_tokens_drop_no_live_tenant() -> None:
+    """Two more tenants than `most`, named by nobody but strangers: the live ones stay, and what is
+    looked up has a bound.
+    """
+    now = [0.0]
+    issuers = [f"https://t{number}.example.com" for number in range(40)]
+    live, dormant = issuers[:20], issuers[20:]
+    table = Table()
+    table.verifiers = {issuer: closing(issuer) for issuer in issuers}
+    tenants = TenantVerifiers(table, most=20, in_flight=4, monotonic=lambda: now[0])
+    gate = make_gate(verifier=tenants)
+    for issuer in live:
+        assert await status(gate, of(issuer)) == 200
+    answers: Counter[int] = Counter()
+    for second in range(100):
+        now[0] += 1
+        for issuer in dormant:
+            answers[await status(gate, forged(issuer, jti=str(second)))] += 1
+    await settled()
+    assert [table.asked[issuer] for issuer in live] == [1] * 20
+    assert [table.verifiers[issuer].closed for issuer in live] == [0] * 20
+    assert sum(table.asked[issuer] for issuer in dormant) <= 4 * 11
+    assert set(answers) == {401, 503}
+    assert repr(tenants) == "TenantVerifiers(24 of at most 20)"
+    assert await status(gate, of(live[0])) == 200
+    await gate.aclose()
+
+
+async def test_forged_token_counts_as_no_use() -> None:
+    """The tenant whose tokens were verified last stays, whoever else is named since."""
+    issuers = [f"https://{name}.example.com" for name in "abc"]
+    table = Table()
+    table.verifiers = {issuer: closing(issuer) for issuer in issuers}
+    gate = make_gate(verifier=TenantVerifiers(table, most=2))
+    for token in (of(issuers[0]), of(issuers[1]), forged(issuers[0]), of(issuers[2])):
+        await status(gate, token)
+    await settled()
+    assert [table.verifiers[issuer].closed for issuer in issuers] == [1, 0, 0]
+
+
+async def test_newcomer_that_is_verified_stays() -> None:
+    """A tenant that strangers named first is a live one with its first good token."""
+    now, table = [0.0], Table()
+    issuers = [f"https://t{number}.example.com" for number in range(4)]
+    table.verifiers = {issuer: closing(issuer) for issuer in issuers}
+    tenants = TenantVerifiers(table, most=2, in_flight=1, monotonic=lambda: now[0])
+    gate = make_gate(verifier=tenants)
+    assert await status(gate, forged(issuers[0])) == 401
+    assert await status(gate, of(issuers[0])) == 200
+    assert await status(gate, of(issuers[1])) == 200
+    for issuer in issuers[2:]:
+        now[0] += 10
+        assert await status(gate, forged(issuer)) == 401
+    assert await status(gate, of(issuers[0], jti="again")) == 200
+    assert table.asked[issuers[0]] == 1
 
 
 async def test_the_end_while_somebody_is_looked_up() -> None:

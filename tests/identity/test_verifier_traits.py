@@ -39,6 +39,8 @@ from xuna_middleware import (
     merge_traits,
     new_api_key,
 )
+from xuna_middleware.errors import UnavailableError
+from xuna_middleware.identity.rechecks import HeldToken
 from xuna_middleware.identity.traits import MAX_TOKEN_SECONDS, traits_of
 
 PUBLIC: Final = "https://acme.com/xuna"
@@ -169,6 +171,31 @@ def test_revocation_of_what_says_how_long_it_lives() -> None:
     open_agent = Agent("open", id="agent_1", anonymous=True, limits=budget, max_duration=60)
     gate = make_gate(agents=[open_agent], visitors=Visitors(ticket_lasts=60 * 86_400))
     assert gate._revoked_for("urn:xuna-gate:visitors") == 60 * DAY
+
+
+async def test_revocation_at_a_gate_that_lacks_the_verifier(
+    moved: Moved, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two gates of one name, one of which takes tokens of a week: the other can't know how long."""
+    taking = make_gate(verifier=alone(moved), store=moved.store)
+    revoking = make_gate(verifier=moved.verifier(issuer=OTHER), store=moved.store)
+    await revoking.revoke(ISSUER, SUBJECT)
+    assert f"the issuer {ISSUER!r}" in caplog.text
+    assert "seconds=" in caplog.text
+    for day in (0.0, 2.0, 6.99):
+        moved.now = NOW + day * DAY
+        assert await status(taking, week_long()) == 401
+
+
+def test_revocation_of_an_issuer_that_nothing_here_knows(caplog: pytest.LogCaptureFixture) -> None:
+    """100 years, or what the operator says; visitors are nobody's where none are admitted."""
+    gate = make_gate()
+    for issuer in (OTHER, "urn:xuna-gate:visitors"):
+        assert gate._revoked_for(issuer, 3 * DAY) == 3 * DAY
+        assert "no verifier=" not in caplog.text
+        assert gate._revoked_for(issuer) == MAX_TOKEN_SECONDS
+        assert "no verifier=" in caplog.text
+        caplog.clear()
 
 
 async def test_revocation_for_longer(moved: Moved) -> None:
@@ -345,6 +372,83 @@ async def test_own_verifier_says_what_it_accepts() -> None:
         make_gate(verifier=Wrong())
 
 
+class Saying:
+    """A verifier of one's own that declares one issuer, and returns another."""
+
+    def __init__(self, declares: str, says: str) -> None:
+        self.traits = VerifierTraits(issuers=frozenset({declares}))
+        self.says = says
+
+    async def verify(self, credentials: Credentials) -> Identity:
+        return Identity(issuer=self.says, subject=SUBJECT)
+
+    async def recheck_interval(self, token: str) -> float | None:
+        return 60
+
+    async def recheck(self, token: str) -> Identity:
+        return Identity(issuer=self.says, subject=SUBJECT)
+
+
+async def is_refused(gate: XunaGate, caplog: pytest.LogCaptureFixture) -> bool:
+    """Tell whether a token of ISSUER is a 503 whose log line names the trait."""
+    answer = await ask(gate, headers=bearer(RSA.token()))
+    return answer.status == 503 and "VerifierTraits(issuers=…)" in caplog.text
+
+
+async def test_identity_of_an_issuer_that_was_not_declared(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A verifier that is alone: what it declares is what it may return."""
+    assert await is_refused(make_gate(verifier=Saying(ISSUER, OTHER)), caplog)
+    assert await status(make_gate(verifier=Saying(ISSUER, ISSUER)), RSA.token()) == 200
+
+
+async def test_identity_of_another_verifiers_issuer(caplog: pytest.LogCaptureFixture) -> None:
+    """In a list, what another verifier declares counts for that one only."""
+    gate = make_gate(verifier=[Saying(ISSUER, OTHER), make_verifier(issuer=OTHER)])
+    assert await is_refused(gate, caplog)
+
+
+async def test_identity_of_another_tenant(caplog: pytest.LogCaptureFixture) -> None:
+    """A tenant's verifier speaks for no other tenant."""
+    gate = make_gate(verifier=TenantVerifiers(lambda issuer: Saying(issuer, OTHER)))
+    assert await is_refused(gate, caplog)
+
+
+async def test_session_of_an_issuer_that_was_not_declared(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """An authenticator that declares issuers is held to them as well."""
+
+    class Session:
+        traits = VerifierTraits(issuers=frozenset({ISSUER}))
+
+        async def __call__(self, connection: object) -> Identity | None:
+            return Identity(issuer=OTHER, subject=SUBJECT)
+
+    gate = make_gate(verifier=None, authenticator=Session())
+    answer = await ask(gate, headers=[(b"sec-fetch-site", b"same-origin")])
+    assert answer.status == 503
+    assert "VerifierTraits(issuers=…)" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "verifier",
+    [
+        Saying(ISSUER, OTHER),
+        [Saying(ISSUER, OTHER), make_verifier(issuer=OTHER)],
+        TenantVerifiers(lambda issuer: Saying(issuer, OTHER)),
+    ],
+    ids=["alone", "in a list", "a tenant's"],
+)
+async def test_recheck_that_names_another_issuer(verifier: Any) -> None:
+    """Whoever is asked again while a conversation runs is held to the same."""
+    authentication = make_gate(verifier=verifier)._parts.authentication
+    with pytest.raises(UnavailableError) as refused:
+        await authentication.recheck(HeldToken(RSA.token()))
+    assert "VerifierTraits(issuers=…)" in (refused.value.cause or "")
+
+
 def test_traits_of_an_oidc_verifier() -> None:
     """All that a gate reads, in one value."""
     verifier = OIDCVerifier(ISSUER, audience="voice", dpop="required", mtls="accepted", leeway=60)
@@ -399,3 +503,12 @@ def test_lifetime_that_no_revocation_could_cover() -> None:
         make_verifier(max_lifetime=MAX_TOKEN_SECONDS)
     longest = make_verifier(max_lifetime=MAX_TOKEN_SECONDS / 2, leeway=300)
     assert longest.traits.max_token_seconds == MAX_TOKEN_SECONDS / 2 + 300
+
+
+@pytest.mark.parametrize("end", [float("nan"), float("inf"), float("-inf")])
+def test_ends_that_are_no_numbers(end: float) -> None:
+    """A key, or an identity, that ends at NaN would never end, and outlive its revocation."""
+    with pytest.raises(ConfigurationError, match="expires_at"):
+        APIKey(hash=new_api_key().hash, subject="kiosk", expires_at=end)
+    with pytest.raises(ConfigurationError, match="expires_at"):
+        Identity(subject="anna", expires_at=float("nan"))

@@ -28,6 +28,7 @@ SURROUNDINGS: Final = Surroundings(
     origin=None, store=MemoryStore(), trusted_proxies=Networks(()), certificate_header=None
 )
 ANNA: Final = Identity(subject="anna")
+OWN_ANNA: Final = Identity(subject="anna", issuer="own")
 SAME_ORIGIN: Final = [(b"sec-fetch-site", b"same-origin")]
 
 
@@ -58,7 +59,7 @@ class OwnVerifier:
         self.issuer = issuer
 
     async def verify(self, credentials: Credentials) -> Identity:
-        return ANNA
+        return OWN_ANNA
 
 
 class SyncVerifier:
@@ -106,7 +107,7 @@ async def test_bearer_is_not_ambient() -> None:
     """No browser adds it by itself."""
     authentication = authentication_of(OwnVerifier(), anna)
     found = await authentication.authenticate(http_scope(headers=bearer("x")))
-    assert found == Caller(ANNA, False, "verifier")
+    assert found == Caller(OWN_ANNA, False, "verifier")
     found = await authentication.authenticate(http_scope())
     assert found == Caller(ANNA, True, "authenticator")
 
@@ -214,7 +215,7 @@ async def test_issuer_picks_the_verifier() -> None:
         assert caller.identity.issuer == issuer
     token = RSA.token(good_claims(iss="own"))
     caller = await authentication.authenticate(http_scope(headers=bearer(token)))
-    assert caller.identity == ANNA
+    assert caller.identity == OWN_ANNA
 
 
 @pytest.mark.parametrize("issuer", [OTHER + "/", OTHER.upper(), OTHER[:-1], "", None, [OTHER], {}])

@@ -11,6 +11,11 @@ TICKETS: Final = "identity/tickets.py"
 CLIENT: Final = "conversation/client.py"
 
 FACE: Final = "tests/faces/test_token_rechecks.py"
+TENANTS: Final = "identity/tenants.py"
+OF_TENANTS: Final = "tests/identity/test_tenants.py"
+REMEMBERED: Final = "identity/remembered.py"
+MEMORY: Final = "tests/identity/test_remembered_tokens.py"
+OPAQUE: Final = "tests/faces/test_opaque_tokens.py"
 PARTS: Final = "tests/conversation/test_rechecks.py"
 SERVERS: Final = "tests/conversation/test_servers.py"
 DIRECTLY: Final = f"{FACE}::test_revoked_by_its_provider[opened_directly]"
@@ -19,9 +24,45 @@ BY_URL: Final = f"{FACE}::test_revoked_by_its_provider[opened_by_signed_url]"
 VARIANTS: Final[dict[str, Variant]] = {
     "strangers' failures close the endpoint for conversations": broken(
         "identity/introspection.py",
-        "endpoint = self._recheck_endpoint",
-        "endpoint = self._endpoint",
+        "endpoint = self._known_endpoint\n",
+        "endpoint = self._endpoint\n",
         "tests/faces/test_token_rechecks.py::test_strangers_whose_tokens_fail_cannot_end_it",
+    ),
+    "strangers' failures keep known callers out": broken(
+        INTROSPECTION,
+        "endpoint, questions = self._known_endpoint, self._known_questions",
+        "pass",
+        f"{OPAQUE}::test_strangers_tokens_that_fail",
+    ),
+    "strangers' queue is the known callers'": broken(
+        INTROSPECTION,
+        "endpoint, questions = self._known_endpoint, self._known_questions",
+        "endpoint = self._known_endpoint",
+        f"{OPAQUE}::test_known_caller_in_a_flood",
+    ),
+    "strangers' failures make the gate unready": broken(
+        INTROSPECTION,
+        "return self._known_endpoint.ready",
+        "return self._known_endpoint.ready and self._endpoint.ready",
+        f"{OPAQUE}::test_strangers_tokens_that_fail",
+    ),
+    "opaque tokens are always ready": broken(
+        INTROSPECTION,
+        "return self._known_endpoint.ready",
+        "return True",
+        f"{OPAQUE}::test_known_token_that_fails",
+    ),
+    "revoked token counts as known": broken(
+        INTROSPECTION,
+        "            self._known.drop(seen)\n",
+        "",
+        f"{OPAQUE}::test_revoked_token_is_a_strangers",
+    ),
+    "each question of one hiccup lengthens the pause": broken(
+        "identity/introspecting.py",
+        "if pauses == self._pauses:",
+        "if True:",
+        f"{OPAQUE}::test_one_hiccup_is_one_pause",
     ),
     # An opaque token that its provider takes back
     "conversation of a revoked token goes on": broken(
@@ -96,9 +137,78 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "tenants lose the capability": broken(
         "identity/tenants.py",
-        "return await recheck_interval_of(verifier, token)",
+        "return await recheck_interval_of(tenant.verifier, token)",
         "return None",
         f"{FACE}::test_behind_lists_and_tenants",
+    ),
+    # What is remembered of tokens
+    "remembered whatever it takes": broken(
+        REMEMBERED,
+        "while len(self._entries) > MAX_TOKENS or self._octets > MAX_OCTETS:",
+        "while len(self._entries) > MAX_TOKENS:",
+        f"{MEMORY}::test_octets_are_bounded_and_the_oldest_goes_first",
+    ),
+    "dropped tokens count on": broken(
+        REMEMBERED,
+        "            self._octets -= entry[3]\n",
+        "            pass\n",
+        f"{MEMORY}::test_octets_are_bounded_and_the_oldest_goes_first",
+    ),
+    "large answers are remembered": broken(
+        REMEMBERED,
+        "        if octets > MAX_TOKEN_LENGTH:\n            return\n",
+        "",
+        f"{OPAQUE}::test_large_answer_is_not_remembered",
+    ),
+    "ended tokens are kept": broken(
+        REMEMBERED,
+        "        self._forget_ended(now)\n",
+        "",
+        f"{MEMORY}::test_what_has_ended_goes_first",
+    ),
+    # Tenants, and strangers who name them
+    "strangers' look-ups hold up known tenants": broken(
+        TENANTS,
+        "look_ups = self._look_ups if known is None else self._known_look_ups",
+        "look_ups = self._look_ups",
+        f"{OF_TENANTS}::test_known_tenant_among_made_up_issuers",
+    ),
+    "forged token counts as a use": broken(
+        TENANTS,
+        "        if kept is not None and now < kept.until:\n",
+        "        if kept is not None and now < kept.until:\n"
+        "            self._count_as_used(kept)\n",
+        f"{OF_TENANTS}::test_forged_token_counts_as_no_use",
+    ),
+    "tenant that is named is a live one": broken(
+        TENANTS,
+        "        place[issuer] = found\n",
+        "        place[issuer] = found\n        self._count_as_used(found)\n",
+        f"{OF_TENANTS}::test_forged_tokens_drop_no_live_tenant",
+    ),
+    "newcomers without a bound": broken(
+        TENANTS,
+        "        while not self._has_room(0):\n",
+        "        while False:\n",
+        f"{OF_TENANTS}::test_forged_tokens_drop_no_live_tenant",
+    ),
+    "newcomers make room at once": broken(
+        TENANTS,
+        "NEWCOMER_SECONDS: Final = 10.0",
+        "NEWCOMER_SECONDS: Final = 0.0",
+        f"{OF_TENANTS}::test_forged_tokens_drop_no_live_tenant",
+    ),
+    "newcomers looked up without room": broken(
+        TENANTS,
+        "            self._check_room(now)\n",
+        "            pass\n",
+        f"{OF_TENANTS}::test_forged_tokens_drop_no_live_tenant",
+    ),
+    "newcomer for ever": broken(
+        TENANTS,
+        "            self._count_as_used(tenant)\n",
+        "",
+        f"{OF_TENANTS}::test_newcomer_that_is_verified_stays",
     ),
     "token that is another caller's now": broken(
         RELAYING,

@@ -26,8 +26,9 @@ VARIANTS: Final[dict[str, Variant]] = {
     "dot segments in a path": broken(PATHS, "or _DOTS.search(reading) is not None", "", AMBIGUOUS),
     "escapes that are left": broken(
         PATHS,
-        "if decodings > MAX_DECODINGS or _is_ambiguous(reading):\n                return None",
-        "if _is_ambiguous(reading):\n                return None\n"
+        "if decodings > MAX_DECODINGS or _is_too_long(reading) or _is_ambiguous(reading):\n"
+        "                return None",
+        "if _is_too_long(reading) or _is_ambiguous(reading):\n                return None\n"
         "            if decodings > MAX_DECODINGS:\n                break",
         AMBIGUOUS,
     ),

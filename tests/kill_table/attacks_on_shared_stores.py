@@ -12,8 +12,8 @@ VARIANTS: Final[dict[str, Variant]] = {
     # What a verifier says of itself
     "revocation of a day at most": broken(
         "gate.py",
-        "return self._parts.authentication.max_token_seconds(issuer)",
-        "return DEFAULT_TOKEN_SECONDS",
+        "known = self._parts.authentication.max_token_seconds(issuer)",
+        "known = DEFAULT_TOKEN_SECONDS",
         f"{_TRAITS}revocation_lasts_as_long_as_the_longest_token",
     ),
     "revocation ends before the leeway": broken(
@@ -30,13 +30,25 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "revoked visitor good again": broken(
         "gate.py",
-        "if issuer == VISITOR_ISSUER and self._entrance is not None:",
+        "if issuer == VISITOR_ISSUER:",
         "if False:",
         f"{_TRAITS}revocation_of_what_says_how_long_it_lives",
     ),
+    "unknown issuer revoked for a day": broken(
+        "identity/authentication.py",
+        "        if not described:\n            return None\n",
+        "",
+        f"{_TRAITS}revocation_at_a_gate_that_lacks_the_verifier",
+    ),
+    "visitors revoked for a day elsewhere": broken(
+        "gate.py",
+        "            known = None\n",
+        "            known = DEFAULT_TOKEN_SECONDS\n",
+        f"{_TRAITS}revocation_of_an_issuer_that_nothing_here_knows",
+    ),
     "revoked for an authenticator's day": broken(
         "identity/authentication.py",
-        "described.append(traits_of(self._authenticator))",
+        "described.append(self._authenticators_traits)",
         "pass",
         f"{_TRAITS}revocation_of_what_says_how_long_it_lives",
     ),
@@ -69,6 +81,52 @@ VARIANTS: Final[dict[str, Variant]] = {
         "dpop_algorithms=tuple(name for each in listed for name in each.dpop_algorithms),",
         "dpop_algorithms=listed[0].dpop_algorithms,",
         f"{_TRAITS}challenges_behind_tenants_in_a_list",
+    ),
+    "identity of an issuer that was not declared": broken(
+        "identity/authentication.py",
+        "    traits.check_issuer(identity)\n    return identity\n",
+        "    return identity\n",
+        f"{_TRAITS}identity_of_an_issuer_that_was_not_declared",
+    ),
+    "session of an issuer that was not declared": broken(
+        "identity/authentication.py",
+        "        self._authenticators_traits.check_issuer(identity)\n",
+        "",
+        f"{_TRAITS}session_of_an_issuer_that_was_not_declared",
+    ),
+    "identity of another verifier's issuer": broken(
+        "identity/issuers.py",
+        "        traits.check_issuer(identity)\n",
+        "",
+        f"{_TRAITS}identity_of_another_verifiers_issuer",
+    ),
+    "identity of another tenant's": broken(
+        "identity/tenants.py",
+        "            identity = await tenant.verifier.verify(credentials)\n"
+        "            tenant.traits.check_issuer(identity)\n",
+        "            identity = await tenant.verifier.verify(credentials)\n",
+        f"{_TRAITS}identity_of_another_tenant",
+    ),
+    "asked again about another's": Variant(
+        edits=(
+            (
+                "identity/authentication.py",
+                "        self._merged.check_issuer(identity)\n",
+                "",
+            ),
+            (
+                "identity/issuers.py",
+                "        self._traits[id(verifier)].check_issuer(identity)\n",
+                "",
+            ),
+            (
+                "identity/tenants.py",
+                "            identity = await recheck_by(tenant.verifier, token)\n"
+                "            tenant.traits.check_issuer(identity)\n",
+                "            identity = await recheck_by(tenant.verifier, token)\n",
+            ),
+        ),
+        noticed_by=f"{_TRAITS}recheck_that_names_another_issuer",
     ),
     # The name of a gate
     "gate without a name": broken(
@@ -110,9 +168,33 @@ VARIANTS: Final[dict[str, Variant]] = {
     # Who vouched for a ticket
     "ticket of any gate of the store": broken(
         "identity/authentication.py",
-        "        await self.trust.check(ticket)\n",
-        "",
+        "            await self.trust.check(ticket)\n",
+        "            pass\n",
         f"{_APART}ticket_of_an_issuer_that_the_other_gate_cannot_verify",
+    ),
+    "ticket used up by a 503": broken(
+        "identity/authentication.py",
+        "            await self.tickets.put_back(text, ticket)\n",
+        "",
+        f"{_APART}ticket_of_a_tenant_that_cannot_be_looked_up_now",
+    ),
+    "ticket put back for a minute": broken(
+        "identity/tickets.py",
+        "left = ticket.until - self._clock()",
+        "left = SECONDS",
+        "tests/faces/test_tickets.py::test_ticket_that_is_put_back",
+    ),
+    "API key without a number for its end": broken(
+        "identity/api_keys.py",
+        "type(ends) not in (int, float) or not math.isfinite(ends)",
+        "type(ends) not in (int, float)",
+        "tests/identity/test_verifier_traits.py::test_ends_that_are_no_numbers",
+    ),
+    "identity without a number for its end": broken(
+        "identity/credentials.py",
+        "if expires_at is not None and expires_at != expires_at:",
+        "if False:",
+        "tests/identity/test_verifier_traits.py::test_ends_that_are_no_numbers",
     ),
     "ticket of any issuer": broken(
         _TRUST,

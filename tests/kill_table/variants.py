@@ -209,8 +209,8 @@ VARIANTS: Final[dict[str, Variant]] = {
     "metadata of another issuer": broken(
         "identity/discovery.py",
         '    named = metadata.get("issuer")\n    if named != issuer:\n'
-        "        raise KeySourceError(_issuer_mend(named, issuer))\n    try:\n",
-        "    try:\n",
+        "        raise KeySourceError(_issuer_mend(named, issuer))\n    # First",
+        "    # First",
         "tests/identity/test_discovery_documents.py",
     ),
     "keys on any host": broken(

@@ -8,6 +8,7 @@ nothing.
 
 import hashlib
 import hmac
+import math
 import re
 import secrets
 import time
@@ -82,7 +83,8 @@ class APIKey:
                 "APIKey(hash=…) takes the key's hash, sha256: and 64 hexadecimal digits, never the "
                 "key itself; `xuna-gate api-key hash` tells it"
             )
-        if self.expires_at is not None and type(self.expires_at) not in (int, float):
+        ends = self.expires_at
+        if ends is not None and (type(ends) not in (int, float) or not math.isfinite(ends)):
             raise ConfigurationError("APIKey(expires_at=…) is in seconds since the epoch, or None")
 
 

@@ -98,6 +98,7 @@ class Authentication:
         self._merged = merge_traits(self.traits)
         self._can_recheck = any(isinstance(each, Rechecks) for each in self.verifiers)
         self._authenticator = authenticator
+        self._authenticators_traits = traits_of(authenticator)
         self._surroundings = surroundings
         self.tickets = Tickets(surroundings.store)
         #: Which tickets are taken.
@@ -127,13 +128,16 @@ class Authentication:
         token = HeldToken(credentials.token) if self._can_recheck else None
         return Caller(identity, False, "verifier", token=token)
 
-    def max_token_seconds(self, issuer: str) -> float:
+    def max_token_seconds(self, issuer: str) -> float | None:
         """Return for how many seconds whatever proves somebody of this issuer may be good, from its
-        `iat` on; a day and the leeway at least. An authenticator may return any issuer.
+        `iat` on; a day and the leeway at least. An authenticator may return any issuer. None where
+        nothing here may prove anybody of this issuer, so that nobody here can know.
         """
         described = [each for each in self.traits if each.may_verify(issuer)]
         if self._authenticator is not None:
-            described.append(traits_of(self._authenticator))
+            described.append(self._authenticators_traits)
+        if not described:
+            return None
         return max([DEFAULT_TOKEN_SECONDS, *(each.max_token_seconds for each in described)])
 
     async def make_ticket(self, ticket: Ticket) -> tuple[str, float]:
@@ -169,6 +173,7 @@ class Authentication:
         identity = await _answered(recheck_by(self._verifier, text), text)
         if not isinstance(identity, Identity):
             raise _no_identity("verifier", "raise InvalidTokenError instead")
+        self._merged.check_issuer(identity)
         return identity
 
     async def verified(self, token: str) -> Identity:
@@ -191,7 +196,11 @@ class Authentication:
 
     async def _taken(self, text: str) -> Caller:
         ticket = await self.tickets.take(text)
-        await self.trust.check(ticket)
+        try:
+            await self.trust.check(ticket)
+        except UnavailableError:
+            await self.tickets.put_back(text, ticket)
+            raise
         return Caller(ticket.identity, False, ticket.voucher, ticket, token=ticket.token)
 
     async def _ambient(self, scope: Scope) -> Caller:
@@ -202,6 +211,7 @@ class Authentication:
             raise NotAuthenticatedError(cause="no credentials: nothing was presented")
         if not isinstance(identity, Identity):
             raise _no_identity("authenticator", "return None where nobody is signed in")
+        self._authenticators_traits.check_issuer(identity)
         if _has_ended(identity):
             raise NotAuthenticatedError(cause="no credentials: the session's identity has expired")
         return Caller(identity, True, "authenticator")
@@ -249,6 +259,7 @@ async def _identity_of(
         ) from None
     if not isinstance(identity, Identity):
         raise _no_identity("verifier", "raise InvalidTokenError instead")
+    traits.check_issuer(identity)
     return identity
 
 

@@ -43,7 +43,7 @@ class Identity:
     `request.user` (`is_authenticated`, `display_name`, `identity`).
 
     Raises:
-        ConfigurationError: subject or issuer is no name.
+        ConfigurationError: subject or issuer is no name, or `expires_at` is NaN.
 
     Attributes:
         subject: `sub`, unique within the issuer.
@@ -79,6 +79,10 @@ class Identity:
             raise ConfigurationError(
                 "an Identity's subject and issuer are 1 to 255 printable characters; "
                 "where nobody is signed in, an authenticator returns None"
+            )
+        if expires_at is not None and expires_at != expires_at:
+            raise ConfigurationError(
+                "Identity(expires_at=…) is no number (NaN): it would never end"
             )
         write = object.__setattr__
         write(self, "subject", subject)

@@ -59,7 +59,8 @@ class Client:
 class IntrospectionEndpoint:
     """Ask the endpoint, and leave it alone for a while when it fails.
 
-    After a failure nothing is asked for 1, 2, 4 … 30 seconds.
+    After a failure nothing is asked for 1, 2, 4 … 30 seconds. Questions that were under way when
+    such a pause began don't lengthen it, however many of them fail.
     """
 
     def __init__(
@@ -81,12 +82,13 @@ class IntrospectionEndpoint:
         self._outbound = outbound
         self._now = monotonic
         self._failures = 0
+        self._pauses = 0
         self._retry_at = float("-inf")
 
     @property
     def ready(self) -> bool:
-        """Tell whether the last question was answered."""
-        return self._failures == 0
+        """Tell whether the endpoint may be asked now: it isn't left alone after a failure."""
+        return self._retry_at <= self._now()
 
     def check_open(self) -> None:
         """Refuse while the endpoint is left alone, without any I/O.
@@ -98,21 +100,25 @@ class IntrospectionEndpoint:
         if wait > 0:
             raise UnavailableError(cause="introspection: failed a moment ago", retry_after=wait)
 
-    async def ask(self, token: str) -> Mapping[str, Any]:
-        """Return what the provider says of a token.
+    async def ask(self, token: str) -> tuple[Mapping[str, Any], int]:
+        """Return what the provider says of a token, and in how many octets.
 
         Raises:
             UnavailableError: it can't be known now.
         """
         self.check_open()
+        pauses = self._pauses
         try:
             answer = await self._answer(token)
         except KeySourceError as error:
-            raise self._failed(str(error)) from None
+            if pauses == self._pauses:
+                self._pause(str(error))
+            wait = max(1.0, self._retry_at - self._now())
+            raise UnavailableError(cause=str(error), retry_after=wait) from None
         self._failures, self._retry_at = 0, float("-inf")
         return answer
 
-    async def _answer(self, token: str) -> Mapping[str, Any]:
+    async def _answer(self, token: str) -> tuple[Mapping[str, Any], int]:
         url = self._url = self._url or await self._discovered()
         form = urlencode({"token": token, "token_type_hint": "access_token"})
         headers, body = self._client.authenticated(url, form)
@@ -127,7 +133,7 @@ class IntrospectionEndpoint:
             )
         except OutboundError as error:
             raise KeySourceError(f"introspection: {error.kind}") from None
-        return _read(reply)
+        return _read(reply), len(reply.body)
 
     async def _discovered(self) -> str:
         try:
@@ -136,9 +142,10 @@ class IntrospectionEndpoint:
             raise KeySourceError(f"introspection: the metadata is {error}") from None
         return checked_endpoint(metadata, "introspection_endpoint", self._issuer, self._policy)
 
-    def _failed(self, reason: str) -> UnavailableError:
+    def _pause(self, reason: str) -> None:
         backoff = min(_LONGEST_BACKOFF, 2.0**self._failures)
         self._failures = min(self._failures + 1, 16)
+        self._pauses += 1
         self._retry_at = self._now() + backoff
         logger.warning(
             "tokens of %s could not be introspected, next try in %.0f s: %s",
@@ -146,7 +153,6 @@ class IntrospectionEndpoint:
             backoff,
             reason,
         )
-        return UnavailableError(cause=reason, retry_after=backoff)
 
 
 def _read(reply: Reply) -> Mapping[str, Any]:

@@ -2,14 +2,17 @@
 
 - A token's looks come first: what doesn't match `token_pattern` is refused without asking.
 - A good answer serves for `keep` seconds and never past `exp`, so a revoked token is refused
-  within that time. A no serves for 5 seconds.
+  within that time. A no serves for 5 seconds. An answer of more than 8 KiB isn't remembered.
 - All who send one token at the same time share one question; at most `in_flight` questions run and
   `waiting` wait. What comes beyond is a 503, so made-up tokens can't flood the provider, though
   while they come, a token that isn't remembered may have to come again.
 - A provider that fails is left alone for 1 to 30 seconds; remembered tokens go on meanwhile.
+- Strangers can make a provider fail, by tokens that it can't digest. So a token that it called good
+  within the last hour is asked about apart from all others: with places, a queue, connections and
+  pauses of its own kind. Readiness (`/readyz`) reads the pauses of these only.
 - While a relayed conversation runs, its token is asked about again, each `recheck_seconds`. These
-  questions have `in_flight` places and a queue of their own: strangers, who fill the other queue
-  with made-up tokens, can't keep them from being asked, and so can't end conversations.
+  questions have `in_flight` places and a queue of their own, and the pauses of known tokens: what
+  strangers ask, and what fails at it, ends no conversation.
 """
 
 import re
@@ -49,6 +52,8 @@ if TYPE_CHECKING:
 OPAQUE: Final = r"(?![^.]*\.[^.]*\.[^.]*\Z)[A-Za-z0-9._~+/-]{16,512}=*"
 
 _REFUSED_SECONDS: Final = 5.0
+#: For how long a token that was good is told from strangers' tokens.
+_KNOWN_SECONDS: Final = 3600.0
 _LONGEST_KEEP: Final = 60
 _LARGEST_LEEWAY: Final = 300
 _SHORTEST_RECHECK: Final = 1
@@ -164,9 +169,9 @@ class IntrospectionVerifier:
         )
         given = checked_transport(transport)
         self._outbound = (Outbound(transport=given), Outbound(transport=given))
-        # Questions about running conversations have connections and failures of their own: those
-        # that a stranger's made-up token causes must not end anybody's conversation.
-        self._endpoint, self._recheck_endpoint = (
+        # Tokens that were good have connections and failures of their own: those that a stranger's
+        # made-up token causes must neither end a conversation nor keep a known caller out.
+        self._endpoint, self._known_endpoint = (
             IntrospectionEndpoint(
                 client,
                 issuer=self.issuer,
@@ -179,10 +184,14 @@ class IntrospectionVerifier:
         )
         self._remembered = RememberedTokens()
         self._refused = Recent[bytes](_REFUSED_SECONDS)
+        self._known = Recent[bytes](_KNOWN_SECONDS)
+        _checked_count(in_flight, "in_flight", least=1)
+        _checked_count(waiting, "waiting", least=0)
         self._questions = Questions[bytes, Identity](
-            "introspection",
-            in_flight=_checked_count(in_flight, "in_flight", least=1),
-            waiting=_checked_count(waiting, "waiting", least=0),
+            "introspection", in_flight=in_flight, waiting=waiting
+        )
+        self._known_questions = Questions[bytes, Identity](
+            "introspection of known tokens", in_flight=in_flight, waiting=waiting
         )
         self._rechecks = Questions[bytes, Identity](
             "introspection of running conversations", in_flight=in_flight, waiting=_MOST_RECHECKS
@@ -200,13 +209,15 @@ class IntrospectionVerifier:
 
     @property
     def ready(self) -> bool:
-        """Tell whether the provider answered when it was last asked."""
-        return self._endpoint.ready
+        """Tell whether tokens that were good may be asked about now. What fails at strangers'
+        tokens says nothing of the provider, and is not read here.
+        """
+        return self._known_endpoint.ready
 
     async def aclose(self) -> None:
         """End the questions under way and close the connections."""
-        self._questions.stop()
-        self._rechecks.stop()
+        for questions in (self._questions, self._known_questions, self._rechecks):
+            questions.stop()
         for outbound in self._outbound:
             await outbound.aclose()
 
@@ -232,7 +243,7 @@ class IntrospectionVerifier:
         """Ask the provider about a token, whatever is remembered of it; see `Rechecks.recheck`."""
         if not self.recognizes(token):
             raise InvalidTokenError(cause="malformed: not what token_pattern describes")
-        endpoint = self._recheck_endpoint
+        endpoint = self._known_endpoint
         endpoint.check_open()
         seen = fingerprint(token)
         return await self._rechecks.ask(seen, partial(self._ask, endpoint, token, seen))
@@ -240,23 +251,27 @@ class IntrospectionVerifier:
     async def _introspected(self, token: str, seen: bytes, now: float) -> Identity:
         if self._refused.has(seen, now):
             raise InvalidTokenError(cause="inactive: the provider said so a moment ago")
-        endpoint = self._endpoint
+        endpoint, questions = self._endpoint, self._questions
+        if self._known.has(seen, now):
+            endpoint, questions = self._known_endpoint, self._known_questions
         endpoint.check_open()
-        return await self._questions.ask(seen, partial(self._ask, endpoint, token, seen))
+        return await questions.ask(seen, partial(self._ask, endpoint, token, seen))
 
     async def _ask(self, endpoint: IntrospectionEndpoint, token: str, seen: bytes) -> Identity:
-        answer = await endpoint.ask(token)
+        answer, octets = await endpoint.ask(token)
         now = self._clock()
         try:
             identity = self._policy.check(answer, now)
         except InvalidTokenError:
             self._remembered.drop(seen)
+            self._known.drop(seen)
             self._refused.put(seen, now)
             raise
         until = now + self._keep
         if identity.expires_at is not None:
             until = min(until, identity.expires_at)
-        self._remembered.put(seen, identity, now, until)
+        self._known.put(seen, now)
+        self._remembered.put(seen, identity, now, until, octets=octets, now=now)
         return identity
 
 

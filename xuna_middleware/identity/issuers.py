@@ -50,8 +50,10 @@ class IssuerChoice:
         """
         token = credentials.token
         seen, verifier = self._chosen(token)
-        self._traits[id(verifier)].check_scheme(credentials.scheme)
+        traits = self._traits[id(verifier)]
+        traits.check_scheme(credentials.scheme)
         identity = await verifier.verify(credentials)
+        traits.check_issuer(identity)
         self._keep(seen, verifier)
         return identity
 
@@ -61,7 +63,10 @@ class IssuerChoice:
 
     async def recheck(self, token: str) -> Identity:
         """Return whom the token proves now to its own verifier; see `Rechecks.recheck`."""
-        return await recheck_by(self._chosen(token)[1], token)
+        verifier = self._chosen(token)[1]
+        identity = await recheck_by(verifier, token)
+        self._traits[id(verifier)].check_issuer(identity)
+        return identity
 
     def _chosen(self, token: str) -> tuple[bytes, Verifier]:
         """Return a token's fingerprint, and the verifier that it is for."""

@@ -7,8 +7,14 @@ from typing import Final
 from xuna_middleware.identity.credentials import Identity
 
 MAX_TOKENS: Final = 4096
+#: Octets of a token, or of its provider's answer; what is larger is verified each time.
 MAX_TOKEN_LENGTH: Final = 8 * 1024
+#: Octets of all that is remembered. As objects of Python they take up to 30 times as much.
+MAX_OCTETS: Final = 4 * 1024 * 1024
 SECONDS: Final = 60.0
+
+#: How many ended entries go for each that comes: so all do, and none costs much.
+_ENDED_AT_ONCE: Final = 4
 
 
 def fingerprint(token: str) -> bytes:
@@ -17,36 +23,65 @@ def fingerprint(token: str) -> bytes:
 
 
 class RememberedTokens:
-    """Hold the last good results of one verifier, at most 4,096 of them, for at most a minute.
+    """Hold the last good results of one verifier, for at most a minute: at most 4,096 of them, and
+    those of 4 MiB of tokens or answers.
 
     The key is the SHA-256 of the whole token, the token itself isn't kept. Only what was verified
-    is remembered, so strangers can't fill it; the oldest goes first.
+    is remembered, so strangers can't fill it; what has ended goes first, then the oldest.
     """
 
-    __slots__ = ("_entries",)
+    __slots__ = ("_entries", "_octets")
 
     def __init__(self) -> None:
-        #: Fingerprint → identity, not before, until.
-        self._entries: OrderedDict[bytes, tuple[Identity, float, float]] = OrderedDict()
+        #: Fingerprint → identity, not before, until, octets; the oldest first.
+        self._entries: OrderedDict[bytes, tuple[Identity, float, float, int]] = OrderedDict()
+        self._octets = 0
 
     def get(self, fingerprint: bytes, now: float) -> Identity | None:
         """Return whom the token proved, if it is remembered and still valid at `now`."""
         entry = self._entries.get(fingerprint)
         if entry is None:
             return None
-        identity, not_before, until = entry
+        identity, not_before, until, _ = entry
         return identity if not_before <= now < until else None
 
-    def put(self, fingerprint: bytes, identity: Identity, not_before: float, until: float) -> None:
-        """Remember a verified token for the times in which it is valid, seconds since the epoch."""
-        if len(self._entries) >= MAX_TOKENS and fingerprint not in self._entries:
-            self._entries.popitem(last=False)
-        self._entries[fingerprint] = (identity, not_before, until)
+    def put(
+        self,
+        fingerprint: bytes,
+        identity: Identity,
+        not_before: float,
+        until: float,
+        *,
+        octets: int,
+        now: float,
+    ) -> None:
+        """Remember a verified token for the times in which it is valid, seconds since the epoch.
+
+        `octets` is how long the text was that the identity was read from, a token or an answer.
+        """
+        self.drop(fingerprint)
+        self._forget_ended(now)
+        if octets > MAX_TOKEN_LENGTH:
+            return
+        self._entries[fingerprint] = (identity, not_before, until, octets)
+        self._octets += octets
+        while len(self._entries) > MAX_TOKENS or self._octets > MAX_OCTETS:
+            self.drop(next(iter(self._entries)))
 
     def drop(self, fingerprint: bytes) -> None:
-        """Forget one token, which is not good any more."""
-        self._entries.pop(fingerprint, None)
+        """Forget one token, as one that is not good any more."""
+        entry = self._entries.pop(fingerprint, None)
+        if entry is not None:
+            self._octets -= entry[3]
 
     def clear(self) -> None:
         """Forget all, as when the issuer's keys changed."""
         self._entries.clear()
+        self._octets = 0
+
+    def _forget_ended(self, now: float) -> None:
+        for _ in range(min(_ENDED_AT_ONCE, len(self._entries))):
+            oldest = next(iter(self._entries))
+            if self._entries[oldest][2] > now:
+                return
+            self.drop(oldest)

@@ -13,6 +13,11 @@ must answer from what the operator wrote down (a table of tenants), never build 
   So return a new verifier then, or one that can begin again (those of this package can).
 - None is remembered for 10 seconds, a failure for one; at most `in_flight` issuers are looked up at
   once, all who wait for one share it, and whoever comes beyond that gets a 503.
+- A tenant counts as used when a token was verified, not when somebody names it. One that has been
+  verified is looked up again apart from strangers' look-ups, and makes room for no tenant that has
+  not. Those that have not been are newcomers: each keeps its place for 10 seconds at least, and
+  where no place is free, the next newcomer is a 503. So forged tokens neither drop live tenants nor
+  have keys fetched without a bound.
 """
 
 import asyncio
@@ -51,6 +56,10 @@ RESOLVE_SECONDS: Final = 2.0
 _LONGEST_ISSUER: Final = 255
 _UNKNOWN_SECONDS: Final = 10.0
 _FAILED_SECONDS: Final = 1.0
+#: For how long a newcomer keeps its place, whoever else comes.
+NEWCOMER_SECONDS: Final = 10.0
+#: How many look-ups of known tenants wait for their turn.
+KNOWN_WAITING: Final = 64
 
 #: Returns the verifier of exactly this issuer, or None; it may be async.
 Resolve: TypeAlias = Callable[[str], Verifier | Awaitable[Verifier | None] | None]
@@ -61,17 +70,19 @@ class TenantVerifiers:
 
     Args:
         resolve: `(issuer) -> Verifier | None`, sync or async; an async one has 2 seconds.
-        most: how many tenants are kept at once; the one unused for longest goes first.
+        most: how many tenants are kept at once; the one unused for longest goes first. Say more
+            than there are tenants: then none has to make room. A tenth more, `in_flight` at least,
+            are kept of those whose first token is not verified yet.
         keep: for how many seconds, at least 1.
-        in_flight: how many issuers are looked up at once.
+        in_flight: how many issuers are looked up at once, and as many of the known ones.
         traits: what the verifiers of all tenants accept at most: by default Bearer tokens that live
             for a day. `VerifierTraits(dpop_algorithms=("ES256",), max_token_seconds=7 * 86_430)`
             admits tenants that take DPoP, or whose tokens live for a week; with `issuers` no other
             issuer is looked up. `merge_traits()` makes one of the traits of several verifiers.
         monotonic: the clock, in seconds.
 
-    Checks: that the verifier is the issuer's own, and accepts nothing beyond `traits`. All else the
-    verifier checks.
+    Checks: that the verifier is the issuer's own, accepts nothing beyond `traits`, and returns
+    identities of that issuer only. All else the verifier checks.
 
     Raises:
         ConfigurationError: an option makes no sense.
@@ -102,15 +113,22 @@ class TenantVerifiers:
         self._most = most
         self._keep = keep
         self._now = monotonic
+        #: Those of whom a token was verified, the one unused for longest first; and newcomers.
         self._tenants: OrderedDict[str, _Tenant] = OrderedDict()
+        self._newcomers: OrderedDict[str, _Tenant] = OrderedDict()
+        self._few = max(in_flight, most // 10)
         self._unknown = Recent[str](_UNKNOWN_SECONDS)
         self._failed = Recent[str](_FAILED_SECONDS)
         self._look_ups = Questions[str, _Tenant | None]("tenant look-ups", in_flight=in_flight)
+        self._known_look_ups = Questions[str, _Tenant | None](
+            "look-ups of known tenants", in_flight=in_flight, waiting=KNOWN_WAITING
+        )
         self._closing: set[asyncio.Task[None]] = set()
         self._listeners: list[Listener] = []
 
     def __repr__(self) -> str:
-        return f"TenantVerifiers({len(self._tenants)} of at most {self._most})"
+        kept = len(self._tenants) + len(self._newcomers)
+        return f"TenantVerifiers({kept} of at most {self._most})"
 
     def listen(self, listener: Listener) -> None:
         """Tell of the keys of every issuer that is found from now on."""
@@ -128,8 +146,10 @@ class TenantVerifiers:
     async def aclose(self) -> None:
         """Close every verifier that was found, and end the look-ups of this event loop."""
         self._look_ups.stop()
-        tenants = list(self._tenants.values())
+        self._known_look_ups.stop()
+        tenants = [*self._tenants.values(), *self._newcomers.values()]
         self._tenants.clear()
+        self._newcomers.clear()
         for tenant in tenants:
             self._let_go(tenant)
         loop = asyncio.get_running_loop()
@@ -139,7 +159,10 @@ class TenantVerifiers:
         """Return whom the token proves to its issuer's verifier; see `Verifier.verify`."""
         async with self._tenant_of(credentials.token) as tenant:
             tenant.traits.check_scheme(credentials.scheme)
-            return await tenant.verifier.verify(credentials)
+            identity = await tenant.verifier.verify(credentials)
+            tenant.traits.check_issuer(identity)
+            self._count_as_used(tenant)
+            return identity
 
     async def recheck_interval(self, token: str) -> float | None:
         """Return after how many seconds to ask the issuer's verifier again; see `Rechecks`."""
@@ -149,7 +172,9 @@ class TenantVerifiers:
     async def recheck(self, token: str) -> Identity:
         """Return whom the token proves now to its issuer's verifier; see `Rechecks.recheck`."""
         async with self._tenant_of(token) as tenant:
-            return await recheck_by(tenant.verifier, token)
+            identity = await recheck_by(tenant.verifier, token)
+            tenant.traits.check_issuer(identity)
+            return identity
 
     @asynccontextmanager
     async def _tenant_of(self, token: str) -> AsyncIterator["_Tenant"]:
@@ -176,16 +201,19 @@ class TenantVerifiers:
     async def _tenant(self, issuer: str) -> "_Tenant":
         now = self._now()
         known = self._tenants.get(issuer)
-        if known is not None and now < known.until:
-            self._tenants.move_to_end(issuer)
-            return known
+        kept = known or self._newcomers.get(issuer)
+        if kept is not None and now < kept.until:
+            return kept
         if not self.traits.may_verify(issuer) or not _could_be_an_issuer(issuer):
             raise _nobodys()
         if self._unknown.has(issuer, now):
             raise _nobodys()
         if self._failed.has(issuer, now):
             raise UnavailableError(cause="tenant: the look-up failed a moment ago", retry_after=1)
-        found = await self._look_ups.ask(issuer, partial(self._look_up, issuer))
+        if kept is None:
+            self._check_room(now)
+        look_ups = self._look_ups if known is None else self._known_look_ups
+        found = await look_ups.ask(issuer, partial(self._look_up, issuer))
         if found is None:
             raise _nobodys()
         return found
@@ -198,8 +226,7 @@ class TenantVerifiers:
             raise
         if verifier is None:
             self._unknown.put(issuer, self._now())
-        self._replace(issuer, verifier)
-        return self._tenants.get(issuer)
+        return self._replace(issuer, verifier)
 
     async def _ask(self, issuer: str) -> Verifier | None:
         try:
@@ -218,21 +245,71 @@ class TenantVerifiers:
                 trace=trace_of(error),
             ) from None
 
-    def _replace(self, issuer: str, verifier: Verifier | None) -> None:
+    def _replace(self, issuer: str, verifier: Verifier | None) -> "_Tenant | None":
         """Put what was found in place; what it replaces ends when its last request has."""
-        until = self._now() + self._keep
-        before = self._tenants.pop(issuer, None)
+        now = self._now()
+        place = self._tenants if issuer in self._tenants else self._newcomers
+        before = place.get(issuer)
         if before is not None and before.verifier is verifier:
-            before.until = until
-            self._tenants[issuer] = before
-            return
+            before.until = now + self._keep
+            return before
         if before is not None:
             self._let_go(before)
         if verifier is None:
+            place.pop(issuer, None)
+            return None
+        since = now if before is None else before.since
+        found = _Tenant(issuer, verifier, traits_of(verifier), since, now + self._keep)
+        place[issuer] = found
+        self._make_room(found, now)
+        return found
+
+    def _count_as_used(self, tenant: "_Tenant") -> None:
+        """Note that a token of this tenant's was verified just now."""
+        if tenant.has_left:
             return
-        self._tenants[issuer] = _Tenant(verifier, traits_of(verifier), until)
+        if tenant.issuer in self._tenants:
+            self._tenants.move_to_end(tenant.issuer)
+            return
+        self._newcomers.pop(tenant.issuer, None)
+        self._tenants[tenant.issuer] = tenant
         while len(self._tenants) > self._most:
             self._let_go(self._tenants.popitem(last=False)[1])
+
+    def _check_room(self, now: float) -> None:
+        """Refuse one more newcomer, without I/O, where none could make room.
+
+        Raises:
+            UnavailableError: all came within the last 10 seconds, or are in use.
+        """
+        if self._has_room(1) or self._idle(now) is not None:
+            return
+        raise UnavailableError(
+            cause="tenant: too many whose tokens are not verified yet; "
+            "TenantVerifiers(most=…) is to be above the number of your tenants",
+            retry_after=1,
+        )
+
+    def _make_room(self, newest: "_Tenant", now: float) -> None:
+        """Let newcomers go that nobody uses, the newest itself where no other can."""
+        while not self._has_room(0):
+            leaving = self._idle(now) or newest
+            if self._newcomers.pop(leaving.issuer, None) is None:
+                return
+            self._let_go(leaving)
+
+    def _has_room(self, more: int) -> bool:
+        room = max(self._few, self._most - len(self._tenants))
+        return len(self._newcomers) + more <= room
+
+    def _idle(self, now: float) -> "_Tenant | None":
+        """Return the newcomer that may go first, if one may."""
+        for tenant in self._newcomers.values():
+            if now < tenant.since + NEWCOMER_SECONDS:
+                return None
+            if not tenant.users:
+                return tenant
+        return None
 
     def _let_go(self, tenant: "_Tenant") -> None:
         tenant.has_left = True
@@ -249,8 +326,10 @@ class TenantVerifiers:
 class _Tenant:
     """Hold one issuer's verifier, and how many requests are with it."""
 
+    issuer: str
     verifier: Verifier
     traits: VerifierTraits
+    since: float
     until: float
     users: int = 0
     has_left: bool = False

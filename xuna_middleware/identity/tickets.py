@@ -14,7 +14,8 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 from starlette.types import Scope
@@ -49,7 +50,7 @@ class Ticket:
 
     `origin` is that of the request it was made in, or None; `mark` is what the gate that made it
     says of itself, see `Trust.mark()`. `token` is what proved them, where it is to be asked
-    about again.
+    about again. `until` is when it ends, in seconds since the epoch.
     """
 
     identity: Identity
@@ -58,6 +59,7 @@ class Ticket:
     voucher: Voucher
     mark: str = ""
     token: HeldToken | None = None
+    until: float = 0.0
 
 
 class Tickets:
@@ -76,8 +78,7 @@ class Tickets:
         seconds = self._seconds(ticket.identity)
         text = PREFIX + secrets.token_urlsafe(_OCTETS)
         try:
-            region = _region(ticket.identity)
-            await self._store.put(_key(text), _written(ticket, text), seconds, region)
+            await self._keep(text, replace(ticket, until=self._clock() + seconds), seconds)
         except StoreError:
             raise UnavailableError(cause="store: a ticket could not be kept") from None
         return text, seconds
@@ -100,6 +101,17 @@ class Tickets:
         ticket = _read(kept, text)
         self._seconds(ticket.identity)
         return ticket
+
+    async def put_back(self, text: str, ticket: Ticket) -> None:
+        """Keep a ticket that was taken for the rest of its time, since it couldn't be checked."""
+        left = ticket.until - self._clock()
+        if left > 0:
+            with suppress(StoreError):
+                await self._keep(text, ticket, left)
+
+    async def _keep(self, text: str, ticket: Ticket, seconds: float) -> None:
+        region = _region(ticket.identity)
+        await self._store.put(_key(text), _written(ticket, text), seconds, region)
 
     def _seconds(self, identity: Identity) -> float:
         if identity.expires_at is None:
@@ -153,6 +165,7 @@ def _written(ticket: Ticket, text: str) -> bytes:
                 "origin": ticket.origin,
                 "voucher": ticket.voucher,
                 "mark": ticket.mark,
+                "until": ticket.until,
                 "token": None if ticket.token is None else seal(text, ticket.token),
             },
             default=_plain,
@@ -183,5 +196,6 @@ def _read(kept: bytes, text: str) -> Ticket:
         origin=members["origin"],
         voucher=members["voucher"],
         mark=members["mark"],
+        until=members.get("until", 0.0),
         token=None if sealed is None else unseal(text, sealed),
     )

@@ -9,7 +9,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeGuard, runtime_checkable
 
-from xuna_middleware.errors import ConfigurationError, NotAuthenticatedError
+from xuna_middleware.errors import (
+    ConfigurationError,
+    NotAuthenticatedError,
+    UnavailableError,
+)
+from xuna_middleware.identity.credentials import Identity
 
 #: Seconds: a day, and the default leeway.
 DEFAULT_TOKEN_SECONDS: Final = 86_400.0 + 30.0
@@ -27,8 +32,9 @@ class VerifierTraits:
 
     Attributes:
         issuers: the issuers of the identities that it returns. None: known only when a token comes;
-            a ticket may then name any issuer. Each of several verifiers in a list must say them,
-            except one that has `recognizes(token)`.
+            a ticket may then name any issuer. An identity of an issuer that isn't among them is a
+            503. Each of several verifiers in a list must say them, except one that has
+            `recognizes(token)`.
         max_token_seconds: for how many seconds after its `iat` a token may still be accepted,
             the leeway for clocks included; where tokens have no `iat`, how long one may be good.
             A revocation lasts that long. At most `MAX_TOKEN_SECONDS`, 100 years.
@@ -85,6 +91,23 @@ class VerifierTraits:
             raise NotAuthenticatedError(
                 cause="authorization: a scheme that is not Bearer; see dpop= of the verifier, and "
                 "TenantVerifiers(traits=…)"
+            )
+
+    def check_issuer(self, identity: object) -> None:
+        """Refuse an identity of an issuer that isn't declared: how long its revocation lasts, and
+        whose tickets are taken, follow from what is. What is no Identity is not looked at.
+
+        Raises:
+            UnavailableError: its issuer is none of `issuers`.
+        """
+        declared = self.issuers
+        if declared is None or not isinstance(identity, Identity):
+            return
+        if identity.issuer not in declared:
+            raise UnavailableError(
+                cause="configuration: an identity was returned whose issuer is none of the "
+                "verifier's traits.issuers; declare it with VerifierTraits(issuers=…), or return "
+                "the declared one, to the letter"
             )
 
     def beyond(self, declared: "VerifierTraits") -> tuple[str, ...]:

@@ -45,7 +45,6 @@ from xuna_middleware.identity.possession import (
     traits_with,
 )
 from xuna_middleware.identity.remembered import (
-    MAX_TOKEN_LENGTH,
     SECONDS,
     RememberedTokens,
     fingerprint,
@@ -170,8 +169,7 @@ class _IssuerTokens:
         named = parts.header.kid, parts.header.algorithm
         key = self._keys.known(*named) or await self._keys.find(*named)
         identity = self._judge(parts, claims, key, now)
-        if len(token) <= MAX_TOKEN_LENGTH:
-            self._remember(seen, identity, now)
+        self._remember(seen, identity, now, len(token))
         return identity
 
     def _fetched(self, source: Discovery | KeySetAddress) -> FetchedKeys:
@@ -205,13 +203,13 @@ class _IssuerTokens:
         except Exception as error:
             raise InvalidTokenError(cause=f"malformed: {type(error).__name__}") from None
 
-    def _remember(self, seen: bytes, identity: Identity, now: float) -> None:
+    def _remember(self, seen: bytes, identity: Identity, now: float, octets: int) -> None:
         claims, leeway = identity.claims, self._policy.leeway
         issued_at = claims["iat"]
         begins, ends = claims.get("nbf", issued_at), claims["exp"] + leeway
         not_before = (begins if begins > issued_at else issued_at) - leeway
         until = ends if ends < now + SECONDS else now + SECONDS
-        self._remembered.put(seen, identity, not_before, until)
+        self._remembered.put(seen, identity, not_before, until, octets=octets, now=now)
 
 
 class JWTVerifier(_IssuerTokens):
