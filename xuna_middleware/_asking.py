@@ -9,7 +9,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Hashable
 from contextvars import Context
 from functools import partial
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Literal, TypeVar
 
 from xuna_middleware.errors import UnavailableError
 
@@ -24,16 +24,23 @@ class Questions(Generic[K, T]):
 
     At most `in_flight` run at once and `waiting` more may wait for their turn; what comes beyond
     is a 503 without any I/O. Who hangs up takes nobody else along. With `of_one`, at most so many
-    of those that name an owner are one owner's.
+    of those asked alone are one owner's; `owners` says in log lines what an owner is.
     """
 
     def __init__(
-        self, what: str, *, in_flight: int, waiting: int = 0, of_one: int | None = None
+        self,
+        what: str,
+        *,
+        in_flight: int,
+        waiting: int = 0,
+        of_one: int | None = None,
+        owners: Literal["address", "account"] = "address",
     ) -> None:
         self._what = what
         self._in_flight = in_flight
         self._most = in_flight + waiting
         self._of_one = of_one
+        self._owners = owners
         self._alone = 0
         self._owned = Counter[Hashable]()
         self._tasks: dict[tuple[asyncio.AbstractEventLoop, K], asyncio.Task[T]] = {}
@@ -68,10 +75,9 @@ class Questions(Generic[K, T]):
         turn = self._turn(asyncio.get_running_loop())
         self._check_room()
         if self._of_one is not None and self._owned[owner] >= self._of_one:
-            cause = (
-                f"{self._what}: more than {self._of_one} at once from one address; behind a "
-                "proxy, list it: trusted_proxies=…"
-            )
+            cause = f"{self._what}: more than {self._of_one} at once from one {self._owners}"
+            if self._owners == "address":
+                cause += "; behind a proxy, list it: trusted_proxies=…"
             raise UnavailableError(cause=cause, retry_after=1)
         self._alone += 1
         self._owned[owner] += 1

@@ -477,7 +477,7 @@ class XunaGate:
             InvalidTokenError: what proves them was issued before that.
             UnavailableError: the store can't be asked.
         """
-        await check_standing(identity, self._parts.pipeline.stores)
+        await check_standing(identity, self._parts.pipeline.stores.shared)
 
     async def close_entrance(self) -> None:
         """Turn visitors away from the next request on, in every process that shares the store.

@@ -5,6 +5,7 @@ from typing import Final
 from .variants import DPOP, Variant, broken
 
 BUDGETS: Final = "tests/faces/test_budgets.py"
+RELAY_LIMITS: Final = "tests/faces/test_relay_limits.py"
 MEMORY: Final = "tests/stores/test_memory_store.py"
 CONTRACT: Final = f"{MEMORY}::TestMemoryStore"
 IN_REDIS: Final = "tests/stores/test_redis_store.py::TestRedisStore"
@@ -174,9 +175,57 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "visitors' calls among the callers'": broken(
         "pipeline.py",
-        "pipeline.visitors_calls if is_visitor else pipeline.callers_calls",
-        "pipeline.callers_calls",
+        "issued = await pipeline.visitors_calls.alone(",
+        "issued = await pipeline.callers_calls.alone(",
         f"{BUDGETS}::test_visitors_hold_up_no_callers",
+    ),
+    "one account fills the callers' queue": broken(
+        "pipeline.py",
+        "        of_one=CALLERS_OF_ONE,\n",
+        "",
+        f"{BUDGETS}::test_one_caller_holds_up_no_others",
+    ),
+    "one address fills the visitors' queue": broken(
+        "pipeline.py",
+        "        of_one=VISITORS_OF_ONE,\n",
+        "",
+        f"{BUDGETS}::test_visitors_of_one_address_hold_up_no_others",
+    ),
+    "each visitor has a share of calls": broken(
+        "pipeline.py",
+        "owner = _address(pipeline, connection)",
+        "owner = grant.identity.subject",
+        f"{BUDGETS}::test_visitors_of_one_address_hold_up_no_others",
+    ),
+    "no end of waiting for the platform": broken(
+        "pipeline.py",
+        "CALL_SECONDS: Final = 15.0",
+        "CALL_SECONDS: Final = 1500.0",
+        f"{BUDGETS}::test_nobody_waits_for_longer_than_a_lease",
+    ),
+    "revoked while the platform was asked": broken(
+        "pipeline.py",
+        "            await check_standing(order.identity, store)\n",
+        "            del store\n",
+        f"{BUDGETS}::test_revoked_while_the_platform_is_asked",
+    ),
+    "the store is asked twice for each": broken(
+        "pipeline.py",
+        "if loop.time() - began > LOOK_AGAIN_SECONDS:",
+        "if loop.time() >= began:",
+        f"{BUDGETS}::test_prompt_answers_cost_one_look_at_the_store",
+    ),
+    "a conversation begins without its slot": broken(
+        "relaying.py",
+        "if live.is_late(began):",
+        "if False:",
+        f"{RELAY_LIMITS}::test_slot_that_somebody_else_may_have_had",
+    ),
+    "a refused conversation's lease is renewed": broken(
+        "conversation/sessions.py",
+        "        await self._renew_no_more(live)\n        try:\n",
+        "        try:\n",
+        f"{RELAY_LIMITS}::test_conversation_that_is_refused_last_is_renewed_no_more",
     ),
     "refused callers ask for everything": broken(
         "settlement.py",
