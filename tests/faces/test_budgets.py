@@ -54,6 +54,7 @@ from xuna_middleware.conversation.sessions import LEASE
 from xuna_middleware.identity.visits import VisitorTickets, new_visit
 from xuna_middleware.pipeline import CALL_SECONDS, CALLERS_OF_ONE, VISITORS_OF_ONE
 from xuna_middleware.settlement import EXPECTED_OF_ONE
+from xuna_middleware.stores.protocol import Quota, Region, named
 
 #: The name of the gate, in whatever store.
 GATE: Final = "budgets"
@@ -279,12 +280,18 @@ def bound_gate(store: Store, **options: Any) -> XunaGate:
     return make_gate(verifier=verifier, public_url=PUBLIC, store=store)
 
 
-async def prove(gate: XunaGate, jti: str, who: str = "user-1", host: str = "192.0.2.1") -> Answer:
+async def prove(
+    gate: XunaGate,
+    jti: str,
+    who: str = "user-1",
+    host: str = "192.0.2.1",
+    path: str = "/get-signed-url",
+) -> Answer:
     """Ask with a bound token and a proof."""
     token = RSA.token(good_claims(sub=who, cnf={"jkt": thumbprint(EC.jwk)}))
-    made = proof(EC, token, f"{PUBLIC}/get-signed-url", jti=jti)
+    made = proof(EC, token, f"{PUBLIC}{path}", jti=jti)
     headers = [(b"authorization", b"DPoP " + token.encode()), (b"dpop", made)]
-    return await ask(gate, headers=headers, client=(host, 1))
+    return await ask(gate, path, headers=headers, client=(host, 1))
 
 
 # What may be used once: a room for each kind, and a part of it for each account and address
@@ -331,6 +338,30 @@ async def test_proofs_shut_out_no_others() -> None:
     told = [await prove(bound, f"j{n}", f"user-{n}", f"198.51.{n}.1") for n in range(OFTEN)]
     assert (told[0].status, told[-1].status) == (200, 503)
     await still_works(gate)
+
+
+async def test_all_that_some_accounts_may_have_leaves_room() -> None:
+    """Fifteen accounts with proofs from an address each, 334 with tickets: by default operators,
+    and whoever else proves possession, have room.
+    """
+    store = MemoryStore()
+    lasting, most = 71, 3550
+    quotas = [
+        Quota(field="proofs", most=many, amount=1, seconds=lasting, kind="slot")
+        for many in (most, 4 * most)
+    ]
+    for number in range(15 * most):
+        owners = f"account:{number // most}", f"address:{number}"
+        names = [named(Region.PROOFS, owner) for owner in owners]
+        within = list(zip(names, quotas, strict=True))
+        assert await store.put(f"dpop:{number}", b"", lasting, Region.PROOFS, within)
+    for number in range(334 * 300):
+        assert await store.put(f"ticket:{number}", b"", 60, Region.TICKETS)
+    verifier = make_verifier(dpop=DPoP(mode="accepted"))
+    gate = make_gate(verifier=verifier, public_url=PUBLIC, store=store, operators=lambda who: True)
+    assert (await prove(gate, "one")).status == 200
+    assert (await prove(gate, "two", path="/sessions")).status == 200
+    assert (await ask(gate, "/ticket", method="POST", headers=as_user())).status == 200
 
 
 async def test_puzzles_of_one_address(

@@ -118,6 +118,18 @@ VARIANTS: Final[dict[str, Variant]] = {
         "",
         f"{BUDGETS}::test_proofs_of_one_address",
     ),
+    "proofs of some accounts fill their region": broken(
+        "stores/memory.py",
+        "dict.fromkeys((Region.PROOFS, Region.TICKETS), MOST_OF_REQUESTS)",
+        "dict.fromkeys((Region.TICKETS,), MOST_OF_REQUESTS)",
+        f"{BUDGETS}::test_all_that_some_accounts_may_have_leaves_room",
+    ),
+    "tickets of some accounts fill their region": broken(
+        "stores/memory.py",
+        "dict.fromkeys((Region.PROOFS, Region.TICKETS), MOST_OF_REQUESTS)",
+        "dict.fromkeys((Region.PROOFS,), MOST_OF_REQUESTS)",
+        f"{BUDGETS}::test_all_that_some_accounts_may_have_leaves_room",
+    ),
     "any number of puzzles": broken(
         "access/proof_of_work.py",
         "Region.PUZZLES, [budget]",

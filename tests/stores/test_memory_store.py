@@ -190,7 +190,7 @@ async def test_what_ran_out_leaves_nothing() -> None:
 
 async def test_tickets_refuse_no_counts() -> None:
     """However many there are, whoever signed in is counted all the same."""
-    store = MemoryStore()
+    store = MemoryStore(100_000)
     for number in range(100_000):
         assert await store.put(f"ticket-{number}", b"", 60, Region.TICKETS)
     with pytest.raises(StoreError, match="full"):

@@ -42,6 +42,14 @@ from xuna_middleware.stores.waking import Bell
 
 logger = logging.getLogger("xuna_middleware")
 
+#: How many entries a region has by default. Of used proofs and callers' tickets, which one request
+#: leaves each and which end soon, so many that the process can't verify as many before they end.
+MOST: Final = 100_000
+MOST_OF_REQUESTS: Final = 1_000_000
+_DEFAULTS: Final = {
+    **dict.fromkeys(Region, MOST),
+    **dict.fromkeys((Region.PROOFS, Region.TICKETS), MOST_OF_REQUESTS),
+}
 _REFUSED_AS_REVOKED: Final = Reserved(False, (), is_revoked=True)
 
 
@@ -50,7 +58,8 @@ class MemoryStore:
 
     Args:
         most: how many entries each region has at most: so many tickets, so many used proofs, so
-            many counted callers, … (see `Region`). Who fills one leaves the others alone. What is
+            many counted callers, … (see `Region`); by default 100,000, of used proofs
+            and callers' tickets 1,000,000. Who fills one leaves the others alone. What is
             full refuses (`StoreError`): forgetting a used proof would let it be used again,
             forgetting a count would let it be spent again.
         regions: another bound for some regions.
@@ -64,13 +73,16 @@ class MemoryStore:
 
     def __init__(
         self,
-        most: int = 100_000,
+        most: int | None = None,
         *,
         regions: Mapping[Region, int] | None = None,
         namespace: str = "",
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        bounds = {**dict.fromkeys(Region, most), **(regions or {})}
+        bounds = {
+            **(_DEFAULTS if most is None else dict.fromkeys(Region, most)),
+            **(regions or {}),
+        }
         if not all(type(bound) is int and bound >= 1 for bound in bounds.values()):
             raise ConfigurationError(
                 "MemoryStore(most=…, regions=…) takes whole numbers, 1 or more"
@@ -80,7 +92,7 @@ class MemoryStore:
         #: The gate's name, "" where it has none. Gates that are given one MemoryStore are one gate.
         self.namespace = "" if namespace == "" else checked_namespace(namespace, "MemoryStore")
         self._now = monotonic
-        self._most = most
+        self._most = MOST if most is None else most
         self._entries = Entries(bounds)
         self._kept: dict[str, Value] = {}
         self._notes: dict[str, Noted] = {}
