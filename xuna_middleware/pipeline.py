@@ -380,9 +380,12 @@ async def signed_in(pipeline: Pipeline, agent: Agent, order: Order) -> None:
     can't be ended nothing moves: nobody else may go on in the person's name.
     """
     entrance, visit = pipeline.entrance, order.visit
-    move = _move(pipeline.budget(agent, order.identity, order.transport), order)
+    budget = pipeline.budget(agent, order.identity, order.transport)
+    move = _move(budget, order)
     if entrance is None or visit is None or move is None:
         return
+    if not budget.counted:  # the ticket ends all the same, and other agents may have limits
+        move = move._replace(seconds=entrance.visitors.ticket_lasts)
     try:
         if await entrance.leave(visit, move):
             order.told.update(entrance.forgetting(order.scope))
@@ -392,7 +395,7 @@ async def signed_in(pipeline: Pipeline, agent: Agent, order: Order) -> None:
 
 def _move(budget: Budget, order: Order) -> Move | None:
     """Return whom a signed-in caller was before, as their visitor's ticket says."""
-    if order.visit is None or order.identity.is_visitor or not budget.counted:
+    if order.visit is None or order.identity.is_visitor:
         return None
     visitor, person = order.visit.identity, order.identity
     return Move(subject_principal(visitor), subject_principal(person), budget.longest)
@@ -446,7 +449,8 @@ async def reserved(pipeline: Pipeline, agent: Agent, order: Order) -> Reservatio
     """Take of all limits, or of none; see `reserve()`."""
     budget = pipeline.budget(agent, order.identity, order.transport)
     asked = circumstances(pipeline, agent, order.identity, order.connection)
-    reservation = await _taken(pipeline, budget, asked, _move(budget, order))
+    move = _move(budget, order) if budget.counted else None
+    reservation = await _taken(pipeline, budget, asked, move)
     about: dict[str, Any] = {"agent": agent.name, "transport": order.transport}
     if reservation.limits:
         pipeline.emit("reserved", order.identity, limits=reservation.limits, **about)

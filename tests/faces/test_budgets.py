@@ -574,6 +574,23 @@ async def test_visitors_hold_up_no_callers() -> None:
     await end(tasks)
 
 
+async def test_revocations_that_fill_one_process(
+    redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Refuse no operator: the store has it, and tells all."""
+    async with stores("redis", redis) as store:
+        gate = open_gate(Limit("9/day"), store=store())
+        fallback = gate._parts.pipeline.stores.fallback
+        for number in range(100_000):
+            await fallback.revoke(f"somebody-{number}", 1.0, 86_400)
+        await gate.revoke(ISSUER, "evil")
+        assert "when_store_down" in caplog.text
+        now = time.time()
+        gate = open_gate(store=store(), verifier=make_verifier(clock=time.time))
+        told = await visit(gate, *as_user("evil", iat=now - 60, exp=now + 600))
+        assert told.status == 401
+
+
 class Slow:
     """A platform that takes its time, on the clock of the running loop."""
 

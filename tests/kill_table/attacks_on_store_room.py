@@ -6,6 +6,7 @@ from .variants import DPOP, Variant, broken
 
 BUDGETS: Final = "tests/faces/test_budgets.py"
 RELAY_LIMITS: Final = "tests/faces/test_relay_limits.py"
+VISITORS: Final = "tests/faces/test_visitors.py"
 MEMORY: Final = "tests/stores/test_memory_store.py"
 CONTRACT: Final = f"{MEMORY}::TestMemoryStore"
 IN_REDIS: Final = "tests/stores/test_redis_store.py::TestRedisStore"
@@ -14,9 +15,9 @@ VARIANTS: Final[dict[str, Variant]] = {
     # What a refusal leaves
     "a refused account ends its visitors": broken(
         "pipeline.py",
-        "    reservation = await _taken(pipeline, budget, asked, _move(budget, order))\n",
+        "    reservation = await _taken(pipeline, budget, asked, move)\n",
         "    await signed_in(pipeline, agent, order)\n"
-        "    reservation = await _taken(pipeline, budget, asked, _move(budget, order))\n",
+        "    reservation = await _taken(pipeline, budget, asked, move)\n",
         f"{BUDGETS}::test_account_that_is_refused_brings_visitors_along",
     ),
     "what was given back takes up room": broken(
@@ -73,6 +74,32 @@ VARIANTS: Final[dict[str, Variant]] = {
         "    total = total + theirs\n",
         "",
         f"{IN_REDIS}::test_visitor_who_signs_in_keeps_what_they_spent",
+    ),
+    "a ticket lives on where its person has no limits": broken(
+        "pipeline.py",
+        "    if order.visit is None or order.identity.is_visitor:\n",
+        "    if order.visit is None or order.identity.is_visitor or not budget.counted:\n",
+        f"{VISITORS}::test_ticket_ends_where_its_person_has_no_limits",
+    ),
+    "a door that nobody confirmed opens": broken(
+        "access/door.py",
+        "        if self._is_unconfirmed:  #",
+        "        if False:  #",
+        f"{VISITORS}::test_closing_that_fails_half_way",
+    ),
+    "a door that nobody confirmed stays shut": broken(
+        "access/door.py",
+        "        self._is_closed = self._is_unconfirmed = False\n",
+        "        self._is_closed = False\n",
+        f"{VISITORS}::test_closing_that_fails_half_way",
+    ),
+    "a full process keeps the store's revocation from being told": broken(
+        "gate.py",
+        "        except StoreError as error:\n            logger.warning(\n"
+        '                "gate.revoke: the store knows',
+        "        except ZeroDivisionError as error:\n            logger.warning(\n"
+        '                "gate.revoke: the store knows',
+        f"{BUDGETS}::test_revocations_that_fill_one_process",
     ),
     # Regions
     "visitors in the callers' room": broken(
