@@ -28,15 +28,46 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "what was taken takes up room": broken(
         "stores/entries.py",
-        "            self._held[region] -= 1\n            self._removed += 1\n",
-        "            self._removed += 1\n",
+        "            self._held[region] -= 1\n            self._removed[region] += 1\n",
+        "            self._removed[region] += 1\n",
         f"{MEMORY}::test_what_was_taken_makes_room_and_leaves_nothing",
     ),
     "the heap keeps what was removed": broken(
         "stores/entries.py",
-        "if self._removed > _FEW and 2 * self._removed > len(self._ends):",
+        "if self._removed[region] > _FEW and 2 * self._removed[region] > len(heap):",
         "if False:",
         f"{MEMORY}::test_what_was_taken_makes_room_and_leaves_nothing",
+    ),
+    "one request removes all that ended": broken(
+        "stores/entries.py",
+        "left = AT_ONCE if at_once is None else at_once",
+        "left = inf",
+        f"{MEMORY}::test_what_ended_is_removed_a_few_at_a_time",
+    ),
+    "what ended takes room from others": broken(
+        "stores/entries.py",
+        "while self._lacks(region, wanted) and left and self._forget_first(region):",
+        "while left < 0:",
+        f"{MEMORY}::test_what_ended_is_removed_a_few_at_a_time",
+    ),
+    "what ended is there until it is removed": broken(
+        "stores/entries.py",
+        "entry = place.get(key)\n"
+        "        return None if entry is None or entry.ends <= self._now else entry",
+        "return place.get(key)",
+        f"{MEMORY}::test_what_ended_is_not_there_before_it_is_removed",
+    ),
+    "what was given back prolongs, in memory": broken(
+        "stores/memory.py",
+        "if last < entry.ends and entry.moved_to is None:",
+        "if False:",
+        f"{MEMORY}::test_what_is_given_back_prolongs_nothing",
+    ),
+    "what was given back prolongs, in Redis": broken(
+        "stores/scripts.py",
+        "    if not counts[mark] then shorten(key) end\n",
+        "",
+        "tests/stores/test_redis_counts.py::test_what_is_given_back_prolongs_nothing",
     ),
     "any number of departures": broken(
         "access/door.py",
