@@ -82,7 +82,8 @@ def test_every_module_is_named(pattern: re.Pattern[str]) -> None:
 def test_the_reader_reads() -> None:
     """A figure that differs would be seen, and a name that is nowhere."""
     assert value_of("entrance.CHALLENGES") == 8
-    assert f"{value_of('stores.memory.MemoryStore(most)'):,}" in PAGE
+    assert f"{value_of('stores.memory.MOST'):,} entries" in PAGE
+    assert f"{value_of('stores.memory.MOST_OF_REQUESTS'):,}" in PAGE
     assert value_of("access.budgets.TICKETS.counted[1].limit.rate") == "3000/minute"
     assert len(WITH_FIGURES) >= 12
     with pytest.raises(AssertionError, match="no module"):

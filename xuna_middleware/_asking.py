@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hasha
 from contextlib import asynccontextmanager
 from contextvars import Context
 from functools import partial
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Literal, TypeVar
 
 from xuna_middleware.errors import UnavailableError
 
@@ -26,7 +26,8 @@ class Questions(Generic[K, T]):
     At most `in_flight` run at once and `waiting` more may wait for their turn; what comes beyond
     is a 503 without any I/O. Who hangs up takes nobody else along. With `of_one`, at most so many
     of all these are one owner's. `of_one_waiting` more of an owner wait until one of these is over,
-    at most `waiting` of all owners; they take no place from others before.
+    at most `waiting` of all owners; they take no place from others before. `owners` says in log
+    lines what an owner is.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Questions(Generic[K, T]):
         waiting: int = 0,
         of_one: int | None = None,
         of_one_waiting: int = 0,
+        owners: Literal["address", "account"] = "address",
     ) -> None:
         self._what = what
         self._in_flight = in_flight
@@ -44,6 +46,7 @@ class Questions(Generic[K, T]):
         self._most = in_flight + waiting
         self._of_one = of_one
         self._of_one_waiting = of_one_waiting
+        self._owners = owners
         self._alone = 0
         #: By event loop and owner: what has a place or waits for one, and the places.
         self._owned = Counter[Hashable]()
@@ -120,10 +123,9 @@ class Questions(Generic[K, T]):
             return
         is_full = self._waiting_for_owner >= self._waiting
         if is_full or owned >= of_one + self._of_one_waiting:
-            cause = (
-                f"{self._what}: more than {of_one} at once from one address, and too many wait; "
-                "behind a proxy, list it: trusted_proxies=…"
-            )
+            cause = f"{self._what}: more than {of_one} at once from one {self._owners}"
+            if self._owners == "address":
+                cause += "; behind a proxy, list it: trusted_proxies=…"
             raise UnavailableError(cause=cause, retry_after=1)
 
     def _check_room(self) -> None:

@@ -109,7 +109,7 @@ async def _entrance(entrance: Entrance, order: Order) -> Step:
 
 
 async def _limits(pipeline: Pipeline, order: Order, agent: Agent) -> Step:
-    await check_standing(order.identity, pipeline.stores)
+    await check_standing(order.identity, pipeline.stores.shared)
     left = await check_limits(pipeline, agent, order)
     return _passed("reserve", "; ".join(map(_remaining, left)) or "no limits")
 

@@ -469,7 +469,15 @@ class XunaGate:
             raise ConfigurationError("gate.revoke(seconds=…) takes seconds, up to 100 years")
         at, seconds = time.time(), self._revoked_for(issuer, seconds)
         await _told(self._surroundings.store.revoke(whom, at, seconds))
-        await _told(self._parts.pipeline.stores.fallback.revoke(whom, at, seconds))
+        try:
+            await self._parts.pipeline.stores.fallback.revoke(whom, at, seconds)
+        except StoreError as error:
+            logger.warning(
+                "gate.revoke: the store knows of it, and this process alone doesn't (%s): while "
+                "the store can't be asked, limits with when_store_down='open' or 'memory' let this "
+                "caller pass here; 'closed' doesn't",
+                error,
+            )
         self._events.emit(Event(name="revoked", time=at, issuer=issuer, subject=subject))
 
     async def check_standing(self, identity: Identity) -> None:
@@ -479,7 +487,7 @@ class XunaGate:
             InvalidTokenError: what proves them was issued before that.
             UnavailableError: the store can't be asked.
         """
-        await check_standing(identity, self._parts.pipeline.stores)
+        await check_standing(identity, self._parts.pipeline.stores.shared)
 
     async def close_entrance(self) -> None:
         """Turn visitors away from the next request on, in every process that shares the store.
@@ -488,7 +496,9 @@ class XunaGate:
         store that loses its data is told again by a process that knew; see docs/limits.md.
 
         Raises:
-            UnavailableError: the store can't be told. ConfigurationError: there is no entrance.
+            UnavailableError: the store can't be told. This process turns visitors away all the
+                same, until `open_entrance()`, and goes on telling the store.
+            ConfigurationError: there is no entrance.
         """
         await self._checked_entrance().door.close()
 

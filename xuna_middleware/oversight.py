@@ -36,7 +36,7 @@ class Oversight:
         """
         if identity.is_visitor:
             raise NotAuthenticatedError(cause="no credentials: operators have some")
-        await check_standing(identity, self._stores)
+        await check_standing(identity, self._stores.shared)
         refusal = await self._rule.refusal(identity, connection)
         if refusal is not None:
             raise refusal

@@ -28,6 +28,7 @@ from xuna_middleware.access.reservations import (
     Reservation,
     Stores,
     check_left,
+    check_standing,
     remaining,
     reserve,
 )
@@ -59,11 +60,18 @@ logger = logging.getLogger("xuna_middleware")
 
 
 #: How many calls to the platform are under way at once, and how many wait: for visitors, and for
-#: all others. XunaPlatform sends 8 at a time, so visitors never have all of them.
+#: all others; and how many of both may be one address's, or one account's. XunaPlatform sends 8 at
+#: a time, so visitors never have all of them.
 VISITORS_CALLS: Final = 4
 VISITORS_WAITING: Final = 128
+VISITORS_OF_ONE: Final = 16
 CALLERS_CALLS: Final = 64
 CALLERS_WAITING: Final = 960
+CALLERS_OF_ONE: Final = 16
+#: Seconds for waiting and call together: less than a relayed conversation's slot is leased for.
+CALL_SECONDS: Final = 15.0
+#: Seconds from a reservation to its credential after which the caller is looked up once more.
+LOOK_AGAIN_SECONDS: Final = 1.0
 #: Seconds for which a gate that closes waits for what it began.
 _PATIENCE: Final = 2.0
 
@@ -112,12 +120,21 @@ class Order:
 
 def _visitors_calls() -> Questions[Any, Any]:
     return Questions(
-        "platform: visitors' calls", in_flight=VISITORS_CALLS, waiting=VISITORS_WAITING
+        "platform: visitors' calls",
+        in_flight=VISITORS_CALLS,
+        waiting=VISITORS_WAITING,
+        of_one=VISITORS_OF_ONE,
     )
 
 
 def _callers_calls() -> Questions[Any, Any]:
-    return Questions("platform: callers' calls", in_flight=CALLERS_CALLS, waiting=CALLERS_WAITING)
+    return Questions(
+        "platform: callers' calls",
+        in_flight=CALLERS_CALLS,
+        waiting=CALLERS_WAITING,
+        of_one=CALLERS_OF_ONE,
+        owners="account",
+    )
 
 
 class Terms(NamedTuple):
@@ -195,11 +212,16 @@ async def issue(pipeline: Pipeline, order: Order) -> SignedUrl | ConversationTok
     client = check_client(agent, order.dynamic_variables, order.overrides)
     rule = await decide(pipeline, agent, order)
     about: dict[str, Any] = {"agent": agent.name, "transport": order.transport}
+    loop = asyncio.get_running_loop()
+    began = loop.time()
     reservation = await reserved(pipeline, agent, order)
     try:
         personal = await personalize(agent, order.identity, order.connection, client)
         grant = granted(pipeline, agent, order, rule, personal)
-        issued = await ask_platform(pipeline, grant)
+        issued = await ask_platform(pipeline, grant, order.connection)
+        if loop.time() - began > LOOK_AGAIN_SECONDS:  # revoked meanwhile?
+            store = reservation.store or pipeline.stores.shared
+            await check_standing(order.identity, store)
         await signed_in(pipeline, agent, order)
     except BaseException:
         await released(pipeline, reservation, order.identity, **about)
@@ -358,9 +380,12 @@ async def signed_in(pipeline: Pipeline, agent: Agent, order: Order) -> None:
     can't be ended nothing moves: nobody else may go on in the person's name.
     """
     entrance, visit = pipeline.entrance, order.visit
-    move = _move(pipeline.budget(agent, order.identity, order.transport), order)
+    budget = pipeline.budget(agent, order.identity, order.transport)
+    move = _move(budget, order)
     if entrance is None or visit is None or move is None:
         return
+    if not budget.counted:  # the ticket ends all the same, and other agents may have limits
+        move = move._replace(seconds=entrance.visitors.ticket_lasts)
     try:
         if await entrance.leave(visit, move):
             order.told.update(entrance.forgetting(order.scope))
@@ -370,7 +395,7 @@ async def signed_in(pipeline: Pipeline, agent: Agent, order: Order) -> None:
 
 def _move(budget: Budget, order: Order) -> Move | None:
     """Return whom a signed-in caller was before, as their visitor's ticket says."""
-    if order.visit is None or order.identity.is_visitor or not budget.counted:
+    if order.visit is None or order.identity.is_visitor:
         return None
     visitor, person = order.visit.identity, order.identity
     return Move(subject_principal(visitor), subject_principal(person), budget.longest)
@@ -424,7 +449,8 @@ async def reserved(pipeline: Pipeline, agent: Agent, order: Order) -> Reservatio
     """Take of all limits, or of none; see `reserve()`."""
     budget = pipeline.budget(agent, order.identity, order.transport)
     asked = circumstances(pipeline, agent, order.identity, order.connection)
-    reservation = await _taken(pipeline, budget, asked, _move(budget, order))
+    move = _move(budget, order) if budget.counted else None
+    reservation = await _taken(pipeline, budget, asked, move)
     about: dict[str, Any] = {"agent": agent.name, "transport": order.transport}
     if reservation.limits:
         pipeline.emit("reserved", order.identity, limits=reservation.limits, **about)
@@ -464,12 +490,16 @@ def _remembered(pipeline: Pipeline, reservation: Reservation, order: Order, issu
 def circumstances(
     pipeline: Pipeline, agent: Agent, identity: Identity, connection: HTTPConnection | None
 ) -> Circumstances:
-    def address() -> str | None:
-        return None if connection is None else client_address(connection.scope, pipeline.proxies)
-
     return Circumstances(
-        identity=identity, agent=agent.name, connection=connection, address=address
+        identity=identity,
+        agent=agent.name,
+        connection=connection,
+        address=lambda: _address(pipeline, connection),
     )
+
+
+def _address(pipeline: Pipeline, connection: HTTPConnection | None) -> str | None:
+    return None if connection is None else client_address(connection.scope, pipeline.proxies)
 
 
 async def released(
@@ -489,18 +519,29 @@ async def released(
     await asyncio.shield(pipeline.beside(give_back()))
 
 
-async def ask_platform(pipeline: Pipeline, grant: Grant) -> SignedUrl | ConversationToken:
-    """Get the pass. What is wrong with the settings is a 503 to the caller, and so is a call beyond
-    those that may wait.
+async def ask_platform(
+    pipeline: Pipeline, grant: Grant, connection: HTTPConnection | None
+) -> SignedUrl | ConversationToken:
+    """Get the pass, within `CALL_SECONDS`. What is wrong with the settings is a 503 to the caller,
+    and so is a call beyond those that may wait, in all or of one account (a visitor's: of one
+    address).
 
     Raises:
         PlatformError, UnavailableError: there is none.
     """
-    is_visitor = grant.identity.is_visitor
-    calls = pipeline.visitors_calls if is_visitor else pipeline.callers_calls
+    call = partial(pipeline.platform.issue, grant)
     try:
-        issued: Issued = await calls.alone(partial(pipeline.platform.issue, grant))
-        return issued
+        async with asyncio.timeout(CALL_SECONDS):
+            issued: Issued
+            if grant.identity.is_visitor:
+                owner = _address(pipeline, connection)
+                issued = await pipeline.visitors_calls.alone(call, owner)
+            else:
+                issued = await pipeline.callers_calls.alone(call, subject_principal(grant.identity))
+            return issued
+    except TimeoutError:
+        cause = f"platform: no answer within {CALL_SECONDS:g} s, the wait for a turn included"
+        raise UnavailableError(cause=cause, retry_after=1) from None
     except ConfigurationError as error:
         raise UnavailableError(cause=f"configuration: {error}") from None
     except PlatformError as error:

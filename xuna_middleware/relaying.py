@@ -205,6 +205,7 @@ async def _opened(pipeline: Pipeline, relaying: Relaying, order: Order) -> _Conv
     _check_platform(pipeline)
     rule = await decide(pipeline, agent, order)
     recheck_seconds = await relaying.authentication().recheck_interval(order.token)
+    began = asyncio.get_running_loop().time()
     reservation = await reserved(pipeline, agent, order)
     live = _live(pipeline, relaying, order, agent, reservation)
     about: dict[str, Any] = {"agent": agent.name, "transport": "relay"}
@@ -212,14 +213,16 @@ async def _opened(pipeline: Pipeline, relaying: Relaying, order: Order) -> _Conv
         server = await ask_server(agent, order.identity, order.connection)
         user_id = await ask_user_id(agent, order.identity, order.connection)
         signed = _signed(
-            await ask_platform(pipeline, granted(pipeline, agent, order, rule, server))
+            await ask_platform(
+                pipeline, granted(pipeline, agent, order, rule, server), order.connection
+            )
         )
     except BaseException:
         await released(pipeline, reservation, order.identity, **about)
         raise
     live.session = replace(live.session, conversation_id=signed.conversation_id)
     try:
-        await _held(relaying, live)
+        await _held(relaying, live, began)
         await signed_in(pipeline, agent, order)
     except BaseException:  # it may be held all the same, and then its slots have moved
         is_held = await asyncio.shield(pipeline.beside(relaying.sessions.abandon(live)))
@@ -341,13 +344,19 @@ def _live(
     )
 
 
-async def _held(relaying: Relaying, live: Live) -> None:
+async def _held(relaying: Relaying, live: Live, began: float) -> None:
+    """Hold the lease. Where it comes too late after the reservation, somebody else may have the
+    slots by now.
+    """
     try:
         await relaying.sessions.enter(live)
     except StoreError as error:
         raise UnavailableError(cause=f"store: {error}") from None
     if live.word.done():  # revoked since the reservation
         raise revoked()
+    if live.is_late(began):
+        cause = "relay: it began too late, when others might have had the slots that it was given"
+        raise UnavailableError(cause=cause, retry_after=1)
 
 
 async def _noted(pipeline: Pipeline, talk: _Conversation) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import logging
 import re
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -22,7 +23,7 @@ from doubles import (
     make_verifier,
     seconds,
 )
-from signing import EC, RSA, good_claims, proof, thumbprint
+from signing import EC, ISSUER, RSA, good_claims, proof, thumbprint
 from starlette.requests import HTTPConnection
 from stores.redis_server import RedisServer, running_redis
 
@@ -49,8 +50,11 @@ from xuna_middleware import (
 from xuna_middleware.access.budgets import TICKETS
 from xuna_middleware.access.door import MOST_DEPARTED
 from xuna_middleware.access.principals import Circumstances
+from xuna_middleware.conversation.sessions import LEASE
 from xuna_middleware.identity.visits import VisitorTickets, new_visit
+from xuna_middleware.pipeline import CALL_SECONDS, CALLERS_OF_ONE, VISITORS_OF_ONE
 from xuna_middleware.settlement import EXPECTED_OF_ONE
+from xuna_middleware.stores.protocol import Quota, Region, named
 
 #: The name of the gate, in whatever store.
 GATE: Final = "budgets"
@@ -276,12 +280,18 @@ def bound_gate(store: Store, **options: Any) -> XunaGate:
     return make_gate(verifier=verifier, public_url=PUBLIC, store=store)
 
 
-async def prove(gate: XunaGate, jti: str, who: str = "user-1", host: str = "192.0.2.1") -> Answer:
+async def prove(
+    gate: XunaGate,
+    jti: str,
+    who: str = "user-1",
+    host: str = "192.0.2.1",
+    path: str = "/get-signed-url",
+) -> Answer:
     """Ask with a bound token and a proof."""
     token = RSA.token(good_claims(sub=who, cnf={"jkt": thumbprint(EC.jwk)}))
-    made = proof(EC, token, f"{PUBLIC}/get-signed-url", jti=jti)
+    made = proof(EC, token, f"{PUBLIC}{path}", jti=jti)
     headers = [(b"authorization", b"DPoP " + token.encode()), (b"dpop", made)]
-    return await ask(gate, headers=headers, client=(host, 1))
+    return await ask(gate, path, headers=headers, client=(host, 1))
 
 
 # What may be used once: a room for each kind, and a part of it for each account and address
@@ -328,6 +338,30 @@ async def test_proofs_shut_out_no_others() -> None:
     told = [await prove(bound, f"j{n}", f"user-{n}", f"198.51.{n}.1") for n in range(OFTEN)]
     assert (told[0].status, told[-1].status) == (200, 503)
     await still_works(gate)
+
+
+async def test_all_that_some_accounts_may_have_leaves_room() -> None:
+    """Fifteen accounts with proofs from an address each, 334 with tickets: by default operators,
+    and whoever else proves possession, have room.
+    """
+    store = MemoryStore()
+    lasting, most = 71, 3550
+    quotas = [
+        Quota(field="proofs", most=many, amount=1, seconds=lasting, kind="slot")
+        for many in (most, 4 * most)
+    ]
+    for number in range(15 * most):
+        owners = f"account:{number // most}", f"address:{number}"
+        names = [named(Region.PROOFS, owner) for owner in owners]
+        within = list(zip(names, quotas, strict=True))
+        assert await store.put(f"dpop:{number}", b"", lasting, Region.PROOFS, within)
+    for number in range(334 * 300):
+        assert await store.put(f"ticket:{number}", b"", 60, Region.TICKETS)
+    verifier = make_verifier(dpop=DPoP(mode="accepted"))
+    gate = make_gate(verifier=verifier, public_url=PUBLIC, store=store, operators=lambda who: True)
+    assert (await prove(gate, "one")).status == 200
+    assert (await prove(gate, "two", path="/sessions")).status == 200
+    assert (await ask(gate, "/ticket", method="POST", headers=as_user())).status == 200
 
 
 async def test_puzzles_of_one_address(
@@ -612,6 +646,128 @@ async def test_visitors_hold_up_no_callers() -> None:
     async with asyncio.timeout(1):
         assert (await visit(gate, *as_user(), query=b"agent=private")).status == 200
     await end(tasks)
+
+
+async def test_revocations_that_fill_one_process(
+    redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Refuse no operator: the store has it, and tells all."""
+    async with stores("redis", redis) as store:
+        gate = open_gate(Limit("9/day"), store=store())
+        fallback = gate._parts.pipeline.stores.fallback
+        for number in range(100_000):
+            await fallback.revoke(f"somebody-{number}", 1.0, 86_400)
+        await gate.revoke(ISSUER, "evil")
+        assert "when_store_down" in caplog.text
+        now = time.time()
+        gate = open_gate(store=store(), verifier=make_verifier(clock=time.time))
+        told = await visit(gate, *as_user("evil", iat=now - 60, exp=now + 600))
+        assert told.status == 401
+
+
+class Slow:
+    """A platform that takes its time, on the clock of the running loop."""
+
+    def __init__(self, takes: float, connections: int = 8) -> None:
+        self.takes, self.asked = takes, 0
+        self.connections = asyncio.Semaphore(connections)
+
+    async def handle(self, request: httpx.Request) -> httpx.Response:
+        self.asked += 1
+        async with self.connections:
+            await asyncio.sleep(self.takes)
+        return httpx.Response(200, json={"signed_url": SIGNED_URL})
+
+    def client(self) -> XunaPlatform:
+        return XunaPlatform(API_KEY, transport=httpx.MockTransport(self.handle))
+
+
+async def test_one_caller_holds_up_no_others(caplog: pytest.LogCaptureFixture) -> None:
+    """At the platform, whatever their limits let them ask for: so many calls are theirs."""
+    service = EightAtATime(
+        lambda request: request.url.params.get("agent_id") == "agent_1",
+        {"signed_url": SIGNED_URL},
+    )
+    gate = open_gate(platform=XunaPlatform(API_KEY, transport=service.transport))
+    tasks = await begun([visit(gate, *as_user("greedy")) for _ in range(200)])
+    assert statuses_of(tasks) == [503] * (200 - CALLERS_OF_ONE)
+    assert f"more than {CALLERS_OF_ONE} at once from one account" in caplog.text
+    others = await begun([visit(gate, *as_user(f"user-{n}")) for n in range(60)])
+    assert not statuses_of(others), "they have their turn"
+    await end([*tasks, *others])
+    assert (await visit(gate, *as_user("greedy"), query=b"agent=private")).status == 200
+
+
+async def test_visitors_of_one_address_hold_up_no_others(caplog: pytest.LogCaptureFixture) -> None:
+    """However many they say they are."""
+    service = EightAtATime(lambda request: True, {"signed_url": SIGNED_URL})
+    gate = open_gate(platform=XunaPlatform(API_KEY, transport=service.transport))
+    tasks = await begun([visit(gate, host="198.51.100.1") for _ in range(200)])
+    assert statuses_of(tasks) == [503] * (200 - VISITORS_OF_ONE)
+    assert "from one address" in caplog.text
+    others = await begun([visit(gate, host=f"203.0.{n}.1") for n in range(60)])
+    assert not statuses_of(others)
+    await end([*tasks, *others])
+
+
+def test_nobody_waits_for_longer_than_a_lease() -> None:
+    """Turn and call together have a bound; what comes later is a 503 that leaves nothing."""
+
+    async def story() -> None:
+        platform, store = Slow(1.5, connections=1), MemoryStore()
+        gate = open_gate(platform=platform.client(), store=store)
+        loop = asyncio.get_running_loop()
+        began, waited = loop.time(), []
+
+        async def one(number: int) -> int:
+            answer = await visit(gate, *as_user(f"user-{number}"))
+            waited.append(loop.time() - began)
+            return answer.status
+
+        told = Counter(await asyncio.gather(*[one(number) for number in range(200)]))
+        assert set(told) == {200, 503, 504}
+        assert max(waited) <= CALL_SECONDS < LEASE
+        await gate.aclose()
+
+    in_fast_time(story())
+
+
+def test_revoked_while_the_platform_is_asked() -> None:
+    """Nothing is issued to somebody who was revoked meanwhile, and all they took comes back."""
+
+    async def story() -> None:
+        platform = Slow(1.5)
+        verifier = make_verifier(clock=time.time)
+        gate = open_gate(Limit("3/day"), platform=platform.client(), verifier=verifier)
+        now = time.time()
+        people = [as_user(who, iat=now - 60, exp=now + 600) for who in ("evil", "good")]
+        tasks = await begun([visit(gate, *person) for person in people])
+        await asyncio.sleep(1)
+        await gate.revoke(ISSUER, "evil")
+        answers = await asyncio.gather(*tasks)
+        assert [answer.status for answer in answers] == [401, 200]
+        assert platform.asked == 2
+        told = (await visit(gate, *people[0], path="/agents")).json()
+        assert told["agents"][0]["limits"][0]["left"] == 3
+        await gate.aclose()
+
+    in_fast_time(story())
+
+
+async def test_prompt_answers_cost_one_look_at_the_store() -> None:
+    """Who was revoked is read in the step that reserves, and not once more."""
+
+    class Counting(MemoryStore):
+        asked = 0
+
+        async def reserve(self, *args: Any) -> Any:
+            self.asked += 1
+            return await super().reserve(*args)
+
+    store = Counting()
+    gate = open_gate(Limit("3/day"), store=store)
+    assert (await visit(gate, *as_user())).status == 200
+    assert store.asked == 1
 
 
 async def test_refused_callers_hold_up_no_others() -> None:

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from doubles import in_fast_time
+from doubles import in_fast_time, seconds
 from relay_stage import (
     limited,
     on_stage,
@@ -167,3 +167,55 @@ async def test_store_that_is_away_at_the_end(
         await stage.ended()
         assert await stage.left() == left
         assert said in caplog.text
+
+
+class Late(MemoryStore):
+    """A store that takes its time for the first lease."""
+
+    def __init__(self, takes: float) -> None:
+        super().__init__(monotonic=seconds)
+        self.takes = takes
+
+    async def hold(self, leases: Any) -> tuple[Held, ...]:
+        takes, self.takes = self.takes, 0.0
+        await asyncio.sleep(takes)
+        return await super().hold(leases)
+
+
+@pytest.mark.parametrize(("takes", "begins"), [(29.0, True), (31.0, False)])
+def test_slot_that_somebody_else_may_have_had(takes: float, begins: bool) -> None:
+    """What begins after its slot's lease ran out is refused, and leaves nothing that is renewed."""
+
+    async def story() -> None:
+        async with on_stage(limited(), store=Late(takes)) as stage:
+            async with talking(stage.app, headers=stage.sign_in()) as slow:
+                await asyncio.sleep(takes + 0.5)
+                async with talking(stage.app, headers=stage.sign_in()) as second:
+                    if begins:
+                        await slow.accepted()
+                        assert (await second.refusal()).status == 429
+                        return
+                    assert (await slow.refusal()).status == 503
+                    await second.accepted()
+                    assert len(await stage.gate.sessions()) == 1
+            await asyncio.sleep(5)
+            assert (await stage.left())[0] == 1
+            assert await stage.gate.sessions() == ()
+
+    in_fast_time(story())
+
+
+async def test_conversation_that_is_refused_last_is_renewed_no_more() -> None:
+    """One that was revoked while the platform was asked leaves no lease that beats."""
+    async with on_stage(limited()) as stage:
+        issue = stage.gate.platform.issue
+
+        async def revoke_first(grant: Grant) -> Any:
+            await stage.gate.revoke(grant.identity.issuer, grant.identity.subject)
+            return await issue(grant)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(stage.gate.platform, "issue", revoke_first)
+            async with talking(stage.app, headers=stage.sign_in()) as talk:
+                assert (await talk.refusal()).status == 401
+        assert len(stage.gate._sessions) == 0

@@ -515,6 +515,44 @@ async def test_opening_that_fails_half_way(verb: str, is_closed: bool) -> None:
     assert (await visit(gate)).status == 200
 
 
+@pytest.mark.parametrize("verb", ["look", "reserve", "give_back"])
+async def test_closing_that_fails_half_way(verb: str) -> None:
+    """Keeps the door of that process shut, although it was opened before; the store is told again,
+    and by that the other processes, until somebody opens.
+    """
+    store = Losing()
+    one, other = (open_gate(store=store) for _ in range(2))
+    await one.close_entrance()
+    await one.open_entrance()
+    store.down = verb
+    with pytest.raises(UnavailableError):
+        await one.close_entrance()
+    assert (await visit(one)).status == 503
+    store.down = ""
+    assert (await visit(one)).json()["code"] == "visitors_closed"
+    assert (await visit(other)).json()["code"] == "visitors_closed"
+    await other.open_entrance()
+    assert [(await visit(gate)).status for gate in (one, other)] == [200, 200]
+    store.down = verb
+    with pytest.raises(UnavailableError):
+        await one.close_entrance()
+    store.down = ""
+    await one.open_entrance()
+    assert [(await visit(gate)).status for gate in (one, other)] == [200, 200]
+
+
+async def test_ticket_ends_where_its_person_has_no_limits(me: Any) -> None:
+    """Nothing counts the person, and nobody goes on in their name all the same."""
+    gate = open_gate()
+    ticket = (await visit(gate)).header("Xuna-Visitor")
+    assert ticket
+    old = (b"xuna-visitor", ticket.encode())
+    answer = await visit(gate, agent="private", headers=[*me, old])
+    assert (answer.status, answer.header("Xuna-Visitor")) == (200, "")
+    again = await visit(gate, headers=[old])
+    assert (again.status, again.json()["code"]) == (403, "visitor_signed_in")
+
+
 async def test_closing_while_the_store_is_full() -> None:
     """Strangers may have filled it, and that is when an operator closes."""
 

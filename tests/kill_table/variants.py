@@ -361,7 +361,8 @@ VARIANTS: Final[dict[str, Variant]] = {
     "full store forgets": broken(
         "stores/entries.py",
         "            raise StoreError(\n",
-        "            [place.clear() for _, _, _, place, _, _ in self._ends]\n            (\n",
+        "            [each[2].clear() for heap in self._ends.values() for each in heap]\n"
+        "            (\n",
         "tests/stores/test_memory_store.py",
     ),
     "active in any spelling": broken(
@@ -878,8 +879,8 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "revoked here, forgotten without the store": broken(
         "gate.py",
-        "        await _told(self._parts.pipeline.stores.fallback.revoke(whom, at, seconds))\n",
-        "",
+        "            await self._parts.pipeline.stores.fallback.revoke(whom, at, seconds)\n",
+        "            pass\n",
         REACH,
     ),
     "client's first frame unchecked": broken(

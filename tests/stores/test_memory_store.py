@@ -19,6 +19,7 @@ from xuna_middleware import (
     Standing,
     StoreError,
 )
+from xuna_middleware.stores import entries
 from xuna_middleware.stores.protocol import taken_parts
 
 from .contract import StoreContract, window
@@ -78,7 +79,7 @@ async def test_what_was_taken_makes_room_and_leaves_nothing() -> None:
         assert await store.put("a", b"", 10, Region.TICKETS)
         assert await store.take("a") == b""
     assert store.held(Region.TICKETS) == 9
-    assert len(store._entries._ends) <= 10 + 2 * 64
+    assert sum(map(len, store._entries._ends.values())) <= 10 + 2 * 64
 
 
 async def test_what_was_given_back_leaves_nothing() -> None:
@@ -88,8 +89,75 @@ async def test_what_was_given_back_leaves_nothing() -> None:
         wanted = [(f"visitors/{number}", window(9)), ("common/all", window(9))]
         await store.give_back(taken_parts(wanted, await store.reserve(wanted)))
     assert [store.held(region) for region in Region] == [0] * len(Region)
-    assert len(store._entries._ends) <= 10 + 2 * 64
+    assert sum(map(len, store._entries._ends.values())) <= 10 + 2 * 64
     assert not store._principals
+
+
+async def test_what_ended_is_removed_a_few_at_a_time() -> None:
+    """No request waits for all of it, and what is not removed yet takes no room from others."""
+    clock = Clock()
+    store = MemoryStore(5000, monotonic=clock)
+    for number in range(5000):
+        await store.put(f"ticket-{number}", b"", 10, Region.TICKETS)
+        await store.reserve([(f"callers/{number}", window(9, seconds=10))])
+    clock.now += 11
+    for number in range(10):
+        before = len(store._kept) + len(store._principals)
+        assert await store.put(f"new-{number}", b"", 600, Region.TICKETS)
+        assert (await store.reserve([(f"callers/new-{number}", window(9))])).taken
+        removed = before + 2 - len(store._kept) - len(store._principals)
+        assert 0 < removed <= 2 * entries.AT_ONCE + 2
+    for number in range(10, 100):
+        await store.put(f"new-{number}", b"", 600, Region.TICKETS)
+    assert len(store._kept) == 100
+    assert store.held(Region.TICKETS) == 100
+
+
+async def test_what_ended_is_not_there_before_it_is_removed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing is removed here but by who needs the room; each verb takes it for gone."""
+    monkeypatch.setattr(entries, "AT_ONCE", 0)
+    clock = Clock()
+    store = MemoryStore(2, monotonic=clock)
+    wanted = [("visitors/v", window(9, seconds=10))]
+    await store.put("a", b"old", 10, Region.TICKETS)
+    await store.put("b", b"old", 10, Region.TICKETS)
+    note = Note("n", taken_parts(wanted, await store.reserve(wanted)), "", 10)
+    await store.remember(note)
+    await store.move(Move("visitors/v", "callers/p", 10), [("departed/v", window(1, seconds=10))])
+    await store.hold([make_lease(name="lease")])
+    await store.revoke("callers/p", 5.0, 10)
+    clock.now += 11
+    assert len(store._kept) == 2
+    assert await store.put("a", b"new", 10, Region.TICKETS)
+    assert await store.take("b") is None
+    assert await store.take("a") == b"new"
+    assert not await store.is_noted("n")
+    assert await store.settle("n", 0) is None
+    assert await store.leases() == ()
+    assert not await store.end("lease")
+    assert (await store.reserve((), None, Standing("callers/p", 1.0))).taken
+    (level,) = await store.look([("departed/v", window(1))])
+    assert level.left == 1
+    assert (await store.reserve([("visitors/v", window(9))])).taken
+    (level,) = await store.look([("callers/p", window(9))])
+    assert level.left == 9, "who was a visitor once is a visitor again"
+    for number in range(2):
+        assert await store.put(f"more-{number}", b"", 10, Region.TICKETS)
+
+
+async def test_what_is_given_back_prolongs_nothing() -> None:
+    """A day's limit that was given back leaves the hour's to its hour."""
+    clock = Clock()
+    store = MemoryStore(1, monotonic=clock)
+    await store.reserve([("callers/a", window(9, seconds=3600))])
+    daily = [("callers/a", window(9, field="daily", seconds=86_400))]
+    await store.give_back(taken_parts(daily, await store.reserve(daily)))
+    (level,) = await store.look([("callers/a", window(9, seconds=3600))])
+    assert level.left == 8
+    clock.now += 3601
+    assert store.held(Region.CALLERS) == 0
 
 
 async def test_what_fills_one_region_leaves_the_others_alone() -> None:
@@ -190,7 +258,7 @@ async def test_what_ran_out_leaves_nothing() -> None:
 
 async def test_tickets_refuse_no_counts() -> None:
     """However many there are, whoever signed in is counted all the same."""
-    store = MemoryStore()
+    store = MemoryStore(100_000)
     for number in range(100_000):
         assert await store.put(f"ticket-{number}", b"", 60, Region.TICKETS)
     with pytest.raises(StoreError, match="full"):

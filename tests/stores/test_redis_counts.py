@@ -12,6 +12,7 @@ from typing import Any, Final
 import pytest
 
 from xuna_middleware import Quota, RedisStore, StoreError
+from xuna_middleware.stores.protocol import taken_parts
 
 from .contract import new_key, slots, window
 from .redis_server import RedisServer
@@ -122,6 +123,21 @@ async def test_keys_end_with_their_windows(store: RedisStore, redis: RedisServer
     for key in await client.keys("{xuna}:*"):
         left = await client.pttl(key)
         assert left != -1, key
+
+
+async def test_what_is_given_back_prolongs_nothing(store: RedisStore, redis: RedisServer) -> None:
+    """A day's limit that was given back leaves the hour's to its hour."""
+    who, client = new_key(), store._client()
+    before = set(await client.keys("*"))
+    await store.reserve([(who, window(9, seconds=3600))])
+    (key,) = set(await client.keys("*")) - before
+    daily = [(who, window(9, field="daily", seconds=86_400))]
+    reserved = await store.reserve(daily)
+    assert await client.pttl(key) > 80_000_000
+    await store.give_back(taken_parts(daily, reserved))
+    assert 3_000_000 < await client.pttl(key) <= 3_600_000
+    (level,) = await store.look([(who, window(9, seconds=3600))])
+    assert level.left == 8
 
 
 async def test_redis_that_answers_late(store: RedisStore, redis: RedisServer) -> None:

@@ -59,6 +59,8 @@ class Door:
         self._store = store
         #: As far as this process knows.
         self._is_closed = False
+        #: Whether the store may not know that it was closed here.
+        self._is_unconfirmed = False
 
     async def check(self, visitor: str) -> bool:
         """Refuse visitors while the door is closed; else tell whether this one has not left.
@@ -71,6 +73,9 @@ class Door:
         is_closed, was_opened, has_left = [
             level.left < quota.most for level, (_, quota) in zip(levels, marks, strict=True)
         ]
+        if self._is_unconfirmed:  # whatever the store says: it may not have heard of it
+            await self.close()
+            is_closed = True
         if self._is_closed and not is_closed and not was_opened:
             logger.warning("the store lost that the visitors' entrance is closed: closed again")
             await self.close()
@@ -106,12 +111,13 @@ class Door:
         """Turn visitors away, in every process that shares the store, from the next request on.
 
         Raises:
-            UnavailableError: the store can't be told. A full one keeps the door of this process
-                closed all the same.
+            UnavailableError: the store can't be told. The door of this process stays closed all the
+                same, until `open()`; each visitor who comes to it has the store told again.
         """
-        self._is_closed = True
+        self._is_closed = self._is_unconfirmed = True
         await self._forget(_OPENED)
         await _told(self._store.reserve([_CLOSED]))
+        self._is_unconfirmed = False
 
     async def open(self) -> None:
         """Let them in again. Where this fails half-way, the door stays as it was.
@@ -121,7 +127,7 @@ class Door:
         """
         await _told(self._store.reserve([_OPENED]))
         await self._forget(_CLOSED)
-        self._is_closed = False
+        self._is_closed = self._is_unconfirmed = False
 
     async def _forget(self, mark: Wanted) -> None:
         """Give back all that was taken of a mark."""

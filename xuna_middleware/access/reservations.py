@@ -162,7 +162,7 @@ async def reserve(
     return Reservation(limits=budget.titles, store=stores.shared, wanted=wanted, reserved=reserved)
 
 
-async def check_standing(identity: Identity, stores: Stores) -> None:
+async def check_standing(identity: Identity, store: Store) -> None:
     """Refuse a caller who was revoked, and take nothing.
 
     Raises:
@@ -170,7 +170,7 @@ async def check_standing(identity: Identity, stores: Stores) -> None:
         UnavailableError: it can't be known.
     """
     try:
-        reserved = await stores.shared.reserve((), None, standing_of(identity))
+        reserved = await store.reserve((), None, standing_of(identity))
     except StoreError as error:
         raise UnavailableError(cause=f"store: {error}") from None
     if reserved.is_revoked:

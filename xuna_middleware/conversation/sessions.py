@@ -107,6 +107,10 @@ class Live:
         """Whether its lease has run out, so that its slots may be somebody else's."""
         return self.must_hold and asyncio.get_running_loop().time() >= self.held_until
 
+    def is_late(self, reserved_at: float) -> bool:
+        """Tell whether what was reserved for it may have been somebody else's in between."""
+        return bool(self.slots) and asyncio.get_running_loop().time() - reserved_at >= LEASE
+
     def end(self, ending: Ending) -> None:
         """End it as soon as that can be. The first word counts."""
         if not self.word.done():
@@ -174,6 +178,7 @@ class Sessions:
         """Give up a lease of which it isn't known whether it is held; tell whether it may have been
         (what it held is free again then, or ends by itself).
         """
+        await self._renew_no_more(live)
         try:
             if not await live.store.end(live.session.id):
                 return False
@@ -184,12 +189,15 @@ class Sessions:
 
     async def leave(self, live: Live) -> None:
         """Give up the lease: what it holds is free again."""
-        heart = self._beating.get(asyncio.get_running_loop())
-        if heart is not None:
-            await heart.remove(live)
+        await self._renew_no_more(live)
         await _let_go(live.store, live, live.slots)
         if live.store is not self._stores[0]:
             await _let_go(self._stores[0], live, ())
+
+    async def _renew_no_more(self, live: Live) -> None:
+        heart = self._beating.get(asyncio.get_running_loop())
+        if heart is not None:
+            await heart.remove(live)
 
     async def all(self) -> tuple[Session, ...]:
         """Return the live conversations of all processes.

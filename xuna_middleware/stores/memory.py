@@ -4,6 +4,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import inf
 from threading import Lock
 from typing import Final, Literal, TypeAlias
 
@@ -42,6 +43,14 @@ from xuna_middleware.stores.waking import Bell
 
 logger = logging.getLogger("xuna_middleware")
 
+#: How many entries a region has by default. Of used proofs and callers' tickets, which one request
+#: leaves each and which end soon, so many that the process can't verify as many before they end.
+MOST: Final = 100_000
+MOST_OF_REQUESTS: Final = 1_000_000
+_DEFAULTS: Final = {
+    **dict.fromkeys(Region, MOST),
+    **dict.fromkeys((Region.PROOFS, Region.TICKETS), MOST_OF_REQUESTS),
+}
 _REFUSED_AS_REVOKED: Final = Reserved(False, (), is_revoked=True)
 
 
@@ -50,7 +59,8 @@ class MemoryStore:
 
     Args:
         most: how many entries each region has at most: so many tickets, so many used proofs, so
-            many counted callers, … (see `Region`). Who fills one leaves the others alone. What is
+            many counted callers, … (see `Region`); by default 100,000, of used proofs
+            and callers' tickets 1,000,000. Who fills one leaves the others alone. What is
             full refuses (`StoreError`): forgetting a used proof would let it be used again,
             forgetting a count would let it be spent again.
         regions: another bound for some regions.
@@ -64,13 +74,16 @@ class MemoryStore:
 
     def __init__(
         self,
-        most: int = 100_000,
+        most: int | None = None,
         *,
         regions: Mapping[Region, int] | None = None,
         namespace: str = "",
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        bounds = {**dict.fromkeys(Region, most), **(regions or {})}
+        bounds = {
+            **(_DEFAULTS if most is None else dict.fromkeys(Region, most)),
+            **(regions or {}),
+        }
         if not all(type(bound) is int and bound >= 1 for bound in bounds.values()):
             raise ConfigurationError(
                 "MemoryStore(most=…, regions=…) takes whole numbers, 1 or more"
@@ -80,7 +93,7 @@ class MemoryStore:
         #: The gate's name, "" where it has none. Gates that are given one MemoryStore are one gate.
         self.namespace = "" if namespace == "" else checked_namespace(namespace, "MemoryStore")
         self._now = monotonic
-        self._most = most
+        self._most = MOST if most is None else most
         self._entries = Entries(bounds)
         self._kept: dict[str, Value] = {}
         self._notes: dict[str, Noted] = {}
@@ -96,7 +109,7 @@ class MemoryStore:
     def held(self, region: Region) -> int:
         """Return how many entries a region has now."""
         with self._lock:
-            self._forget_ended()
+            self._entries.forget_ended(self._milliseconds(), inf)
             return self._entries.held(region)
 
     async def put(
@@ -110,7 +123,7 @@ class MemoryStore:
         """Keep a value unless the key is there; see `Store`."""
         with self._lock:
             now = self._forget_ended()
-            if key in self._kept:
+            if self._entries.get(self._kept, key) is not None:
                 return False
             found = [self._found(principal, quota, now) for principal, quota in within]
             for place, (_, quota, _, _, left, soonest) in enumerate(found):
@@ -125,12 +138,12 @@ class MemoryStore:
     async def take(self, key: str) -> bytes | None:
         """Return a value and forget it; see `Store`."""
         with self._lock:
-            now = self._forget_ended()
-            kept = self._kept.get(key)
+            self._forget_ended()
+            kept: Value | None = self._entries.get(self._kept, key)
             if kept is None:
                 return None
             self._entries.remove(kept.region, self._kept, key)
-            return kept.value if now < kept.ends else None
+            return kept.value
 
     async def reserve(
         self,
@@ -170,13 +183,13 @@ class MemoryStore:
     async def look(self, wanted: Sequence[Wanted]) -> tuple[Level, ...]:
         """Return where quotas stand; see `Store`."""
         with self._lock:
-            now = self._milliseconds()
+            now = self._forget_ended()
             return _levels([self._found(principal, quota, now) for principal, quota in wanted], now)
 
     async def give_back(self, parts: Sequence[Part]) -> None:
         """Give back what was taken; see `Store`."""
         with self._lock:
-            self._give_back(parts, self._milliseconds())
+            self._give_back(parts, self._forget_ended())
 
     async def remember(self, note: Note) -> None:
         """Keep a note; see `Store`."""
@@ -194,7 +207,7 @@ class MemoryStore:
         """Tell whether a reservation can be settled; see `Store`."""
         with self._lock:
             self._forget_ended()
-            return name in self._notes
+            return self._entries.get(self._notes, name) is not None
 
     async def settle(self, name: str, milliseconds: int) -> str | None:
         """Give back what a noted reservation did not use, once; see `Store`."""
@@ -229,14 +242,15 @@ class MemoryStore:
     async def leases(self) -> tuple[str, ...]:
         """Return what the live conversations are about; see `Store`."""
         with self._lock:
-            self._forget_ended()
-            return tuple([self._leases[name].about for name in sorted(self._leases)[:MOST_TOLD]])
+            now = self._forget_ended()
+            names = sorted(name for name, each in self._leases.items() if each.ends > now)
+            return tuple([self._leases[name].about for name in names[:MOST_TOLD]])
 
     async def end(self, name: str) -> bool:
         """Ask that a conversation ends; see `Store`."""
         with self._lock:
             self._forget_ended()
-            leased = self._leases.get(name)
+            leased: Leased | None = self._entries.get(self._leases, name)
             if leased is None:
                 return False
             leased.is_ended = True
@@ -247,7 +261,7 @@ class MemoryStore:
         """Refuse credentials issued before; see `Store`."""
         with self._lock:
             ends = self._forget_ended() + whole(seconds)
-            revoked = self._revoked.get(principal)
+            revoked: Revoked | None = self._entries.get(self._revoked, principal)
             if revoked is None:
                 self._entries.check_room(Region.REVOCATIONS)
                 revoked = Revoked(at, ends)
@@ -274,7 +288,7 @@ class MemoryStore:
     def _give_back(self, parts: Sequence[Part], now: int) -> None:
         for part in parts:
             name = self._name(part.principal)
-            entry = self._principals.get(name)
+            entry: Principal | None = self._entries.get(self._principals, name)
             if entry is not None and part.field in entry.fields:
                 counts = entry.fields[part.field]
                 give_back(counts, part.mark, part.amount, now)
@@ -282,6 +296,14 @@ class MemoryStore:
                     del entry.fields[part.field]
             if entry is not None and entry.is_empty:
                 self._entries.remove(region_of(name), self._principals, name)
+            elif entry is not None:
+                self._shorten(name, entry)
+
+    def _shorten(self, name: str, entry: Principal) -> None:
+        """Let somebody's entry end when the last of what is still taken does."""
+        last = max((max(counts) for counts in entry.fields.values() if counts), default=entry.ends)
+        if last < entry.ends and entry.moved_to is None:
+            self._entries.keep(region_of(name), self._principals, name, entry.until(last))
 
     def _check_room(self, found: Sequence["_Found"], *more: Region) -> None:
         """Raise `StoreError` where there isn't room for whoever isn't counted yet."""
@@ -291,7 +313,7 @@ class MemoryStore:
             self._entries.check_room(region, 1 if len(regions) == 1 else regions.count(region))
 
     def _is_revoked(self, standing: Standing) -> bool:
-        revoked = self._revoked.get(standing.principal)
+        revoked: Revoked | None = self._entries.get(self._revoked, standing.principal)
         return revoked is not None and standing.is_covered(revoked.at)
 
     def _newcomers(self, leases: Sequence[Lease]) -> Counter[Region]:
@@ -303,7 +325,7 @@ class MemoryStore:
         return wanted
 
     def _held(self, lease: Lease, now: int) -> Held:
-        leased = self._leases.get(lease.name)
+        leased: Leased | None = self._entries.get(self._leases, lease.name)
         slots = lease.slots if leased is None else _marked(lease.slots, leased.marks)
         word = self._word(lease, leased)
         if word:
@@ -348,7 +370,7 @@ class MemoryStore:
 
     def _open_notes(self, entry: Principal, now: int) -> list[str]:
         self._unlist_ended(entry)
-        return [name for name in told(entry.notes, now) if name in self._notes]
+        return [name for name in told(entry.notes, now) if self._is_open(name)]
 
     def _list(self, entry: Principal, names: Iterable[str]) -> None:
         self._unlist_ended(entry)
@@ -358,8 +380,11 @@ class MemoryStore:
 
     def _unlist_ended(self, entry: Principal) -> None:
         """Remove the oldest names, as long as they stand for nothing any more."""
-        while entry.notes and (oldest := next(iter(entry.notes))) not in self._notes:
+        while entry.notes and not self._is_open(oldest := next(iter(entry.notes))):
             del entry.notes[oldest]
+
+    def _is_open(self, note: str) -> bool:
+        return self._entries.get(self._notes, note) is not None
 
     def _taken(self, found: Sequence["_Found"], now: int) -> Reserved:
         levels, marks = [], []
@@ -378,7 +403,7 @@ class MemoryStore:
 
     def _visitor(self, move: Move, now: int) -> Principal | None:
         """Return what a visitor took who hasn't become anybody yet; None where that is nothing."""
-        visitor = self._principals.get(move.visitor)
+        visitor: Principal | None = self._entries.get(self._principals, move.visitor)
         if visitor is None or visitor.moved_to is not None or not visitor.has_taken(now):
             return None
         return visitor
@@ -399,9 +424,7 @@ class MemoryStore:
         visitor.ends = max(visitor.ends, now + round(move.seconds * 1000))
 
     def _found(self, principal: str, quota: Quota, now: int) -> "_Found":
-        entry = self._principals.get(principal)
-        if entry is not None and entry.moved_to is not None:
-            entry = self._principals.get(entry.moved_to)
+        entry = self._entry(principal)
         counts = None if entry is None else entry.fields.get(quota.field)
         if not counts:
             return principal, quota, entry, {}, quota.most, 0
@@ -409,13 +432,14 @@ class MemoryStore:
         return principal, quota, entry, counts, quota.most - taken, soonest
 
     def _entry(self, principal: str) -> Principal | None:
-        entry = self._principals.get(principal)
+        entry: Principal | None = self._entries.get(self._principals, principal)
         if entry is not None and entry.moved_to is not None:
-            return self._principals.get(entry.moved_to)
+            moved: Principal | None = self._entries.get(self._principals, entry.moved_to)
+            return moved
         return entry
 
     def _new(self, principal: str, ends: int) -> Principal:
-        known = self._principals.get(principal)
+        known: Principal | None = self._entries.get(self._principals, principal)
         if known is not None and known.moved_to is not None:  # the person's own entry has ended
             principal = known.moved_to
         entry = Principal(ends)
@@ -424,11 +448,11 @@ class MemoryStore:
 
     def _name(self, principal: str) -> str:
         """Return under which name somebody is counted."""
-        known = self._principals.get(principal)
+        known: Principal | None = self._entries.get(self._principals, principal)
         return principal if known is None or known.moved_to is None else known.moved_to
 
     def _forget_ended(self) -> int:
-        """Forget what is over, and return the time."""
+        """Forget some of what is over, and return the time."""
         now = self._milliseconds()
         self._entries.forget_ended(now)
         return now

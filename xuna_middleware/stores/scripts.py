@@ -72,6 +72,20 @@ local function write(key, field, counts)
   end
 end
 
+-- Let somebody's hash end when the last of what is still taken does.
+local function shorten(key)
+  local last, flat = 0, redis.call('HGETALL', key)
+  for i = 1, #flat, 2 do
+    if flat[i] == '>' then return end
+    if flat[i] ~= '~' then
+      for ends in string.gmatch(flat[i + 1], '(%d+):') do last = math.max(last, tonumber(ends)) end
+    end
+  end
+  if last > now and redis.call('PTTL', key) > last - now then
+    redis.call('PEXPIRE', key, string.format(n, last - now))
+  end
+end
+
 local function give_back(named, field, mark, amount)
   local key = who(named)
   local counts = read(key, field)
@@ -79,6 +93,7 @@ local function give_back(named, field, mark, amount)
     counts[mark] = math.max(0, counts[mark] - amount)
     if counts[mark] == 0 then counts[mark] = nil end
     write(key, field, counts)
+    if not counts[mark] then shorten(key) end
   end
 end
 
