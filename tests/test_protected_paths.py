@@ -70,6 +70,7 @@ AMBIGUOUS: Final = (
     *("/x\u00a0y", "/x%C2%A0", "/x\u3000y", "/x\u2028", "/x%E2%80%83y"),
     *("/x\ufffd", "/x%FF", "/x%C0%AF", "/x%ED%A0%80", "/x\ud800"),
     *("/%" + "25" * MAX_DECODINGS + "61", "/" + "é" * (MAX_NOT_ASCII + 1)),
+    *("/" + "%C3%A9" * (MAX_NOT_ASCII + 1), "/" + "\ufdfa" * 240),
     "/x%20" + "y" * MAX_LENGTH,
 )
 #: Addresses that apps really have, as they are written and as a server hands them on.

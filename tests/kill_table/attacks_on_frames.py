@@ -182,6 +182,12 @@ VARIANTS: Final[dict[str, Variant]] = {
         "kinds = [kind if isinstance(kind, str) else str(kind) for",
         "tests/conversation/test_judging.py::test_second_first_frame_in_any_spelling",
     ),
+    "dropped frames have a line each": broken(
+        "relaying.py",
+        "warn=relaying.refusals.warn,",
+        "warn=logger.warning,",
+        "tests/faces/test_relay_frames.py::test_lines_are_paced",
+    ),
     "fractions without end": broken(
         READER,
         "    if len(text) > MAX_FLOAT:",

@@ -99,6 +99,15 @@ VARIANTS: Final[dict[str, Variant]] = {
         "{_END_OF_SEGMENT}{_SLASHES}",
         f"{TESTS}::test_segments_that_a_mount_cuts_apart",
     ),
+    "a root path is removed once": broken(
+        PATHS,
+        'if view[:1] not in ("", "/"):',
+        "if False:",
+        f"{TESTS}::test_protected_with_and_without_root_path",
+    ),
+    "letters that appear when a path is decoded": broken(
+        PATHS, "or _is_too_long(reading) or", "or", AMBIGUOUS
+    ),
     "root paths of apps within": broken(
         "app_root_paths.py",
         "for held in _held(each):",

@@ -112,3 +112,9 @@ def test_the_unbroken_copy_passes(tmp_path: Path) -> None:
     with forking_pool(workers=1) as pool:
         status, said = pool.submit(run_pytest, TESTS.parent, tmp_path, tests).result(SECONDS)
     assert status == 0, said
+
+
+def test_the_docs_say_how_many() -> None:
+    """The page about testing has the number of variants."""
+    page = (TESTS.parent / "docs" / "security-testing.md").read_text(encoding="utf-8")
+    assert f"holds {len(VARIANTS)} deliberately broken variants" in page
