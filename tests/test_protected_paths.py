@@ -9,19 +9,20 @@ import re
 import string
 import sys
 import unicodedata
+from collections import deque
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, Final
 
 import pytest
 from doubles import Answer, ask, bearer, echo_app, http_scope, knock, make_gate, one_response
+from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
 from signing import RSA
 
 from xuna_middleware import ConfigurationError, Event, Identity, XunaMiddleware
 from xuna_middleware._fold import fold
-from xuna_middleware.app_root_paths import root_paths_within
+from xuna_middleware.app_root_paths import own_root_path, root_paths_in_process
 from xuna_middleware.protected_paths import (
     MAX_DECODINGS,
     MAX_LENGTH,
@@ -203,6 +204,34 @@ async def test_protected_with_and_without_root_path(path: str, root_path: str) -
     assert await status(path, root_path=root_path) == 401
 
 
+@pytest.mark.parametrize(
+    ("path", "root_path"),
+    [
+        *(("/one/srv/api/secret", "/srv"), ("/one/xyz/srv/api/secret", "/srv")),
+        *(("/srv/one/srv/api", "/srv"), ("/one/srvapi", "/srv")),
+        *(("/one/srv/srv/api", "/srv"), ("/one//h/api", "/x"), ("/one/srv//h/api", "/srv")),
+    ],
+)
+async def test_mounts_that_remove_the_root_path_again(path: str, root_path: str) -> None:
+    """Litestar's mount at /one hands on what is behind it, and what it holds removes root_path."""
+    assert await status(path, root_path=root_path, protect=["/one/api"]) == 401
+    assert await status("/one/srv/other", root_path=root_path, protect=["/one/api"]) == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["/one/two/one/api/secret", "/one/x/one/two/api", "/one/two/one/api"]
+)
+async def test_mounts_of_litestar_that_take_a_mounts_name_for_a_root_path(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mounted at /one, its own mount at /two removes /one once more, without a server's root."""
+    monkeypatch.setitem(sys.modules, "litestar", sys)
+    assert await status(path, protect=["/one/two/api"]) == 401
+    assert await status("/one/two/open", protect=["/one/two/api"]) == 200
+    monkeypatch.delitem(sys.modules, "litestar")
+    assert await status(path, protect=["/one/two/api"]) == 200
+
+
 @pytest.mark.parametrize("path", ["/subhttp://h/x", "/subx:y", "/sub" * (MAX_ROOTS + 1)])
 async def test_a_root_path_that_makes_a_path_ambiguous(path: str) -> None:
     """A server's own root path before an absolute form, and one over and over."""
@@ -285,9 +314,14 @@ async def test_everything_else_is_protected(path: str) -> None:
     ],
 )
 async def test_public_with_root_paths_and_mounts(
-    path: str, root_path: str, raw: bytes | None, wanted: int
+    path: str,
+    root_path: str,
+    raw: bytes | None,
+    wanted: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A path that was stripped by a mount is public by what is left; another `raw_path` is not."""
+    monkeypatch.delitem(sys.modules, "litestar", raising=False)
     assert await status(path, root_path=root_path, raw=raw, public=PUBLIC) == wanted
 
 
@@ -321,13 +355,11 @@ async def test_a_root_path_that_nobody_reads(root_path: str) -> None:
     assert await status("/x", root_path=root_path) == 400
 
 
-class Held:
-    """An app that another one holds, and its root path."""
+class Holder:
+    """Hold an app in some way, and hand requests on to another one."""
 
-    root_path: str
-
-    def __init__(self, root_path: str = "", **held: Any) -> None:
-        vars(self).update(held, root_path=root_path)
+    def __init__(self, **held: Any) -> None:
+        vars(self).update(held)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         await echo_app(scope, receive, send)
@@ -340,53 +372,76 @@ def enclosed(app: Any) -> Any:
     return around
 
 
-async def hand_on(app: Any, scope: Any, receive: Any, send: Any) -> None:
-    await app(scope, receive, send)
-
-
 HOLDERS: Final[dict[str, Callable[[Any], Any]]] = {
-    "itself": lambda app: app,
-    "a middleware": lambda app: Held(app=app),
-    "a middleware with another name for it": lambda app: Held(_inner=app),
-    "by protocol": lambda app: Held(application_mapping={"http": app}),
-    "a route of a router": lambda app: Held(routes=[Held(app=app)]),
-    "a function": enclosed,
-    "partial": lambda app: partial(hand_on, app),
-    "a method": lambda app: Held(app=app).__call__,
-    "deep within": lambda app: Held(a=[Held(b=(Held(c=enclosed(app)),))]),
+    "a middleware": lambda app: Holder(app=app),
+    "a middleware with another name for it": lambda app: Holder(_inner=app),
+    "a route of a router": lambda app: Holder(routes=deque([Holder(app=app)])),
+    "a function": lambda app: Holder(handler=enclosed(app)),
 }
 
 
 @pytest.mark.parametrize("name", HOLDERS)
 async def test_root_path_of_an_app_within(name: str) -> None:
     """FastAPI's own, wherever it is held, and also where it is set after it was wrapped."""
-    inner = Held()
+    inner = FastAPI()
     guarded = XunaMiddleware(HOLDERS[name](inner), gate, protect=["/api"])
-    inner.root_path = "/v1"
-    assert (await ask(guarded, "/v1/api")).status == 401
-    assert (await ask(guarded, "/v2/api")).status == 200
-    closed = XunaMiddleware(HOLDERS[name](inner), gate, public=["/v1"])
-    assert (await ask(closed, "/v1/secret")).status == 401
+    inner.root_path = "/of/its/own"
+    assert (await ask(guarded, "/of/its/own/api")).status == 401
+    assert (await ask(guarded, "/of/another/api")).status != 401
+    closed = XunaMiddleware(HOLDERS[name](inner), gate, public=["/of"])
+    assert (await ask(closed, "/of/its/own/secret")).status == 401
+    both = XunaMiddleware(HOLDERS[name](inner), gate, public=["/of/its/own/x", "/x"])
+    assert (await ask(both, "/of/its/own/x")).status != 401
+
+
+@pytest.mark.parametrize("root_path", ["", "C:\\app", None, 7])
+def test_what_is_no_root_path(root_path: Any) -> None:
+    """What no request can hold is not looked for."""
+    inner = FastAPI()
+    inner.root_path = root_path
+    assert own_root_path(inner) == ""
+    assert root_path not in root_paths_in_process()
 
 
 def test_the_folder_of_a_quart_app_is_no_root_path() -> None:
     """Quart and Flask call the folder of their package so."""
     from quart import Quart
 
-    assert root_paths_within(Held(app=Quart("tests"))) == ()
+    app = Quart("tests")
+    assert own_root_path(app) == ""
+    assert str(app.root_path) not in root_paths_in_process()
 
 
-def test_root_paths_within_rings() -> None:
-    """What holds itself is looked at once."""
-    ring = Held(root_path="/v1")
-    vars(ring)["app"] = ring
-    assert root_paths_within(ring) == ("/v1",)
+def test_an_app_that_is_a_proxy_for_nothing() -> None:
+    """What an object does when it is looked at harms nobody."""
+
+    class Odd:
+        def __getattr__(self, name: str) -> Any:
+            raise RuntimeError(name)
+
+    assert own_root_path(Odd()) == ""
+
+
+@pytest.mark.parametrize("command", ["uvicorn", "gunicorn", "hypercorn", "granian"])
+async def test_daphne_that_is_loaded_and_does_not_serve(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Django loads it where it is one of INSTALLED_APPS, whichever server was started."""
+    monkeypatch.setitem(sys.modules, "daphne.server", sys)
+    monkeypatch.delitem(sys.modules, "litestar", raising=False)
+    for started in (f"/usr/bin/{command}", f"/site-packages/{command}/__main__.py"):
+        monkeypatch.setattr(sys, "argv", [started, "app:app"])
+        assert await status("/srv/open", root_path="/srv", public=PUBLIC) == 200
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/daphne", "app:app"])
+    assert await status("/srv/open", root_path="/srv", public=PUBLIC) == 401
 
 
 async def test_public_with_a_strangers_root_path(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the server is daphne, no root path makes a path public: Falcon and Sanic ignore it."""
+    monkeypatch.delitem(sys.modules, "daphne.server", raising=False)
     assert await status("/secret/open", root_path="/secret", public=PUBLIC) == 200
     monkeypatch.setitem(sys.modules, "daphne.server", sys)
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/daphne", "app:app"])
     assert await status("/secret/open", root_path="/secret", public=PUBLIC) == 401
     for root_path in ("/open", "/op", "/open/", "n"):
         assert await status("/open/api/secret", root_path=root_path, public=PUBLIC) == 401
@@ -397,6 +452,16 @@ async def test_public_with_a_strangers_root_path(monkeypatch: pytest.MonkeyPatch
 async def test_public_with_an_unusual_root_path(root_path: str) -> None:
     """Frameworks don't agree on what they remove, so a path is public with it and without."""
     assert await status("/p/open", root_path=root_path, public=PUBLIC) == 401
+
+
+async def test_public_where_litestar_may_cut_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its mounts cut the root path off wherever it stands, so it may stand there once."""
+    monkeypatch.delitem(sys.modules, "litestar", raising=False)
+    path = "/srv/open/srvsecret"
+    assert await status(path, root_path="/srv", public=PUBLIC) == 200
+    monkeypatch.setitem(sys.modules, "litestar", sys)
+    assert await status(path, root_path="/srv", public=PUBLIC) == 401
+    assert await status("/srv/open/x", root_path="/srv", public=PUBLIC) == 200
 
 
 async def test_an_empty_list_of_public_paths() -> None:

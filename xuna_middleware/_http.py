@@ -4,7 +4,8 @@ The rules, all of them kept here so that no caller can forget one:
 
 - at most `timeout` seconds in all, waiting for a free connection included, and at most
   `connect_timeout` to connect; at most `max_bytes` of body, counted as they arrive, whatever
-  Content-Length says; at most 200 headers and 4,096 chunks;
+  Content-Length says; at most 200 headers, and 4,096 chunks
+  (aiohttp joins what came at once before it is counted);
 - nothing is decompressed: `Accept-Encoding: identity` is asked for, and an encoded answer is
   refused (RFC 9110 section 8.4), so a small answer can't unfold into a large one;
 - a redirect is an answer like any other, never followed: a header with a key in it would travel

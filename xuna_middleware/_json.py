@@ -1,8 +1,8 @@
 """Strict JSON (RFC 8259) for what strangers send: one reading of it, or none, at a bounded cost.
 
-Refused beyond what `json` refuses: duplicate members, NaN and Infinity, numbers that overflow, have
-more than 64 digits or, with a fraction or an exponent, more than 26 characters, anything but UTF-8,
-a BOM, lone surrogates, NUL, more than 32 levels of nesting, a top level that is no object. Two
+Refused beyond what `json` refuses: duplicate members, NaN and Infinity, numbers that overflow or
+have more than 64 digits (40 characters with a fraction, 26 with an exponent), anything but UTF-8, a
+BOM, lone surrogates, NUL, more than 32 levels of nesting, a top level that is no object. Two
 parsers must never read two different things out of one token.
 
 What a text costs depends on what is in it more than on its length: 64 KiB of `{},` take 25 times as
@@ -19,9 +19,10 @@ from typing import Any, Final, NamedTuple, NoReturn, TypeVar
 MAX_DEPTH: Final = 32
 #: Of one number. Python's own bound is 4,300, and an integer's cost grows with the square.
 MAX_DIGITS: Final = 64
-#: Characters of a number with a fraction or an exponent: a double takes 24. More digits cost up to
-#: 10 µs each, far more than they say.
+#: Characters of a number with an exponent: a double takes 24, and more digits cost up to 10 µs a
+#: number. Without one, decimals of other languages are longer, and cost little.
 MAX_FLOAT: Final = 26
+MAX_DECIMAL: Final = 40
 
 #: A pair of surrogates, escaped; what remains of such escapes stands alone.
 _PAIR: Final = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
@@ -138,7 +139,7 @@ def _whole(text: str) -> int:
 
 
 def _finite(text: str) -> float:
-    if len(text) > MAX_FLOAT:
+    if len(text) > (MAX_FLOAT if "e" in text or "E" in text else MAX_DECIMAL):
         raise ValueError("number too long")
     number = float(text)
     if number in (float("inf"), float("-inf")):

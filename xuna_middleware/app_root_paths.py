@@ -1,96 +1,56 @@
-"""Find the root paths that a wrapped app was given itself, whatever stands around it.
+"""Find the root paths that apps behind the gate were given themselves, whatever the server says.
 
 An app with a root path of its own serves each path under a second name: with
-`FastAPI(root_path="/v1")`, `/v1/api` is `/api`, whatever the server says. No interface tells it, so
-the app is looked through: its attributes, what these hold, and what functions close over or name.
+`FastAPI(root_path="/v1")`, `/v1/api` is `/api`. No interface tells it, and the app may be held in
+any way by what stands around it. So the one that is wrapped directly is asked, and for all others
+the process is: every FastAPI app that there is, and Django's setting.
 """
 
+import gc
 import sys
-from collections import deque
-from collections.abc import Iterator
-from functools import partial
-from types import FunctionType, MethodType, ModuleType
 from typing import Any, Final
 
-#: How many objects are looked at, the nearest first.
-_MOST: Final = 5_000
-_LEAVES: Final = (str, bytes, int, float, type, ModuleType)
+#: How many middlewares around an app are looked through.
+_MOST_MIDDLEWARES: Final = 20
 
 
 def own_root_path(app: object) -> str:
     """Return the root path of the app itself, "" where it has none; `.app` leads to it."""
-    for _ in range(20):
-        found = _root_path(app)
-        if found:
-            return found
-        app = getattr(app, "app", None)
+    for _ in range(_MOST_MIDDLEWARES):
+        modules = {str(kind.__module__).partition(".")[0] for kind in type(app).__mro__}
+        if "fastapi" in modules:
+            return _checked(getattr(app, "root_path", ""))
+        if "django" in modules:
+            return _script_name()
+        try:
+            app = getattr(app, "app", None)
+        except Exception:  # a proxy that stands for nothing now
+            return ""
     return ""
 
 
-def root_paths_within(app: object) -> tuple[str, ...]:
-    """Return the root paths of all apps that an app holds.
+def root_paths_in_process() -> tuple[str, ...]:
+    """Return the root paths of all FastAPI apps of this process, and Django's.
 
-    Does not find: what is made at a request, or held in slots or by C code.
+    Takes about 100 ms for a million objects. Does not find: those of other frameworks, and of apps
+    that are made later.
     """
-    seen, queue, found = {id(app)}, deque([app]), dict[str, None]()
-    while queue and len(seen) < _MOST:
-        each = queue.popleft()
-        root_path = _root_path(each)
-        if root_path:
-            found[root_path] = None
-        for held in _held(each):
-            if id(held) not in seen and not issubclass(type(held), _LEAVES):
-                seen.add(id(held))
-                queue.append(held)
-    return tuple(found)
+    framework = getattr(sys.modules.get("fastapi"), "FastAPI", None)
+    apps: list[Any] = []
+    if framework is not None:
+        apps = [each for each in gc.get_objects() if issubclass(type(each), framework)]
+    found = {_script_name(), *(_checked(app.__dict__.get("root_path", "")) for app in apps)}
+    return tuple(sorted(found - {""}))
 
 
-def _root_path(app: object) -> str:
-    root_path = _attributes(app).get("root_path")
-    modules = {kind.__module__.partition(".")[0] for kind in type(app).__mro__}
-    if modules & {"flask", "quart"}:
-        return ""  # there it is a folder
-    if "django" in modules:
-        settings = getattr(sys.modules.get("django.conf"), "settings", None)
-        if settings is not None and settings.configured:
-            root_path = settings.FORCE_SCRIPT_NAME
-    return root_path if isinstance(root_path, str) else ""
+def _script_name() -> str:
+    """Return Django's FORCE_SCRIPT_NAME, where Django is there and configured."""
+    settings = getattr(sys.modules.get("django.conf"), "settings", None)
+    if settings is None or not settings.configured:
+        return ""
+    return _checked(settings.FORCE_SCRIPT_NAME)
 
 
-def _held(each: Any) -> Iterator[object]:
-    """Yield what an object holds, by its type: a proxy may say that it is something else."""
-    kind = type(each)
-    if issubclass(kind, dict):
-        yield from list(each.values())
-    elif issubclass(kind, list | tuple | set | frozenset):
-        yield from list(each)
-    elif issubclass(kind, partial):
-        yield from (each.func, *each.args, *each.keywords.values())
-    elif issubclass(kind, MethodType):
-        yield each.__self__
-    elif issubclass(kind, FunctionType):
-        yield from _enclosed(each)
-    else:
-        yield from list(_attributes(each).values())
-
-
-def _attributes(each: object) -> dict[str, Any]:
-    """Return an object's own attributes, without running any code of its class."""
-    try:
-        found = object.__getattribute__(each, "__dict__")
-    except AttributeError:
-        return {}
-    return found if type(found) is dict else {}
-
-
-def _enclosed(function: FunctionType) -> Iterator[object]:
-    """Yield what a function closes over, and the globals that it names."""
-    for cell in function.__closure__ or ():
-        try:
-            yield cell.cell_contents
-        except ValueError:  # not filled yet
-            continue
-    yield from function.__dict__.values()
-    for name in function.__code__.co_names:
-        if name in function.__globals__:
-            yield function.__globals__[name]
+def _checked(root_path: object) -> str:
+    """Return what could be a root path; a request can hold nothing else."""
+    return root_path if isinstance(root_path, str) and root_path[:1] == "/" else ""

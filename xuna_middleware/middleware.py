@@ -3,13 +3,14 @@
 import sys
 from collections.abc import Iterable
 from functools import cached_property, lru_cache, partial
+from pathlib import Path
 from typing import Final, Literal, TypeAlias, get_args
 from urllib.parse import urlsplit
 
 from starlette.authentication import AuthCredentials
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from xuna_middleware.app_root_paths import own_root_path, root_paths_within
+from xuna_middleware.app_root_paths import own_root_path, root_paths_in_process
 from xuna_middleware.cors import is_preflight, pass_preflight_on
 from xuna_middleware.deliveries import WEBHOOK
 from xuna_middleware.errors import (
@@ -33,6 +34,8 @@ _LONGEST_KEPT: Final = 200
 _IDENTITY: Final = "xuna_middleware.identity"
 
 
+#: Servers' commands: what was started is one of these, and not daphne.
+_OTHER_SERVERS: Final = ("uvicorn", "gunicorn", "hypercorn", "granian")
 #: Who answers a preflight on a protected path.
 Preflight: TypeAlias = Literal["gate", "app"]
 
@@ -61,7 +64,7 @@ class XunaMiddleware:
             none.
         whole_segments: whether `protect=["/api"]` leaves "/apis" open. Say so if everything behind
             the gate routes by whole segments, as Starlette, FastAPI, Django, Quart and Sanic do;
-            BlackSheep's "/api/*", Falcon's sinks, mounts of Litestar and hypercorn's
+            BlackSheep's "/api/*" and mounts, Falcon's sinks, mounts of Litestar and hypercorn's
             DispatcherMiddleware don't.
         preflight: who answers CORS preflights on protected paths: the gate, by its `cors_origins`,
             or the app. The app then runs for a stranger's OPTIONS request; of its answer only the
@@ -71,8 +74,9 @@ class XunaMiddleware:
     Without credentials it is answered 400.
 
     An app with a root path of its own serves each path under a second name. FastAPI's `root_path`
-    and Django's FORCE_SCRIPT_NAME are seen wherever that app is held behind the gate when the first
-    request comes; of any other, name both in `protect`.
+    and Django's FORCE_SCRIPT_NAME are seen, if the app is there when the first request comes; of
+    any other, name both in `protect`. In `public`, a path beneath such a root path must be named
+    with it and without.
 
     Does not check, on protected paths: rules, limits, cross-site requests; parameters in a path
     (`protect=["/users/2"]` doesn't cover `/users/02`), nor headers by which an app may take a
@@ -142,13 +146,13 @@ class XunaMiddleware:
 
     @cached_property
     def _app_roots(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The root path of the app itself, and those of apps within it. They are looked for at the
-        first request, when all is there.
+        """The root path of the app itself, and those of other apps of this process, of which any
+        may be within it. They are looked for at the first request, when all is there.
         """
         if isinstance(self._rules, Unprotected):
             return (), ()
         own = own_root_path(self.app)
-        return _roots(own), _roots(*(each for each in root_paths_within(self.app) if each != own))
+        return _roots(own), _roots(*(each for each in root_paths_in_process() if each != own))
 
     def _look(self, path: str, raw: bytes | None, root_path: str, app_root_path: str) -> _Place:
         relative = route_path(path, root_path, app_root_path)
@@ -164,7 +168,7 @@ class XunaMiddleware:
             target = Target(path, raw, (), (*roots, *within))
         else:
             target = Target(path, raw, roots, within)
-        return self._rules.classify(target)
+        return self._rules.classify(target._replace(cuts_again="litestar" in sys.modules))
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand a request to the gate as a mount would: the prefix belongs to root_path then."""
@@ -219,8 +223,13 @@ def _refusal_at(ground: Ground) -> GateError | None:
 
 
 def _root_path_is_a_strangers() -> bool:
-    """Tell whether this process may run daphne, which takes root_path from a request's header."""
-    return "daphne.server" in sys.modules
+    """Tell whether daphne may serve, which takes root_path from a request's header.
+
+    Django loads it where it is one of INSTALLED_APPS, whichever server was started.
+    """
+    started = Path(sys.argv[0]) if sys.argv else Path()
+    names = {started.stem, started.parent.name}
+    return "daphne.server" in sys.modules and names.isdisjoint(_OTHER_SERVERS)
 
 
 def _roots(*root_paths: str) -> tuple[str, ...]:

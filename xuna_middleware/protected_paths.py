@@ -12,7 +12,8 @@ path is open only if it has one reading:
   characters outside ASCII or more than 4,096 in all.
 - With `protect`, every other path is compared by `fold()`: after each decoding, with doubled
   slashes as one, without spaces around and parameters or suffixes (`;v=1`, `.json`) behind its
-  segments, behind each occurrence of the root path, and without an authority (`//host/path`). It
+  segments, without what stands up to each occurrence of the root path, before or between its
+  segments, and without an authority (`//host/path`). It
   is protected if it begins like a protected one, as text: BlackSheep's `/api/*`, Falcon's sinks,
   Litestar's mounts and hypercorn's dispatcher take `/apis` for theirs, and with a mount at `/admin`
   `/adminusers` is `/admin/users`.
@@ -46,9 +47,12 @@ _UNREADABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\\\ufffd\ud800-\udfff]|[^\S
 _DOTS: Final = re.compile(r"(?:\A|/) *+\.\.?+ *+(?:[;?#][^/]*+)?(?:/|\Z)")
 _NOT_ASCII: Final = re.compile(r"[^\x00-\x7f]")
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+#: A view that is beneath no path.
+_NOWHERE: Final = "?"
 _AUTHORITY: Final = re.compile(r"//[^/]*")
 #: What may stand behind a segment that is the same segment to some router, and the end of it.
 _END_OF_SEGMENT: Final = r" *+(?:[.;?#][^/]*+)?(?:/|\Z)"
+_END: Final = re.compile(_END_OF_SEGMENT)
 _SLASHES: Final = "[/ ]*+"
 #: What may stand between two segments where a mount cuts its own off by letters: nothing, too.
 _ANY_END: Final = rf"(?:{_END_OF_SEGMENT})?+{_SLASHES}"
@@ -73,12 +77,14 @@ class Target(NamedTuple):
         raw: ASGI's `raw_path`; None where the server gives none, or nobody reads it.
         roots: root paths that the app removes from the path.
         other_roots: root paths that it might remove instead.
+        cuts_again: whether a mount within may cut a root path off wherever it stands.
     """
 
     path: str
     raw: bytes | None = None
     roots: tuple[str, ...] = ()
     other_roots: tuple[str, ...] = ()
+    cuts_again: bool = False
 
     @property
     def is_plain(self) -> bool:
@@ -113,6 +119,9 @@ class ProtectedPaths:
 
     def __init__(self, paths: Iterable[str], *, whole_segments: bool = False) -> None:
         names = [fold(name) for name in _configured("protect", paths)]
+        self._names = tuple(map(_name, names))
+        self._has_long_names = any(len(name.segments) > 1 for name in self._names)
+        self._whole_segments = whole_segments
         self._beneath = tuple(name + "/" for name in names)
         self._beneath_pattern = _pattern(names, _END_OF_SEGMENT + _SLASHES, _END_OF_SEGMENT)
         self._beginning_pattern = None if whole_segments else _pattern(names, _ANY_END, "")
@@ -124,7 +133,8 @@ class ProtectedPaths:
 
     def classify(self, target: Target) -> Ground:
         """Say what the path is; see the module."""
-        if target.is_plain and "." not in target.path:
+        may_be_cut = target.cuts_again and self._has_long_names
+        if target.is_plain and "." not in target.path and not may_be_cut:
             path = target.path.lower() + "/"
             if path.startswith(self._beneath):
                 return Ground.PROTECTED
@@ -133,19 +143,42 @@ class ProtectedPaths:
         if readings is None:
             return Ground.AMBIGUOUS
         roots = {fold(root) for root in (*target.roots, *target.other_roots)} - {""}
-        views: list[str] = []
-        for text in set(map(fold, readings[1])):
-            seen = _views(text, roots)
-            if seen is None:
-                return Ground.AMBIGUOUS
-            views += seen
-        if any(map(self._beneath_pattern.match, views)):
-            return Ground.PROTECTED
-        return Ground.BEGINS_ALIKE if self._begins_alike(views) else Ground.OPEN
+        texts = set(map(fold, readings[1]))
+        if not roots and not may_be_cut and not any(text.startswith("//") for text in texts):
+            if any(map(self._beneath_pattern.match, texts)):
+                return Ground.PROTECTED
+            return Ground.BEGINS_ALIKE if self._begins_alike(texts) else Ground.OPEN
+        jumps = {text: _jumps(text, roots) for text in texts}
+        if None in jumps.values():
+            return Ground.AMBIGUOUS
+        for is_whole in (True,) if self._whole_segments else (True, False):
+            for text in texts:
+                known = jumps[text] or ()
+                if self._is_reached(text, known, is_whole=is_whole, is_cut=target.cuts_again):
+                    return Ground.PROTECTED if is_whole else Ground.BEGINS_ALIKE
+        return Ground.OPEN
 
-    def _begins_alike(self, views: Iterable[str]) -> bool:
+    def _begins_alike(self, texts: Iterable[str]) -> bool:
         pattern = self._beginning_pattern
-        return pattern is not None and any(map(pattern.match, views))
+        return pattern is not None and any(map(pattern.match, texts))
+
+    def _is_reached(
+        self, text: str, jumps: tuple[int, ...], *, is_whole: bool, is_cut: bool
+    ) -> bool:
+        """Tell whether a protected path can be read in a text, segment by segment.
+
+        Before its first segment, and between two, what stands there may be skipped up to the end of
+        a root path: each mount may remove what was before it, and then the root path. With `is_cut`
+        its own beginning is such a root path as well: a mount's name, for what is mounted in it.
+        """
+        for name in self._names:
+            further = _ends_of(name.beginnings, text) if is_cut else []
+            if further is None:
+                return True
+            places = tuple(sorted({*jumps, *further}))
+            if _can_be_read(text, name.segments, places, is_whole):
+                return True
+        return False
 
 
 class PublicPaths:
@@ -237,24 +270,78 @@ def _is_ambiguous(reading: str) -> bool:
     )
 
 
-def _views(text: str, roots: Iterable[str]) -> list[str] | None:
-    """Return a text and what stands behind each root path in it, each without an authority, too.
+def _jumps(text: str, roots: Iterable[str]) -> tuple[int, ...] | None:
+    """Return where a text goes on behind each root path in it.
 
     None where that is ambiguous: there are too many, or a root path stands before a scheme.
     """
-    views = [text]
+    ends: set[int] = set()
     for root in roots:
-        parts = text.split(root, MAX_ROOTS + 1)
-        behind = [root.join(parts[start:]) for start in range(1, len(parts))]
-        if len(behind) > MAX_ROOTS or (text.startswith(root) and _SCHEME.match(behind[0])):
+        found = _ends_of((root,), text)
+        if found is None or (text.startswith(root) and _SCHEME.match(text, len(root))):
             return None
-        views += behind
+        ends.update(found)
         # Litestar's mounts remove it once more, with a slash in front of what is left.
-        for view in behind:
-            if view[:1] not in ("", "/"):
-                again = f"/{view}".split(root, MAX_ROOTS + 1)
-                views += [root.join(again[start:]) for start in range(1, len(again))]
-    return views + [_AUTHORITY.sub("", view, count=1) for view in views if view[:2] == "//"]
+        bare = root.lstrip("/")
+        for end in found:
+            while bare and text.startswith(bare, end):
+                end += len(bare)
+                ends.add(end)
+    return tuple(sorted(ends)) if len(ends) <= 2 * MAX_ROOTS else None
+
+
+def _ends_of(roots: Iterable[str], text: str) -> list[int] | None:
+    """Return where a text goes on behind each occurrence of some texts; None for too many."""
+    found = [
+        at.start() + len(root)
+        for root in roots
+        for at in re.finditer(f"(?={re.escape(root)})", text)
+    ]
+    return found if len(found) <= MAX_ROOTS else None
+
+
+def _can_be_read(
+    text: str, segments: tuple[re.Pattern[str], ...], jumps: tuple[int, ...], is_whole: bool
+) -> bool:
+    places = _without_authority(text, {0, *jumps})
+    for number, segment in enumerate(segments, 1):
+        following: set[int] = set()
+        for place in places:
+            found = segment.match(text, place)
+            if found is None:
+                continue
+            end = _END.match(text, found.end())
+            if number == len(segments) and (end is not None or not is_whole):
+                return True
+            if end is not None:
+                following.add(end.end())
+            elif not is_whole:
+                following.add(found.end())
+            following.update(jump for jump in jumps if jump > found.end())
+            following |= _without_authority(text, {found.end()}) - {found.end()}
+        places = _without_authority(text, following)
+    return not segments
+
+
+def _without_authority(text: str, places: set[int]) -> set[int]:
+    """Return places in a text, and where it goes on behind an authority that stands there."""
+    behind = (_AUTHORITY.match(text, place) for place in places)
+    return places | {found.end() for found in behind if found is not None}
+
+
+class _Name(NamedTuple):
+    """Hold a protected path: its segments, and the paths that lead to it."""
+
+    segments: tuple[re.Pattern[str], ...]
+    beginnings: tuple[str, ...]
+
+
+def _name(path: str) -> _Name:
+    words = path.split("/")[1:]
+    return _Name(
+        segments=tuple(re.compile(_SLASHES + re.escape(word)) for word in words),
+        beginnings=tuple("/" + "/".join(words[:end]) for end in range(1, len(words))),
+    )
 
 
 def _relative_views(text: str, target: Target) -> Iterator[str]:
@@ -268,7 +355,10 @@ def _relative_views(text: str, target: Target) -> Iterator[str]:
     relative = next(
         (rest for root in roots if (rest := relative_path(text, root)) is not text), None
     )
-    yield text if relative is None else relative
+    left = text if relative is None else relative
+    yield left
+    if target.cuts_again and any(root in left for root in roots):
+        yield _NOWHERE
     if relative is None:
         yield from (text.partition(root)[2] for root in roots if root in text)
     doubtful = target.other_roots if is_usual else (*target.roots, *target.other_roots)

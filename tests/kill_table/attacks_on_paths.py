@@ -62,8 +62,8 @@ VARIANTS: Final[dict[str, Variant]] = {
     "a format suffix makes another path": broken(PATHS, "(?:[.;?#]", "(?:[;?#]", WHOLE),
     "an authority belongs to the path": broken(
         PATHS,
-        'return views + [_AUTHORITY.sub("", view, count=1) for view in views if view[:2] == "//"]',
-        "return views",
+        "    return places | {found.end() for found in behind if found is not None}",
+        "    return places",
         ANY_READING,
     ),
     "what begins alike is open": broken(
@@ -74,14 +74,26 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "a root path is cut at the beginning only": broken(
         PATHS,
-        "behind = [root.join(parts[start:]) for start in range(1, len(parts))]",
-        "behind = [root.join(parts[1:])] if not parts[0] and len(parts) > 1 else []",
-        ROOTS,
+        "following.update(jump for jump in jumps if jump > found.end())",
+        "pass",
+        f"{TESTS}::test_mounts_that_remove_the_root_path_again",
+    ),
+    "a root path in the middle": broken(
+        PATHS,
+        "places = _without_authority(text, {0, *jumps})",
+        "places = _without_authority(text, {0, *jumps[:1]})",
+        f"{TESTS}::test_protected_with_and_without_root_path",
+    ),
+    "a mount's name is no root path": broken(
+        PATHS,
+        "further = _ends_of(name.beginnings, text) if is_cut else []",
+        "further: list[int] | None = []",
+        f"{TESTS}::test_mounts_of_litestar_that_take_a_mounts_name_for_a_root_path",
     ),
     "a root path is believed under daphne": broken(
         MIDDLEWARE,
-        'return "daphne.server" in sys.modules',
-        "return False",
+        'return "daphne.server" in sys.modules and',
+        "return False and",
         f"{TESTS}::test_public_with_a_strangers_root_path",
     ),
     "one public reading is enough": broken(
@@ -101,8 +113,8 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "a root path is removed once": broken(
         PATHS,
-        'if view[:1] not in ("", "/"):',
-        "if False:",
+        "while bare and text.startswith(bare, end):",
+        "while False:",
         f"{TESTS}::test_protected_with_and_without_root_path",
     ),
     "letters that appear when a path is decoded": broken(
@@ -110,8 +122,8 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "root paths of apps within": broken(
         "app_root_paths.py",
-        "for held in _held(each):",
-        "for held in ():",
+        "apps = [each for each in gc.get_objects() if issubclass(type(each), framework)]",
+        "pass",
         f"{TESTS}::test_root_path_of_an_app_within",
     ),
     "an app waits in vain for a preflight's client": broken(

@@ -56,6 +56,10 @@ class Client:
         return f"Client({self.client_id!r})"
 
 
+class _ClientRefusedError(KeySourceError):
+    """Say that the provider refuses this service, and not a token."""
+
+
 class IntrospectionEndpoint:
     """Ask the endpoint, and leave it alone for a while when it fails.
 
@@ -84,6 +88,9 @@ class IntrospectionEndpoint:
         self._failures = 0
         self._pauses = 0
         self._retry_at = float("-inf")
+        #: Whether the provider refused this service as a client, and never took it for one.
+        self.is_refused = False
+        self._has_answered = False
 
     @property
     def ready(self) -> bool:
@@ -113,9 +120,11 @@ class IntrospectionEndpoint:
         except KeySourceError as error:
             if pauses == self._pauses:
                 self._pause(str(error))
+            self.is_refused = isinstance(error, _ClientRefusedError) and not self._has_answered
             wait = max(1.0, self._retry_at - self._now())
             raise UnavailableError(cause=str(error), retry_after=wait) from None
         self._failures, self._retry_at = 0, float("-inf")
+        self.is_refused, self._has_answered = False, True
         return answer
 
     async def _answer(self, token: str) -> tuple[Mapping[str, Any], int]:
@@ -166,7 +175,7 @@ def _read(reply: Reply) -> Mapping[str, Any]:
         answer = {}
     blames_us = reply.status == 400 and answer.get("error") in _OUR_FAULT
     if reply.status in (401, 403) or blames_us:
-        raise KeySourceError(
+        raise _ClientRefusedError(
             "configuration: the provider refuses this service as an introspection client "
             f"({reply.status}); see client_id, its secret or key, and auth_method"
         )

@@ -210,9 +210,10 @@ class IntrospectionVerifier:
     @property
     def ready(self) -> bool:
         """Tell whether tokens that were good may be asked about now. What fails at strangers'
-        tokens says nothing of the provider, and is not read here.
+        tokens says nothing of the provider, and is not read here, except where the provider has
+        refused this service itself ever since the start: with a wrong secret, say.
         """
-        return self._known_endpoint.ready
+        return self._known_endpoint.ready and not self._endpoint.is_refused
 
     async def aclose(self) -> None:
         """End the questions under way and close the connections."""
