@@ -60,14 +60,17 @@ logger = logging.getLogger("xuna_middleware")
 
 
 #: How many calls to the platform are under way at once, and how many wait: for visitors, and for
-#: all others; and how many of both may be one address's, or one account's. XunaPlatform sends 8 at
-#: a time, so visitors never have all of them.
+#: all others; how many of both may be one address's, or one account's, and how many more of that
+#: one wait until one of these is over. XunaPlatform sends 8 at a time, so visitors never have all
+#: of them.
 VISITORS_CALLS: Final = 4
 VISITORS_WAITING: Final = 128
 VISITORS_OF_ONE: Final = 16
+VISITORS_OF_ONE_WAITING: Final = 112
 CALLERS_CALLS: Final = 64
 CALLERS_WAITING: Final = 960
 CALLERS_OF_ONE: Final = 16
+CALLERS_OF_ONE_WAITING: Final = 240
 #: Seconds for waiting and call together: less than a relayed conversation's slot is leased for.
 CALL_SECONDS: Final = 15.0
 #: Seconds from a reservation to its credential after which the caller is looked up once more.
@@ -124,6 +127,7 @@ def _visitors_calls() -> Questions[Any, Any]:
         in_flight=VISITORS_CALLS,
         waiting=VISITORS_WAITING,
         of_one=VISITORS_OF_ONE,
+        of_one_waiting=VISITORS_OF_ONE_WAITING,
     )
 
 
@@ -133,6 +137,7 @@ def _callers_calls() -> Questions[Any, Any]:
         in_flight=CALLERS_CALLS,
         waiting=CALLERS_WAITING,
         of_one=CALLERS_OF_ONE,
+        of_one_waiting=CALLERS_OF_ONE_WAITING,
         owners="account",
     )
 

@@ -172,6 +172,8 @@ class ProtectedPaths:
         its own beginning is such a root path as well: a mount's name, for what is mounted in it.
         """
         for name in self._names:
+            if not all(word in text for word in name.words):
+                continue
             further = _ends_of(name.beginnings, text) if is_cut else []
             if further is None:
                 return True
@@ -292,12 +294,15 @@ def _jumps(text: str, roots: Iterable[str]) -> tuple[int, ...] | None:
 
 def _ends_of(roots: Iterable[str], text: str) -> list[int] | None:
     """Return where a text goes on behind each occurrence of some texts; None for too many."""
-    found = [
-        at.start() + len(root)
-        for root in roots
-        for at in re.finditer(f"(?={re.escape(root)})", text)
-    ]
-    return found if len(found) <= MAX_ROOTS else None
+    found: list[int] = []
+    for root in roots:
+        at = text.find(root)
+        while at >= 0:
+            if len(found) == MAX_ROOTS:
+                return None
+            found.append(at + len(root))
+            at = text.find(root, at + 1)
+    return found
 
 
 def _can_be_read(
@@ -330,8 +335,9 @@ def _without_authority(text: str, places: set[int]) -> set[int]:
 
 
 class _Name(NamedTuple):
-    """Hold a protected path: its segments, and the paths that lead to it."""
+    """Hold a protected path: its segments, what finds them, and the paths that lead to it."""
 
+    words: tuple[str, ...]
     segments: tuple[re.Pattern[str], ...]
     beginnings: tuple[str, ...]
 
@@ -339,6 +345,7 @@ class _Name(NamedTuple):
 def _name(path: str) -> _Name:
     words = path.split("/")[1:]
     return _Name(
+        words=tuple(words),
         segments=tuple(re.compile(_SLASHES + re.escape(word)) for word in words),
         beginnings=tuple("/" + "/".join(words[:end]) for end in range(1, len(words))),
     )

@@ -212,8 +212,9 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "newcomer for ever": broken(
         TENANTS,
-        "            self._count_as_used(tenant)\n",
-        "",
+        "            self._count_as_used(tenant)\n            return identity\n\n"
+        "    async def recheck_interval",
+        "            return identity\n\n    async def recheck_interval",
         f"{OF_TENANTS}::test_newcomer_that_is_verified_stays",
     ),
     "token that is another caller's now": broken(

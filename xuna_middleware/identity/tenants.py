@@ -174,6 +174,7 @@ class TenantVerifiers:
         async with self._tenant_of(token) as tenant:
             identity = await recheck_by(tenant.verifier, token)
             tenant.traits.check_issuer(identity)
+            self._count_as_used(tenant)
             return identity
 
     @asynccontextmanager

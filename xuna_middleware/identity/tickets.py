@@ -104,7 +104,7 @@ class Tickets:
 
     async def put_back(self, text: str, ticket: Ticket) -> None:
         """Keep a ticket that was taken for the rest of its time, since it couldn't be checked."""
-        left = ticket.until - self._clock()
+        left = min(SECONDS, ticket.until - self._clock())  # by whatever clock it was dated
         if left > 0:
             with suppress(StoreError):
                 await self._keep(text, ticket, left)
