@@ -1,6 +1,9 @@
 """Questions that are shared and bounded, in any number of event loops."""
 
 import asyncio
+import gc
+import warnings
+from typing import Any
 
 import pytest
 
@@ -65,3 +68,28 @@ async def test_stop_ends_this_loops_questions_only() -> None:
     other.call_soon(other.stop)
     await asyncio.to_thread(other.run_forever)
     other.close()
+
+
+def test_places_of_loops_that_were_closed() -> None:
+    """An event loop that is closed with questions under way takes no place from the next one."""
+    questions = Questions[Any, str]("test", in_flight=2, waiting=2, of_one=2, of_one_waiting=2)
+
+    async def ask(seconds: float) -> list[Any]:
+        async def question() -> str:
+            await asyncio.sleep(seconds)
+            return "ok"
+
+        asked = [questions.alone(question, "one") for _ in range(4)]
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    for _ in range(3):
+        loop = asyncio.new_event_loop()
+        task = loop.create_task(ask(3600))
+        loop.run_until_complete(asyncio.sleep(0.001))
+        del task
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            loop.close()
+            del loop
+            gc.collect()
+    assert asyncio.run(ask(0)) == ["ok"] * 4

@@ -6,11 +6,10 @@ out because a stranger came goes through here, each use with bounds of its own (
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Coroutine, Hashable
 from contextvars import Context
 from functools import partial
-from typing import Any, Final, Generic, Literal, TypeVar
+from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
 
 from xuna_middleware.errors import UnavailableError
 
@@ -18,6 +17,9 @@ _MOST_REMEMBERED: Final = 4096
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
+
+#: Who asks, and on which event loop.
+_Owner: TypeAlias = tuple[asyncio.AbstractEventLoop, Hashable]
 
 
 class Questions(Generic[K, T]):
@@ -47,11 +49,11 @@ class Questions(Generic[K, T]):
         self._of_one = of_one
         self._of_one_waiting = of_one_waiting
         self._owners = owners
-        self._alone = 0
+        self._alone = Counter[asyncio.AbstractEventLoop]()
         #: By event loop and owner: what has a place or waits for one, and the places.
-        self._owned = Counter[Hashable]()
-        self._places: dict[Hashable, asyncio.Semaphore] = {}
-        self._waiting_for_owner = 0
+        self._owned = Counter[_Owner]()
+        self._places: dict[_Owner, asyncio.Semaphore] = {}
+        self._waiting_for_owner = Counter[asyncio.AbstractEventLoop]()
         self._tasks: dict[tuple[asyncio.AbstractEventLoop, K], asyncio.Task[T]] = {}
         self._turns: dict[asyncio.AbstractEventLoop, asyncio.Semaphore] = {}
 
@@ -84,44 +86,54 @@ class Questions(Generic[K, T]):
         loop = asyncio.get_running_loop()
         turn = self._turn(loop)
         self._check_room()
-        async with self._place_of((loop, owner)):
+        mine = (loop, owner)
+        await self._take_place(mine)
+        try:
             self._check_room()
-            self._alone += 1
+            self._alone[loop] += 1
             try:
                 async with turn:
                     return await question()
             finally:
-                self._alone -= 1
+                _take_one_off(self._alone, loop)
+        finally:
+            self._give_place_back(mine)
 
-    @asynccontextmanager
-    async def _place_of(self, owner: Hashable) -> AsyncIterator[None]:
-        """Hold one of an owner's places; wait for it where all are taken."""
+    # Two functions, and no context manager: an async generator isn't ended with its event loop.
+    async def _take_place(self, owner: _Owner) -> None:
+        """Take one of an owner's places; wait for it where all are taken."""
         if self._of_one is None:
-            yield
             return
         self._check_owner(owner, self._of_one)
         places = self._places.setdefault(owner, asyncio.Semaphore(self._of_one))
         self._owned[owner] += 1
+        self._waiting_for_owner[owner[0]] += 1
         try:
-            self._waiting_for_owner += 1
-            try:
-                await places.acquire()
-            finally:
-                self._waiting_for_owner -= 1
-            try:
-                yield
-            finally:
-                places.release()
+            await places.acquire()
+        except BaseException:
+            self._forget_one_of(owner)
+            raise
         finally:
-            self._owned[owner] -= 1
-            if not self._owned[owner]:
-                del self._owned[owner], self._places[owner]
+            _take_one_off(self._waiting_for_owner, owner[0])
 
-    def _check_owner(self, owner: Hashable, of_one: int) -> None:
+    def _give_place_back(self, owner: _Owner) -> None:
+        places = self._places.get(owner)
+        self._forget_one_of(owner)
+        if places is not None:
+            places.release()
+
+    def _forget_one_of(self, owner: _Owner) -> None:
+        if owner not in self._owned:  # its event loop is closed
+            return
+        self._owned[owner] -= 1
+        if not self._owned[owner]:
+            del self._owned[owner], self._places[owner]
+
+    def _check_owner(self, owner: _Owner, of_one: int) -> None:
         owned = self._owned[owner]
         if owned < of_one:
             return
-        is_full = self._waiting_for_owner >= self._waiting
+        is_full = self._waiting_for_owner.total() >= self._waiting
         if is_full or owned >= of_one + self._of_one_waiting:
             cause = f"{self._what}: more than {of_one} at once from one {self._owners}"
             if self._owners == "address":
@@ -129,7 +141,7 @@ class Questions(Generic[K, T]):
             raise UnavailableError(cause=cause, retry_after=1)
 
     def _check_room(self) -> None:
-        if len(self._tasks) + self._alone >= self._most:
+        if len(self._tasks) + self._alone.total() >= self._most:
             cause = f"{self._what}: too many at once (more than {self._most})"
             raise UnavailableError(cause=cause, retry_after=1)
 
@@ -151,6 +163,11 @@ class Questions(Generic[K, T]):
             del self._turns[loop]
         for place in [each for each in self._tasks if each[0].is_closed()]:
             del self._tasks[place]
+        for owner in [each for each in self._owned if each[0].is_closed()]:
+            del self._owned[owner], self._places[owner]
+        for counts in (self._alone, self._waiting_for_owner):
+            for closed in [each for each in counts if each.is_closed()]:
+                del counts[closed]
 
     async def _in_turn(
         self, turn: asyncio.Semaphore, question: Callable[[], Coroutine[Any, Any, T]]
@@ -162,6 +179,14 @@ class Questions(Generic[K, T]):
         self._tasks.pop((task.get_loop(), key), None)
         if not task.cancelled():
             task.exception()  # whoever waited may be gone by now
+
+
+def _take_one_off(
+    counts: Counter[asyncio.AbstractEventLoop], loop: asyncio.AbstractEventLoop
+) -> None:
+    """Count one less, unless the loop was closed and its count forgotten."""
+    if loop in counts:
+        counts[loop] -= 1
 
 
 class Recent(Generic[K]):

@@ -239,7 +239,7 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "a challenge that failed keeps its place": broken(
         "_asking.py",
-        "            self._owned[owner] -= 1\n",
+        "        self._owned[owner] -= 1\n",
         "",
         f"{BUDGETS}::test_function_of_the_users",
     ),
