@@ -375,7 +375,10 @@ VARIANTS: Final[dict[str, Variant]] = {
         "identity/introspection.py", "until = min(until, identity.expires_at)", "pass", OPAQUE
     ),
     "questions without end": broken(
-        "_asking.py", "if len(self._tasks) + self._alone >= self._most:", "if False:", OPAQUE
+        "_asking.py",
+        "if len(self._tasks) + self._alone.total() >= self._most:",
+        "if False:",
+        OPAQUE,
     ),
     "API key past its end": broken(
         "identity/api_keys.py",
