@@ -224,14 +224,7 @@ def _stop(server: Running) -> None:
     except subprocess.TimeoutExpired:
         os.killpg(server.process.pid, signal.SIGKILL)
         server.process.wait()
-        if not _is_granians_supervisor(server.process.args):
-            raise
-
-
-def _is_granians_supervisor(command: object) -> bool:
-    """Tell whether granian runs several workers: its supervisor was seen to hang when it stops."""
-    words = command if isinstance(command, list) else []
-    return "granian" in words and "--workers" in words
+        raise
 
 
 def free_port() -> int:
