@@ -159,6 +159,8 @@ def running(server: str, directory: Path, **options: Any) -> Iterator[Running]:
     started = _start({**SERVERS, **NO_RELAY}[server], directory, Options(**options))
     try:
         wait_until_it_listens(started.port, started.process, started.log)
+        if server == "granian":
+            _wait_for_workers(started, Options(**options).workers)
         yield started
     finally:
         _stop(started)
@@ -205,6 +207,19 @@ def wait_until_it_listens(port: int, process: "subprocess.Popen[bytes]", log: Pa
         else:
             return
     raise ServerDiedError(f"does not listen after {PATIENCE} s: {log.read_text()}")
+
+
+def _wait_for_workers(server: Running, workers: int) -> None:
+    """Return once each worker of granian serves.
+
+    granian 2.8 forks its workers, which import the app with the supervisor's signal handler: a
+    SIGTERM meanwhile is lost, and the supervisor waits for that worker without end.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while server.log.read_bytes().count(b"Started worker-") < workers:
+        if time.monotonic() > deadline:
+            raise ServerDiedError(f"workers are missing: {server.log.read_text()}")
+        _pause_while_it_lives(server.process, server.log)
 
 
 def _pause_while_it_lives(process: "subprocess.Popen[bytes]", log: Path) -> None:
