@@ -1,5 +1,6 @@
 # Each target sets up its own .venv from nothing: Python 3.11 or newer and make are enough.
-#   make demo [ARGS=--check]    make test [ARGS="-k keys"]    make check    make bench    make clean
+#   make demo [ARGS=--check]    make test [ARGS="-k keys"]    make proof    make check
+#   make bench    make clean
 #   make fuzz [SECONDS=60] [ARGS="header path"]    make fuzz-routers [ARGS="--spellings 1000"]
 
 PYTHON ?= python3
@@ -7,15 +8,21 @@ VENV := .venv
 IN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: demo test check bench fuzz fuzz-routers clean
+.PHONY: demo test proof check bench fuzz fuzz-routers clean
 .DEFAULT_GOAL := demo
 .NOTPARALLEL:
 
 demo: $(READY)-demo
 	@$(IN) -m xuna_middleware.demo $(ARGS)
 
+# Two halves of the tests: what each change needs, and what shows that these tests can fail.
+JOBS ?= auto
+PYTEST := $(IN) -m pytest --numprocesses $(JOBS) --dist worksteal
 test: $(READY)-dev
-	@$(IN) -m pytest $(ARGS)
+	@$(PYTEST) -m "not proof" $(ARGS)
+
+proof: $(READY)-dev
+	@$(PYTEST) -m proof $(ARGS)
 
 check: $(READY)-dev
 	@$(IN) -m ruff format --check .

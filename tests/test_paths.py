@@ -290,17 +290,21 @@ def gate() -> XunaGate:
     return make_gate()
 
 
+@cache
+def wrapped_app(framework: str) -> XunaMiddleware:
+    return XunaMiddleware(ROUTERS[framework](), gate(), protect=["/api"])
+
+
 async def is_open(framework: str, path: str, root_path: str) -> bool:
     """Tell whether a spelling gets through the gate to the protected handler, without a token."""
-    wrapped = XunaMiddleware(ROUTERS[framework](), gate(), protect=["/api"])
-    return REACHED in await sent_by(wrapped, path, root_path)
+    return REACHED in await sent_by(wrapped_app(framework), path, root_path)
 
 
 @pytest.mark.parametrize("framework", ROUTERS)
 async def test_reference_router_works(framework: str) -> None:
     """The control: the app alone serves the protected path, and with a token behind the gate."""
     assert REACHED in await sent_by(ROUTERS[framework](), "/api", "")
-    wrapped = XunaMiddleware(ROUTERS[framework](), gate(), protect=["/api"])
+    wrapped = wrapped_app(framework)
     headers = [(b"host", b"testserver"), *bearer(RSA.token())]
     assert REACHED in (await ask(wrapped, "/api", headers=headers)).body
 

@@ -85,7 +85,6 @@ async def test_without_a_rule_every_verified_caller_is_admitted() -> None:
         (any_of(no, yes), "any_of(no, yes)"),
         (any_of(no, all_of(yes)), "any_of(no, all_of(yes))"),
     ],
-    ids=str,
 )
 async def test_admitting_rules_say_their_name(rule: Any, name: str) -> None:
     """The name is what events and logs show; a rule of ours has it as its repr, too."""
@@ -111,7 +110,6 @@ async def test_admitting_rules_say_their_name(rule: Any, name: str) -> None:
         (require_claims({("plan", "p"): "B"}), "claim_mismatch", "claim: plan.p is missing"),
         (no, "access_denied", "rule: no said no"),
     ],
-    ids=str,
 )
 async def test_refusals_are_403s_with_a_code_and_a_cause(rule: Any, code: str, cause: str) -> None:
     """The code is for the caller, the cause for the operator; values of claims are in neither."""

@@ -324,7 +324,7 @@ async def test_html(url: str, media_type: str) -> None:
         *(None, 7, "text", [], {}, {"kty": "RSA", "kid": "ed"}, {**ED.jwk, "x": "AAAA"}),
         *({**ED.jwk, "crv": "X25519"}, {**ED.jwk, "use": "enc"}, {**ED.jwk, "kid": ["ed"]}),
     ],
-    ids=str,
+    ids=["null", "number", "text", "list", "empty", "RSA", "x", "crv", "use", "kid"],
 )
 async def test_one_broken_member_costs_itself_only(broken: Any) -> None:
     """The key beside it opens; its own tokens are refused, and the platform hears of one call."""

@@ -8,12 +8,14 @@ import multiprocessing
 import os
 import sys
 import traceback
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
 
+#: The longest that one run may take; only a process that hangs takes so long.
+SECONDS: Final = 300
 #: What most tests import. Nothing here may import the package.
 LOADED_BEFORE: Final = [
     *(
@@ -35,14 +37,34 @@ _OPTIONS: Final = (
 )
 
 
-def forking_pool(workers: int) -> ProcessPoolExecutor:
-    """Return a pool in which each task has a process of its own."""
+def run_forked(root: Path, place: Path, tests: list[str]) -> tuple[int, str]:
+    """Run tests with the package that lies in a place; return the exit status and the last words.
+
+    Raises:
+        TimeoutError: they took longer than `SECONDS`; the process is ended.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(LOADED_BEFORE)
-    return ProcessPoolExecutor(workers, mp_context=context, max_tasks_per_child=1)
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_send_outcome, args=(sender, root, place, tests))
+    process.start()
+    sender.close()
+    try:
+        if not receiver.poll(SECONDS):
+            raise TimeoutError(f"{tests} took longer than {SECONDS} s")
+        outcome: tuple[int, str] = receiver.recv()
+    finally:
+        process.kill()
+        process.join()
+        receiver.close()
+    return outcome
 
 
-def run_pytest(root: Path, place: Path, tests: list[str]) -> tuple[int, str]:
+def _send_outcome(sender: Connection, root: Path, place: Path, tests: list[str]) -> None:
+    sender.send(_run_pytest(root, place, tests))
+
+
+def _run_pytest(root: Path, place: Path, tests: list[str]) -> tuple[int, str]:
     """Run tests with the package that lies in a place, until the first failure; return the exit
     status and the last words.
     """

@@ -8,8 +8,6 @@ import atexit
 import compileall
 import shutil
 import tempfile
-from collections.abc import Mapping
-from concurrent.futures import Executor, Future
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -27,7 +25,7 @@ from . import (
     attacks_on_store_room,
     variants,
 )
-from .running import forking_pool, run_pytest
+from .running import run_forked
 from .variants import Variant
 
 VARIANTS: Final = {
@@ -47,36 +45,18 @@ PACKAGE: Final = Path(xuna_middleware.__file__).parent
 TESTS: Final = Path(__file__).parents[1]
 #: What pytest says when tests failed, and not that it could not run them.
 TESTS_FAILED: Final = 1
-#: The longest that one may take, after those before it.
-SECONDS: Final = 300
+
+pytestmark = pytest.mark.proof
 
 
-@pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, tuple[int, str]]:
-    """Run every variant once, two at a time; return each one's exit status and last words."""
-    home = tmp_path_factory.mktemp("kill_table")
-    with forking_pool(workers=2) as pool:
-        started = {name: start(pool, home, name, variant) for name, variant in VARIANTS.items()}
-        return {name: outcome_of(running) for name, running in started.items()}
-
-
-def start(
-    pool: Executor, home: Path, name: str, variant: Variant
-) -> Future[tuple[int, str]] | tuple[int, str]:
-    """Break a copy of the package, and begin to run on it what must notice."""
-    place = home / name.replace(" ", "_").replace("/", "_")
+def break_package(place: Path, variant: Variant) -> None:
+    """Write a copy of the package with the variant's mistake."""
     copy_package(place)
     for file, old, new in variant.edits:
         path = place / "xuna_middleware" / file
         text = path.read_text(encoding="utf-8")
-        if text.count(old) != 1:
-            return -1, f"{file} has this text {text.count(old)} times, not once:\n{old}"
+        assert text.count(old) == 1, f"{file} has this text {text.count(old)} times:\n{old}"
         path.write_text(text.replace(old, new), encoding="utf-8")
-    return pool.submit(run_pytest, TESTS.parent, place, variant.noticed_by.split())
-
-
-def outcome_of(running: Future[tuple[int, str]] | tuple[int, str]) -> tuple[int, str]:
-    return running if isinstance(running, tuple) else running.result(SECONDS)
 
 
 @cache
@@ -95,9 +75,11 @@ def copy_package(place: Path) -> None:
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_broken_variant_is_noticed(name: str, outcomes: Mapping[str, tuple[int, str]]) -> None:
+def test_broken_variant_is_noticed(name: str, tmp_path: Path) -> None:
     """Somebody sees it: a test fails, rather than all passing or none running."""
-    status, said = outcomes[name]
+    variant = VARIANTS[name]
+    break_package(tmp_path, variant)
+    status, said = run_forked(TESTS.parent, tmp_path, variant.noticed_by.split())
     assert status == TESTS_FAILED, f"{name}: status {status}\n{said}"
 
 
@@ -109,8 +91,7 @@ def test_the_unbroken_copy_passes(tmp_path: Path) -> None:
         f"    assert xuna_middleware.__file__.startswith({str(tmp_path)!r})\n"
     )
     tests = ["tests/identity/test_claim_rules.py", str(tmp_path / "test_place.py")]
-    with forking_pool(workers=1) as pool:
-        status, said = pool.submit(run_pytest, TESTS.parent, tmp_path, tests).result(SECONDS)
+    status, said = run_forked(TESTS.parent, tmp_path, tests)
     assert status == 0, said
 
 

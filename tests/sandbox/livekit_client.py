@@ -49,7 +49,7 @@ def wrapped(request: bytes, *, packed: bool = True) -> str:
     return encoded(
         WrappedJoinRequest(
             compression=kinds.GZIP if packed else kinds.NONE,
-            join_request=gzip.compress(request) if packed else request,
+            join_request=gzip.compress(request, mtime=0) if packed else request,
         )
     )
 

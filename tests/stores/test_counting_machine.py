@@ -32,6 +32,8 @@ from xuna_middleware.stores.protocol import taken_parts
 
 from .redis_server import RedisServer
 
+pytestmark = pytest.mark.proof
+
 EXAMPLES: Final = int(os.environ.get("STATEFUL_EXAMPLES", "40"))
 STEPS: Final = 50
 
