@@ -22,20 +22,28 @@ from starlette.datastructures import Headers
 
 from benchmarks import report
 from xuna_middleware import PostCallWebhook, RelayRules
-from xuna_middleware._json import DOCUMENT, SMALL, TRANSCRIPT, Bounds, read_aside, strict_object
-from xuna_middleware.access.languages import best_language
-from xuna_middleware.conversation.frames import FIRST, is_turn, read_first
-from xuna_middleware.conversation.judging import Judge
-from xuna_middleware.identity import _jose, certificates
-from xuna_middleware.identity.addresses import client_address
-from xuna_middleware.identity.extraction import extract, without_tokens
-from xuna_middleware.identity.keysets import import_member
-from xuna_middleware.identity.networks import Networks
-from xuna_middleware.identity.tickets import ticket_in
-from xuna_middleware.identity.visits import cookie_name, presented_ticket
-from xuna_middleware.platform.conversations import read_conversation
+from xuna_middleware._core.strict_json import (
+    DOCUMENT,
+    SMALL,
+    TRANSCRIPT,
+    Bounds,
+    read_aside,
+    strict_object,
+)
+from xuna_middleware.access.values.accept_language import best_language
+from xuna_middleware.anonymous.cookie import cookie_name, presented_ticket
+from xuna_middleware.identity.authorization_header import extract, without_tokens
+from xuna_middleware.identity.bound import mtls as certificates
+from xuna_middleware.identity.client_address import client_address
+from xuna_middleware.identity.jwt import _jose
+from xuna_middleware.identity.keys.jwks import import_member
+from xuna_middleware.identity.proxies.trusted import Networks
+from xuna_middleware.identity.tickets.tickets import ticket_in
+from xuna_middleware.platform.records import read_conversation
 from xuna_middleware.platform.webhooks import MAX_BYTES, read_finished, read_signature
-from xuna_middleware.protected_paths import (
+from xuna_middleware.relay.frame_filter import Judge
+from xuna_middleware.relay.frames import FIRST, is_turn, read_first
+from xuna_middleware.web.protected_paths import (
     MAX_LENGTH,
     MAX_NOT_ASCII,
     MAX_ROOTS,
@@ -43,7 +51,7 @@ from xuna_middleware.protected_paths import (
     PublicPaths,
     Target,
 )
-from xuna_middleware.requests import MAX_QUERY, agent_in_query
+from xuna_middleware.web.requests import MAX_QUERY, agent_in_query
 
 #: Calls of which the quickest counts.
 CALLS: Final = 5

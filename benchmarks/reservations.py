@@ -21,9 +21,9 @@ from xuna_middleware import (
     TalkTime,
     claim,
 )
-from xuna_middleware.access.budgets import make_budget
-from xuna_middleware.access.principals import Circumstances
-from xuna_middleware.access.reservations import Stores, reserve
+from xuna_middleware.access.limits.budgets import make_budget
+from xuna_middleware.access.limits.keys import Circumstances
+from xuna_middleware.access.limits.reservations import Stores, reserve
 
 RESERVED = "reservation of three limits, in memory"
 RESERVED_ONE = "reservation of one limit, in memory"

@@ -1,10 +1,11 @@
 """How strict others are on the same inputs: `python -m benchmarks.strictness`.
 
-Three readers see every row of `tests/bad_tokens.py` that is signed well: this package, PyJWT and
-joserfc, both set up as strictly as their documentation has it (required claims, issuer, audience,
-algorithms, keys by `kid`, joserfc with its claims registry). Counted is who accepts a hostile
-token, and which exceptions leave a library that are not its own. Not every row is a library's to
-refuse: neither of the two says that it reads `typ`, `cnf`, the length of a `sub` or a token's life.
+Three readers see every row of `tests/support/bad_tokens.py` that is signed well: this package,
+PyJWT and joserfc, both set up as strictly as their documentation has it (required claims, issuer,
+audience, algorithms, keys by `kid`, joserfc with its claims registry). Counted is who accepts a
+hostile token, and which exceptions leave a library that are not its own. Not every row is a
+library's to refuse: neither of the two says that it reads `typ`, `cnf`, the length of a `sub` or a
+token's life.
 Then the Wycheproof vectors, if they lie beside the project.
 
 It exits with 1 if this package accepts one of them, or leaks an exception.
@@ -28,11 +29,10 @@ from joserfc.jws import JWSRegistry
 from joserfc.jwt import JWTClaimsRegistry
 
 ROOT: Final = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests/identity")]
+sys.path.insert(0, str(ROOT / "tests"))
 
-import bad_tokens  # noqa: E402
-import vectors  # noqa: E402
-from signing import AUDIENCE, ISSUER, KEYS, NOW, RSA, unb64  # noqa: E402
+from support import bad_tokens, vectors  # noqa: E402
+from support.signing import AUDIENCE, ISSUER, KEYS, NOW, RSA, unb64  # noqa: E402
 
 from xuna_middleware import Credentials, InvalidTokenError, JWTVerifier  # noqa: E402
 

@@ -34,9 +34,9 @@ def main() -> None:
 
 async def compare_all(most: int, seed: int) -> bool:
     """Compare all frameworks, print what was run, and tell whether nothing leaked."""
-    from differential import compare, guards
-    from routers import FRAMEWORKS, MOUNTS, open_router
-    from spellings import spellings
+    from support.differential import compare, guards
+    from support.routers import FRAMEWORKS, MOUNTS, open_router
+    from support.spellings import spellings
 
     async with AsyncExitStack() as opened:
         routers = {

@@ -39,14 +39,14 @@ from xuna_middleware import (
     XunaMiddleware,
     XunaPlatform,
 )
-from xuna_middleware._json import StrictJSONError, strict_object
-from xuna_middleware.identity._jose import JOSEError, read_compact, read_proof
-from xuna_middleware.identity.discovery import checked_jwks_uri
-from xuna_middleware.identity.endpoints import EndpointPolicy, KeySourceError
-from xuna_middleware.identity.extraction import extract
-from xuna_middleware.identity.keysets import read_key_set
+from xuna_middleware._core.strict_json import StrictJSONError, strict_object
+from xuna_middleware.identity.authorization_header import extract
+from xuna_middleware.identity.jwt._jose import JOSEError, read_compact, read_proof
+from xuna_middleware.identity.keys.discovery import checked_jwks_uri
+from xuna_middleware.identity.keys.endpoints import EndpointPolicy, KeySourceError
+from xuna_middleware.identity.keys.jwks import read_key_set
 from xuna_middleware.platform.webhooks import Finished, read_finished
-from xuna_middleware.requests import read_request
+from xuna_middleware.web.requests import read_request
 
 ISSUER: Final = "https://id.example.com"
 CANARY: Final = "cAnArY"

@@ -4,8 +4,8 @@ import pickle
 from typing import Any
 
 import pytest
-from signing import CANARY
 from starlette.exceptions import HTTPException
+from support.signing import CANARY
 
 from xuna_middleware import (
     AccessDeniedError,

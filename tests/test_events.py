@@ -8,8 +8,8 @@ from functools import partial
 from typing import Any
 
 import pytest
-from doubles import CountedPlatform, ask, bearer, make_gate, make_verifier
-from signing import RSA
+from support.doubles import CountedPlatform, ask, bearer, make_gate, make_verifier
+from support.signing import RSA
 
 from xuna_middleware import Agent, Background, ConfigurationError, Event, Immediate, XunaGate
 from xuna_middleware.events import Events

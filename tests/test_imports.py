@@ -5,6 +5,7 @@ functions do.
 """
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,23 +17,20 @@ import xuna_middleware
 PACKAGE = "xuna_middleware"
 ROOT = Path(xuna_middleware.__file__).parent
 
-FOLDERS = ("identity", "access", "platform", "conversation")
-
 #: The core, lowest first: a part imports only from the layers before its own, or from itself.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "_callables", "_fold", "app_root_paths", "_hidden", "_paced", "paths"),
+    ("errors",),
+    ("_core",),
     ("events",),
-    ("stores", "_asking", "_http", "_json", "protected_paths", "cors"),
-    FOLDERS,
-    (
-        *("providers", "crosssite", "lifespan", "requests"),
-        *("challenges", "responses"),
-    ),
-    ("resource_metadata",),
-    ("refusals", "settlement", "entrance"),
-    ("pipeline", "deliveries"),
-    ("explaining", "relaying", "configuring", "oversight"),
-    ("routes",),
+    ("stores",),
+    ("identity",),
+    ("access", "providers"),
+    ("anonymous", "platform"),
+    ("web",),
+    ("issuing",),
+    ("relay",),
+    ("endpoints",),
+    ("assembly",),
     ("gate",),
     ("middleware",),
     ("__init__",),
@@ -42,23 +40,52 @@ RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 #: Outside the core: they stand on its public names.
 OUTSIDE = {"sandbox", "testing", "demo", "telemetry", "cli"}
 
-#: What one of the four folders may take from another: values, and only from upstream in the flow.
-VALUES = {
-    "access": {"identity.credentials"},
-    "platform": {"identity.credentials", "access.grants"},
-    "conversation": {
-        *("identity.credentials", "access.grants", "access.relay_rules"),
-        *("platform.credentials", "platform.lines"),
-    },
+#: They put the parts together, and so may take any module of those below.
+COMPOSERS = {"assembly", "gate", "__init__"}
+
+#: What other folders may take from a folder. `_core` is for all.
+FACES: dict[str, tuple[str, ...]] = {
+    "stores": ("protocol", "namespace", "memory.store"),
+    "identity": (
+        *("authentication", "authorization_header", "client_address", "credentials"),
+        *("protocols", "proxies.trusted", "rechecks", "tickets.tickets"),
+    ),
+    "access": (
+        *("agents", "grants", "limits.budgets", "limits.keys", "limits.limits"),
+        *("limits.reservations", "relay_rules", "rules.rule", "values.personalize"),
+        "values.sources",
+    ),
+    "anonymous": ("admission",),
+    "platform": ("issued", "protocol", "rest.client", "rest.responses", "webhooks", "wire"),
+    "web": (
+        *("app_root_paths", "cors", "cross_site", "lifespan", "protected_paths", "refusals"),
+        *("requests", "responses", "servers"),
+    ),
+    "issuing": ("pipeline", "settlement"),
+    "relay": ("client", "live"),
+    "endpoints": ("metadata", "routes", "webhook"),
 }
+
+#: Presets configure verifiers, and take what those are made of.
+PRESETS_TAKE = (
+    *("identity.bound.dpop", "identity.bound.policy", "identity.jwt.claims"),
+    *("identity.jwt.options", "identity.jwt.verifiers", "identity.keys.endpoints"),
+    *("identity.keys.sources", "identity.protocols", "identity.tenants"),
+)
+
+#: How many modules a folder of the core may hold beside `__init__`; providers has one for each.
+MOST_MODULES = 10
+
+#: The only modules that lie outside a folder.
+AT_THE_TOP = {"__init__", "assembly", "errors", "events", "gate", "middleware"}
 
 #: Libraries that one module of the core keeps to itself.
 KEPT = {
-    "joserfc": "identity._jose",
-    "httpx": "_http",
-    "redis": "stores.redis",
-    "websockets": "platform.dialling",
-    "itsdangerous": "identity.visits",
+    "joserfc": "identity.jwt._jose",
+    "httpx": "_core.http",
+    "redis": "stores.redis.store",
+    "websockets": "platform.connect",
+    "itsdangerous": "anonymous.cookie",
 }
 
 
@@ -129,8 +156,8 @@ CORE = [each for each in ALL if each.part not in OUTSIDE]
 
 
 def crosses(each: Import) -> bool:
-    """Tell whether an import of the core runs against the layers; values are judged elsewhere."""
-    if each.own is None or each.own in VALUES.get(each.part, ()):
+    """Tell whether an import of the core runs against the layers."""
+    if each.own is None:
         return False
     targets = [each.own] if each.own else [*each.names]
     return any(_against(each.part, target.partition(".")[0]) for target in targets)
@@ -141,13 +168,16 @@ def _against(part: str, target: str) -> bool:
 
 
 def reaches_machinery(each: Import) -> bool:
-    """Tell whether a folder takes more than values from another, or from one after it."""
-    if each.part not in FOLDERS or not each.own:
+    """Tell whether a part takes more of another folder than its face."""
+    if not each.own or each.part in COMPOSERS:
         return False
-    target = each.own.partition(".")[0]
-    if target not in FOLDERS or target == each.part:
+    target, _, module = each.own.partition(".")
+    if target == each.part or target not in FACES:
         return False
-    return each.own not in VALUES.get(each.part, ())
+    if each.part == "providers" and each.own in PRESETS_TAKE:
+        return False
+    taken = [module] if module else each.names
+    return not set(FACES[target]).issuperset(taken)
 
 
 def leaks_a_library(each: Import) -> bool:
@@ -180,9 +210,25 @@ def test_imports_run_one_way() -> None:
     assert [str(each) for each in CORE if crosses(each)] == []
 
 
-def test_folders_share_values_only() -> None:
-    """Identity, access, platform and conversation know each other's values, not the machinery."""
+def test_folders_show_their_faces_only() -> None:
+    """What is behind a folder's face can be changed without a look at the other folders."""
     assert [str(each) for each in CORE if reaches_machinery(each)] == []
+
+
+def test_faces_hold_what_is_taken() -> None:
+    """A face is no longer than what others need."""
+    taken = {each.own for each in CORE if each.own and each.part not in COMPOSERS}
+    faces = {f"{folder}.{module}" for folder, face in FACES.items() for module in face}
+    assert sorted((faces | set(PRESETS_TAKE)) - taken) == []
+
+
+def test_folders_are_small() -> None:
+    """Nothing lies loose at the top, and no folder is a hall."""
+    core = [path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).parts[0] not in OUTSIDE]
+    assert {path.stem for path in core if path.parent == ROOT} == AT_THE_TOP
+    sizes = Counter(path.parent for path in core if path.stem != "__init__")
+    del sizes[ROOT], sizes[ROOT / "providers"]
+    assert {str(folder): size for folder, size in sizes.items() if size > MOST_MODULES} == {}
 
 
 def test_libraries_stay_in_their_module() -> None:
@@ -212,12 +258,13 @@ def test_all_is_sorted_and_complete() -> None:
         ("errors", "import xuna_middleware.events", crosses),
         ("gate", "from xuna_middleware import middleware", crosses),
         ("gate", "def f():\n from xuna_middleware.middleware import X", crosses),
-        ("identity.jwt", "from xuna_middleware import Agent", crosses),
-        ("routes", "from xuna_middleware.testing import sandboxed", crosses),
-        ("identity.jwt", "from xuna_middleware.access.grants import Grant", reaches_machinery),
-        ("access.rules", "from xuna_middleware.identity.keys import K", reaches_machinery),
+        ("identity.tenants", "from xuna_middleware import Agent", crosses),
+        ("endpoints.routes", "from xuna_middleware.testing import sandboxed", crosses),
+        ("identity.tenants", "from xuna_middleware.access.grants import Grant", crosses),
+        ("access.agents", "from xuna_middleware.identity.keys.sources import K", reaches_machinery),
+        ("web.cors", "from xuna_middleware.identity import tenants", reaches_machinery),
         ("gate", "import joserfc.jwk", leaks_a_library),
-        ("identity.keys", "try:\n import httpx\nexcept ImportError:\n pass", leaks_a_library),
+        ("identity.tenants", "try:\n import httpx\nexcept ImportError:\n pass", leaks_a_library),
         ("demo.app", "from xuna_middleware.gate import XunaGate", goes_behind),
         ("testing", "from xuna_middleware import _private", goes_behind),
         ("sandbox.app", "import xuna_middleware", goes_behind),
@@ -232,11 +279,14 @@ def test_a_broken_layout_would_be_seen(module: str, source: str, judge: object) 
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("identity.keys", "if TYPE_CHECKING:\n import httpx\n from xuna_middleware.gate import X"),
-        ("identity.jwt", "from xuna_middleware._http import Outbound"),
-        ("access.rules", "from xuna_middleware.identity.credentials import Identity"),
-        ("_http", "import httpx"),
-        ("identity._jose", "from joserfc import jws"),
+        (
+            "identity.tenants",
+            "if TYPE_CHECKING:\n import httpx\n from xuna_middleware.gate import X",
+        ),
+        ("identity.tenants", "from xuna_middleware._core.http import Outbound"),
+        ("access.agents", "from xuna_middleware.identity.credentials import Identity"),
+        ("_core.http", "import httpx"),
+        ("identity.jwt._jose", "from joserfc import jws"),
         ("__init__", "from xuna_middleware.middleware import XunaMiddleware"),
     ],
 )

@@ -1,22 +1,18 @@
 """The gate in front of XUNA AI voice agents: the public names, and nothing else."""
 
 from xuna_middleware.access.agents import Agent
-from xuna_middleware.access.captchas import Captcha, hcaptcha, turnstile
-from xuna_middleware.access.conditions import (
+from xuna_middleware.access.grants import Grant, Personalization
+from xuna_middleware.access.limits.limits import Concurrent, Limit, TalkTime
+from xuna_middleware.access.limits.reservations import Remaining
+from xuna_middleware.access.relay_rules import ANY, RelayRules
+from xuna_middleware.access.rules.conditions import (
     deny_list,
     none_of,
     require_tenants,
     timed,
     within,
 )
-from xuna_middleware.access.grants import Grant, Personalization
-from xuna_middleware.access.kinds import Flag, Number, OneOf, Text
-from xuna_middleware.access.languages import accept_language
-from xuna_middleware.access.limits import Concurrent, Limit, TalkTime
-from xuna_middleware.access.proof_of_work import ProofOfWork
-from xuna_middleware.access.relay_rules import ANY, RelayRules
-from xuna_middleware.access.reservations import Remaining
-from xuna_middleware.access.rules import (
+from xuna_middleware.access.rules.rule import (
     all_of,
     any_of,
     deny,
@@ -26,9 +22,12 @@ from xuna_middleware.access.rules import (
     require_roles,
     require_scopes,
 )
-from xuna_middleware.access.sources import claim
-from xuna_middleware.access.visitors import Challenge, Visitors
-from xuna_middleware.conversation.sessions import Session
+from xuna_middleware.access.values.accept_language import accept_language
+from xuna_middleware.access.values.sources import claim
+from xuna_middleware.access.values.types import Flag, Number, OneOf, Text
+from xuna_middleware.anonymous.captcha import Captcha, hcaptcha, turnstile
+from xuna_middleware.anonymous.options import Challenge, Visitors
+from xuna_middleware.anonymous.proof_of_work import ProofOfWork
 from xuna_middleware.errors import (
     AccessDeniedError,
     ConfigurationError,
@@ -44,7 +43,6 @@ from xuna_middleware.errors import (
     UnavailableError,
 )
 from xuna_middleware.events import Background, Event, Immediate
-from xuna_middleware.explaining import Explanation, Step
 from xuna_middleware.gate import XunaGate
 from xuna_middleware.identity.api_keys import (
     APIKey,
@@ -53,11 +51,13 @@ from xuna_middleware.identity.api_keys import (
     hash_api_key,
     new_api_key,
 )
+from xuna_middleware.identity.bound.dpop import DPoP
 from xuna_middleware.identity.credentials import Credentials, Identity
-from xuna_middleware.identity.dpop import DPoP
-from xuna_middleware.identity.introspection import IntrospectionVerifier
-from xuna_middleware.identity.keys import Freshness
-from xuna_middleware.identity.proxied import (
+from xuna_middleware.identity.introspection.verifier import IntrospectionVerifier
+from xuna_middleware.identity.jwt.verifiers import JWTVerifier, OIDCVerifier, Verifier
+from xuna_middleware.identity.keys.sources import Freshness
+from xuna_middleware.identity.protocols import VerifierTraits, merge_traits
+from xuna_middleware.identity.proxies.authenticators import (
     ProxyAuthenticator,
     aws_alb,
     cloudflare_access,
@@ -65,13 +65,12 @@ from xuna_middleware.identity.proxied import (
 )
 from xuna_middleware.identity.rechecks import Rechecks
 from xuna_middleware.identity.tenants import TenantVerifiers
-from xuna_middleware.identity.traits import VerifierTraits, merge_traits
-from xuna_middleware.identity.verifiers import JWTVerifier, OIDCVerifier, Verifier
+from xuna_middleware.issuing.explain import Explanation, Step
 from xuna_middleware.middleware import XunaMiddleware, get_identity
-from xuna_middleware.platform.client import Platform, XunaPlatform
-from xuna_middleware.platform.conversations import Ended
-from xuna_middleware.platform.credentials import ConversationToken, SignedUrl
-from xuna_middleware.platform.lines import Line
+from xuna_middleware.platform.issued import ConversationToken, SignedUrl
+from xuna_middleware.platform.protocol import Line
+from xuna_middleware.platform.records import Ended
+from xuna_middleware.platform.rest.client import Platform, XunaPlatform
 from xuna_middleware.platform.webhooks import PostCallWebhook
 from xuna_middleware.providers import (
     auth0,
@@ -86,7 +85,8 @@ from xuna_middleware.providers import (
     supabase,
     zitadel,
 )
-from xuna_middleware.stores.memory import MemoryStore
+from xuna_middleware.relay.live import Session
+from xuna_middleware.stores.memory.store import MemoryStore
 from xuna_middleware.stores.protocol import (
     Held,
     Lease,
@@ -102,7 +102,7 @@ from xuna_middleware.stores.protocol import (
     Store,
     StoreError,
 )
-from xuna_middleware.stores.redis import RedisStore
+from xuna_middleware.stores.redis.store import RedisStore
 
 __version__ = "0.1.0"
 

@@ -12,8 +12,8 @@ from queue import Full, Queue
 from threading import Lock, Thread
 from typing import Final, Literal, TypeAlias
 
-from xuna_middleware._callables import is_async
-from xuna_middleware._paced import Paced
+from xuna_middleware._core.callables import is_async
+from xuna_middleware._core.log_rate import Paced
 from xuna_middleware.errors import ConfigurationError
 
 logger = logging.getLogger("xuna_middleware")

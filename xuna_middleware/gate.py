@@ -19,17 +19,19 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from xuna_middleware._core.paths import route_path
 from xuna_middleware.access.agents import Agent
-from xuna_middleware.access.budgets import START_WITHIN
-from xuna_middleware.access.captchas import HEADER as CHALLENGE_HEADER
 from xuna_middleware.access.grants import Transport
-from xuna_middleware.access.limits import AnyLimit, checked_limits
-from xuna_middleware.access.principals import subject_principal
-from xuna_middleware.access.reservations import Stores, check_standing
-from xuna_middleware.access.rules import Rule, RuleLike, as_rule
-from xuna_middleware.access.visitors import Visitors
-from xuna_middleware.challenges import Challenges, challenges_of
-from xuna_middleware.configuring import (
+from xuna_middleware.access.limits.budgets import START_WITHIN
+from xuna_middleware.access.limits.keys import subject_principal
+from xuna_middleware.access.limits.limits import AnyLimit, checked_limits
+from xuna_middleware.access.limits.reservations import Stores, check_standing
+from xuna_middleware.access.rules.rule import Rule, RuleLike, as_rule
+from xuna_middleware.anonymous.admission import Entrance
+from xuna_middleware.anonymous.captcha import HEADER as CHALLENGE_HEADER
+from xuna_middleware.anonymous.cookie import HEADER as VISITOR_HEADER
+from xuna_middleware.anonymous.options import Visitors
+from xuna_middleware.assembly import (
     agents_by_name,
     budgets_of,
     check_relay,
@@ -40,13 +42,14 @@ from xuna_middleware.configuring import (
     unlimited_agents,
     warn_of_unlimited,
 )
-from xuna_middleware.conversation.client import Client
-from xuna_middleware.conversation.servers import unfit_servers_loaded
-from xuna_middleware.conversation.sessions import Session, Sessions
-from xuna_middleware.cors import AppCORS
-from xuna_middleware.crosssite import Origins, checked_origins, origin_of
-from xuna_middleware.deliveries import Deliveries
-from xuna_middleware.entrance import Entrance
+from xuna_middleware.endpoints.metadata import (
+    ResourceMetadata,
+    metadata_document,
+    metadata_url,
+)
+from xuna_middleware.endpoints.operators import Oversight
+from xuna_middleware.endpoints.routes import ISSUING, Routes
+from xuna_middleware.endpoints.webhook import Deliveries
 from xuna_middleware.errors import (
     PRIVATE,
     ConfigurationError,
@@ -56,7 +59,6 @@ from xuna_middleware.errors import (
     UnavailableError,
 )
 from xuna_middleware.events import Event, EventName, Events, Hook
-from xuna_middleware.explaining import Explanation, explain, not_verified
 from xuna_middleware.identity.authentication import (
     Authentication,
     Authenticator,
@@ -64,21 +66,17 @@ from xuna_middleware.identity.authentication import (
     note_proof,
     proof_in,
 )
-from xuna_middleware.identity.credentials import VISITOR_ISSUER, Identity
-from xuna_middleware.identity.networks import Networks
-from xuna_middleware.identity.presented import Surroundings
-from xuna_middleware.identity.traits import (
+from xuna_middleware.identity.bound.request import Surroundings
+from xuna_middleware.identity.credentials import VISITOR_ISSUER, Identity, Visit
+from xuna_middleware.identity.jwt.verifiers import Service, Telling, Verifier
+from xuna_middleware.identity.protocols import (
     DEFAULT_TOKEN_SECONDS,
     MAX_TOKEN_SECONDS,
     merge_traits,
 )
-from xuna_middleware.identity.verifiers import Service, Telling, Verifier
-from xuna_middleware.identity.visits import HEADER as VISITOR_HEADER
-from xuna_middleware.identity.visits import Visit
-from xuna_middleware.lifespan import serve_lifespan
-from xuna_middleware.oversight import Oversight
-from xuna_middleware.paths import route_path
-from xuna_middleware.pipeline import (
+from xuna_middleware.identity.proxies.trusted import Networks
+from xuna_middleware.issuing.explain import Explanation, explain, not_verified
+from xuna_middleware.issuing.pipeline import (
     Order,
     Pipeline,
     admitted_agent,
@@ -87,20 +85,27 @@ from xuna_middleware.pipeline import (
     meant_agent,
     named_agent,
 )
-from xuna_middleware.platform.client import Platform
-from xuna_middleware.platform.credentials import ConversationToken, SignedUrl
+from xuna_middleware.issuing.settlement import Settlement
+from xuna_middleware.platform.issued import ConversationToken, SignedUrl
+from xuna_middleware.platform.rest.client import Platform
 from xuna_middleware.platform.webhooks import PostCallWebhook
-from xuna_middleware.refusals import REFERENCE_HEADER, Refusals
-from xuna_middleware.relaying import Relaying, converse, lead_to_relay, relay_url, ticket_of
-from xuna_middleware.resource_metadata import (
-    ResourceMetadata,
-    metadata_document,
-    metadata_url,
+from xuna_middleware.relay.client import Client
+from xuna_middleware.relay.conversation import (
+    Relaying,
+    converse,
+    lead_to_relay,
+    relay_url,
+    ticket_of,
 )
-from xuna_middleware.routes import ISSUING, Routes
-from xuna_middleware.settlement import Settlement
-from xuna_middleware.stores.memory import MemoryStore
+from xuna_middleware.relay.live import Session, Sessions
+from xuna_middleware.stores.memory.store import MemoryStore
 from xuna_middleware.stores.protocol import Store, StoreError
+from xuna_middleware.web.cors import AppCORS
+from xuna_middleware.web.cross_site import Origins, checked_origins, origin_of
+from xuna_middleware.web.lifespan import serve_lifespan
+from xuna_middleware.web.refusals import REFERENCE_HEADER, Refusals
+from xuna_middleware.web.servers import unfit_servers_loaded
+from xuna_middleware.web.www_authenticate import Challenges, challenges_of
 
 logger = logging.getLogger("xuna_middleware")
 

@@ -10,9 +10,10 @@ from urllib.parse import urlsplit
 from starlette.authentication import AuthCredentials
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from xuna_middleware.app_root_paths import own_root_path, root_paths_in_process
-from xuna_middleware.cors import is_preflight, pass_preflight_on
-from xuna_middleware.deliveries import WEBHOOK
+from xuna_middleware._core.paths import is_plain, route_path
+from xuna_middleware.endpoints.metadata import metadata_path
+from xuna_middleware.endpoints.routes import ISSUING, RELAYED
+from xuna_middleware.endpoints.webhook import WEBHOOK
 from xuna_middleware.errors import (
     ConfigurationError,
     GateError,
@@ -20,14 +21,13 @@ from xuna_middleware.errors import (
     NotAuthenticatedError,
 )
 from xuna_middleware.gate import XunaGate
+from xuna_middleware.identity.authorization_header import without_tokens
 from xuna_middleware.identity.credentials import Identity
-from xuna_middleware.identity.extraction import without_tokens
-from xuna_middleware.lifespan import wrap_lifespan
-from xuna_middleware.paths import is_plain, route_path
-from xuna_middleware.protected_paths import Ground, Target, Unprotected, path_rules
-from xuna_middleware.resource_metadata import metadata_path
-from xuna_middleware.responses import deny
-from xuna_middleware.routes import ISSUING, RELAYED
+from xuna_middleware.web.app_root_paths import own_root_path, root_paths_in_process
+from xuna_middleware.web.cors import is_preflight, pass_preflight_on
+from xuna_middleware.web.lifespan import wrap_lifespan
+from xuna_middleware.web.protected_paths import Ground, Target, Unprotected, path_rules
+from xuna_middleware.web.responses import deny
 
 #: In characters; what is longer is looked at each time.
 _LONGEST_KEPT: Final = 200
@@ -70,7 +70,7 @@ class XunaMiddleware:
             or the app. The app then runs for a stranger's OPTIONS request; of its answer only the
             status and the headers of CORS are passed on.
 
-    A path that can be read in more than one way counts as protected: see `protected_paths.py`.
+    A path that can be read in more than one way counts as protected: see `web/protected_paths.py`.
     Without credentials it is answered 400.
 
     An app with a root path of its own serves each path under a second name. FastAPI's `root_path`

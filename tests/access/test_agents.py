@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from xuna_middleware.access.agents import Agent
-from xuna_middleware.access.fields import OVERRIDES
-from xuna_middleware.access.rules import require_scopes
-from xuna_middleware.access.sources import claim
+from xuna_middleware.access.rules.rule import require_scopes
+from xuna_middleware.access.values.fields import OVERRIDES
+from xuna_middleware.access.values.sources import claim
 from xuna_middleware.errors import ConfigurationError
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from doubles import in_fast_time, make_gate
+from support.doubles import in_fast_time, make_gate
 
 from xuna_middleware import (
     AccessDeniedError,

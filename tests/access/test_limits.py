@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 import pytest
-from doubles import make_gate
+from support.doubles import make_gate
 
 from xuna_middleware import (
     Agent,
@@ -20,9 +20,9 @@ from xuna_middleware import (
     UnavailableError,
     claim,
 )
-from xuna_middleware.access.budgets import make_budget
-from xuna_middleware.access.principals import Circumstances, subject_principal
-from xuna_middleware.access.reservations import Stores, reserve
+from xuna_middleware.access.limits.budgets import make_budget
+from xuna_middleware.access.limits.keys import Circumstances, subject_principal
+from xuna_middleware.access.limits.reservations import Stores, reserve
 
 
 @pytest.mark.parametrize(

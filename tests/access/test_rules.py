@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from xuna_middleware.access.agents import Agent, authorize
-from xuna_middleware.access.rules import (
+from xuna_middleware.access.rules.rule import (
     all_of,
     any_of,
     deny,

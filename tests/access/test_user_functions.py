@@ -9,7 +9,7 @@ import pytest
 from starlette.requests import HTTPConnection
 
 from xuna_middleware.access.agents import Agent, authorize
-from xuna_middleware.access.rules import all_of, any_of
+from xuna_middleware.access.rules.rule import all_of, any_of
 from xuna_middleware.errors import ConfigurationError, GateError, UnavailableError
 from xuna_middleware.identity.credentials import Identity
 
@@ -162,7 +162,7 @@ async def test_an_async_function_that_is_late_is_a_503(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Also one that answers after its time: what it says then came of being cancelled."""
-    monkeypatch.setattr("xuna_middleware.access.sources.TIME_LIMIT", 0.0)
+    monkeypatch.setattr("xuna_middleware.access.values.sources.TIME_LIMIT", 0.0)
     with pytest.raises(UnavailableError) as caught:
         await authorize(Agent("a", id="agent_1", allow=function), ANNA, None)
     assert caught.value.cause.endswith(f"{function.__name__} raised TimeoutError")

@@ -14,8 +14,8 @@ from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
-from proofs import make_proof
-from signing import Signer
+from support.proofs import make_proof
+from support.signing import Signer
 
 from .authority import Authority
 

@@ -1,4 +1,4 @@
-"""The apps that real servers serve in `test_servers.py`; the environment says the rest.
+"""The apps that real servers serve in `test_unfit_servers.py`; the environment says the rest.
 
 SERVED_JOURNAL names a file that what happens is written to, one word a line.
 """

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Mount, Route
 
-import xuna_middleware.configuring
+import xuna_middleware.assembly
 from xuna_middleware import (
     Agent,
     Concurrent,
@@ -30,14 +30,16 @@ from xuna_middleware import (
     XunaMiddleware,
     XunaPlatform,
 )
-from xuna_middleware.conversation import client, relay, sessions
-from xuna_middleware.platform import dialling
+from xuna_middleware.platform import connect as dialling
+from xuna_middleware.relay import client
+from xuna_middleware.relay import live as sessions
+from xuna_middleware.relay import pumps as relay
 
 LEASE: Final = 3.0
 #: What the package's own constants are here, in seconds.
 FASTER: Final[tuple[tuple[Any, str, float], ...]] = (
     (sessions, "LEASE", LEASE),
-    (xuna_middleware.configuring, "LEASE", LEASE),
+    (xuna_middleware.assembly, "LEASE", LEASE),
     (sessions, "BEAT", 0.25),
     (client, "_FIRST", 1.0),
     (relay, "_SPEAKS_WITHIN", 0.5),

@@ -14,9 +14,9 @@ from typing import Any, Final
 
 sys.path.append(f"{Path(__file__).parents[1]}")
 
-from routers import RAN, Router, open_router
 from served import new_gate  # type: ignore[import-not-found]
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from support.routers import RAN, Router, open_router
 
 from xuna_middleware import XunaMiddleware
 

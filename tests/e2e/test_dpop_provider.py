@@ -6,9 +6,9 @@ from typing import Any, Final
 
 import httpx
 import pytest
-from doubles import ask, bearer, make_gate
-from proofs import make_proof
-from signing import Signer, ec_signer, ed_signer
+from support.doubles import ask, bearer, make_gate
+from support.proofs import make_proof
+from support.signing import Signer, ec_signer, ed_signer
 
 from xuna_middleware import IntrospectionVerifier
 

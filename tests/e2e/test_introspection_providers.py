@@ -6,7 +6,7 @@ from contextlib import aclosing
 from typing import Any, Final
 
 import pytest
-from doubles import ask, bearer, make_gate
+from support.doubles import ask, bearer, make_gate
 
 from xuna_middleware import Credentials, Identity, IntrospectionVerifier, XunaGate
 

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import Final, Literal
 
 import pytest
-from doubles import Answer, ask, bearer, make_gate
+from support.doubles import Answer, ask, bearer, make_gate
 
 from xuna_middleware import OIDCVerifier, XunaGate
 

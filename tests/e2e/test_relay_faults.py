@@ -16,7 +16,7 @@ from typing import Any, Final
 import httpx
 import pytest
 from stores.redis_server import RedisServer, running_redis
-from talking import FIRST
+from support.talking import FIRST
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 

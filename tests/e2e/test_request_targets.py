@@ -16,7 +16,7 @@ import h2.connection
 import h2.events
 import httpx
 import pytest
-from server_scopes import SERVERS as MODELS
+from support.server_scopes import SERVERS as MODELS
 
 from .servers import TOKEN, Running, running
 

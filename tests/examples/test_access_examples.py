@@ -57,7 +57,7 @@ def test_limits_counted(monkeypatch: pytest.MonkeyPatch) -> None:
 def with_store(store: MemoryStore) -> Any:
     from dataclasses import replace
 
-    from xuna_middleware.access.reservations import Stores
+    from xuna_middleware.access.limits.reservations import Stores
 
     parts = limits.gate._parts
     stores = Stores(shared=store, fallback=store)

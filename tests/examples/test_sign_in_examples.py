@@ -5,9 +5,9 @@ from contextlib import contextmanager
 
 import pytest
 from fastapi_users.schemas import BaseUserCreate
-from proxies import AUD, cloudflare_token, published
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp
+from support.proxies import AUD, cloudflare_token, published
 
 from examples import cloudflare, fastapi_users_accounts, fastapi_users_app, session_cookie
 from xuna_middleware import XunaGate

@@ -6,7 +6,7 @@ from hashlib import sha256
 from typing import Any, cast
 
 import pytest
-from signing import EC, ED, LEFT_OUT, NOW, RSA, Signer, b64, changed, compact
+from support.signing import EC, ED, LEFT_OUT, NOW, RSA, Signer, b64, changed, compact
 
 from xuna_middleware.errors import (
     ConfigurationError,
@@ -14,9 +14,9 @@ from xuna_middleware.errors import (
     InvalidTokenError,
     UnavailableError,
 )
-from xuna_middleware.identity._jose import import_key
-from xuna_middleware.identity.dpop import DPoP, Proofs
-from xuna_middleware.identity.presented import Presented
+from xuna_middleware.identity.bound.dpop import DPoP, Proofs
+from xuna_middleware.identity.bound.request import Presented
+from xuna_middleware.identity.jwt._jose import import_key
 from xuna_middleware.stores.protocol import Region, StoreError
 
 TOKEN = "the.access.token"

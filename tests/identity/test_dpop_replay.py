@@ -6,11 +6,11 @@ from typing import Any, Final, cast
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
-from signing import EC, NOW, proof, thumbprint
+from support.signing import EC, NOW, proof, thumbprint
 
 from xuna_middleware import DPoP, InvalidTokenError, MemoryStore
-from xuna_middleware.identity.dpop import Proofs
-from xuna_middleware.identity.presented import Presented
+from xuna_middleware.identity.bound.dpop import Proofs
+from xuna_middleware.identity.bound.request import Presented
 
 URL: Final = "https://acme.com/xuna/get-signed-url"
 OPTION: Final = DPoP(max_age=60, leeway=5)

@@ -9,14 +9,26 @@ from typing import Any, Final
 
 import jwt
 import pytest
-from bad_tokens import FOR_ANYBODY, FOR_PLAIN_JWT
 from hypothesis import example, given
 from hypothesis import strategies as st
 from joserfc import jws
 from joserfc.jwk import KeySet as TheirKeySet
 from joserfc.jws import JWSRegistry
 from joserfc.jwt import JWTClaimsRegistry
-from signing import AUDIENCE, EC, ED, ISSUER, KEYS, RSA, Signer, b64, good_claims, raw, unb64
+from support.bad_tokens import FOR_ANYBODY, FOR_PLAIN_JWT
+from support.signing import (
+    AUDIENCE,
+    EC,
+    ED,
+    ISSUER,
+    KEYS,
+    RSA,
+    Signer,
+    b64,
+    good_claims,
+    raw,
+    unb64,
+)
 
 from xuna_middleware import Credentials, Identity, InvalidTokenError, JWTVerifier
 

@@ -7,10 +7,15 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from signing import CANARY, RSA, b64, good_claims
+from support.signing import CANARY, RSA, b64, good_claims
 
-from xuna_middleware._json import StrictJSONError, strict_object
-from xuna_middleware.identity._jose import JOSEError, decode_base64url, read_compact, read_object
+from xuna_middleware._core.strict_json import StrictJSONError, strict_object
+from xuna_middleware.identity.jwt._jose import (
+    JOSEError,
+    decode_base64url,
+    read_compact,
+    read_object,
+)
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import httpx
 import pytest
-from doubles import ask, bearer, echo_app, in_fast_time, make_gate, make_verifier, seconds
-from proxies import Published
-from signing import CANARY, EC, RSA, good_claims, jwks, proof, thumbprint
+from support.doubles import ask, bearer, echo_app, in_fast_time, make_gate, make_verifier, seconds
+from support.proxies import Published
+from support.signing import CANARY, EC, RSA, good_claims, jwks, proof, thumbprint
 
 from xuna_middleware import (
     ConfigurationError,
@@ -236,7 +236,7 @@ class Closing(JWTVerifier):
 
 
 def closing(issuer: str = TENANT) -> Closing:
-    from signing import NOW
+    from support.signing import NOW
 
     return Closing(issuer=issuer, audience="voice", jwks=jwks(RSA), clock=lambda: NOW)
 

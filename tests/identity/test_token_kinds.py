@@ -3,11 +3,11 @@
 from typing import Any
 
 import pytest
-from doubles import ask, bearer, make_gate, make_verifier
-from signing import RSA, good_claims
+from support.doubles import ask, bearer, make_gate, make_verifier
+from support.signing import RSA, good_claims
 
 from xuna_middleware import ConfigurationError
-from xuna_middleware.identity.claims import TokenKind
+from xuna_middleware.identity.jwt.claims import TokenKind
 
 PLAIN = RSA.header(typ="JWT")
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import pytest
-from signing import unb64
-from vectors import load, path_of, verified_payload
+from support.signing import unb64
+from support.vectors import load, path_of, verified_payload
 
 JWS: Final = "wycheproof/json_web_signature_test.json"
 JWK: Final = "wycheproof/json_web_key_test.json"

@@ -3,8 +3,8 @@
 from typing import Any, Final
 
 import pytest
-from doubles import make_verifier
-from signing import AUDIENCE, ISSUER, KEYS, RSA, b64
+from support.doubles import make_verifier
+from support.signing import AUDIENCE, ISSUER, KEYS, RSA, b64
 
 from xuna_middleware import ConfigurationError, Freshness, JWTVerifier, OIDCVerifier
 

@@ -4,27 +4,27 @@ from typing import Final
 
 from .variants import Variant, broken
 
-CROSS_SITE: Final = "crosssite.py"
-ADDRESSES: Final = "identity/addresses.py"
-NETWORKS: Final = "identity/networks.py"
+CROSS_SITE: Final = "web/cross_site.py"
+ADDRESSES: Final = "identity/client_address.py"
+NETWORKS: Final = "identity/proxies/trusted.py"
 SAMPLING: Final = "telemetry/sampling.py"
 AUDIT_LOG: Final = "telemetry/audit.py"
 
-MARKUP: Final = "tests/faces/test_fetch_metadata.py"
-PRINCIPALS: Final = "tests/access/test_principals.py::test_addresses"
-PROXIES: Final = "tests/identity/test_networks.py"
+MARKUP: Final = "tests/http/test_fetch_metadata.py"
+PRINCIPALS: Final = "tests/access/test_limit_keys.py::test_addresses"
+PROXIES: Final = "tests/identity/test_trusted_proxies.py"
 SAMPLED: Final = "tests/telemetry/test_audit_sampling.py"
-PASSED: Final = "tests/faces/test_visitors.py::test_passed_counts_under_this_challenge_only"
-BUDGETS: Final = "tests/faces/test_budgets.py"
-ENDS: Final = "tests/faces/test_relay_ends.py"
-UNLIMITED: Final = "tests/faces/test_unlimited_agents.py"
+PASSED: Final = "tests/http/test_visitors.py::test_passed_counts_under_this_challenge_only"
+BUDGETS: Final = "tests/http/test_budgets.py"
+ENDS: Final = "tests/http/test_relay_ends.py"
+UNLIMITED: Final = "tests/http/test_unlimited_agents.py"
 
 VARIANTS: Final[dict[str, Variant]] = {
     "a stylesheet's document() is a fetch()": broken(
-        "crosssite.py",
+        "web/cross_site.py",
         "if mode not in ([], [_FETCH_MODE]):",
         'if mode not in ([], [_FETCH_MODE], ["same-origin"]):',
-        "tests/faces/test_fetch_metadata.py",
+        "tests/http/test_fetch_metadata.py",
     ),
     # Fetch Metadata
     "markup of the own origin issues": broken(
@@ -65,7 +65,7 @@ VARIANTS: Final[dict[str, Variant]] = {
         f"{MARKUP}::test_websocket_is_no_fetch",
     ),
     "markup reads what a caller has left": broken(
-        "routes.py",
+        "endpoints/routes.py",
         "                self._origins.check_reading(Headers(scope=scope))\n",
         "                pass\n",
         f"{MARKUP}::test_markup_reads_and_ends_nothing",
@@ -155,82 +155,82 @@ VARIANTS: Final[dict[str, Variant]] = {
         f"{SAMPLED}::test_next_minute_writes_again",
     ),
     "causes of a rule's own fill the log": broken(
-        "_paced.py",
+        "_core/log_rate.py",
         "            if len(self._last) >= _MOST_SUBJECTS:\n                subject = _FURTHER\n",
         "            if len(self._last) >= _MOST_SUBJECTS:\n                self._last.clear()\n",
-        "tests/faces/test_refusal_log.py::test_causes_of_ones_own_are_bounded",
+        "tests/http/test_refusal_log.py::test_causes_of_ones_own_are_bounded",
     ),
     # Visitors
     "gates on one host share a cookie": broken(
-        "identity/visits.py",
+        "anonymous/cookie.py",
         "return cookie_name(is_secure, self._namespace)",
         "return cookie_name(is_secure)",
-        "tests/faces/test_gates_apart.py::test_cookies_of_two_gates_on_one_host",
+        "tests/http/test_gates_apart.py::test_cookies_of_two_gates_on_one_host",
     ),
     "captchas of all secrets are one challenge": broken(
-        "access/captchas.py",
+        "anonymous/captcha.py",
         "json.dumps([self._address, self._secret, sorted(self._hostnames)])",
         "json.dumps([self._address, sorted(self._hostnames)])",
         f"{PASSED}[secret]",
     ),
     "captchas of all host names are one challenge": broken(
-        "access/captchas.py",
+        "anonymous/captcha.py",
         "json.dumps([self._address, self._secret, sorted(self._hostnames)])",
         "json.dumps([self._address, self._secret])",
         f"{PASSED}[hostnames]",
     ),
     "functions of one name are one challenge": broken(
-        "entrance.py",
+        "anonymous/admission.py",
         'return f"{named.__module__}.{named.__qualname__}"',
         "return str(named.__qualname__)",
         f"{PASSED}[module]",
     ),
     "challenges with several settings are one": broken(
-        "entrance.py",
+        "anonymous/admission.py",
         "if isinstance(challenge, WithTerms):",
         "if False:",
         PASSED,
     ),
     # Challenges
     "the fifth behind one address is sent away": broken(
-        "entrance.py",
+        "anonymous/admission.py",
         "            of_one_waiting=CHALLENGES_OF_ONE_WAITING,\n",
         "",
         f"{BUDGETS}::test_several_people_behind_one_address",
     ),
     "any number of one address wait": broken(
-        "_asking.py",
+        "_core/single_flight.py",
         "if is_full or owned >= of_one + self._of_one_waiting:",
         "if is_full:",
         f"{BUDGETS}::test_waiting_for_ones_address_takes_no_place_of_others",
     ),
     "any number wait for their addresses": broken(
-        "_asking.py",
+        "_core/single_flight.py",
         "if is_full or owned >= of_one + self._of_one_waiting:",
         "if owned >= of_one + self._of_one_waiting:",
         f"{BUDGETS}::test_waiting_for_ones_address_takes_no_place_of_others",
     ),
     "all of one address are asked for at once": broken(
-        "_asking.py",
+        "_core/single_flight.py",
         "await places.acquire()",
         "pass",
         f"{BUDGETS}::test_several_people_behind_one_address",
     ),
     "first visits take places": broken(
-        "entrance.py",
+        "anonymous/admission.py",
         "if not await _in_time(_has_answer(challenge, connection)):",
         "if False:",
         f"{BUDGETS}::test_first_visits_take_no_places",
     ),
     # Defaults
     "a conversation without max_duration has no end": broken(
-        "relaying.py",
+        "relay/conversation.py",
         "talk.relay.run(agent.longest_relayed)",
         "talk.relay.run(agent.max_duration or 86_400 * 365)",
         f"{ENDS}::test_conversation_without_any_bound_ends_after_an_hour",
     ),
     "a refresh prolongs for ever": broken(
-        "relaying.py",
+        "relay/conversation.py",
         "        talk.live.renew(standing_of(identity), identity.expires_at)\n",
         "        talk.live.renew(standing_of(identity), identity.expires_at)\n"
         "        talk.live.deadlines.cancel('duration')\n"

@@ -4,24 +4,22 @@ from typing import Final
 
 from .variants import Variant, broken
 
-FRAMES: Final = "conversation/frames.py"
-FOLD: Final = "_fold.py"
-JUDGE: Final = "conversation/judging.py"
-READER: Final = "_json.py"
+FRAMES: Final = "relay/frames.py"
+FOLD: Final = "_core/text_fold.py"
+JUDGE: Final = "relay/frame_filter.py"
+READER: Final = "_core/strict_json.py"
 
-SPELLINGS: Final = "tests/conversation/test_judging.py::test_second_first_frame_in_any_spelling"
-UNREAD: Final = (
-    "tests/conversation/test_frames_at_speed.py::test_what_passes_unread_would_pass_when_read"
-)
-NEWER: Final = "tests/faces/test_relay_frames.py::test_newer_client_keeps_working"
-HALVES: Final = "tests/conversation/test_judging.py::test_half_a_character"
-SERVERS: Final = "tests/conversation/test_servers.py"
-GUESSES: Final = "tests/conversation/test_judging.py::test_which_kind_counts_is_nothing_to_guess"
-WORK: Final = "tests/conversation/test_judging.py::test_work_of_one_frame_is_bounded"
-FIRST_WORK: Final = "tests/faces/test_relay_frames.py::test_first_frame_that_costs_too_much"
-READERS: Final = "tests/faces/test_readers_work.py"
+SPELLINGS: Final = "tests/relay/test_frame_filter.py::test_second_first_frame_in_any_spelling"
+UNREAD: Final = "tests/relay/test_frames_at_speed.py::test_what_passes_unread_would_pass_when_read"
+NEWER: Final = "tests/http/test_relay_frames.py::test_newer_client_keeps_working"
+HALVES: Final = "tests/relay/test_frame_filter.py::test_half_a_character"
+SERVERS: Final = "tests/web/test_unfit_servers.py"
+GUESSES: Final = "tests/relay/test_frame_filter.py::test_which_kind_counts_is_nothing_to_guess"
+WORK: Final = "tests/relay/test_frame_filter.py::test_work_of_one_frame_is_bounded"
+FIRST_WORK: Final = "tests/http/test_relay_frames.py::test_first_frame_that_costs_too_much"
+READERS: Final = "tests/http/test_readers_work.py"
 
-PUMPS: Final = "tests/conversation/test_pumps.py"
+PUMPS: Final = "tests/relay/test_pumps.py"
 
 VARIANTS: Final[dict[str, Variant]] = {
     # Frames
@@ -45,7 +43,7 @@ VARIANTS: Final[dict[str, Variant]] = {
         FRAMES,
         "        return _FIRST\n",
         '        return ""\n',
-        "tests/conversation/test_frames_at_speed.py::test_names_without_end",
+        "tests/relay/test_frames_at_speed.py::test_names_without_end",
     ),
     "audio by its head": broken(
         FRAMES, "not inside.encode().translate(None, _BASE64)", "True", UNREAD
@@ -80,25 +78,25 @@ VARIANTS: Final[dict[str, Variant]] = {
         JUDGE,
         "if names.is_refresh:",
         "if kind == REFRESH:",
-        "tests/conversation/test_judging.py::test_refresh_in_other_letters_goes_to_nobody",
+        "tests/relay/test_frame_filter.py::test_refresh_in_other_letters_goes_to_nobody",
     ),
     "other frames as large as audio": broken(
         JUDGE, "size_of(text) > self._bounds.size", "False", WORK
     ),
     "a first frame as large as audio": broken(
-        "conversation/client.py", "if size > max_non_audio_frame:", "if False:", FIRST_WORK
+        "relay/client.py", "if size > max_non_audio_frame:", "if False:", FIRST_WORK
     ),
     "one client's frames in one turn": broken(
-        "conversation/relay.py",
+        "relay/pumps.py",
         "            if turn.left < 0:\n                await turn.pass_on()\n            message",
         "            message",
-        "tests/conversation/test_pumps.py::test_others_have_their_turn",
+        "tests/relay/test_pumps.py::test_others_have_their_turn",
     ),
     "half a character passes": broken(
         JUDGE, "            return ODD_TEXT\n", "            return None\n", HALVES
     ),
     "half a character ends it": broken(
-        "conversation/frames.py",
+        "relay/frames.py",
         "raise OddTextError(NO_JSON) from None",
         "raise EndedError(NO_JSON) from None",
         HALVES,
@@ -112,25 +110,25 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     # Servers
     "arguments of a partial hide the server": broken(
-        "conversation/servers.py",
+        "web/servers.py",
         "(each.func, *each.args, *each.keywords.values())",
         "(each.func,)",
         f"{SERVERS}::test_found_behind_wrappers",
     ),
     "named arguments of a partial hide the server": broken(
-        "conversation/servers.py",
+        "web/servers.py",
         "(each.func, *each.args, *each.keywords.values())",
         "(each.func, *each.args)",
         f"{SERVERS}::test_found_behind_wrappers",
     ),
     "an alarm for Django's apps": broken(
-        "conversation/servers.py",
+        "web/servers.py",
         'serves["daphne.server"] = "daphne.cli" in sys.modules',
         "pass",
         f"{SERVERS}::test_daphne_among_djangos_apps",
     ),
     "daphne's command is no alarm": broken(
-        "conversation/servers.py",
+        "web/servers.py",
         'serves["daphne.server"] = "daphne.cli" in sys.modules',
         'serves["daphne.server"] = False',
         f"{SERVERS}::test_daphne_among_djangos_apps",
@@ -159,34 +157,34 @@ VARIANTS: Final[dict[str, Variant]] = {
         f"{READERS}::test_documents_have_more_room",
     ),
     "the platform's frames in one turn": broken(
-        "conversation/relay.py",
+        "relay/pumps.py",
         "                if turn.left < 0:\n                    await turn.pass_on()\n",
         "",
         f"{PUMPS}::test_others_have_their_turn_while_the_platform_talks",
     ),
     "refreshes in one turn": broken(
-        "conversation/relay.py",
+        "relay/pumps.py",
         "turn.left = -1",
         "pass",
         f"{PUMPS}::test_others_have_their_turn_between_refreshes",
     ),
     "a proof for an address of any length": broken(
-        "identity/presented.py",
+        "identity/bound/request.py",
         'if len(self.scope["path"]) > _LONGEST_PATH:',
         "if False:",
-        "tests/faces/test_bound_tokens.py::test_longest_address",
+        "tests/http/test_bound_tokens.py::test_longest_address",
     ),
     "a kind that is a list hides its letters": broken(
-        "conversation/frames.py",
+        "relay/frames.py",
         "kinds = [_texts_in(kind) for",
         "kinds = [kind if isinstance(kind, str) else str(kind) for",
-        "tests/conversation/test_judging.py::test_second_first_frame_in_any_spelling",
+        "tests/relay/test_frame_filter.py::test_second_first_frame_in_any_spelling",
     ),
     "dropped frames have a line each": broken(
-        "relaying.py",
+        "relay/conversation.py",
         "warn=relaying.refusals.warn,",
         "warn=logger.warning,",
-        "tests/faces/test_relay_frames.py::test_lines_are_paced",
+        "tests/http/test_relay_frames.py::test_lines_are_paced",
     ),
     "fractions without end": broken(
         READER,
@@ -195,22 +193,22 @@ VARIANTS: Final[dict[str, Variant]] = {
         f"{READERS}::test_bounds_of_the_reader",
     ),
     "headers of an answer without end": broken(
-        "_http.py",
+        "_core/http.py",
         "if len(raw) > MAX_HEADERS:",
         "if False:",
-        "tests/test_http.py::test_headers_without_end",
+        "tests/_core/test_outbound_http.py::test_headers_without_end",
     ),
     "chunks of an answer without end": broken(
-        "_http.py",
+        "_core/http.py",
         "if chunks > MAX_CHUNKS:",
         "if False:",
-        "tests/test_http.py::test_chunks_without_end",
+        "tests/_core/test_outbound_http.py::test_chunks_without_end",
     ),
     "chunks of an answer in one turn": broken(
-        "_http.py",
+        "_core/http.py",
         "if chunks % _CHUNKS_IN_A_TURN == 0:",
         "if False:",
-        "tests/test_http.py::test_chunks_without_end",
+        "tests/_core/test_outbound_http.py::test_chunks_without_end",
     ),
     "digits without number": broken(
         READER, "    if len(text) > MAX_DIGITS:", "    if False:", WORK
@@ -222,70 +220,70 @@ VARIANTS: Final[dict[str, Variant]] = {
         READER, 'if b"\\\\u0000" in bare:', "if False:", f"{READERS}::test_escapes"
     ),
     "an exponent of any length": broken(
-        "identity/_jose.py",
+        "identity/jwt/_jose.py",
         "numbers.e < _RSA_EXPONENTS or",
         "numbers.e < 2**256 or",
-        "tests/faces/test_bad_tokens.py::test_token_of_a_bad_key_gets_the_one_401",
+        "tests/http/test_bad_tokens.py::test_token_of_a_bad_key_gets_the_one_401",
     ),
     "keys of any length": broken(
-        "identity/_jose.py",
+        "identity/jwt/_jose.py",
         "if not 0 < len(raw) <= _LONGEST_MEMBER or",
         "if not raw or",
         f"{READERS}::test_key_with_a_huge_member",
     ),
     "a key set in one turn": broken(
-        "identity/keysets.py",
+        "identity/keys/jwks.py",
         "        await asyncio.sleep(0)\n",
         "",
         f"{READERS}::test_other_callers_are_served_while_a_large_set_is_read",
     ),
     "documents with any number of members": broken(
-        "identity/_jose.py",
+        "identity/jwt/_jose.py",
         "return strict_object(raw, bounds)",
         "return strict_object(raw, bounds._replace(containers=10**6, values=10**6))",
         f"{READERS}::test_documents_of_a_provider",
     ),
     "hops without end": broken(
-        "identity/addresses.py",
+        "identity/client_address.py",
         "_MOST_HOPS = 32",
         "_MOST_HOPS = 10**6",
         f"{READERS}::test_hops_without_end",
     ),
     "cookies unquoted": broken(
-        "identity/visits.py",
+        "anonymous/cookie.py",
         'return _cookie(headers.getlist("cookie"), cookie)',
         "from starlette.requests import cookie_parser\n"
         '    return cookie_parser("; ".join(headers.getlist("cookie"))).get(cookie)',
         f"{READERS}::test_cookies_are_not_unquoted",
     ),
     "a cookie by the end of its name": broken(
-        "identity/visits.py",
+        "anonymous/cookie.py",
         'rf"(?:\\A|;)[ \\t]*',
         'rf"',
         f"{READERS}::test_what_is_another_cookie",
     ),
     "names in a query as they are written": broken(
-        "identity/queries.py",
+        "_core/query.py",
         '"".join(f"(?:{letter}|%{_hex(letter)})" for letter in name[1:])',
         "name[1:]",
         f"{READERS}::test_long_query_of_the_app",
     ),
     "a parameter by the end of its name": broken(
-        "identity/queries.py",
+        "_core/query.py",
         "{first}(?<![^&]{first})",
         "{first}",
         f"{READERS}::test_queries_are_read_as_parse_qsl_reads_them",
     ),
     "queries of any length": broken(
-        "requests.py",
+        "web/requests.py",
         "if len(query) > MAX_QUERY:",
         "if False:",
         f"{READERS}::test_long_query_on_the_gates_routes",
     ),
     "a token among any number of sub-protocols": broken(
-        "identity/extraction.py",
+        "identity/authorization_header.py",
         "if len(offered) > _MOST_OFFERED:",
         "if False:",
-        "tests/faces/test_subprotocol_tokens.py::test_token_among_too_many_sub_protocols",
+        "tests/http/test_subprotocol_tokens.py::test_token_among_too_many_sub_protocols",
     ),
 }

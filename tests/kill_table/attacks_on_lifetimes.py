@@ -4,20 +4,20 @@ from typing import Final
 
 from .variants import Variant, broken
 
-RELAYING: Final = "relaying.py"
-RECHECKS: Final = "conversation/rechecks.py"
-INTROSPECTION: Final = "identity/introspection.py"
-TICKETS: Final = "identity/tickets.py"
-CLIENT: Final = "conversation/client.py"
+RELAYING: Final = "relay/conversation.py"
+RECHECKS: Final = "relay/rechecks.py"
+INTROSPECTION: Final = "identity/introspection/verifier.py"
+TICKETS: Final = "identity/tickets/tickets.py"
+CLIENT: Final = "relay/client.py"
 
-FACE: Final = "tests/faces/test_token_rechecks.py"
+FACE: Final = "tests/http/test_token_rechecks.py"
 TENANTS: Final = "identity/tenants.py"
 OF_TENANTS: Final = "tests/identity/test_tenants.py"
-REMEMBERED: Final = "identity/remembered.py"
-MEMORY: Final = "tests/identity/test_remembered_tokens.py"
-OPAQUE: Final = "tests/faces/test_opaque_tokens.py"
-PARTS: Final = "tests/conversation/test_rechecks.py"
-SERVERS: Final = "tests/conversation/test_servers.py"
+REMEMBERED: Final = "identity/jwt/token_cache.py"
+MEMORY: Final = "tests/identity/test_token_cache.py"
+OPAQUE: Final = "tests/http/test_opaque_tokens.py"
+PARTS: Final = "tests/relay/test_rechecks.py"
+SERVERS: Final = "tests/web/test_unfit_servers.py"
 DIRECTLY: Final = f"{FACE}::test_revoked_by_its_provider[opened_directly]"
 BY_URL: Final = f"{FACE}::test_revoked_by_its_provider[opened_by_signed_url]"
 
@@ -26,13 +26,13 @@ VARIANTS: Final[dict[str, Variant]] = {
         "identity/authentication.py",
         'if not is_token(token.encode("utf-8", "surrogatepass")):',
         "if False:",
-        "tests/faces/test_token_rechecks.py::test_fresh_token_that_no_header_could_hold",
+        "tests/http/test_token_rechecks.py::test_fresh_token_that_no_header_could_hold",
     ),
     "strangers' failures close the endpoint for conversations": broken(
-        "identity/introspection.py",
+        "identity/introspection/verifier.py",
         "endpoint = self._known_endpoint\n",
         "endpoint = self._endpoint\n",
-        "tests/faces/test_token_rechecks.py::test_strangers_whose_tokens_fail_cannot_end_it",
+        "tests/http/test_token_rechecks.py::test_strangers_whose_tokens_fail_cannot_end_it",
     ),
     "strangers' failures keep known callers out": broken(
         INTROSPECTION,
@@ -65,7 +65,7 @@ VARIANTS: Final[dict[str, Variant]] = {
         f"{OPAQUE}::test_revoked_token_is_a_strangers",
     ),
     "each question of one hiccup lengthens the pause": broken(
-        "identity/introspecting.py",
+        "identity/introspection/client.py",
         "if pauses == self._pauses:",
         "if True:",
         f"{OPAQUE}::test_one_hiccup_is_one_pause",
@@ -118,7 +118,7 @@ VARIANTS: Final[dict[str, Variant]] = {
         noticed_by=f"{FACE}::test_store_alone_cannot_open_the_token",
     ),
     "any ticket opens the token": broken(
-        "identity/sealing.py",
+        "identity/tickets/sealing.py",
         "derived.derive(ticket.encode())",
         'derived.derive(b"")',
         f"{FACE}::test_store_alone_cannot_open_the_token",
@@ -136,7 +136,7 @@ VARIANTS: Final[dict[str, Variant]] = {
         f"{FACE}::test_revoked_between_ticket_and_opening",
     ),
     "lists lose the capability": broken(
-        "identity/issuers.py",
+        "identity/router.py",
         "return await recheck_interval_of(self._chosen(token)[1], token)",
         "return None",
         f"{FACE}::test_behind_lists_and_tenants",
@@ -282,6 +282,6 @@ VARIANTS: Final[dict[str, Variant]] = {
         CLIENT,
         "await asyncio.wait((leaving,), timeout=_CLOSE)",
         "await asyncio.wait_for(leaving, _CLOSE)",
-        "tests/conversation/test_client.py",
+        "tests/relay/test_client.py",
     ),
 }

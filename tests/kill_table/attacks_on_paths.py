@@ -4,11 +4,11 @@ from typing import Final
 
 from .variants import Variant, broken
 
-PATHS: Final = "protected_paths.py"
-FOLD: Final = "_fold.py"
+PATHS: Final = "web/protected_paths.py"
+FOLD: Final = "_core/text_fold.py"
 MIDDLEWARE: Final = "middleware.py"
-CORS: Final = "cors.py"
-TESTS: Final = "tests/test_protected_paths.py"
+CORS: Final = "web/cors.py"
+TESTS: Final = "tests/web/test_protected_paths.py"
 AMBIGUOUS: Final = f"{TESTS}::test_an_ambiguous_path_is_refused"
 ANY_READING: Final = f"{TESTS}::test_any_reading_protects"
 WHOLE: Final = f"{TESTS}::test_whole_segments_protect_the_rest"
@@ -121,7 +121,7 @@ VARIANTS: Final[dict[str, Variant]] = {
         PATHS, "or _is_too_long(reading) or", "or", AMBIGUOUS
     ),
     "root paths of apps within": broken(
-        "app_root_paths.py",
+        "web/app_root_paths.py",
         "apps = [each for each in gc.get_objects() if issubclass(type(each), framework)]",
         "pass",
         f"{TESTS}::test_root_path_of_an_app_within",

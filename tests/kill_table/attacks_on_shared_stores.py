@@ -4,9 +4,9 @@ from typing import Final
 
 from .variants import Variant, broken
 
-_TRAITS: Final = "tests/identity/test_verifier_traits.py::test_"
-_APART: Final = "tests/faces/test_gates_apart.py::test_"
-_TRUST: Final = "identity/trust.py"
+_TRAITS: Final = "tests/identity/test_protocols.py::test_"
+_APART: Final = "tests/http/test_gates_apart.py::test_"
+_TRUST: Final = "identity/tickets/trust.py"
 
 VARIANTS: Final[dict[str, Variant]] = {
     # What a verifier says of itself
@@ -17,7 +17,7 @@ VARIANTS: Final[dict[str, Variant]] = {
         f"{_TRAITS}revocation_lasts_as_long_as_the_longest_token",
     ),
     "revocation ends before the leeway": broken(
-        "identity/verifiers.py",
+        "identity/jwt/verifiers.py",
         "max_token_seconds=policy.max_lifetime + policy.leeway",
         "max_token_seconds=policy.max_lifetime",
         f"{_TRAITS}revocation_covers_the_leeway",
@@ -53,7 +53,7 @@ VARIANTS: Final[dict[str, Variant]] = {
         f"{_TRAITS}revocation_of_what_says_how_long_it_lives",
     ),
     "opaque token of any age": broken(
-        "identity/introspected.py",
+        "identity/introspection/policy.py",
         'self._check_age(time_of(answer, "iat"), now)',
         "pass",
         f"{_TRAITS}opaque_token_that_is_older_than_its_bound",
@@ -77,7 +77,7 @@ VARIANTS: Final[dict[str, Variant]] = {
         f"{_TRAITS}declared_issuers_are_the_only_ones",
     ),
     "list loses its members' DPoP": broken(
-        "identity/traits.py",
+        "identity/protocols.py",
         "dpop_algorithms=tuple(name for each in listed for name in each.dpop_algorithms),",
         "dpop_algorithms=listed[0].dpop_algorithms,",
         f"{_TRAITS}challenges_behind_tenants_in_a_list",
@@ -95,7 +95,7 @@ VARIANTS: Final[dict[str, Variant]] = {
         f"{_TRAITS}session_of_an_issuer_that_was_not_declared",
     ),
     "identity of another verifier's issuer": broken(
-        "identity/issuers.py",
+        "identity/router.py",
         "        traits.check_issuer(identity)\n",
         "",
         f"{_TRAITS}identity_of_another_verifiers_issuer",
@@ -115,7 +115,7 @@ VARIANTS: Final[dict[str, Variant]] = {
                 "",
             ),
             (
-                "identity/issuers.py",
+                "identity/router.py",
                 "        self._traits[id(verifier)].check_issuer(identity)\n",
                 "",
             ),
@@ -130,37 +130,37 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     # The name of a gate
     "gate without a name": broken(
-        "stores/naming.py",
+        "stores/namespace.py",
         "    if name is None:\n",
         '    name = "xuna" if name is None else name\n    if name is None:\n',
         "tests/stores/test_redis_store.py::test_name_of_the_gate_is_required",
     ),
     "all gates of one name": broken(
-        "stores/redis.py",
+        "stores/redis/store.py",
         'notation.Keys(f"{{{self.namespace}}}:")',
         'notation.Keys("{xuna}:")',
         f"{_APART}limits {_APART}revocations",
     ),
     "visitor of any gate": broken(
-        "identity/visits.py",
+        "anonymous/cookie.py",
         'salt = _SALT + b":" + namespace.encode()',
         "salt = _SALT",
         f"{_APART}visitors_of_another_gate",
     ),
     "challenge passed under other terms": broken(
-        "identity/visits.py",
+        "anonymous/cookie.py",
         "int(passed_until) if terms == self._terms else 0",
         "int(passed_until)",
         f"{_APART}visitors_of_another_gate",
     ),
     "puzzle of any gate": broken(
-        "access/proof_of_work.py",
+        "anonymous/proof_of_work.py",
         "namespace = namespace_of(self._store)",
         'namespace = ""',
         f"{_APART}puzzles_of_another_gate",
     ),
     "nonce of any gate": broken(
-        "identity/presented.py",
+        "identity/bound/request.py",
         'return f"{namespace_of(near.store)} {near.origin}"',
         'return ""',
         f"{_APART}nonces_of_another_gate",
@@ -179,22 +179,22 @@ VARIANTS: Final[dict[str, Variant]] = {
         f"{_APART}ticket_of_a_tenant_that_cannot_be_looked_up_now",
     ),
     "ticket put back for a minute": broken(
-        "identity/tickets.py",
+        "identity/tickets/tickets.py",
         "left = min(SECONDS, ticket.until - self._clock())",
         "left = SECONDS",
-        "tests/faces/test_tickets.py::test_ticket_that_is_put_back",
+        "tests/http/test_tickets.py::test_ticket_that_is_put_back",
     ),
     "API key without a number for its end": broken(
         "identity/api_keys.py",
         "type(ends) not in (int, float) or not math.isfinite(ends)",
         "type(ends) not in (int, float)",
-        "tests/identity/test_verifier_traits.py::test_ends_that_are_no_numbers",
+        "tests/identity/test_protocols.py::test_ends_that_are_no_numbers",
     ),
     "identity without a number for its end": broken(
         "identity/credentials.py",
         "if expires_at is not None and expires_at != expires_at:",
         "if False:",
-        "tests/identity/test_verifier_traits.py::test_ends_that_are_no_numbers",
+        "tests/identity/test_protocols.py::test_ends_that_are_no_numbers",
     ),
     "ticket of any issuer": broken(
         _TRUST,
@@ -233,26 +233,26 @@ VARIANTS: Final[dict[str, Variant]] = {
         f"{_APART}ticket_for_an_agent_that_the_other_gate_lacks",
     ),
     "ticket forgets who vouched": broken(
-        "routes.py",
+        "endpoints/routes.py",
         "        voucher=caller.voucher,\n",
         "",
         f"{_APART}ticket_that_an_authenticator_vouched_for",
     ),
     "ticket that says nothing of who vouched": broken(
-        "identity/tickets.py",
+        "identity/tickets/tickets.py",
         'if members.get("voucher") not in _VOUCHERS:',
         "if False:",
         f"{_APART}ticket_that_says_nothing_of_its_origin",
     ),
     # A user's store
     "store without is_noted": broken(
-        "configuring.py",
+        "assembly.py",
         "for name in _verbs_of(Store) if",
         'for name in _verbs_of(Store) if name != "is_noted" and',
         f"{_APART}store_of_a_users_that_misses_a_verb",
     ),
     "store that inherits its verbs": broken(
-        "configuring.py",
+        "assembly.py",
         'return callable(verb) and getattr(verb, "__func__", None) is not vars(Store)[name]',
         "return callable(verb)",
         f"{_APART}store_that_inherits_a_verb_from_the_protocol",

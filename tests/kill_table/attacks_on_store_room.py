@@ -4,9 +4,9 @@ from typing import Final
 
 from .variants import DPOP, Variant, broken
 
-BUDGETS: Final = "tests/faces/test_budgets.py"
-RELAY_LIMITS: Final = "tests/faces/test_relay_limits.py"
-VISITORS: Final = "tests/faces/test_visitors.py"
+BUDGETS: Final = "tests/http/test_budgets.py"
+RELAY_LIMITS: Final = "tests/http/test_relay_limits.py"
+VISITORS: Final = "tests/http/test_visitors.py"
 MEMORY: Final = "tests/stores/test_memory_store.py"
 CONTRACT: Final = f"{MEMORY}::TestMemoryStore"
 IN_REDIS: Final = "tests/stores/test_redis_store.py::TestRedisStore"
@@ -14,112 +14,112 @@ IN_REDIS: Final = "tests/stores/test_redis_store.py::TestRedisStore"
 VARIANTS: Final[dict[str, Variant]] = {
     # What a refusal leaves
     "a refused account ends its visitors": broken(
-        "pipeline.py",
+        "issuing/pipeline.py",
         "    reservation = await _taken(pipeline, budget, asked, move)\n",
         "    await signed_in(pipeline, agent, order)\n"
         "    reservation = await _taken(pipeline, budget, asked, move)\n",
         f"{BUDGETS}::test_account_that_is_refused_brings_visitors_along",
     ),
     "what was given back takes up room": broken(
-        "stores/memory.py",
+        "stores/memory/store.py",
         "if entry is not None and entry.is_empty:",
         "if False:",
         f"{BUDGETS}::test_whatever_refuses",
     ),
     "what was taken takes up room": broken(
-        "stores/entries.py",
+        "stores/memory/entries.py",
         "            self._held[region] -= 1\n            self._removed[region] += 1\n",
         "            self._removed[region] += 1\n",
         f"{MEMORY}::test_what_was_taken_makes_room_and_leaves_nothing",
     ),
     "the heap keeps what was removed": broken(
-        "stores/entries.py",
+        "stores/memory/entries.py",
         "if self._removed[region] > _FEW and 2 * self._removed[region] > len(heap):",
         "if False:",
         f"{MEMORY}::test_what_was_taken_makes_room_and_leaves_nothing",
     ),
     "one request removes all that ended": broken(
-        "stores/entries.py",
+        "stores/memory/entries.py",
         "left = AT_ONCE if at_once is None else at_once",
         "left = inf",
         f"{MEMORY}::test_what_ended_is_removed_a_few_at_a_time",
     ),
     "what ended takes room from others": broken(
-        "stores/entries.py",
+        "stores/memory/entries.py",
         "while self._lacks(region, wanted) and left and self._forget_first(region):",
         "while left < 0:",
         f"{MEMORY}::test_what_ended_is_removed_a_few_at_a_time",
     ),
     "what ended is there until it is removed": broken(
-        "stores/entries.py",
+        "stores/memory/entries.py",
         "entry = place.get(key)\n"
         "        return None if entry is None or entry.ends <= self._now else entry",
         "return place.get(key)",
         f"{MEMORY}::test_what_ended_is_not_there_before_it_is_removed",
     ),
     "what was given back prolongs, in memory": broken(
-        "stores/memory.py",
+        "stores/memory/store.py",
         "if last < entry.ends and entry.moved_to is None:",
         "if False:",
         f"{MEMORY}::test_what_is_given_back_prolongs_nothing",
     ),
     "what was given back prolongs, in Redis": broken(
-        "stores/scripts.py",
+        "stores/redis/scripts.py",
         "    if not counts[mark] then shorten(key) end\n",
         "",
         "tests/stores/test_redis_counts.py::test_what_is_given_back_prolongs_nothing",
     ),
     "any number of departures": broken(
-        "access/door.py",
+        "anonymous/switch.py",
         'quota = Quota(field="left", most=MOST_DEPARTED,',
         'quota = Quota(field="left", most=_MANY,',
         f"{BUDGETS}::test_departures_of_one_account",
     ),
     "a full room of departures refuses": broken(
-        "pipeline.py",
+        "issuing/pipeline.py",
         '    except UnavailableError as error:\n        logger.warning("visitors:',
         '    except ZeroDivisionError as error:\n        logger.warning("visitors:',
         f"{BUDGETS}::test_departures_that_fill_their_room",
     ),
     "a refused sign-in moves, in memory": broken(
-        "stores/memory.py",
+        "stores/memory/store.py",
         "                found = [_with(brought, move, one, now) for one in found]\n",
         "                self._move(move, now)\n"
         "                found = [self._found(who, quota, now) for who, quota in wanted]\n",
         f"{CONTRACT}::test_nothing_moves_where_somebody_is_refused",
     ),
     "a refused sign-in moves, in Redis": broken(
-        "stores/scripts.py",
+        "stores/redis/scripts.py",
         "if fits and visitor and how == 2 then move() end",
         "if visitor and taking then move() end",
         f"{IN_REDIS}::test_nothing_moves_where_somebody_is_refused",
     ),
     "moved without its mark, in Redis": broken(
-        "stores/scripts.py",
+        "stores/redis/scripts.py",
         "if fits and visitor and how == 2 then move() end",
         "if visitor and how == 2 then move() end",
         f"{IN_REDIS}::test_moves_only_where_all_is_taken",
     ),
     "what a visitor took counts for nobody, in Redis": broken(
-        "stores/scripts.py",
+        "stores/redis/scripts.py",
         "    total = total + theirs\n",
         "",
         f"{IN_REDIS}::test_visitor_who_signs_in_keeps_what_they_spent",
     ),
     "a ticket lives on where its person has no limits": broken(
-        "pipeline.py",
+        "issuing/pipeline.py",
         "    if order.visit is None or order.identity.is_visitor:\n",
         "    if order.visit is None or order.identity.is_visitor or not budget.counted:\n",
         f"{VISITORS}::test_ticket_ends_where_its_person_has_no_limits",
     ),
     "a door that nobody confirmed opens": broken(
-        "access/door.py",
+        "anonymous/switch.py",
         "        if self._is_unconfirmed:  #",
         "        if False:  #",
         f"{VISITORS}::test_closing_that_fails_half_way",
     ),
     "a door that nobody confirmed stays shut": broken(
-        "access/door.py",
+        "anonymous/switch.py",
         "        self._is_closed = self._is_unconfirmed = False\n",
         "        self._is_closed = False\n",
         f"{VISITORS}::test_closing_that_fails_half_way",
@@ -134,13 +134,13 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     # Regions
     "visitors in the callers' room": broken(
-        "access/principals.py",
+        "access/limits/keys.py",
         "return Region.VISITORS if identity.is_visitor else Region.CALLERS",
         "return Region.CALLERS",
         f"{BUDGETS}::test_visitors_shut_out_no_callers",
     ),
     "puzzles in the tickets' room": broken(
-        "access/proof_of_work.py",
+        "anonymous/proof_of_work.py",
         "self._budget.seconds, Region.PUZZLES, [budget]",
         "self._budget.seconds, Region.TICKETS, [budget]",
         f"{BUDGETS}::test_solved_puzzles_shut_out_no_others",
@@ -152,13 +152,13 @@ VARIANTS: Final[dict[str, Variant]] = {
         f"{BUDGETS}::test_proofs_shut_out_no_others",
     ),
     "visitors' tickets in the callers' room": broken(
-        "access/budgets.py",
+        "access/limits/budgets.py",
         "    Region.VISITORS_TICKETS, Limit(",
         "    Region.TICKETS, Limit(",
         f"{BUDGETS}::test_visitors_tickets_shut_out_no_others",
     ),
     "revocations in the callers' room": broken(
-        "stores/memory.py",
+        "stores/memory/store.py",
         "self._entries.check_room(Region.REVOCATIONS)",
         "self._entries.check_room(Region.CALLERS)",
         f"{MEMORY}::test_what_fills_one_region_leaves_the_others_alone",
@@ -177,140 +177,140 @@ VARIANTS: Final[dict[str, Variant]] = {
         f"{BUDGETS}::test_proofs_of_one_address",
     ),
     "proofs of some accounts fill their region": broken(
-        "stores/memory.py",
+        "stores/memory/store.py",
         "dict.fromkeys((Region.PROOFS, Region.TICKETS), MOST_OF_REQUESTS)",
         "dict.fromkeys((Region.TICKETS,), MOST_OF_REQUESTS)",
         f"{BUDGETS}::test_all_that_some_accounts_may_have_leaves_room",
     ),
     "tickets of some accounts fill their region": broken(
-        "stores/memory.py",
+        "stores/memory/store.py",
         "dict.fromkeys((Region.PROOFS, Region.TICKETS), MOST_OF_REQUESTS)",
         "dict.fromkeys((Region.PROOFS,), MOST_OF_REQUESTS)",
         f"{BUDGETS}::test_all_that_some_accounts_may_have_leaves_room",
     ),
     "any number of puzzles": broken(
-        "access/proof_of_work.py",
+        "anonymous/proof_of_work.py",
         "Region.PUZZLES, [budget]",
         "Region.PUZZLES",
         f"{BUDGETS}::test_puzzles_of_one_address",
     ),
     "any number of tickets at one address": broken(
-        "access/budgets.py",
+        "access/limits/budgets.py",
         '    Limit("3000/minute", per="address", name="tickets per address"),\n',
         "",
         f"{BUDGETS}::test_tickets_of_one_address",
     ),
     "one too many of one owner, in memory": broken(
-        "stores/memory.py",
+        "stores/memory/store.py",
         "if left < quota.amount:\n                    raise OverBudgetError",
         "if left < 0:\n                    raise OverBudgetError",
         f"{CONTRACT}::test_so_many_of_one_owner",
     ),
     "one too many of one owner, in Redis": broken(
-        "stores/scripts.py",
+        "stores/redis/scripts.py",
         "if total + amount > most then",
         "if total > most then",
         f"{IN_REDIS}::test_so_many_of_one_owner",
     ),
     "a replay counts as one more, in Redis": broken(
-        "stores/scripts.py",
+        "stores/redis/scripts.py",
         "if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end\n",
         "",
         f"{IN_REDIS}::test_so_many_of_one_owner",
     ),
     # Outbound calls
     "any number of captchas": broken(
-        "entrance.py",
+        "anonymous/admission.py",
         "_in_time(self._asking.alone(ask, self._address(connection)))",
         "_in_time(ask())",
         f"{BUDGETS}::test_made_up_answers_of_one_address",
     ),
     "captchas of one address fill the queue": broken(
-        "entrance.py",
+        "anonymous/admission.py",
         "            of_one=CHALLENGES_OF_ONE,\n",
         "",
         f"{BUDGETS}::test_made_up_answers_of_one_address",
     ),
     "one captcha admits several": broken(
-        "entrance.py",
+        "anonymous/admission.py",
         "self._asking.alone(ask, self._address(connection))",
         'self._asking.ask(connection.headers.get("xuna-challenge"), ask)',
         f"{BUDGETS}::test_answers_are_shared_with_nobody",
     ),
     "a challenge that failed keeps its place": broken(
-        "_asking.py",
+        "_core/single_flight.py",
         "        self._owned[owner] -= 1\n",
         "",
         f"{BUDGETS}::test_function_of_the_users",
     ),
     "visitors' calls among the callers'": broken(
-        "pipeline.py",
+        "issuing/pipeline.py",
         "issued = await pipeline.visitors_calls.alone(",
         "issued = await pipeline.callers_calls.alone(",
         f"{BUDGETS}::test_visitors_hold_up_no_callers",
     ),
     "one account fills the callers' queue": broken(
-        "pipeline.py",
+        "issuing/pipeline.py",
         "        of_one=CALLERS_OF_ONE,\n",
         "",
         f"{BUDGETS}::test_one_caller_holds_up_no_others",
     ),
     "one address fills the visitors' queue": broken(
-        "pipeline.py",
+        "issuing/pipeline.py",
         "        of_one=VISITORS_OF_ONE,\n",
         "",
         f"{BUDGETS}::test_visitors_of_one_address_hold_up_no_others",
     ),
     "each visitor has a share of calls": broken(
-        "pipeline.py",
+        "issuing/pipeline.py",
         "owner = _address(pipeline, connection)",
         "owner = grant.identity.subject",
         f"{BUDGETS}::test_visitors_of_one_address_hold_up_no_others",
     ),
     "no end of waiting for the platform": broken(
-        "pipeline.py",
+        "issuing/pipeline.py",
         "CALL_SECONDS: Final = 15.0",
         "CALL_SECONDS: Final = 1500.0",
         f"{BUDGETS}::test_nobody_waits_for_longer_than_a_lease",
     ),
     "revoked while the platform was asked": broken(
-        "pipeline.py",
+        "issuing/pipeline.py",
         "            await check_standing(order.identity, store)\n",
         "            del store\n",
         f"{BUDGETS}::test_revoked_while_the_platform_is_asked",
     ),
     "the store is asked twice for each": broken(
-        "pipeline.py",
+        "issuing/pipeline.py",
         "if loop.time() - began > LOOK_AGAIN_SECONDS:",
         "if loop.time() >= began:",
         f"{BUDGETS}::test_prompt_answers_cost_one_look_at_the_store",
     ),
     "a conversation begins without its slot": broken(
-        "relaying.py",
+        "relay/conversation.py",
         "if live.is_late(began):",
         "if False:",
         f"{RELAY_LIMITS}::test_slot_that_somebody_else_may_have_had",
     ),
     "a refused conversation's lease is renewed": broken(
-        "conversation/sessions.py",
+        "relay/live.py",
         "        await self._renew_no_more(live)\n        try:\n",
         "        try:\n",
         f"{RELAY_LIMITS}::test_conversation_that_is_refused_last_is_renewed_no_more",
     ),
     "refused callers ask for everything": broken(
-        "settlement.py",
+        "issuing/settlement.py",
         "settled.append(await self._questions.alone(ask))",
         "settled.append(await ask())",
         f"{BUDGETS}::test_refused_callers_hold_up_no_others",
     ),
     "one caller fills what is looked at in the end": broken(
-        "settlement.py",
+        "issuing/settlement.py",
         " or self._owned[owner] >= EXPECTED_OF_ONE",
         "",
         f"{BUDGETS}::test_unsettled_conversations_of_one_caller",
     ),
     "all latest ends at once": broken(
-        "settlement.py",
+        "issuing/settlement.py",
         "await self._late.alone(partial(self._settle_in_time, one))",
         "await self._settle_in_time(one)",
         f"{BUDGETS}::test_unsettled_conversations_of_one_caller",

@@ -90,7 +90,7 @@ def test_the_unbroken_copy_passes(tmp_path: Path) -> None:
         "import xuna_middleware\n\n\ndef test_place():\n"
         f"    assert xuna_middleware.__file__.startswith({str(tmp_path)!r})\n"
     )
-    tests = ["tests/identity/test_claim_rules.py", str(tmp_path / "test_place.py")]
+    tests = ["tests/identity/test_claims.py", str(tmp_path / "test_place.py")]
     status, said = run_forked(TESTS.parent, tmp_path, tests)
     assert status == 0, said
 

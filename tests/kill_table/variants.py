@@ -21,43 +21,43 @@ def broken(file: str, old: str, new: str, noticed_by: str) -> Variant:
     return Variant(edits=((file, old, new),), noticed_by=noticed_by)
 
 
-CLAIMS: Final = "identity/claims.py"
-JOSE: Final = "identity/_jose.py"
-KEYS: Final = "identity/keys.py"
-SETS: Final = "identity/keysets.py"
-DPOP: Final = "identity/dpop.py"
-VERIFIERS: Final = "identity/verifiers.py"
+CLAIMS: Final = "identity/jwt/claims.py"
+JOSE: Final = "identity/jwt/_jose.py"
+KEYS: Final = "identity/keys/sources.py"
+SETS: Final = "identity/keys/jwks.py"
+DPOP: Final = "identity/bound/dpop.py"
+VERIFIERS: Final = "identity/jwt/verifiers.py"
 
-BAD_TOKENS: Final = "tests/faces/test_bad_tokens.py"
-RULES: Final = "tests/identity/test_claim_rules.py"
-FETCHED: Final = "tests/identity/test_fetched_keys.py"
-KEY_SETS: Final = "tests/identity/test_key_sets.py"
-FACE_KEYS: Final = "tests/faces/test_key_sets_and_algorithms.py"
-BOUND: Final = "tests/faces/test_bound_tokens.py"
-TICKETS: Final = "tests/faces/test_tickets.py"
+BAD_TOKENS: Final = "tests/http/test_bad_tokens.py"
+RULES: Final = "tests/identity/test_claims.py"
+FETCHED: Final = "tests/identity/test_key_sources.py"
+KEY_SETS: Final = "tests/identity/test_jwks.py"
+FACE_KEYS: Final = "tests/http/test_key_sets_and_algorithms.py"
+BOUND: Final = "tests/http/test_bound_tokens.py"
+TICKETS: Final = "tests/http/test_tickets.py"
 PRESETS: Final = "tests/providers/test_presets.py"
-OPAQUE: Final = "tests/faces/test_opaque_tokens.py"
+OPAQUE: Final = "tests/http/test_opaque_tokens.py"
 
 STORES: Final = "tests/stores/test_memory_store.py"
 REDIS_COUNTS: Final = "tests/stores/test_redis_store.py"
-QUOTAS: Final = "tests/faces/test_quotas.py"
-PRINCIPALS: Final = "tests/access/test_principals.py"
-VISITORS: Final = "tests/faces/test_visitors.py"
+QUOTAS: Final = "tests/http/test_quotas.py"
+PRINCIPALS: Final = "tests/access/test_limit_keys.py"
+VISITORS: Final = "tests/http/test_visitors.py"
 CHAIN: Final = "telemetry/chain.py"
 AUDIT: Final = "tests/telemetry/test_audit_log.py"
 
-RELAYING: Final = "relaying.py"
-RELAY: Final = "tests/faces/test_relay.py"
-FIRST_FRAMES: Final = "tests/faces/test_relay_first_frames.py"
-RELAY_LIMITS: Final = "tests/faces/test_relay_limits.py"
-RELAY_ENDS: Final = "tests/faces/test_relay_ends.py"
-REACH: Final = "tests/faces/test_relay_reach.py"
-OVERSIGHT: Final = "tests/faces/test_relay_oversight.py"
-JUDGING: Final = "tests/conversation/test_judging.py"
+RELAYING: Final = "relay/conversation.py"
+RELAY: Final = "tests/http/test_relay.py"
+FIRST_FRAMES: Final = "tests/http/test_relay_first_frames.py"
+RELAY_LIMITS: Final = "tests/http/test_relay_limits.py"
+RELAY_ENDS: Final = "tests/http/test_relay_ends.py"
+REACH: Final = "tests/http/test_relay_reach.py"
+OVERSIGHT: Final = "tests/http/test_relay_oversight.py"
+JUDGING: Final = "tests/relay/test_frame_filter.py"
 
-DELIVERIES: Final = "deliveries.py"
+DELIVERIES: Final = "endpoints/webhook.py"
 HOOKS: Final = "platform/webhooks.py"
-WEBHOOK: Final = "tests/faces/test_webhooks.py"
+WEBHOOK: Final = "tests/http/test_webhooks.py"
 WEBHOOK_PARTS: Final = "tests/platform/test_webhook_parts.py"
 
 VARIANTS: Final[dict[str, Variant]] = {
@@ -131,42 +131,42 @@ VARIANTS: Final[dict[str, Variant]] = {
         JOSE, "if segment and segment[-1] not in _LAST[len(segment) % 4]:", "if False:", BAD_TOKENS
     ),
     "duplicate members": broken(
-        "_json.py", "if len(members) != len(pairs):", "if False:", BAD_TOKENS
+        "_core/strict_json.py", "if len(members) != len(pairs):", "if False:", BAD_TOKENS
     ),
     "not a number": broken(
-        "_json.py",
+        "_core/strict_json.py",
         'raise ValueError("not a JSON number")',
         "return 0",
-        "tests/identity/test_strict_reading.py tests/faces/test_bad_tokens.py",
+        "tests/identity/test_strict_reading.py tests/http/test_bad_tokens.py",
     ),
     # What is remembered
     "remembered by the header": broken(
-        "identity/remembered.py",
+        "identity/jwt/token_cache.py",
         'sha256(token.encode("ascii"))',
         'sha256(token.split(".")[0].encode("ascii"))',
         BAD_TOKENS,
     ),
     "remembered by twenty letters": broken(
-        "identity/remembered.py",
+        "identity/jwt/token_cache.py",
         'sha256(token.encode("ascii"))',
         'sha256(token[:20].encode("ascii"))',
         BAD_TOKENS,
     ),
     "remembered for ever": broken(
-        "identity/remembered.py",
+        "identity/jwt/token_cache.py",
         "identity if not_before <= now < until else None",
         "identity",
-        "tests/identity/test_remembered_tokens.py",
+        "tests/identity/test_token_cache.py",
     ),
     "remembered beyond the keys": broken(
         KEYS, "            self._on_change()", "            pass", "tests/identity"
     ),
     # Keys
     "first key of any issuer": broken(
-        "identity/issuers.py",
+        "identity/router.py",
         "self._by_issuer.get(unverified_issuer(token), self._any)",
         "next(iter(self._by_issuer.values()), self._any)",
-        "tests/identity/test_several_issuers.py",
+        "tests/identity/test_router.py",
     ),
     "set that mixes secrets": broken(
         SETS, "    if any(is_secret(member) for member in members):\n", "    if False:\n", KEY_SETS
@@ -204,39 +204,39 @@ VARIANTS: Final[dict[str, Variant]] = {
         KEYS,
         'return UnavailableError(\n            cause="key source',
         'return InvalidTokenError(cause="") or UnavailableError(\n            cause="key source',
-        "tests/faces tests/identity/test_fetched_keys.py",
+        "tests/http tests/identity/test_key_sources.py",
     ),
     "metadata of another issuer": broken(
-        "identity/discovery.py",
+        "identity/keys/discovery.py",
         '    named = metadata.get("issuer")\n    if named != issuer:\n'
         "        raise KeySourceError(_issuer_mend(named, issuer))\n    # First",
         "    # First",
-        "tests/identity/test_discovery_documents.py",
+        "tests/identity/test_discovery.py",
     ),
     "keys on any host": broken(
-        "identity/endpoints.py",
+        "identity/keys/endpoints.py",
         "if host not in self.hosts:",
         "if False:",
-        "tests/identity/test_discovery_documents.py",
+        "tests/identity/test_discovery.py",
     ),
     "keys over http": broken(
-        "identity/endpoints.py",
+        "identity/keys/endpoints.py",
         'return url.startswith("https:") or',
         "return True or",
-        "tests/identity/test_discovery_documents.py",
+        "tests/identity/test_discovery.py",
     ),
     # The request
     "first header wins": broken(
-        "identity/extraction.py",
+        "identity/authorization_header.py",
         'raise InvalidRequestError(cause="authorization: more than one header")',
         "continue",
-        "tests/faces/test_authorization_header.py",
+        "tests/http/test_authorization_header.py",
     ),
     "token in the query beside the header": broken(
-        "identity/extraction.py",
+        "identity/authorization_header.py",
         "if query and _has_access_token(query):",
         "if False:",
-        "tests/faces/test_authorization_header.py",
+        "tests/http/test_authorization_header.py",
     ),
     "failed header falls through": broken(
         "identity/authentication.py",
@@ -244,13 +244,13 @@ VARIANTS: Final[dict[str, Variant]] = {
         "        try:\n"
         "            identity = await _identity_of(verifier, credentials, self._merged)\n"
         "        except GateError:\n            return await self._ambient(scope)\n",
-        "tests/identity/test_who_calls.py",
+        "tests/identity/test_client_address.py",
     ),
     "prefix by letters": broken(
         "middleware.py",
         '(prefix + "/",) if prefix',
         "(prefix,) if prefix",
-        "tests/faces tests/test_paths.py",
+        "tests/http tests/web/test_paths.py",
     ),
     "accepted before it is checked": broken(
         "middleware.py",
@@ -258,32 +258,32 @@ VARIANTS: Final[dict[str, Variant]] = {
         '            if scope["type"] == "websocket":\n'
         '                await send({"type": "websocket.accept"})\n'
         "            nobody = _refusal_at(ground)",
-        "tests/faces/test_websockets_and_lifespan.py tests/faces/test_subprotocol_tokens.py",
+        "tests/http/test_websockets_and_lifespan.py tests/http/test_subprotocol_tokens.py",
     ),
     "the app sees the sub-protocol token": broken(
         "middleware.py",
         'known["subprotocols"] = without_tokens(known["subprotocols"])',
         "pass",
-        "tests/faces/test_subprotocol_tokens.py",
+        "tests/http/test_subprotocol_tokens.py",
     ),
     "cross-site not checked": broken(
-        "routes.py",
+        "endpoints/routes.py",
         "if caller.ambient and not is_visitor:",
         "if False:",
-        "tests/faces/test_cross_site_and_cors.py",
+        "tests/http/test_cross_site_and_cors.py",
     ),
     "HEAD issues": broken(
-        "routes.py",
+        "endpoints/routes.py",
         '_Route(("GET", "POST"), partial',
         '_Route(("GET", "POST", "HEAD"), partial',
-        "tests/faces/test_requests_and_bodies.py",
+        "tests/http/test_requests_and_bodies.py",
     ),
     # What is shown
     "token in a repr": broken(
         "identity/credentials.py",
         "    token: str = field(repr=False)\n",
         "    token: str\n",
-        "tests/faces/test_no_secret_shows.py tests/identity",
+        "tests/http/test_no_secret_shows.py tests/identity",
     ),
     "cause in the answer": broken(
         "errors.py",
@@ -295,10 +295,10 @@ VARIANTS: Final[dict[str, Variant]] = {
         "errors.py", '{"Cache-Control": "no-store", ', "{", BAD_TOKENS
     ),
     "key in a repr": broken(
-        "_hidden.py",
+        "_core/hidden.py",
         'return f"{type(self).__name__}(***)"\n\n    __str__',
         "return self._reveal()\n\n    __str__",
-        "tests/faces/test_no_secret_shows.py tests/platform",
+        "tests/http/test_no_secret_shows.py tests/platform",
     ),
     # Bound tokens
     "proof of another key": broken(DPOP, "if key.thumbprint != thumbprint:", "if False:", BOUND),
@@ -326,56 +326,61 @@ VARIANTS: Final[dict[str, Variant]] = {
         BOUND,
     ),
     "free token where bound ones are required": broken(
-        "identity/possession.py", "if self._needs_key and _KEY not in bound:", "if False:", BOUND
+        "identity/bound/policy.py", "if self._needs_key and _KEY not in bound:", "if False:", BOUND
     ),
     "unknown confirmation": broken(
-        "identity/possession.py", "if not self._takes.issuperset(bound):", "if False:", BOUND
+        "identity/bound/policy.py", "if not self._takes.issuperset(bound):", "if False:", BOUND
     ),
-    "any certificate": broken("identity/possession.py", "if shown != wanted:", "if False:", BOUND),
+    "any certificate": broken(
+        "identity/bound/policy.py", "if shown != wanted:", "if False:", BOUND
+    ),
     "certificate in anybody's words": broken(
-        "identity/presented.py",
+        "identity/bound/request.py",
         'if name is None or not near.trusted_proxies.contains(self.scope.get("client")):',
         "if name is None:",
         BOUND,
     ),
     "DPoP for a verifier that knows none": broken(
-        "identity/traits.py",
+        "identity/protocols.py",
         'if scheme != "bearer" and not self.dpop_algorithms:',
         "if False:",
         BOUND,
     ),
     # Tickets, opaque tokens, API keys, step-up, tenants
     "ticket used twice": broken(
-        "stores/memory.py",
+        "stores/memory/store.py",
         "            self._entries.remove(kept.region, self._kept, key)\n",
         "",
         TICKETS,
     ),
     "ticket kept in the clear": broken(
-        "identity/tickets.py",
+        "identity/tickets/tickets.py",
         'return "ticket:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()',
         'return "ticket:" + text',
         TICKETS,
     ),
     "ticket for any page": broken("gate.py", "if caller.ticket is not None:", "if False:", TICKETS),
     "full store forgets": broken(
-        "stores/entries.py",
+        "stores/memory/entries.py",
         "            raise StoreError(\n",
         "            [each[2].clear() for heap in self._ends.values() for each in heap]\n"
         "            (\n",
         "tests/stores/test_memory_store.py",
     ),
     "active in any spelling": broken(
-        "identity/introspected.py",
+        "identity/introspection/policy.py",
         'if answer.get("active") is not True:',
         'if not answer.get("active"):',
         OPAQUE,
     ),
     "opaque token kept past its end": broken(
-        "identity/introspection.py", "until = min(until, identity.expires_at)", "pass", OPAQUE
+        "identity/introspection/verifier.py",
+        "until = min(until, identity.expires_at)",
+        "pass",
+        OPAQUE,
     ),
     "questions without end": broken(
-        "_asking.py",
+        "_core/single_flight.py",
         "if len(self._tasks) + self._alone.total() >= self._most:",
         "if False:",
         OPAQUE,
@@ -384,19 +389,19 @@ VARIANTS: Final[dict[str, Variant]] = {
         "identity/api_keys.py",
         "self._clock() >= identity.expires_at",
         "False",
-        "tests/faces/test_api_keys.py",
+        "tests/http/test_api_keys.py",
     ),
     "acr by part": broken(
-        "access/stepup.py",
+        "access/rules/step_up.py",
         "if isinstance(acr, str) and acr in wanted:",
         'if isinstance(acr, str) and acr in " ".join(wanted):',
-        "tests/access/test_stepup.py",
+        "tests/access/test_step_up.py",
     ),
     "old sign-in": broken(
-        "access/stepup.py",
+        "access/rules/step_up.py",
         "-leeway <= clock() - auth_time <= seconds + leeway",
         "True",
-        "tests/access/test_stepup.py",
+        "tests/access/test_step_up.py",
     ),
     "tenant's verifier of another issuer": broken(
         "identity/tenants.py",
@@ -408,7 +413,7 @@ VARIANTS: Final[dict[str, Variant]] = {
         "gate.py",
         'if caller.ambient and scope["type"] == "websocket":',
         "if False:",
-        "tests/faces/test_cross_site_and_cors.py",
+        "tests/http/test_cross_site_and_cors.py",
     ),
     "any directory of Microsoft's": broken(
         "providers/entra.py",
@@ -435,14 +440,14 @@ VARIANTS: Final[dict[str, Variant]] = {
         "providers/cognito.py", 'required=(("token_use", "access"),)', "required=()", PRESETS
     ),
     "proxy's token of another application": broken(
-        "identity/_alb.py",
+        "identity/proxies/aws_alb.py",
         "if header.get(name) != expected:",
         "if False:",
-        "tests/faces/test_proxied_callers.py",
+        "tests/http/test_proxied_callers.py",
     ),
     # Limits
     "one limit after another": broken(
-        "stores/memory.py",
+        "stores/memory/store.py",
         """                if left < quota.amount:
                     return self._refused(found, now, move, brought)""",
         """                if left < quota.amount and quota is wanted[0][1]:
@@ -450,120 +455,126 @@ VARIANTS: Final[dict[str, Variant]] = {
         STORES,
     ),
     "limits over by one": broken(
-        "stores/memory.py",
+        "stores/memory/store.py",
         "if left < quota.amount:\n                    return",
         "if left < 0:\n                    return",
         STORES,
     ),
     "limits over by one, in Redis": broken(
-        "stores/scripts.py", "if most - total < amount then", "if most < total then", REDIS_COUNTS
+        "stores/redis/scripts.py",
+        "if most - total < amount then",
+        "if most < total then",
+        REDIS_COUNTS,
     ),
     "tickets take the room of counts": broken(
-        "stores/entries.py",
+        "stores/memory/entries.py",
         "if self._held[region] + wanted > self.most[region]:",
         "if sum(self._held.values()) + wanted > self.most[region]:",
         STORES,
     ),
     "open reservations that are never told of": broken(
-        "stores/listing.py",
+        "stores/pending.py",
         "now // TURN % pages * MORE",
         "0",
-        "tests/stores/test_listing.py",
+        "tests/stores/test_pending.py",
     ),
     "unused credentials stand before all others": broken(
-        "settlement.py",
+        "issuing/settlement.py",
         "sorted(rested, key=self._asked_at)",
         "rested",
-        "tests/faces/test_settlement.py",
+        "tests/http/test_settlement.py",
     ),
     "in full without asking": broken(
-        "settlement.py",
+        "issuing/settlement.py",
         "return await self._settle_if_over(one.platform, one.conversation_id)",
         "pass",
-        "tests/faces/test_settlement.py",
+        "tests/http/test_settlement.py",
     ),
     "as often as the client likes": broken(
-        "stores/once.py",
+        "stores/redis/commands.py",
         'if hasattr(client, "get_node_from_key"):\n',
         "if client:\n        return await client.execute_command(*command)\n    if False:\n",
-        "tests/stores/test_redis_once.py",
+        "tests/stores/test_redis_commands.py",
     ),
     "window that slides along": broken(
-        "stores/counting.py", "    elif counts:\n        ends = max(counts)\n", "", STORES
+        "stores/memory/counters.py", "    elif counts:\n        ends = max(counts)\n", "", STORES
     ),
     "given back twice": broken(
-        "stores/memory.py",
+        "stores/memory/store.py",
         "noted: Noted | None = self._entries.remove(Region.NOTES, self._notes, name)",
         "noted: Noted | None = self._notes.get(name)",
         STORES,
     ),
     "never released": broken(
-        "pipeline.py",
+        "issuing/pipeline.py",
         "        await released(pipeline, reservation, order.identity, **about)\n",
         "",
         QUOTAS,
     ),
     "released where nobody cancels": broken(
-        "pipeline.py",
+        "issuing/pipeline.py",
         "except BaseException:\n        await released",
         "except Exception:\n        await released",
         QUOTAS,
     ),
     "open when the store is down": broken(
-        "access/reservations.py",
+        "access/limits/reservations.py",
         'closed = [one.title for one in counted if one.limit.when_store_down == "closed"]',
         "closed: list[str] = []",
         QUOTAS,
     ),
     "counted without the issuer": broken(
-        "access/principals.py",
+        "access/limits/keys.py",
         'f"subject:{len(issuer)}:{issuer}{identity.subject}"',
         'f"subject:{identity.subject}"',
         PRINCIPALS,
     ),
     "subject and issuer run together": broken(
-        "access/principals.py",
+        "access/limits/keys.py",
         'f"subject:{len(issuer)}:{issuer}{identity.subject}"',
         'f"subject:{issuer}{identity.subject}"',
         PRINCIPALS,
     ),
     "X-Forwarded-For of anybody": broken(
-        "identity/addresses.py", "if proxies.contains(client):", "if True:", PRINCIPALS
+        "identity/client_address.py", "if proxies.contains(client):", "if True:", PRINCIPALS
     ),
     "X-Forwarded-For from its beginning": broken(
-        "identity/addresses.py",
+        "identity/client_address.py",
         "for hop in reversed(_hops(scope)):",
         "for hop in _hops(scope):",
         PRINCIPALS,
     ),
     "every IPv6 address its own": broken(
-        "identity/addresses.py",
+        "identity/client_address.py",
         "return str(IPv6Network((address, 64), strict=False))",
         "return str(address)",
         PRINCIPALS,
     ),
     "conversation that runs is over": broken(
-        "platform/conversations.py",
+        "platform/records.py",
         'members.get("status") not in _OVER',
         "False",
-        "tests/faces/test_settlement.py",
+        "tests/http/test_settlement.py",
     ),
     # Visitors
     "visitor's ticket unsigned": broken(
-        "identity/visits.py",
+        "anonymous/cookie.py",
         "signed, written = self._signer.unsign(text, return_timestamp=True)",
         'signed, written = text.rsplit(".", 2)[0].encode(), __import__("datetime").datetime.now()',
         VISITORS,
     ),
     "visitors from any page": broken(
-        "routes.py",
+        "endpoints/routes.py",
         "                meant_agent(self._pipeline(), order)\n"
         '                self._origins.check(Headers(scope=scope), scope["method"])\n',
         "                meant_agent(self._pipeline(), order)\n",
         VISITORS,
     ),
     "visitors at private agents": broken(
-        "pipeline.py", "if agent is None or not agent.anonymous:", "if agent is None:", VISITORS
+        "issuing/pipeline.py",
+        "if agent is None or not agent.anonymous:",
+        "if agent is None:",
+        VISITORS,
     ),
     "bad token becomes a visitor": broken(
         "gate.py",
@@ -578,16 +589,19 @@ VARIANTS: Final[dict[str, Variant]] = {
         VISITORS,
     ),
     "challenge never asked": broken(
-        "entrance.py", "if challenge is None or self._has_passed(visit):", "if True:", VISITORS
+        "anonymous/admission.py",
+        "if challenge is None or self._has_passed(visit):",
+        "if True:",
+        VISITORS,
     ),
     "challenge passed by anything": broken(
-        "entrance.py",
+        "anonymous/admission.py",
         "return (await told if inspect.isawaitable(told) else told) is True",
         "return bool(await told if inspect.isawaitable(told) else told)",
         VISITORS,
     ),
     "challenge passed once and for all": broken(
-        "entrance.py",
+        "anonymous/admission.py",
         "        if challenge is None or self._has_passed(visit):\n            return visit\n",
         "        if challenge is None:\n            return visit\n"
         "        if visit.passed_until:\n"
@@ -595,25 +609,25 @@ VARIANTS: Final[dict[str, Variant]] = {
         VISITORS,
     ),
     "puzzle solved again and again": broken(
-        "access/proof_of_work.py",
+        "anonymous/proof_of_work.py",
         """            return await self._store.put(
                 f"work:{puzzle}", b"", self._budget.seconds, Region.PUZZLES, [budget]
             )
 """,
         "            return True\n",
-        "tests/access/test_challenges.py",
+        "tests/anonymous/test_captcha.py",
     ),
     "closed entrance admits": broken(
-        "access/door.py", "        if is_closed:\n", "        if False:\n", VISITORS
+        "anonymous/switch.py", "        if is_closed:\n", "        if False:\n", VISITORS
     ),
     "lost is opened": broken(
-        "access/door.py",
+        "anonymous/switch.py",
         "if self._is_closed and not is_closed and not was_opened:",
         "if False:",
         VISITORS,
     ),
     "door open when the store is down": broken(
-        "access/door.py",
+        "anonymous/switch.py",
         """        levels = await _told(self._store.look(marks))
         is_closed,""",
         """        try:
@@ -624,40 +638,43 @@ VARIANTS: Final[dict[str, Variant]] = {
         VISITORS,
     ),
     "tickets from a closed entrance": broken(
-        "pipeline.py",
+        "issuing/pipeline.py",
         "    await entrance.check_door(order.visitor, order.scope)\n",
         "",
         VISITORS,
     ),
     "any number of visitors' tickets": broken(
-        "pipeline.py",
+        "issuing/pipeline.py",
         "VISITORS_TICKETS if order.identity.is_visitor else TICKETS",
         "TICKETS",
         VISITORS,
     ),
     "who signs in starts anew": broken(
-        "stores/memory.py",
+        "stores/memory/store.py",
         "if move is not None and (brought := self._visitor(move, now)) is not None:",
         "if False:",
         VISITORS,
     ),
     "ticket goes on in the person's name": broken(
-        "entrance.py", "if not await self.door.check(visit.visitor):", "if False:", VISITORS
+        "anonymous/admission.py",
+        "if not await self.door.check(visit.visitor):",
+        "if False:",
+        VISITORS,
     ),
     "ticket that never ends": broken(
-        "entrance.py",
+        "anonymous/admission.py",
         "        return await self.door.leave(visit.visitor, move, self.visitors.ticket_lasts)\n",
         "        return True\n",
         VISITORS,
     ),
     "visitor's cookie from any host": broken(
-        "identity/visits.py",
+        "anonymous/cookie.py",
         "{'__Host-' if is_secure else ''}",
         "",
         VISITORS,
     ),
     "crowd without a budget": broken(
-        "access/visitors.py",
+        "anonymous/options.py",
         "return has_end and one.counted.is_shared",
         "return True",
         VISITORS,
@@ -718,26 +735,26 @@ VARIANTS: Final[dict[str, Variant]] = {
         WEBHOOK,
     ),
     "declared length believed": broken(
-        "requests.py", "        if len(body) > most:\n", "        if False:\n", WEBHOOK
+        "web/requests.py", "        if len(body) > most:\n", "        if False:\n", WEBHOOK
     ),
     "webhook secret that can be guessed": broken(
         HOOKS, "if len(secret.reveal()) < _LEAST_SECRET:", "if False:", WEBHOOK_PARTS
     ),
     "slot forgotten for a shorter agent's sake": broken(
-        "configuring.py",
+        "assembly.py",
         "            longest=longest,\n",
         "",
-        "tests/faces/test_quotas.py::test_slots_of_agents_that_last_differently",
+        "tests/http/test_quotas.py::test_slots_of_agents_that_last_differently",
     ),
     # Leases and revocations
     "revocation not read": broken(
-        "stores/memory.py",
+        "stores/memory/store.py",
         "if standing is not None and self._is_revoked(standing):",
         "if False:",
         STORES,
     ),
     "revocation not read, in Redis": broken(
-        "stores/scripts.py",
+        "stores/redis/scripts.py",
         "if is_revoked(KEYS[others], issued) then return '-' end",
         "",
         REDIS_COUNTS,
@@ -746,68 +763,71 @@ VARIANTS: Final[dict[str, Variant]] = {
         "stores/protocol.py", "self.issued_at <= mark", "self.issued_at < mark", STORES
     ),
     "revoked at the same time goes on, in Redis": broken(
-        "stores/scripts.py", "issued <= tonumber(at)", "issued < tonumber(at)", REDIS_COUNTS
+        "stores/redis/scripts.py", "issued <= tonumber(at)", "issued < tonumber(at)", REDIS_COUNTS
     ),
     "held slot does not move": broken(
-        "stores/memory.py",
+        "stores/memory/store.py",
         "mark = hold(counts, part.mark, part.amount, length, now)",
         "mark = part.mark",
         STORES,
     ),
     "held slot does not move, in Redis": broken(
-        "stores/scripts.py", "      hold(named, field, mark, amount, ends)\n", "", REDIS_COUNTS
+        "stores/redis/scripts.py",
+        "      hold(named, field, mark, amount, ends)\n",
+        "",
+        REDIS_COUNTS,
     ),
     "held slot is taken twice": broken(
-        "stores/counting.py",
+        "stores/memory/counters.py",
         "    give_back(counts, mark, amount, now)\n    ends = now",
         "    ends = now",
         STORES,
     ),
     "slot kept when it is let go": broken(
-        "stores/memory.py",
+        "stores/memory/store.py",
         "self._give_back(_marked(slots, leased.marks), now)",
         "pass",
         STORES,
     ),
     "slot kept when it is let go, in Redis": broken(
-        "stores/scripts.py",
+        "stores/redis/scripts.py",
         "  give_back(KEYS[i + 2], ARGV[i * 3 - 1], mark, tonumber(ARGV[i * 3 + 1]))\n",
         "",
         REDIS_COUNTS,
     ),
     "slot let go twice": broken(
-        "stores/memory.py",
+        "stores/memory/store.py",
         "leased: Leased | None = self._entries.remove(Region.LEASES, self._leases, name)",
         "leased: Leased | None = self._leases.get(name)",
         STORES,
     ),
     "earlier revocation replaces a later one": broken(
-        "stores/memory.py", "max(revoked.at, at)", "at", STORES
+        "stores/memory/store.py", "max(revoked.at, at)", "at", STORES
     ),
     "earlier revocation replaces a later one, in Redis": broken(
-        "stores/scripts.py",
+        "stores/redis/scripts.py",
         "if kept and tonumber(kept) > tonumber(at) then at = kept end",
         "",
         REDIS_COUNTS,
     ),
     # Rules, personal data, events
     "rule open when it is late": broken(
-        "access/conditions.py",
+        "access/rules/conditions.py",
         'if isinstance(refused, UnavailableError) and when_down == "open":',
         "if isinstance(refused, UnavailableError):",
         "tests/access/test_conditions.py",
     ),
     "what is no decision counts as a no": broken(
-        "access/rules.py",
+        "access/rules/rule.py",
         "return refused.status_code >= 500 or isinstance(refused, MistakenRuleError)",
         "return refused.status_code >= 500",
         "tests/access/test_conditions.py",
     ),
     "required variable missing": broken(
-        "access/personalization.py",
+        "access/values/personalize.py",
         "    missing = sorted(agent.required_variables - given)\n    if not missing:\n",
         "    missing = sorted(agent.required_variables - given)\n    if True:\n",
-        "tests/access/test_kinds.py",
+        "tests/access/test_types.py",
     ),
     "hooks keep requests waiting": broken(
         "events.py",
@@ -851,22 +871,22 @@ VARIANTS: Final[dict[str, Variant]] = {
         "gate.py", "if caller.identity.is_visitor and not visitors:", "if False:", REACH
     ),
     "word before it begins comes late": broken(
-        "conversation/sessions.py",
+        "relay/live.py",
         "            await asyncio.wait((task, self.word), return_when=asyncio.FIRST_COMPLETED)\n",
         "            await asyncio.wait((task,))\n",
         f"{REACH}::test_word_before_it_begins",
     ),
     "began without the store, and never seen": broken(
-        "conversation/sessions.py",
+        "relay/live.py",
         "            await _try(_show, elsewhere, self._shared)\n",
         "",
         f"{REACH}::test_what_began_while_the_store_was_away",
     ),
     "goes on though its lease ran out": broken(
-        "conversation/sessions.py",
+        "relay/live.py",
         "            if live.is_lost:\n                live.end(LEASE_LOST)\n            else:",
         "            if True:",
-        "tests/conversation/test_sessions.py",
+        "tests/relay/test_live.py",
     ),
     "fresh token of another issuer extends": broken(
         RELAYING,
@@ -875,7 +895,7 @@ VARIANTS: Final[dict[str, Variant]] = {
         REACH,
     ),
     "tickets without end": broken(
-        "access/budgets.py",
+        "access/limits/budgets.py",
         'Limit("300/minute", name="tickets")',
         'Limit("9999/minute", name="tickets")',
         REACH,
@@ -895,12 +915,12 @@ VARIANTS: Final[dict[str, Variant]] = {
     "client's variables go before the server's": Variant(
         edits=(
             (
-                "access/personalization.py",
+                "access/values/personalize.py",
                 "    _check_conflict(server, client)\n    variables",
                 "    variables",
             ),
             (
-                "access/personalization.py",
+                "access/values/personalize.py",
                 "{**server.dynamic_variables, **client.dynamic_variables}",
                 "{**client.dynamic_variables, **server.dynamic_variables}",
             ),
@@ -914,25 +934,25 @@ VARIANTS: Final[dict[str, Variant]] = {
         FIRST_FRAMES,
     ),
     "unknown members pass": broken(
-        "conversation/frames.py",
+        "relay/frames.py",
         "if not _MEMBERS.issuperset(members):",
         "if False:",
         FIRST_FRAMES,
     ),
     "second first frame passes": broken(
-        "conversation/judging.py",
+        "relay/frame_filter.py",
         "            return SECOND_FIRST_FRAME\n",
         "            return None\n",
         FIRST_FRAMES,
     ),
     "escaped second first frame passes": broken(
-        "conversation/judging.py",
+        "relay/frame_filter.py",
         "            return self._closely(text)\n",
         '            return None if "\\\\u" in text else self._closely(text)\n',
         JUDGING,
     ),
     "audio where only text is open": broken(
-        "conversation/judging.py",
+        "relay/frame_filter.py",
         "(AUDIO not in self._kinds and names.has_audio)",
         "False",
         JUDGING,
@@ -944,10 +964,10 @@ VARIANTS: Final[dict[str, Variant]] = {
         RELAY_ENDS,
     ),
     "leeway at the end of a token": broken(
-        "conversation/deadlines.py",
+        "relay/deadlines.py",
         "left = moment - self._clock()",
         "left = moment + 30 - self._clock()",
-        "tests/conversation/test_deadlines.py",
+        "tests/relay/test_deadlines.py",
     ),
     "conversation begins by the leeway": broken(
         RELAYING,
@@ -962,19 +982,19 @@ VARIANTS: Final[dict[str, Variant]] = {
         RELAY_ENDS,
     ),
     "revocation not read at the connect": broken(
-        "access/reservations.py",
+        "access/limits/reservations.py",
         "reserved = await stores.shared.reserve(wanted, move, standing)",
         "reserved = await stores.shared.reserve(wanted, move)",
         RELAY_ENDS,
     ),
     "heartbeat that doesn't hear of revocations": broken(
-        "conversation/sessions.py",
+        "relay/live.py",
         "        live.end(_WORDS[answer.word])\n",
         "        if answer.word == 'ended':\n            live.end(_WORDS[answer.word])\n",
         RELAY_ENDS,
     ),
     "ticket for any agent": broken(
-        "routes.py", "if named not in (None, ticket.agent):", "if False:", RELAY
+        "endpoints/routes.py", "if named not in (None, ticket.agent):", "if False:", RELAY
     ),
     "ticket from any page": broken(
         "gate.py",
@@ -983,20 +1003,20 @@ VARIANTS: Final[dict[str, Variant]] = {
         RELAY,
     ),
     "cookie from any page, over a WebSocket": broken(
-        "routes.py",
+        "endpoints/routes.py",
         "                meant_agent(self._pipeline(), order)\n            if caller.ambient:",
         "                meant_agent(self._pipeline(), order)\n            if False:",
         RELAY,
     ),
     "operator's cookie from any page": broken(
-        "routes.py",
+        "endpoints/routes.py",
         '                self._origins.check(Headers(scope=scope), scope["method"])\n'
         "            await oversight",
         "                pass\n            await oversight",
         OVERSIGHT,
     ),
     "anybody is an operator": broken(
-        "oversight.py",
+        "endpoints/operators.py",
         "refusal = await self._rule.refusal(identity, connection)\n        if refusal is not None:",
         "refusal = await self._rule.refusal(identity, connection)\n        if False:",
         OVERSIGHT,
@@ -1008,7 +1028,7 @@ VARIANTS: Final[dict[str, Variant]] = {
         RELAY,
     ),
     "token chosen as the sub-protocol": broken(
-        "conversation/client.py",
+        "relay/client.py",
         "chosen = SUBPROTOCOL if SUBPROTOCOL in self._offered else None",
         "chosen = next(iter(self._offered), None)",
         RELAY,
@@ -1029,9 +1049,9 @@ VARIANTS: Final[dict[str, Variant]] = {
         RELAY_LIMITS,
     ),
     "last words of the platform are lost": broken(
-        "conversation/relay.py",
+        "relay/pumps.py",
         "return await asyncio.shield(self._ended)",
         "return closed_by_platform(self._line.ended)",
-        "tests/conversation/test_pumps.py",
+        "tests/relay/test_pumps.py",
     ),
 }

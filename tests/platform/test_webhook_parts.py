@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from deliveries import SECRET, digest, signature, transcript
-from signing import CANARY, NOW
 from starlette.datastructures import Headers
+from support.deliveries import SECRET, digest, signature, transcript
+from support.signing import CANARY, NOW
 
 import xuna_middleware
 from xuna_middleware import ConfigurationError, InvalidSignatureError, PostCallWebhook
-from xuna_middleware.platform.answers import Flaw
+from xuna_middleware.platform.rest.responses import Flaw
 from xuna_middleware.platform.webhooks import Finished, read_finished, read_signature
 
 PACKAGE: Final = str(Path(xuna_middleware.__file__).parent)

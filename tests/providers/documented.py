@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 import httpx
-from signing import NOW, Signer, bare, changed, rsa_signer
+from support.signing import NOW, Signer, bare, changed, rsa_signer
 
 from xuna_middleware import Credentials, Identity
 

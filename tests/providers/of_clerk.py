@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from documented import JWT, Accepted, Provider, Token, published, reach
-from signing import LEFT_OUT, NOW
+from support.signing import LEFT_OUT, NOW
 
 from xuna_middleware import OIDCVerifier, clerk
 

@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from documented import HOUR, JWT, OTHER_KEY, Accepted, Provider, Token, public, published, reach
-from signing import LEFT_OUT
+from support.signing import LEFT_OUT
 
 from xuna_middleware import OIDCVerifier, google
 

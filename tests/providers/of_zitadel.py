@@ -13,7 +13,7 @@ from documented import (
     published,
     reach,
 )
-from signing import LEFT_OUT, NOW
+from support.signing import LEFT_OUT, NOW
 
 from xuna_middleware import OIDCVerifier, zitadel
 

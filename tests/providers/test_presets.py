@@ -16,8 +16,8 @@ import of_supabase
 import of_zitadel
 import pytest
 from documented import AT_JWT, KEY, OTHER_KEY, Accepted, Provider, Token, verified
-from doubles import CHALLENGE, CountedPlatform, ask, bearer, make_gate
-from signing import EC, proof, rsa_signer, thumbprint
+from support.doubles import CHALLENGE, CountedPlatform, ask, bearer, make_gate
+from support.signing import EC, proof, rsa_signer, thumbprint
 
 from xuna_middleware import ConfigurationError, InvalidTokenError
 

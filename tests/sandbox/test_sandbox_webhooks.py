@@ -10,10 +10,10 @@ from typing import Any
 
 import httpx
 import pytest
-from deliveries import HEADER, SECRET, digest, signature
-from doubles import in_fast_time, make_gate, seconds
-from signing import NOW, RSA
 from starlette.applications import Starlette
+from support.deliveries import HEADER, SECRET, digest, signature
+from support.doubles import in_fast_time, make_gate, seconds
+from support.signing import NOW, RSA
 from websockets.asyncio.client import connect
 
 from xuna_middleware import (

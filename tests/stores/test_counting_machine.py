@@ -27,8 +27,8 @@ from xuna_middleware import (
     Standing,
     Store,
 )
-from xuna_middleware.stores import redis as redis_module
 from xuna_middleware.stores.protocol import taken_parts
+from xuna_middleware.stores.redis import store as redis_module
 
 from .redis_server import RedisServer
 

@@ -19,7 +19,7 @@ from xuna_middleware import (
     Standing,
     StoreError,
 )
-from xuna_middleware.stores import entries
+from xuna_middleware.stores.memory import entries
 from xuna_middleware.stores.protocol import taken_parts
 
 from .contract import StoreContract, window

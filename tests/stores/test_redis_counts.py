@@ -297,7 +297,7 @@ async def test_start_without_redis(caplog: pytest.LogCaptureFixture) -> None:
 async def test_bytes_of_principals_and_reservations(store: RedisStore, redis: RedisServer) -> None:
     """A principal with three limits, and a reservation that can be settled: 300 bytes each."""
     from xuna_middleware import Identity, Note
-    from xuna_middleware.settlement import about_whom
+    from xuna_middleware.issuing.settlement import about_whom
     from xuna_middleware.stores.protocol import taken_parts
 
     person = new_key()

@@ -213,7 +213,7 @@ async def test_listens_again_after_a_crash(
     redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It waits while the server is away, is woken when it is back, and hears again."""
-    monkeypatch.setattr("xuna_middleware.stores.listening._SOONEST", 0.01)
+    monkeypatch.setattr("xuna_middleware.stores.redis.pubsub._SOONEST", 0.01)
     store = RedisStore(redis.url, namespace="xuna")
     await listening(store)
     waiting = asyncio.ensure_future(store.woken())
@@ -235,8 +235,8 @@ async def test_connection_that_fell_silent(
     redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is tried from time to time: one that lives is kept, one that doesn't is made anew."""
-    monkeypatch.setattr("xuna_middleware.stores.listening._SILENCE", 0.01)
-    monkeypatch.setattr("xuna_middleware.stores.listening._SOONEST", 0.01)
+    monkeypatch.setattr("xuna_middleware.stores.redis.pubsub._SILENCE", 0.01)
+    monkeypatch.setattr("xuna_middleware.stores.redis.pubsub._SOONEST", 0.01)
     store = RedisStore(redis.url, timeout=1, namespace="xuna")
     await listening(store)
     pings, before = redis.calls("ping"), redis.calls("subscribe")
@@ -342,7 +342,7 @@ async def test_index_is_bounded_and_cleaned(
     redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What ended is removed by the next beat; beyond the bound the soonest to end aren't listed."""
-    monkeypatch.setattr("xuna_middleware.stores.redis._MOST_LISTED", 3)
+    monkeypatch.setattr("xuna_middleware.stores.redis.store._MOST_LISTED", 3)
     store = RedisStore(redis.url, namespace="bounded")
     short = [make_lease()._replace(seconds=0.01) for _ in range(3)]
     await store.hold(short)

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from doubles import CountedPlatform, ask, bearer, make_gate
-from signing import RSA, good_claims
+from support.doubles import CountedPlatform, ask, bearer, make_gate
+from support.signing import RSA, good_claims
 from typer.testing import CliRunner
 
 from xuna_middleware import Agent, ConfigurationError, Event, Identity, Limit, Visitors

@@ -7,7 +7,7 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
-from talking import FIRST
+from support.talking import FIRST
 
 from xuna_middleware import Agent, OIDCVerifier, PlatformError, XunaGate, XunaMiddleware
 from xuna_middleware.sandbox import SandboxAgent, SandboxPlatform

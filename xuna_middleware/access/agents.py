@@ -12,14 +12,14 @@ from typing import Any, Final, TypeAlias
 
 from starlette.requests import HTTPConnection
 
-from xuna_middleware.access.fields import Check, is_secret, override_check, variable_check
 from xuna_middleware.access.grants import Scalar, Transport
-from xuna_middleware.access.kinds import KINDS, Kind
-from xuna_middleware.access.limits import AnyLimit, checked_limits
-from xuna_middleware.access.plans import Plan, make_plan
+from xuna_middleware.access.limits.limits import AnyLimit, checked_limits
 from xuna_middleware.access.relay_rules import RelayRules
-from xuna_middleware.access.rules import ANY_VERIFIED_CALLER, Rule, RuleLike, as_rule
-from xuna_middleware.access.sources import Claim
+from xuna_middleware.access.rules.rule import ANY_VERIFIED_CALLER, Rule, RuleLike, as_rule
+from xuna_middleware.access.values.fields import Check, is_secret, override_check, variable_check
+from xuna_middleware.access.values.plan import Plan, make_plan
+from xuna_middleware.access.values.sources import Claim
+from xuna_middleware.access.values.types import KINDS, Kind
 from xuna_middleware.errors import ConfigurationError
 from xuna_middleware.identity.credentials import Identity
 

@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 
 from xuna_middleware.errors import ConfigurationError, InvalidTokenError, NotAuthenticatedError
 from xuna_middleware.identity.credentials import Credentials, Identity
-from xuna_middleware.identity.traits import MAX_TOKEN_SECONDS, VerifierTraits
+from xuna_middleware.identity.protocols import MAX_TOKEN_SECONDS, VerifierTraits
 
 PREFIX: Final = "xgk_"
 

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, TypeAlias, TypeVar
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
-from xuna_middleware._callables import is_async
+from xuna_middleware._core.callables import is_async
 from xuna_middleware.errors import (
     ConfigurationError,
     GateError,
@@ -18,26 +18,25 @@ from xuna_middleware.errors import (
     UnavailableError,
     trace_of,
 )
-from xuna_middleware.identity.credentials import Credentials, Identity
-from xuna_middleware.identity.extraction import extract, is_token
-from xuna_middleware.identity.issuers import IssuerChoice
-from xuna_middleware.identity.presented import Presented, Surroundings
+from xuna_middleware.identity.authorization_header import extract, is_token
+from xuna_middleware.identity.bound.request import Presented, Surroundings
+from xuna_middleware.identity.credentials import Credentials, Identity, Visit
+from xuna_middleware.identity.jwt.verifiers import Verifier
+from xuna_middleware.identity.protocols import (
+    DEFAULT_TOKEN_SECONDS,
+    VerifierTraits,
+    merge_traits,
+    traits_of,
+)
 from xuna_middleware.identity.rechecks import (
     HeldToken,
     Rechecks,
     recheck_by,
     recheck_interval_of,
 )
-from xuna_middleware.identity.tickets import Ticket, Tickets, Voucher, ticket_in
-from xuna_middleware.identity.traits import (
-    DEFAULT_TOKEN_SECONDS,
-    VerifierTraits,
-    merge_traits,
-    traits_of,
-)
-from xuna_middleware.identity.trust import Trust
-from xuna_middleware.identity.verifiers import Verifier
-from xuna_middleware.identity.visits import Visit
+from xuna_middleware.identity.router import IssuerChoice
+from xuna_middleware.identity.tickets.tickets import Ticket, Tickets, Voucher, ticket_in
+from xuna_middleware.identity.tickets.trust import Trust
 
 #: A function of one's own that finds the caller in a session, a cookie or a header.
 Authenticator: TypeAlias = Callable[[HTTPConnection], Awaitable[Identity | None]]

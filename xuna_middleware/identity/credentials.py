@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from xuna_middleware.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from xuna_middleware.identity.presented import Presented
+    from xuna_middleware.identity.bound.request import Presented
 
 #: The issuer of callers without credentials; only the gate itself makes such identities.
 VISITOR_ISSUER: Final = "urn:xuna-gate:visitors"
@@ -109,6 +109,19 @@ class Identity:
     @property
     def identity(self) -> str:
         return self.subject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visit:
+    """Say which visitor comes. `passed_until` is in seconds since the epoch, 0 where never."""
+
+    visitor: str
+    passed_until: int = 0
+    is_new: bool = False
+
+    @property
+    def identity(self) -> Identity:
+        return Identity(issuer=VISITOR_ISSUER, subject=self.visitor)
 
 
 def _is_name(text: object) -> bool:

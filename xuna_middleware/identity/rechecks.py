@@ -6,7 +6,7 @@ says anew each time, so a conversation that it opened ends when the provider tak
 
 from typing import Protocol, runtime_checkable
 
-from xuna_middleware._hidden import Hidden
+from xuna_middleware._core.hidden import Hidden
 from xuna_middleware.errors import InvalidTokenError
 from xuna_middleware.identity.credentials import Identity
 

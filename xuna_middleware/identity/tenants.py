@@ -32,8 +32,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, TypeAlias
 
-from xuna_middleware._asking import Questions, Recent
-from xuna_middleware._callables import is_async
+from xuna_middleware._core.callables import is_async
+from xuna_middleware._core.single_flight import Questions, Recent
 from xuna_middleware.errors import (
     ConfigurationError,
     InvalidTokenError,
@@ -41,13 +41,13 @@ from xuna_middleware.errors import (
     trace_of,
 )
 from xuna_middleware.identity.credentials import Credentials, Identity
-from xuna_middleware.identity.endpoints import configured_host
-from xuna_middleware.identity.issuers import unverified_issuer
-from xuna_middleware.identity.keys import Listener
-from xuna_middleware.identity.options import checked_seconds
+from xuna_middleware.identity.jwt.options import checked_seconds
+from xuna_middleware.identity.jwt.verifiers import Service, Telling, Verifier
+from xuna_middleware.identity.keys.endpoints import configured_host
+from xuna_middleware.identity.keys.sources import Listener
+from xuna_middleware.identity.protocols import VerifierTraits, traits_of
 from xuna_middleware.identity.rechecks import recheck_by, recheck_interval_of
-from xuna_middleware.identity.traits import VerifierTraits, traits_of
-from xuna_middleware.identity.verifiers import Service, Telling, Verifier
+from xuna_middleware.identity.router import unverified_issuer
 
 logger = logging.getLogger("xuna_middleware")
 

@@ -3,7 +3,7 @@
 import re
 from typing import Any, Final
 
-from xuna_middleware._hidden import Hidden
+from xuna_middleware._core.hidden import Hidden
 from xuna_middleware.errors import ConfigurationError
 
 #: What a header value may hold and a key has no reason not to: visible ASCII (RFC 9110 5.5).

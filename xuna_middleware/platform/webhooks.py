@@ -21,14 +21,14 @@ from typing import Any, Final, Self
 
 from starlette.datastructures import Headers
 
-from xuna_middleware._json import TRANSCRIPT
+from xuna_middleware._core.strict_json import TRANSCRIPT
 from xuna_middleware.errors import (
     ConfigurationError,
     InvalidSignatureError,
     UnavailableError,
 )
-from xuna_middleware.platform.answers import Flaw, conversation_id, json_object
-from xuna_middleware.platform.conversations import length
+from xuna_middleware.platform.records import length
+from xuna_middleware.platform.rest.responses import Flaw, conversation_id, json_object
 from xuna_middleware.platform.secrets import Secret
 
 #: In bytes, of a body: the transcript is in it.

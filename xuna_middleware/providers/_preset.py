@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final, TypedDict
 
 from xuna_middleware.errors import ConfigurationError
-from xuna_middleware.identity.claims import ClaimPath
-from xuna_middleware.identity.dpop import DPoP
-from xuna_middleware.identity.endpoints import configured_host
-from xuna_middleware.identity.keys import Freshness
-from xuna_middleware.identity.possession import Mode
+from xuna_middleware.identity.bound.dpop import DPoP
+from xuna_middleware.identity.bound.policy import Mode
+from xuna_middleware.identity.jwt.claims import ClaimPath
+from xuna_middleware.identity.keys.endpoints import configured_host
+from xuna_middleware.identity.keys.sources import Freshness
 
 if TYPE_CHECKING:
     import httpx

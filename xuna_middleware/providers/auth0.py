@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Unpack
 
 from xuna_middleware.errors import ConfigurationError
-from xuna_middleware.identity.options import checked_audience
-from xuna_middleware.identity.verifiers import OIDCVerifier
+from xuna_middleware.identity.jwt.options import checked_audience
+from xuna_middleware.identity.jwt.verifiers import OIDCVerifier
 from xuna_middleware.providers._preset import EITHER_TYPE, VerifierOptions, domain_name
 
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import Final, Unpack
 
 from xuna_middleware.errors import ConfigurationError
-from xuna_middleware.identity.claims import TokenKind
-from xuna_middleware.identity.verifiers import OIDCVerifier
+from xuna_middleware.identity.jwt.claims import TokenKind
+from xuna_middleware.identity.jwt.verifiers import OIDCVerifier
 from xuna_middleware.providers._preset import ANY_TYPE, VerifierOptions, text, text_list
 
 _POOL: Final = re.compile(r"([a-z]{2}(-[a-z]+)+-[0-9])_[A-Za-z0-9]+")

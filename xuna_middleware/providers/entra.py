@@ -5,11 +5,11 @@ from collections.abc import Iterable, Sequence
 from typing import Final, Literal, Unpack
 
 from xuna_middleware.errors import ConfigurationError
-from xuna_middleware.identity.claims import TokenKind
-from xuna_middleware.identity.options import checked_audience
+from xuna_middleware.identity.jwt.claims import TokenKind
+from xuna_middleware.identity.jwt.options import checked_audience
+from xuna_middleware.identity.jwt.verifiers import OIDCVerifier
+from xuna_middleware.identity.protocols import merge_traits
 from xuna_middleware.identity.tenants import TenantVerifiers
-from xuna_middleware.identity.traits import merge_traits
-from xuna_middleware.identity.verifiers import OIDCVerifier
 from xuna_middleware.providers._preset import (
     EITHER_TYPE,
     ID_TOKEN_MARKS,

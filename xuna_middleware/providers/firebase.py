@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import Any, Final, Unpack
 
 from xuna_middleware.errors import ConfigurationError
-from xuna_middleware.identity.claims import TokenKind, find_claim
-from xuna_middleware.identity.verifiers import OIDCVerifier
+from xuna_middleware.identity.jwt.claims import TokenKind, find_claim
+from xuna_middleware.identity.jwt.verifiers import OIDCVerifier
 from xuna_middleware.providers._preset import VerifierOptions, checked_switch, text
 
 _PROJECT: Final = re.compile(r"[a-z][a-z0-9-]{2,28}[a-z0-9]")

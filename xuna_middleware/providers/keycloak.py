@@ -5,8 +5,8 @@ from typing import Unpack
 from urllib.parse import quote
 
 from xuna_middleware.errors import ConfigurationError
-from xuna_middleware.identity.options import checked_audience
-from xuna_middleware.identity.verifiers import OIDCVerifier
+from xuna_middleware.identity.jwt.options import checked_audience
+from xuna_middleware.identity.jwt.verifiers import OIDCVerifier
 from xuna_middleware.providers._preset import EITHER_TYPE, VerifierOptions, text
 
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import Final, Unpack
 
 from xuna_middleware.errors import ConfigurationError
-from xuna_middleware.identity.claims import TokenKind
-from xuna_middleware.identity.options import checked_audience
-from xuna_middleware.identity.verifiers import OIDCVerifier
+from xuna_middleware.identity.jwt.claims import TokenKind
+from xuna_middleware.identity.jwt.options import checked_audience
+from xuna_middleware.identity.jwt.verifiers import OIDCVerifier
 from xuna_middleware.providers._preset import (
     ANY_TYPE,
     ID_TOKEN_MARKS,

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Final, Unpack
 
-from xuna_middleware.identity.claims import TokenKind
-from xuna_middleware.identity.options import checked_audience
-from xuna_middleware.identity.verifiers import OIDCVerifier
+from xuna_middleware.identity.jwt.claims import TokenKind
+from xuna_middleware.identity.jwt.options import checked_audience
+from xuna_middleware.identity.jwt.verifiers import OIDCVerifier
 from xuna_middleware.providers._preset import ANY_TYPE, ID_TOKEN_MARKS, VerifierOptions, address
 
 #: An ID token has the very audiences of the access token, and `client_id` too.

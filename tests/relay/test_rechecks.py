@@ -1,0 +1,141 @@
+"""When a running conversation's token is asked about again, and what counts as no answer."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from support.doubles import in_fast_time, seconds
+
+from xuna_middleware import UnavailableError
+from xuna_middleware.relay.close_codes import GOING_AWAY, REVOKED, EndedError, Ending, refused
+from xuna_middleware.relay.rechecks import Recheck
+
+
+class Asked:
+    """Note when one conversation's questions come, and how it ended; answer as a test says."""
+
+    def __init__(self, *answers: Exception | None) -> None:
+        self.answers = list(answers)
+        self.times: list[float] = []
+        self.endings: list[Ending] = []
+
+    async def ask(self) -> None:
+        self.times.append(seconds())
+        answer = self.answers.pop(0) if self.answers else None
+        if answer is not None:
+            raise answer
+
+    def recheck(self, **options: Any) -> Recheck:
+        return Recheck(self.ask, lambda _: GOING_AWAY, self.endings.append, **options)
+
+
+def test_within_each_interval() -> None:
+    """No wait is longer than the interval, and none shorter than three quarters of it."""
+
+    async def story() -> None:
+        asked = Asked()
+        recheck = asked.recheck()
+        recheck.start(60)
+        await asyncio.sleep(6_000)
+        recheck.stop()
+        waits = [
+            later - sooner for sooner, later in zip([0.0, *asked.times], asked.times, strict=False)
+        ]
+        assert 45 <= min(waits) < 48
+        assert 57 < max(waits) <= 60
+
+    in_fast_time(story())
+
+
+def test_a_thousand_at_once() -> None:
+    """They began together, and ask one after another."""
+
+    async def story() -> None:
+        crowd = [Asked() for _ in range(1_000)]
+        rechecks = [each.recheck() for each in crowd]
+        for each in rechecks:
+            each.start(60)
+        await asyncio.sleep(60)
+        for each in rechecks:
+            each.stop()
+        first = sorted(each.times[0] for each in crowd)
+        assert first[0] >= 45
+        assert max(b - a for a, b in zip(first, first[100:], strict=False)) < 5
+        assert min(b - a for a, b in zip(first, first[300:], strict=False)) > 2
+
+    in_fast_time(story())
+
+
+@pytest.mark.parametrize("error", [UnavailableError(), RuntimeError("a fault of the gate's own")])
+def test_three_in_a_row(error: Exception) -> None:
+    """Whatever kept the answer away; an answer begins the count anew, and so does a new start."""
+
+    async def story() -> None:
+        asked = Asked(error, error, None, error, error)
+        recheck = asked.recheck()
+        recheck.start(60)
+        await asyncio.sleep(5 * 60)
+        recheck.start(60)
+        asked.answers = [error, error, None]
+        await asyncio.sleep(3 * 60)
+        assert asked.endings == []
+        asked.answers = [error, error, error]
+        before = len(asked.times)
+        await asyncio.sleep(5 * 60)
+        assert asked.endings == [GOING_AWAY]
+        assert len(asked.times) == before + 3, "nothing is asked after the end"
+
+    in_fast_time(story())
+
+
+@pytest.mark.parametrize("is_soon", [False, True])
+def test_how_soon_the_first_comes(is_soon: bool) -> None:
+    """Within a second, where nobody asked since the ticket was made."""
+
+    async def story() -> None:
+        asked = Asked(EndedError(REVOKED))
+        asked.recheck().start(60, soon=is_soon)
+        await asyncio.sleep(1)
+        assert asked.endings == ([REVOKED] if is_soon else [])
+
+    in_fast_time(story())
+
+
+def test_never() -> None:
+    """No interval, or an end of it: no timer and no task is left."""
+
+    async def story() -> None:
+        asked = Asked()
+        recheck = asked.recheck()
+        recheck.start(60)
+        recheck.start(None)
+        await asyncio.sleep(600)
+        assert asked.times == []
+
+    in_fast_time(story())
+
+
+def test_stopped_while_it_asks() -> None:
+    """What comes of the question is nothing any more."""
+
+    async def story() -> None:
+        asked, answered = Asked(), asyncio.Event()
+
+        async def ask() -> None:
+            await answered.wait()
+            raise EndedError(REVOKED)
+
+        recheck = Recheck(ask, refuse_all, asked.endings.append)
+        recheck.start(60)
+        await asyncio.sleep(61)
+        recheck.stop()
+        answered.set()
+        await asyncio.sleep(600)
+        assert asked.endings == []
+        assert len(asyncio.all_tasks()) == 1
+
+    in_fast_time(story())
+
+
+refuse_all: Callable[[Exception], Ending] = lambda _: refused(UnavailableError())  # noqa: E731

@@ -1,0 +1,51 @@
+"""The visitors' door in a real Redis: closed, opened, lost."""
+
+import asyncio
+
+import pytest
+
+from xuna_middleware import AccessDeniedError, Move, RedisStore, UnavailableError
+from xuna_middleware.anonymous.switch import Door
+
+from .contract import new_key
+from .redis_server import running_redis
+
+
+async def lets_in(door: Door, visitor: str = "anna") -> bool:
+    try:
+        return await door.check(visitor)
+    except AccessDeniedError:
+        return False
+
+
+def test_door_in_redis() -> None:
+    """One process closes it for another; a Redis that lost its data, or is gone, opens nothing."""
+    with running_redis() as redis:
+
+        async def story() -> None:
+            stores = [RedisStore(redis.url, namespace="door") for _ in range(2)]
+            one, other = (Door(store) for store in stores)
+            assert await lets_in(one)
+            await one.close()
+            assert not await lets_in(other)
+            redis.command("FLUSHALL")
+            assert not await lets_in(other), "it saw that it was closed"
+            assert not await lets_in(one)
+            await other.open()
+            await other.open()
+            assert await lets_in(one)
+            await one.close()
+            await one.close()
+            assert not await lets_in(other)
+            await one.open()
+            assert await lets_in(other)
+            visitor = new_key()
+            assert await one.leave(visitor, Move(visitor, new_key(), 60), 60)
+            assert not await lets_in(other, visitor)
+            redis.kill()
+            with pytest.raises(UnavailableError):
+                await other.check("anna")
+            for store in stores:
+                await store.aclose()
+
+        asyncio.run(story())

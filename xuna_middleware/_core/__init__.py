@@ -1,0 +1,1 @@
+"""Shared machinery that has nothing to do with voice agents."""

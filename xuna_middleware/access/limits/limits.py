@@ -1,0 +1,231 @@
+"""How often, how many at once, how long: limits as their author writes them. Pure values.
+
+All three are checked when they are built. What they count stands in `reservations.py`, whom they
+count in `keys.py`.
+"""
+
+import re
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any, Final, Literal, TypeAlias
+
+from xuna_middleware.access.limits.keys import Per, PerLike, as_per
+from xuna_middleware.errors import ConfigurationError
+
+#: What happens to a limit while the store can't be asked.
+WhenDown: TypeAlias = Literal["closed", "open", "memory"]
+
+_PERIODS: Final = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400, "week": 604_800}
+_PERIOD: Final = f"(?:({'|'.join(_PERIODS)})s?)"
+_RATE: Final = re.compile(rf"([0-9]{{1,9}}) *(?:/|per) *(?:([0-9]{{1,4}}) +)?{_PERIOD}")
+_BUDGET: Final = re.compile(
+    rf"([0-9]{{1,9}}) +{_PERIOD} *(?:/|per) *(?:([0-9]{{1,4}}) +)?{_PERIOD}"
+)
+_LONGEST: Final = 366 * 86_400
+_MOST_SLOTS: Final = 1_000_000
+#: What an RFC 9651 string may hold without an escape; it goes into headers.
+_NAME: Final = re.compile(r"[\x20\x21\x23-\x5b\x5d-\x7e]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """Limit how often credentials are issued: `Limit("10/minute", per="subject")`.
+
+    The window begins with its first use, by the store's clock: at most so many are issued in one
+    window, and at most twice as many across the seam of two.
+
+    Attributes:
+        rate: "10/minute", "100 per day", "50/5 minutes"; second, minute, hour, day or week.
+        per: whom to count: "subject", "client", "address", "agent", "all" (everybody together),
+            `claim(…)`, a function of `(identity)` or `(identity, connection)` that returns a text,
+            number or boolean, or a tuple of these, counted together. Whatever says something about
+            the caller counts within their issuer. An address is that of the connection, or of a
+            listed proxy's X-Forwarded-For; by subscriber, IPv6 by /64.
+        name: what callers read in `RateLimit-Policy`; made of rate and per by default. Two limits
+            at one place that count alike need names.
+        when_store_down: `"closed"` refuses with 503, `"open"` doesn't count, `"memory"` counts in
+            this process alone.
+
+    Raises:
+        ConfigurationError: one of these makes no sense; the text says how to write it.
+    """
+
+    rate: str
+    _: KW_ONLY
+    per: PerLike = "subject"
+    name: str | None = None
+    when_store_down: WhenDown = "closed"
+    most: int = field(init=False, repr=False)
+    seconds: int = field(init=False, repr=False)
+    counted: Per = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        most, seconds = _rate(self.rate)
+        _settle(self, "Limit", most=most, seconds=seconds)
+
+    @property
+    def title(self) -> str:
+        return self.name or f"{' '.join(self.rate.split())} per {self.counted.name}"
+
+    @property
+    def counts_like(self) -> str:
+        """What tells it from others at the same place."""
+        return self.name or f"{self.seconds} {self.counted.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Concurrent:
+    """Limit how many conversations there are at once: `Concurrent(2, per="subject")`.
+
+    Only the relay sees a conversation's end as it happens. Of a credential that was handed out, the
+    slot is held until the platform says that the conversation is over, at most for as long as it
+    can start and then last (`Agent(max_duration=…)`, 600 s without one), and up to 2 % longer.
+
+    Attributes:
+        conversations: how many.
+        per, name, when_store_down: as in `Limit`.
+
+    Raises:
+        ConfigurationError: one of these makes no sense; the text says how to write it.
+    """
+
+    conversations: int
+    _: KW_ONLY
+    per: PerLike = "subject"
+    name: str | None = None
+    when_store_down: WhenDown = "closed"
+    counted: Per = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if type(self.conversations) is not int or not 1 <= self.conversations <= _MOST_SLOTS:
+            raise ConfigurationError(
+                "Concurrent takes a whole number of conversations, 1 or more: Concurrent(2)"
+            )
+        _settle(self, "Concurrent")
+
+    @property
+    def most(self) -> int:
+        return self.conversations
+
+    @property
+    def title(self) -> str:
+        return self.name or f"{self.conversations} at once per {self.counted.name}"
+
+    @property
+    def counts_like(self) -> str:
+        """What tells it from others at the same place."""
+        return self.name or self.counted.name
+
+
+@dataclass(frozen=True, slots=True)
+class TalkTime:
+    """Limit how long conversations last together: `TalkTime("60 minutes/day", per="subject")`.
+
+    A reservation takes the agent's `max_duration`, which therefore must be set; what was not talked
+    is given back when the true length is known. What nobody settles counts in full.
+
+    Attributes:
+        budget: "60 minutes/day", "2 hours per week", "90 seconds/10 minutes".
+        per, name, when_store_down: as in `Limit`.
+
+    Raises:
+        ConfigurationError: one of these makes no sense; the text says how to write it.
+    """
+
+    budget: str
+    _: KW_ONLY
+    per: PerLike = "subject"
+    name: str | None = None
+    when_store_down: WhenDown = "closed"
+    most: int = field(init=False, repr=False)
+    seconds: int = field(init=False, repr=False)
+    counted: Per = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        most, seconds = _budget(self.budget)
+        _settle(self, "TalkTime", most=most, seconds=seconds)
+
+    @property
+    def title(self) -> str:
+        return self.name or f"{' '.join(self.budget.split())} per {self.counted.name}"
+
+    @property
+    def counts_like(self) -> str:
+        """What tells it from others at the same place."""
+        return self.name or f"{self.seconds} {self.counted.name}"
+
+
+AnyLimit: TypeAlias = Limit | Concurrent | TalkTime
+
+
+def checked_limits(limits: Any) -> tuple[AnyLimit, ...]:
+    """Return limits as they may be counted at one place, or raise ConfigurationError."""
+    if not isinstance(limits, list | tuple):
+        raise ConfigurationError('limits takes a list: limits=[Limit("10/minute")]')
+    seen: set[tuple[type, str]] = set()
+    titles: set[str] = set()
+    for limit in limits:
+        if not isinstance(limit, Limit | Concurrent | TalkTime):
+            raise ConfigurationError(
+                "limits holds Limit(…), Concurrent(…) and TalkTime(…) only, "
+                f"not a {type(limit).__name__}"
+            )
+        if (type(limit), limit.counts_like) in seen:
+            raise ConfigurationError(
+                f"two limits count alike ({limit.title}): drop one, or give them names, "
+                'as in Limit(…, name="burst")'
+            )
+        if limit.title in titles:
+            raise ConfigurationError(
+                f"two limits are called {limit.title!r}, and callers could not tell which they "
+                "reached: give them different names"
+            )
+        seen.add((type(limit), limit.counts_like))
+        titles.add(limit.title)
+    return tuple(limits)
+
+
+def _settle(limit: Any, kind: str, **values: Any) -> None:
+    """Write what is read from a limit's options, checked."""
+    if limit.name is not None and not _is_name(limit.name):
+        raise ConfigurationError(
+            f"{kind}: name is 1 to 64 printable ASCII characters without quotes and backslashes"
+        )
+    if limit.when_store_down not in ("closed", "open", "memory"):
+        raise ConfigurationError(f'{kind}: when_store_down is "closed", "open" or "memory"')
+    try:
+        values["counted"] = as_per(limit.per)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{kind}: {error}") from None
+    for name, value in values.items():
+        object.__setattr__(limit, name, value)
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and _NAME.fullmatch(value) is not None
+
+
+def _rate(text: Any) -> tuple[int, int]:
+    match = _RATE.fullmatch(text) if isinstance(text, str) else None
+    most = int(match[1]) if match else 0
+    if match is None or not most:
+        raise ConfigurationError(
+            f'Limit: {text!r:.80} is no rate; write "10/minute", "100 per day" or "50/5 minutes"'
+        )
+    return most, _window("Limit", match[2], match[3])
+
+
+def _budget(text: Any) -> tuple[int, int]:
+    match = _BUDGET.fullmatch(text) if isinstance(text, str) else None
+    most = int(match[1]) * _PERIODS[match[2]] if match else 0
+    if match is None or not most:
+        raise ConfigurationError(
+            f'TalkTime: {text!r:.80} is no budget; write "60 minutes/day" or "2 hours per week"'
+        )
+    return most, _window("TalkTime", match[3], match[4])
+
+
+def _window(kind: str, times: str | None, period: str) -> int:
+    seconds = int(times or 1) * _PERIODS[period]
+    if not 1 <= seconds <= _LONGEST:
+        raise ConfigurationError(f"{kind}: a window lasts from a second to 366 days")
+    return seconds

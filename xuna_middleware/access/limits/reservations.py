@@ -1,0 +1,320 @@
+"""How often and how long: take of all limits at once, or of none, and give back what wasn't used.
+
+A reservation is made before anything is issued. What fails afterwards releases it; when the true
+length of the conversation is known, it is settled; what nobody settles counts in full. In one
+picture: docs/limits.md.
+"""
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from xuna_middleware.access.limits.budgets import Budget, Counted, milliseconds
+from xuna_middleware.access.limits.keys import (
+    Circumstances,
+    subject_principal,
+)
+from xuna_middleware.access.limits.limits import Concurrent, TalkTime
+from xuna_middleware.errors import (
+    InvalidTokenError,
+    LimitReachedError,
+    UnavailableError,
+)
+from xuna_middleware.identity.credentials import Identity
+from xuna_middleware.stores.protocol import (
+    Kind,
+    Level,
+    Move,
+    Note,
+    Part,
+    Reserved,
+    Standing,
+    Store,
+    StoreError,
+    Wanted,
+    taken_parts,
+    unused,
+)
+
+logger = logging.getLogger("xuna_middleware")
+
+EVERY_KIND: Final[tuple[Kind, ...]] = ("rate", "time", "slot")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remaining:
+    """Say how much of one limit is left for a caller, in its unit, and in how many seconds some of
+    what was taken comes back (0 where nothing was).
+    """
+
+    limit: str
+    unit: str
+    most: int
+    left: int
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reservation:
+    """Hold what was taken for one credential, until it is released or settled, once.
+
+    Attributes:
+        limits: the titles of the limits that counted it.
+        uncounted: those that the operator leaves open while the store is down.
+    """
+
+    limits: tuple[str, ...] = ()
+    uncounted: tuple[str, ...] = ()
+    store: Store | None = field(default=None, repr=False)
+    wanted: Sequence[Wanted] = field(default=(), repr=False)
+    reserved: Reserved | None = field(default=None, repr=False)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        return () if self.reserved is None else taken_parts(self.wanted, self.reserved)
+
+    @property
+    def milliseconds(self) -> int | None:
+        """The time that was reserved, 0 where only slots were; None where neither was."""
+        metered = [part for part in self.parts if part.kind != "rate"]
+        times = [part.amount for part in metered if part.kind == "time"]
+        return max(times, default=0) if metered else None
+
+    async def release(self, kinds: Sequence[Kind] = EVERY_KIND) -> bool:
+        """Give all of these kinds back, since nothing was used; tell whether that is done."""
+        return await self._give_back([part for part in self.parts if part.kind in kinds])
+
+    async def give_back_time(self, seconds: float) -> None:
+        """Give back the time that a conversation of this length did not use."""
+        timed = [part for part in self.parts if part.kind == "time"]
+        await self._give_back(unused(timed, milliseconds(seconds)))
+
+    async def _give_back(self, parts: Sequence[Part]) -> bool:
+        if self.store is None or not parts:
+            return False
+        try:
+            await self.store.give_back(parts)
+        except StoreError as error:
+            logger.warning("what a reservation took could not be given back: %s", error)
+            return False
+        return True
+
+    @property
+    def slots(self) -> tuple[Part, ...]:
+        """What a lease renews."""
+        return tuple(part for part in self.parts if part.kind == "slot")
+
+    async def remember(
+        self,
+        conversation_id: str,
+        about: str,
+        seconds: float,
+        kinds: Sequence[Kind] = ("time", "slot"),
+    ) -> bool:
+        """Keep a note by which the reservation can be settled in any process, once; tell whether
+        there is one.
+        """
+        parts = tuple([part for part in self.parts if part.kind in kinds])
+        if self.store is None or not parts:
+            return False
+        try:
+            await self.store.remember(Note(conversation_id, parts, about, seconds))
+        except StoreError as error:
+            logger.warning(
+                "a reservation counts in full, unless this process sees the end: %s", error
+            )
+            return False
+        return True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stores:
+    """Hold where limits are counted: the shared store, and this process while that is down."""
+
+    shared: Store
+    fallback: Store
+
+    @property
+    def all(self) -> tuple[Store, Store]:
+        return self.shared, self.fallback
+
+
+async def reserve(
+    budget: Budget, asked: Circumstances, stores: Stores, move: Move | None = None
+) -> Reservation:
+    """Take of all limits, or of none, and see that the caller was not revoked, in one go.
+
+    Raises:
+        InvalidTokenError: what proved the caller was revoked.
+        LimitReachedError: one of the limits has too little left.
+        UnavailableError: the store can't be asked, and a limit is closed then, or there is none.
+        AccessDeniedError: the caller can't be counted; see `principal()`.
+    """
+    wanted = await budget.wanted(asked)
+    standing = standing_of(asked.identity)
+    try:
+        reserved = await stores.shared.reserve(wanted, move, standing)
+    except StoreError as error:
+        return await _reserve_without_store(budget.counted, wanted, standing, stores, error)
+    _check(budget.counted, reserved)
+    return Reservation(limits=budget.titles, store=stores.shared, wanted=wanted, reserved=reserved)
+
+
+async def check_standing(identity: Identity, store: Store) -> None:
+    """Refuse a caller who was revoked, and take nothing.
+
+    Raises:
+        InvalidTokenError: what proved the caller was revoked.
+        UnavailableError: it can't be known.
+    """
+    try:
+        reserved = await store.reserve((), None, standing_of(identity))
+    except StoreError as error:
+        raise UnavailableError(cause=f"store: {error}") from None
+    if reserved.is_revoked:
+        raise revoked()
+
+
+def standing_of(identity: Identity) -> Standing:
+    """Return who this is to the store, and when what proves it was issued (claim `iat`)."""
+    issued_at = identity.claims.get("iat")
+    if type(issued_at) not in (int, float):
+        issued_at = None
+    return Standing(subject_principal(identity), issued_at)
+
+
+def revoked() -> InvalidTokenError:
+    return InvalidTokenError(cause="revoked: gate.revoke() named this caller, after their sign-in")
+
+
+async def check_left(budget: Budget, asked: Circumstances, stores: Stores) -> tuple[Remaining, ...]:
+    """Return what is left, where it is enough for one more conversation. Takes nothing.
+
+    Raises:
+        LimitReachedError: one of the limits has too little left. Else as `remaining()`.
+    """
+    counted, levels = await _levels(budget, asked, stores)
+    if any(stands.left < one.quota.amount for one, stands in zip(counted, levels, strict=True)):
+        raise _limit_reached(counted, levels, ())
+    return tuple(map(_remaining, counted, levels))
+
+
+async def remaining(budget: Budget, asked: Circumstances, stores: Stores) -> tuple[Remaining, ...]:
+    """Return what is left of each limit for a caller. Takes nothing.
+
+    Raises:
+        UnavailableError: the store can't be asked, and a limit is closed then.
+        AccessDeniedError: the caller can't be counted; see `principal()`.
+    """
+    return tuple(map(_remaining, *(await _levels(budget, asked, stores))))
+
+
+async def _levels(
+    budget: Budget, asked: Circumstances, stores: Stores
+) -> tuple[Sequence[Counted], Sequence[Level]]:
+    """Return the limits that can be looked at now, and where they stand."""
+    if not budget.counted:
+        return (), ()
+    counted: Sequence[Counted] = budget.counted
+    wanted: Sequence[Wanted] = await budget.wanted(asked)
+    try:
+        return counted, await stores.shared.look(wanted)
+    except StoreError as error:
+        counted, wanted = _in_memory(counted, wanted, error)
+        return counted, await stores.fallback.look(wanted)
+
+
+async def _reserve_without_store(
+    counted: Sequence[Counted],
+    wanted: Sequence[Wanted],
+    standing: Standing,
+    stores: Stores,
+    error: StoreError,
+) -> Reservation:
+    in_memory, wanted_there = _in_memory(counted, wanted, error)
+    try:
+        reserved = await stores.fallback.reserve(wanted_there, None, standing)
+    except StoreError as full:
+        raise UnavailableError(cause=f"store: {full}") from None
+    _check(in_memory, reserved)
+    uncounted = tuple(one.title for one in counted if one.limit.when_store_down == "open")
+    return Reservation(
+        limits=tuple(one.title for one in in_memory),
+        uncounted=uncounted,
+        store=stores.fallback,
+        wanted=wanted_there,
+        reserved=reserved,
+    )
+
+
+def _in_memory(
+    counted: Sequence[Counted], wanted: Sequence[Wanted], error: StoreError
+) -> tuple[Sequence[Counted], Sequence[Wanted]]:
+    """Return what is counted in this process now, or refuse where one limit is closed."""
+    if not counted:  # only a revocation was to be read
+        raise UnavailableError(cause=f"store: {error}")
+    closed = [one.title for one in counted if one.limit.when_store_down == "closed"]
+    if closed:
+        raise UnavailableError(
+            cause=f"store: {error}; closed meanwhile, as when_store_down says: {', '.join(closed)}"
+        )
+    pairs = [
+        pair
+        for pair in zip(counted, wanted, strict=True)
+        if pair[0].limit.when_store_down == "memory"
+    ]
+    return [one for one, _ in pairs], [each for _, each in pairs]
+
+
+def _check(counted: Sequence[Counted], reserved: Reserved) -> None:
+    """Refuse where nothing was taken."""
+    if reserved.is_revoked:
+        raise revoked()
+    if not reserved.taken:
+        raise _limit_reached(counted, reserved.levels, reserved.open_notes)
+
+
+def _limit_reached(
+    counted: Sequence[Counted], levels: Sequence[Level], open_notes: tuple[str, ...]
+) -> LimitReachedError:
+    pairs = list(zip(counted, levels, strict=True))
+    over = [pair for pair in pairs if pair[1].left < pair[0].quota.amount]
+    titles = tuple(one.title for one, _ in over)
+    wait = max(_whole(stands.seconds) for _, stands in over)
+    return LimitReachedError(
+        policies=titles,
+        conversations=open_notes,
+        cause=f"limit: {'; '.join(titles)}",
+        headers={
+            "Retry-After": str(max(1, wait)),
+            "RateLimit-Policy": ", ".join(_policy(one) for one in counted),
+            "RateLimit": ", ".join(
+                f'"{one.title}";r={one.shown(stands.left)};t={_whole(stands.seconds)}'
+                for one, stands in pairs
+            ),
+        },
+    )
+
+
+def _policy(one: Counted) -> str:
+    """Return one item of RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers)."""
+    if isinstance(one.limit, Concurrent):
+        return f'"{one.title}";q={one.limit.most};qu="concurrent-requests"'
+    unit = ';qu="seconds"' if isinstance(one.limit, TalkTime) else ""
+    return f'"{one.title}";q={one.limit.most};w={one.limit.seconds}{unit}'
+
+
+def _remaining(one: Counted, stands: Level) -> Remaining:
+    return Remaining(
+        limit=one.title,
+        unit=one.unit,
+        most=one.limit.most,
+        left=one.shown(stands.left),
+        seconds=_whole(stands.seconds),
+    )
+
+
+def _whole(seconds: float) -> int:
+    return math.ceil(seconds)

@@ -1,0 +1,1 @@
+"""Which personal data a conversation has."""

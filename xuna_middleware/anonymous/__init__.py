@@ -1,0 +1,1 @@
+"""Callers without credentials: which agents they may talk to, and on which terms."""

@@ -1,0 +1,280 @@
+"""The visitors' entrance: who comes without credentials, and on which terms.
+
+A visitor is a caller of their own, known again by a signed ticket. They reach the agents that are
+open to them and no others, pass a challenge where one is set, and have limits of their own. Whoever
+signs in later keeps what they spent: see `Move`. Their ticket ends with that: else a stranger who
+planted it in their browser, or kept a copy, could go on in their name.
+"""
+
+import asyncio
+import inspect
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from secrets import token_urlsafe
+from types import FunctionType, MethodType
+from typing import Any, Final
+
+from starlette.requests import HTTPConnection
+from starlette.types import Scope
+
+from xuna_middleware._core.single_flight import Questions
+from xuna_middleware.anonymous.cookie import (
+    HEADER,
+    VisitorTickets,
+    new_visit,
+    passed,
+)
+from xuna_middleware.anonymous.options import (
+    SECRET_VARIABLE,
+    AnswerReader,
+    Challenge,
+    ChallengeLike,
+    Visitors,
+    WithTerms,
+)
+from xuna_middleware.anonymous.proof_of_work import ProofOfWork
+from xuna_middleware.anonymous.switch import Door
+from xuna_middleware.errors import (
+    AccessDeniedError,
+    ConfigurationError,
+    GateError,
+    UnavailableError,
+    trace_of,
+)
+from xuna_middleware.identity.client_address import client_address
+from xuna_middleware.identity.credentials import Visit
+from xuna_middleware.identity.proxies.trusted import Networks
+from xuna_middleware.stores.namespace import namespace_of
+from xuna_middleware.stores.protocol import Move, Store
+
+logger = logging.getLogger("xuna_middleware")
+
+_CHALLENGE_SECONDS: Final = 5.0
+#: How many challenges are asked for at once, of services and functions of the operator's, how many
+#: wait, and how many of both may be one address's: less than all that are asked for at once. So
+#: many more of one address wait until one of these is answered, 64 of all addresses at most.
+CHALLENGES: Final = 8
+CHALLENGES_WAITING: Final = 64
+CHALLENGES_OF_ONE: Final = 4
+CHALLENGES_OF_ONE_WAITING: Final = 16
+_LONGEST_TERMS: Final = 1024
+#: Seconds by which the clocks of workers may differ.
+_LEEWAY: Final = 30.0
+
+
+class Entrance:
+    """Let visitors in. `is_secure` says that clients come over TLS."""
+
+    def __init__(
+        self,
+        visitors: Visitors,
+        store: Store,
+        *,
+        is_secure: bool,
+        proxies: Networks,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.visitors = visitors
+        self.door = Door(store)
+        self._is_secure = is_secure
+        self._clock = clock
+        secrets = visitors.secret or (token_urlsafe(),)
+        self._proxies = proxies
+        self._challenge = _shared(visitors.challenge, secrets, store, self._address)
+        #: What visitors have to pass, in words that are the same in every process.
+        self.terms = _terms(self._challenge)
+        self._asking = Questions[Any, bool](
+            "challenge",
+            in_flight=CHALLENGES,
+            waiting=CHALLENGES_WAITING,
+            of_one=CHALLENGES_OF_ONE,
+            of_one_waiting=CHALLENGES_OF_ONE_WAITING,
+        )
+        self._tickets = VisitorTickets(
+            secrets,
+            seconds=visitors.ticket_lasts,
+            namespace=namespace_of(store),
+            terms=self.terms,
+            clock=clock,
+        )
+
+    def known(self, scope: Scope) -> Visit | None:
+        """Return which visitor a request was before, as its ticket says."""
+        return self._tickets.read(scope, is_secure=self._is_secure_at(scope))
+
+    def visit(self, scope: Scope) -> Visit:
+        """Return which visitor comes, a new one where nobody is known."""
+        return self.known(scope) or new_visit()
+
+    async def check_door(self, visit: Visit, scope: Scope) -> None:
+        """Refuse visitors while the entrance is closed, and whoever has signed in meanwhile.
+
+        Raises:
+            AccessDeniedError: 403 `visitors_closed`, or `visitor_signed_in` with a new ticket.
+            UnavailableError: it can't be known.
+        """
+        if not await self.door.check(visit.visitor):
+            raise AccessDeniedError(
+                "This visitor has signed in. Ask again with the new ticket.",
+                code="visitor_signed_in",
+                cause="visitors: the ticket ended when its visitor signed in",
+                headers=self.headers(new_visit(), scope),
+            )
+
+    async def leave(self, visit: Visit, move: Move) -> bool:
+        """End a visitor's ticket, since they signed in; tell whether it has ended.
+
+        Raises:
+            UnavailableError: it can't be ended.
+        """
+        return await self.door.leave(visit.visitor, move, self.visitors.ticket_lasts)
+
+    def forgetting(self, scope: Scope) -> Mapping[str, str]:
+        """Return what makes a browser forget its ticket."""
+        return self._handed_out("", 0, scope)
+
+    async def check_challenge(self, visit: Visit, connection: HTTPConnection | None) -> Visit:
+        """Return the visit as admitted; whoever passes the challenge now has passed it for a while.
+
+        Raises:
+            AccessDeniedError: 403 `challenge_required`, with what is needed to answer it.
+            UnavailableError: it can't be known.
+        """
+        challenge = self._challenge
+        if challenge is None or self._has_passed(visit):
+            return visit
+        if connection is None:
+            raise ConfigurationError("a challenge reads the request: gate.issue(…, connection=…)")
+        if not await self._is_passed(challenge, connection):
+            raise _unsolved(challenge)
+        return passed(visit, self._clock() + self.visitors.challenge_lasts)
+
+    def check_passed(self, visit: Visit) -> None:
+        """Refuse a visitor who passed no challenge, or too long ago, without asking anybody.
+
+        Raises:
+            AccessDeniedError: 403 `challenge_required`.
+        """
+        if self._challenge is not None and not self._has_passed(visit):
+            raise _unsolved(self._challenge)
+
+    def headers(self, visit: Visit, scope: Scope) -> Mapping[str, str]:
+        """Return what tells a visitor who they are from now on; nothing where they know."""
+        if not visit.is_new:
+            return {}
+        return self._handed_out(self._tickets.write(visit), self.visitors.ticket_lasts, scope)
+
+    def start(self) -> None:
+        """Say what the operator may not have thought of."""
+        if self.visitors.secret is None:
+            logger.warning(
+                "visitors are known again by this process only, until it ends: set the environment "
+                "variable %s, or Visitors(secret=…)",
+                SECRET_VARIABLE,
+            )
+
+    async def aclose(self) -> None:
+        """Close what the challenge has open."""
+        closing = getattr(self._challenge, "aclose", None)
+        if closing is not None:
+            await closing()
+
+    async def _is_passed(self, challenge: Any, connection: HTTPConnection) -> bool:
+        """Ask, waiting included, for five seconds at most. A puzzle of ours is asked of nobody, and
+        neither is a request without an answer: it takes no place from those that have one.
+        """
+        ask = partial(_verdict, challenge, connection)
+        if isinstance(challenge, ProofOfWork):
+            return await _in_time(ask())
+        if not await _in_time(_has_answer(challenge, connection)):
+            return False
+        return await _in_time(self._asking.alone(ask, self._address(connection)))
+
+    def _address(self, connection: HTTPConnection) -> str | None:
+        return client_address(connection.scope, self._proxies)
+
+    def _handed_out(self, ticket: str, seconds: int, scope: Scope) -> Mapping[str, str]:
+        is_secure = self._is_secure_at(scope)
+        name, secure = self._tickets.cookie(is_secure), "; Secure" if is_secure else ""
+        cookie = f"{name}={ticket}; Max-Age={seconds}; Path=/; HttpOnly; SameSite=Lax{secure}"
+        return {HEADER: ticket, "Set-Cookie": cookie}
+
+    def _is_secure_at(self, scope: Scope) -> bool:
+        return self._is_secure or scope.get("scheme") in ("https", "wss")
+
+    def _has_passed(self, visit: Visit) -> bool:
+        # Never for longer than one pass lasts, whatever the clock was that dated it.
+        left = visit.passed_until - self._clock()
+        return 0 < left <= self.visitors.challenge_lasts + _LEEWAY
+
+
+def _shared(
+    challenge: ChallengeLike | None,
+    secrets: Sequence[str],
+    store: Store,
+    address: Callable[[HTTPConnection], str | None],
+) -> ChallengeLike | None:
+    if isinstance(challenge, ProofOfWork):
+        return challenge.sharing(secrets, store, address)
+    return challenge
+
+
+def _terms(challenge: ChallengeLike | None) -> str:
+    """Return which challenge it is, in words that are the same in every process."""
+    if challenge is None:
+        return "no challenge"
+    if isinstance(challenge, ProofOfWork):
+        return repr(challenge)
+    if isinstance(challenge, WithTerms):
+        return _checked_terms(challenge.terms)
+    named: Any = challenge
+    while isinstance(named, partial):
+        named = named.func
+    if not isinstance(named, FunctionType | MethodType):
+        named = type(named)
+    return f"{named.__module__}.{named.__qualname__}"
+
+
+def _checked_terms(terms: Any) -> str:
+    if not isinstance(terms, str) or not terms or len(terms) > _LONGEST_TERMS:
+        raise ConfigurationError(
+            f"Visitors(challenge=…): terms is a text of 1 to {_LONGEST_TERMS} characters that says "
+            "which challenge it is, another for each that a visitor has to pass by itself"
+        )
+    return terms
+
+
+def _unsolved(challenge: Any) -> AccessDeniedError:
+    return AccessDeniedError(
+        "Solve the challenge, and send its answer with the request.",
+        code="challenge_required",
+        cause="challenge: no answer, or a wrong one",
+        headers=challenge.headers() if isinstance(challenge, Challenge) else None,
+    )
+
+
+async def _verdict(challenge: Any, connection: HTTPConnection) -> bool:
+    ask = challenge.passed if isinstance(challenge, Challenge) else challenge
+    told = ask(connection)
+    return (await told if inspect.isawaitable(told) else told) is True
+
+
+async def _has_answer(challenge: Any, connection: HTTPConnection) -> bool:
+    """Tell whether there is anything to ask about. Challenges of the operator's may say so."""
+    if not isinstance(challenge, AnswerReader):
+        return True
+    return challenge.has_answer(connection) is True
+
+
+async def _in_time(verdict: Awaitable[bool]) -> bool:
+    try:
+        async with asyncio.timeout(_CHALLENGE_SECONDS):
+            return await verdict
+    except GateError:
+        raise
+    except Exception as error:
+        raise UnavailableError(
+            cause=f"challenge: failed with {type(error).__name__}", trace=trace_of(error)
+        ) from None

@@ -1,0 +1,155 @@
+"""Visitors: callers who presented nothing, told apart by a signed ticket of ours.
+
+A ticket says which visitor this is, and until when a challenge counts as passed; nothing about a
+person. It is signed (HMAC-SHA256, itsdangerous) and ends by itself; whoever has none, or one that
+isn't ours, is a new visitor. It travels in a cookie, and in a header for pages that live elsewhere.
+"""
+
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import cache
+from hashlib import sha256
+from typing import Any, Final
+
+from starlette.datastructures import Headers
+from starlette.types import Scope
+
+from xuna_middleware.errors import ConfigurationError
+from xuna_middleware.identity.credentials import Visit
+
+HEADER: Final = "Xuna-Visitor"
+_COOKIE: Final = "xuna_visitor"
+
+_SALT: Final = b"xuna_middleware.visitor"
+_OCTETS: Final = 16
+_LONGEST: Final = 256
+_DIGITS: Final = 16
+_MISSING: Final = 'visitors need itsdangerous: pip install "xuna-middleware[visitors]"'
+
+
+class VisitorTickets:
+    """Sign tickets, and read them. Of several secrets the first one signs, all verify.
+
+    A ticket is good for `seconds`, and as long before its date, by whatever clock reads it, at
+    gates of the same name: the signature covers `namespace`, see `stores/namespace.py`. That a
+    challenge was passed counts under the same `terms` only: a harder challenge was not.
+
+    Raises:
+        ConfigurationError: itsdangerous is missing.
+    """
+
+    def __init__(
+        self,
+        newest_first: Sequence[str],
+        *,
+        seconds: int,
+        namespace: str = "",
+        terms: str = "",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._signer = _signer(newest_first, namespace, clock)
+        self._namespace = namespace
+        self._seconds = seconds
+        self._terms = sha256(terms.encode()).hexdigest()[:_DIGITS]
+        self._clock = clock
+
+    def __repr__(self) -> str:
+        return "VisitorTickets()"
+
+    def cookie(self, is_secure: bool) -> str:
+        """Return the name of the cookie for these tickets; see `cookie_name()`."""
+        return cookie_name(is_secure, self._namespace)
+
+    def read(self, scope: Scope, *, is_secure: bool = True) -> Visit | None:
+        """Return who comes with a request, as its ticket says; None without a ticket of ours.
+
+        `is_secure` says that the client came over TLS: see `cookie_name()`.
+        """
+        text = presented_ticket(Headers(scope=scope), self.cookie(is_secure))
+        if text is None or len(text) > _LONGEST or not text.isascii():
+            return None
+        return self._read(text)
+
+    def write(self, visit: Visit) -> str:
+        """Return the ticket of a visit."""
+        said = f"{visit.visitor}.{visit.passed_until}-{self._terms}"
+        return self._signer.sign(said).decode()  # type: ignore[no-any-return]
+
+    def _read(self, text: str) -> Visit | None:
+        from itsdangerous import BadData
+
+        try:
+            signed, written = self._signer.unsign(text, return_timestamp=True)
+        except BadData:
+            return None
+        # One that is dated ahead is ours as well: a clock went back, or another worker's is fast.
+        if abs(self._clock() - written.timestamp()) > self._seconds:
+            return None
+        visitor, _, said = signed.decode().rpartition(".")
+        passed_until, _, terms = said.partition("-")
+        return Visit(visitor=visitor, passed_until=int(passed_until) if terms == self._terms else 0)
+
+
+def new_visit() -> Visit:
+    """Return a visitor nobody has seen before."""
+    return Visit(visitor=secrets.token_urlsafe(_OCTETS), is_new=True)
+
+
+def passed(visit: Visit, until: float) -> Visit:
+    """Return the visit of somebody who passed a challenge."""
+    return replace(visit, passed_until=int(until), is_new=True)
+
+
+def cookie_name(is_secure: bool, namespace: str = "") -> str:
+    """Return the cookie's name. Over TLS it is one that no other host of the domain can set
+    (RFC 6265bis section 4.1.3.2), or a page on a neighbouring host could plant a ticket of its own.
+    Gates of different names have cookies of different names: a browser keeps one of a name for each
+    host, whatever the port, and they would overwrite each other's.
+    """
+    digest = f"_{sha256(namespace.encode()).hexdigest()[:_DIGITS]}" if namespace else ""
+    return f"{'__Host-' if is_secure else ''}{_COOKIE}{digest}"
+
+
+def presented_ticket(headers: Headers, cookie: str) -> str | None:
+    """Return the one ticket that is there; the header is the page's own word and goes first."""
+    sent = headers.getlist(HEADER)
+    if sent:
+        return sent[0] if len(sent) == 1 else None
+    return _cookie(headers.getlist("cookie"), cookie)
+
+
+def _cookie(headers: Iterable[str], name: str) -> str | None:
+    """Return the last value of a cookie, as it was sent; a ticket needs no quotes.
+
+    Starlette's reader undoes the quotes of every cookie, with a function of Python's that takes
+    seconds for 64 KB of backslashes (CVE-2024-7592, before Python 3.12.6).
+    """
+    found = [
+        value
+        for header in headers
+        if f"{name}=" in header
+        for value in _pattern(name).findall(header)
+    ]
+    return found[-1].strip() if found else None
+
+
+@cache
+def _pattern(name: str) -> re.Pattern[str]:
+    return re.compile(rf"(?:\A|;)[ \t]*{re.escape(name)}=([^;]*)")
+
+
+def _signer(newest_first: Sequence[str], namespace: str, clock: Callable[[], float]) -> Any:
+    try:
+        from itsdangerous import TimestampSigner
+    except ImportError:
+        raise ConfigurationError(_MISSING) from None
+
+    class Signer(TimestampSigner):
+        def get_timestamp(self) -> int:
+            return int(clock())
+
+    salt = _SALT + b":" + namespace.encode()
+    return Signer(newest_first[::-1], salt=salt, digest_method=sha256, key_derivation="hmac")

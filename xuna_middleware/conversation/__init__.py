@@ -1,1 +1,0 @@
-"""The conversation itself, carried by the gate: enforced where it happens, not where it began."""

@@ -1,0 +1,1 @@
+"""Opaque tokens, which their provider is asked about (RFC 7662)."""

@@ -1,0 +1,1 @@
+"""JSON Web Tokens: signatures, claims, and the verifiers of access tokens."""

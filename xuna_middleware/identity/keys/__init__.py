@@ -1,0 +1,1 @@
+"""Where verification keys come from, and how they are read."""

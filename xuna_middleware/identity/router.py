@@ -1,0 +1,136 @@
+"""Several verifiers in one gate: which of them a token is for, before any I/O.
+
+A verifier that can tell its tokens by their looks (`recognizes`: API keys, opaque tokens) is asked
+first, in order. A JWT goes to the verifier whose `issuer` its unverified `iss` is, to the letter;
+that one reads `iss` again, behind the signature. What is left goes to the `TenantVerifiers`, where
+there are some, or is refused.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Final, Protocol, TypeGuard
+
+from xuna_middleware.errors import ConfigurationError, InvalidTokenError
+from xuna_middleware.identity.credentials import Credentials, Identity
+from xuna_middleware.identity.jwt._jose import JOSEError, read_compact, read_object
+from xuna_middleware.identity.jwt.token_cache import fingerprint
+from xuna_middleware.identity.jwt.verifiers import Verifier
+from xuna_middleware.identity.protocols import (
+    Recognizing,
+    VerifierTraits,
+    merge_traits,
+    traits_of,
+)
+from xuna_middleware.identity.rechecks import recheck_by, recheck_interval_of
+
+_MOST_CHOICES: Final = 4096
+
+
+class IssuerChoice:
+    """Hand each token to the one verifier that it is for; exactly, or none."""
+
+    def __init__(self, verifiers: Sequence[Verifier]) -> None:
+        described = [(each, traits_of(each)) for each in verifiers]
+        others = [(each, traits) for each, traits in described if not _recognizes(each)]
+        self._recognizing = [each for each in verifiers if _recognizes(each)]
+        self._by_issuer = _by_issuer([each for each in others if not each[1].resolves_issuers])
+        self._any = _only([each for each, traits in others if traits.resolves_issuers])
+        self._traits = {id(each): traits for each, traits in described}
+        #: What the members say, merged.
+        self.traits = merge_traits(traits for _, traits in described)
+        #: Verified tokens' choices, so that a remembered token isn't read for it again.
+        self._choices: OrderedDict[bytes, Verifier] = OrderedDict()
+
+    async def verify(self, credentials: Credentials) -> Identity:
+        """Return whom the credentials prove to the verifier that they are for.
+
+        Raises:
+            InvalidTokenError: they are for none, or prove nobody to it.
+            UnavailableError: it can't be known now.
+        """
+        token = credentials.token
+        seen, verifier = self._chosen(token)
+        traits = self._traits[id(verifier)]
+        traits.check_scheme(credentials.scheme)
+        identity = await verifier.verify(credentials)
+        traits.check_issuer(identity)
+        self._keep(seen, verifier)
+        return identity
+
+    async def recheck_interval(self, token: str) -> float | None:
+        """Return after how many seconds to ask the token's own verifier again; see `Rechecks`."""
+        return await recheck_interval_of(self._chosen(token)[1], token)
+
+    async def recheck(self, token: str) -> Identity:
+        """Return whom the token proves now to its own verifier; see `Rechecks.recheck`."""
+        verifier = self._chosen(token)[1]
+        identity = await recheck_by(verifier, token)
+        self._traits[id(verifier)].check_issuer(identity)
+        return identity
+
+    def _chosen(self, token: str) -> tuple[bytes, Verifier]:
+        """Return a token's fingerprint, and the verifier that it is for."""
+        if not token.isascii():
+            raise InvalidTokenError(cause="malformed: not ASCII")
+        seen = fingerprint(token)
+        return seen, self._choices.get(seen) or self._choose(token)
+
+    def _choose(self, token: str) -> Verifier:
+        for each in self._recognizing:
+            if each.recognizes(token):
+                return each
+        verifier = self._by_issuer.get(unverified_issuer(token), self._any)
+        if verifier is None:
+            raise InvalidTokenError(cause="issuer: none of the configured ones")
+        return verifier
+
+    def _keep(self, seen: bytes, verifier: Verifier) -> None:
+        """Keep the choice of a good token; strangers' never get here."""
+        if seen in self._choices:
+            return
+        if len(self._choices) >= _MOST_CHOICES:
+            self._choices.popitem(last=False)
+        self._choices[seen] = verifier
+
+
+def unverified_issuer(token: str) -> str:
+    """Return what a JWT says of its issuer, before anything of it is believed; "" for no text.
+
+    Raises:
+        InvalidTokenError: it is no JWT.
+    """
+    try:
+        issuer = read_object(read_compact(token).payload).get("iss")
+    except JOSEError as error:
+        raise InvalidTokenError(cause=f"malformed: {error}") from None
+    return issuer if isinstance(issuer, str) else ""
+
+
+class _RecognizingVerifier(Verifier, Recognizing, Protocol):
+    """A verifier that recognizes."""
+
+
+def _recognizes(verifier: Verifier) -> TypeGuard[_RecognizingVerifier]:
+    return isinstance(verifier, Recognizing)
+
+
+def _by_issuer(described: Sequence[tuple[Verifier, VerifierTraits]]) -> dict[str, Verifier]:
+    by_issuer: dict[str, Verifier] = {}
+    for verifier, traits in described:
+        if not traits.issuers:
+            raise ConfigurationError(
+                "each of several verifiers must say whose tokens it verifies, with "
+                "`traits = VerifierTraits(issuers=…)` or an attribute `issuer`; or it has "
+                "`recognizes(token)`"
+            )
+        for issuer in traits.issuers:
+            if issuer in by_issuer:
+                raise ConfigurationError(f"two verifiers for one issuer: {issuer}")
+            by_issuer[issuer] = verifier
+    return by_issuer
+
+
+def _only(verifiers: Sequence[Verifier]) -> Verifier | None:
+    if len(verifiers) > 1:
+        raise ConfigurationError("one TenantVerifiers finds all issuers; merge these into one")
+    return next(iter(verifiers), None)

@@ -1,0 +1,1 @@
+"""One-time tickets for clients that can't set a header."""

@@ -1,0 +1,108 @@
+"""Which tickets a gate takes: those of identities that it could have verified itself.
+
+Gates of one name share the tickets in their store. One of them may still have a verifier, an
+authenticator, visitors or an agent that the other lacks. So a ticket says who vouched for its
+identity, and the gate that takes it checks that:
+
+- A verifier vouched: a verifier of this gate has that issuer in its `traits.issuers` or names none,
+  or its `TenantVerifiers` find a verifier for it.
+- The authenticator vouched: this gate has one.
+- Nobody did, for a visitor: an agent of this gate has `anonymous=True`, and its challenge is the
+  same, since a ticket stands for a challenge that was passed.
+- The app vouched, by `gate.issue()`: this gate has verifiers of the same issuers, and an
+  authenticator exactly if the gate has one that made the ticket.
+
+The agent must be one of this gate's as well. Else the answer is a 401, and the log says why.
+"""
+
+import hashlib
+import json
+from collections.abc import Collection, Sequence
+
+from xuna_middleware.errors import InvalidTokenError
+from xuna_middleware.identity.jwt.verifiers import Verifier
+from xuna_middleware.identity.protocols import Resolving, VerifierTraits
+from xuna_middleware.identity.tickets.tickets import Ticket, Voucher
+
+
+class Trust:
+    """Know whom one gate can verify.
+
+    Args:
+        verifiers, traits: the gate's verifiers, and what each says of itself.
+        has_authenticator: whether somebody may come otherwise.
+        visitors: what visitors have to pass, None where none are admitted.
+        agents: the names of the gate's agents.
+    """
+
+    def __init__(
+        self,
+        verifiers: Sequence[Verifier],
+        traits: Sequence[VerifierTraits],
+        *,
+        has_authenticator: bool,
+        visitors: str | None,
+        agents: Collection[str],
+    ) -> None:
+        self._described = tuple(zip(verifiers, traits, strict=True))
+        self._has_authenticator = has_authenticator
+        self._visitors = visitors
+        self._agents = frozenset(agents)
+        self._fingerprint = _fingerprint(traits, has_authenticator)
+
+    def mark(self, voucher: Voucher) -> str:
+        """Return what a ticket says of the gate that makes it, where the voucher alone is too
+        little: the same for all gates that verify the same, in whatever process.
+        """
+        if voucher == "visitor":
+            return self._visitors or ""
+        return self._fingerprint if voucher == "application" else ""
+
+    async def check(self, ticket: Ticket) -> None:
+        """Refuse a ticket of an identity that this gate could not have verified.
+
+        Raises:
+            InvalidTokenError: the cause says what this gate lacks.
+            UnavailableError: whether the issuer is a tenant's can't be known now.
+        """
+        lacking = await self._lacking(ticket)
+        if lacking is not None:
+            raise InvalidTokenError(
+                cause=f"ticket: made by another gate of this store: {lacking}; gates that are not "
+                "to share tickets have stores of different names, RedisStore(namespace=…)"
+            )
+
+    async def _lacking(self, ticket: Ticket) -> str | None:
+        """Return what this gate lacks to have made a ticket; None where it lacks nothing."""
+        if ticket.agent not in self._agents:
+            return f"it is for the agent {ticket.agent!r}, which is none of this gate's agents="
+        match ticket.voucher:
+            case "verifier":
+                if not await self._verifies(ticket.identity.issuer):
+                    return f"no verifier= here verifies the issuer {ticket.identity.issuer!r}"
+            case "authenticator":
+                if not self._has_authenticator:
+                    return "an authenticator found its caller, and this gate has no authenticator="
+            case "visitor":
+                if self._visitors is None:
+                    return "it is a visitor's, and no agent of this gate has anonymous=True"
+                if ticket.mark != self._visitors:
+                    return "it is a visitor's, and Visitors(challenge=…) differs here"
+            case "application":
+                if ticket.mark != self._fingerprint:
+                    return "gate.issue() made it at a gate with another verifier= or authenticator="
+        return None
+
+    async def _verifies(self, issuer: str) -> bool:
+        for verifier, traits in self._described:
+            if not traits.may_verify(issuer):
+                continue
+            if not isinstance(verifier, Resolving) or await verifier.resolves(issuer):
+                return True
+        return False
+
+
+def _fingerprint(traits: Sequence[VerifierTraits], has_authenticator: bool) -> str:
+    issuers = sorted(sorted(each.issuers or ("*",)) for each in traits)
+    said = json.dumps([issuers, has_authenticator])
+    return hashlib.sha256(said.encode()).hexdigest()[:32]

@@ -1,0 +1,1 @@
+"""From a caller to a credential."""

@@ -1,0 +1,164 @@
+"""What each step would decide about a caller and an agent, and why. Nothing is taken or issued.
+
+The operator's words, not the caller's: causes are as they stand in the log, so an explanation is
+for whoever runs the gate.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from starlette.requests import HTTPConnection
+
+from xuna_middleware.access.agents import Agent
+from xuna_middleware.access.grants import Personalization
+from xuna_middleware.access.limits.reservations import Remaining, check_standing
+from xuna_middleware.access.rules.rule import Rule, asked_once
+from xuna_middleware.access.values.personalize import check_client, personalize
+from xuna_middleware.anonymous.admission import Entrance
+from xuna_middleware.errors import GateError
+from xuna_middleware.identity.credentials import Identity
+from xuna_middleware.issuing.pipeline import (
+    Order,
+    Pipeline,
+    check_limits,
+    check_transport,
+    meant_agent,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """Say what one step decides. `passed` is None where it was not reached.
+
+    `status` is what the caller would be answered; `depth` is above 0 for the rules in a rule.
+    """
+
+    name: str
+    passed: bool | None
+    text: str
+    status: int | None = None
+    depth: int = 0
+
+    def __str__(self) -> str:
+        mark = {True: "✓", False: "✗", None: "·"}[self.passed]
+        status = f" ({self.status})" if self.status is not None else ""
+        return f"{'  ' * self.depth}{mark} {self.name}: {self.text}{status}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """Hold all steps in their order; as a text, a line for each."""
+
+    steps: tuple[Step, ...]
+
+    @property
+    def allowed(self) -> bool:
+        """Tell whether a credential would be asked for."""
+        return all(step.passed for step in self.steps if not step.depth)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.steps))
+
+
+_NAMES: Final = ("verify", "agent", "check input", "authorize", "reserve", "personalize", "issue")
+_VISITORS_NAMES: Final = (*_NAMES[:4], "entrance", *_NAMES[4:])
+
+
+async def explain(pipeline: Pipeline, order: Order, verified: str) -> Explanation:
+    """Go through the steps for an order whose caller was verified, as far as they go."""
+    steps = [_passed("verify", verified)]
+    names = _VISITORS_NAMES if order.identity.is_visitor else _NAMES
+    try:
+        await _decide(steps, pipeline, order)
+    except GateError as error:
+        steps.append(_refused(names[_reached(steps)], error))
+    return _whole(steps, names)
+
+
+def not_verified(error: GateError) -> Explanation:
+    """Explain a caller who proved nothing."""
+    return _whole([_refused("verify", error)], _NAMES)
+
+
+async def _decide(steps: list[Step], pipeline: Pipeline, order: Order) -> None:
+    agent = meant_agent(pipeline, order)
+    if agent.is_relayed and order.transport == "websocket":
+        order = replace(order, transport="relay")
+    check_transport(agent, order.transport)
+    steps.append(_passed("agent", f"{agent.name}, over {order.transport}"))
+    client = check_client(agent, order.dynamic_variables, order.overrides)
+    steps.append(_passed("check input", _names(client) or "nothing was sent"))
+    agent.check_connection(order.connection)
+    steps += await _rule_steps(asked_once(agent.rule), order.identity, order.connection)
+    if any(step.passed is False and not step.depth for step in steps):
+        return
+    if pipeline.entrance is not None and order.identity.is_visitor:
+        steps.append(await _entrance(pipeline.entrance, order))
+    steps.append(await _limits(pipeline, order, agent))
+    whole = await personalize(agent, order.identity, order.connection, client)
+    steps.append(_passed("personalize", _names(whole) or "nothing"))
+    steps.append(_passed("issue", f"would ask the platform for {_CREDENTIALS[order.transport]}"))
+
+
+async def _entrance(entrance: Entrance, order: Order) -> Step:
+    """Look at the door and the ticket. A challenge's answer is left alone: most are good once."""
+    await entrance.check_door(order.visitor, order.scope)
+    entrance.check_passed(order.visitor)
+    asked = "no challenge" if entrance.visitors.challenge is None else "the challenge is passed"
+    return _passed("entrance", f"open, {asked}")
+
+
+async def _limits(pipeline: Pipeline, order: Order, agent: Agent) -> Step:
+    await check_standing(order.identity, pipeline.stores.shared)
+    left = await check_limits(pipeline, agent, order)
+    return _passed("reserve", "; ".join(map(_remaining, left)) or "no limits")
+
+
+async def _rule_steps(
+    rule: Rule, identity: Identity, connection: HTTPConnection | None, depth: int = 0
+) -> list[Step]:
+    """Return what a rule decides, and beneath it what those in it do, each by itself."""
+    refused = await rule.refusal(identity, connection)
+    name = "rule" if depth else "authorize"
+    if refused is None:
+        steps = [Step(name=name, passed=True, text=f"{rule.name} says yes", depth=depth)]
+    else:
+        steps = [replace(_refused(name, refused), depth=depth)]
+    for part in rule.parts:
+        steps += await _rule_steps(part, identity, connection, depth + 1)
+    return steps
+
+
+def _whole(steps: list[Step], names: tuple[str, ...]) -> Explanation:
+    """Return the steps, and name those that are not reached."""
+    left = names[_reached(steps) :]
+    missing = [Step(name=name, passed=None, text="not reached") for name in left]
+    return Explanation(steps=(*steps, *missing))
+
+
+def _reached(steps: list[Step]) -> int:
+    return sum(1 for step in steps if not step.depth)
+
+
+def _passed(name: str, text: str) -> Step:
+    return Step(name=name, passed=True, text=text)
+
+
+def _refused(name: str, error: GateError) -> Step:
+    return Step(name=name, passed=False, text=error.cause, status=error.status_code)
+
+
+def _remaining(one: Remaining) -> str:
+    return f"{one.limit}: {one.left} of {one.most} {one.unit} left"
+
+
+def _names(personal: Personalization) -> str:
+    """Return names only: values are personal data."""
+    return ", ".join([*personal.dynamic_variables, *personal.overrides])
+
+
+_CREDENTIALS: Final = {
+    "websocket": "a signed URL",
+    "webrtc": "a conversation token",
+    "relay": "a signed URL, and carry the conversation",
+}

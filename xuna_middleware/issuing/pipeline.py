@@ -1,0 +1,560 @@
+"""The story of one request, from a known caller to a pass. Knows nothing of ASGI's messages.
+
+check input → authorize → reserve → personalize → issue
+
+What fails after `reserve` gives the reservation back, once, a request that is cancelled included.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
+
+from starlette.requests import HTTPConnection
+from starlette.types import Scope
+
+from xuna_middleware._core.single_flight import Questions
+from xuna_middleware.access.agents import Agent, authorize
+from xuna_middleware.access.grants import Grant, Personalization, Transport
+from xuna_middleware.access.limits.budgets import TICKETS, VISITORS_TICKETS, Budget
+from xuna_middleware.access.limits.keys import Circumstances, subject_principal
+from xuna_middleware.access.limits.reservations import (
+    EVERY_KIND,
+    Remaining,
+    Reservation,
+    Stores,
+    check_left,
+    check_standing,
+    remaining,
+    reserve,
+)
+from xuna_middleware.access.values.personalize import check_client, personalize
+from xuna_middleware.anonymous.admission import Entrance
+from xuna_middleware.errors import (
+    AccessDeniedError,
+    ConfigurationError,
+    GateError,
+    InvalidRequestError,
+    LimitReachedError,
+    NotAuthenticatedError,
+    PlatformError,
+    UnavailableError,
+)
+from xuna_middleware.events import Event, EventName, Events
+from xuna_middleware.identity.client_address import client_address
+from xuna_middleware.identity.credentials import Identity, Visit
+from xuna_middleware.identity.proxies.trusted import Networks
+from xuna_middleware.identity.rechecks import HeldToken
+from xuna_middleware.identity.tickets.tickets import Voucher
+from xuna_middleware.issuing.settlement import Settlement, about_whom
+from xuna_middleware.platform.issued import ConversationToken, SignedUrl
+from xuna_middleware.platform.rest.client import Platform
+from xuna_middleware.platform.wire import check_carriable
+from xuna_middleware.stores.protocol import Kind, Move
+
+logger = logging.getLogger("xuna_middleware")
+
+
+#: How many calls to the platform are under way at once, and how many wait: for visitors, and for
+#: all others; how many of both may be one address's, or one account's, and how many more of that
+#: one wait until one of these is over. XunaPlatform sends 8 at a time, so visitors never have all
+#: of them.
+VISITORS_CALLS: Final = 4
+VISITORS_WAITING: Final = 128
+VISITORS_OF_ONE: Final = 16
+VISITORS_OF_ONE_WAITING: Final = 112
+CALLERS_CALLS: Final = 64
+CALLERS_WAITING: Final = 960
+CALLERS_OF_ONE: Final = 16
+CALLERS_OF_ONE_WAITING: Final = 240
+#: Seconds for waiting and call together: less than a relayed conversation's slot is leased for.
+CALL_SECONDS: Final = 15.0
+#: Seconds from a reservation to its credential after which the caller is looked up once more.
+LOOK_AGAIN_SECONDS: Final = 1.0
+#: Seconds for which a gate that closes waits for what it began.
+_PATIENCE: Final = 2.0
+
+#: Seconds for which a note outlives the moment at which it is looked at for the last time.
+_GRACE: Final = 60.0
+
+Issued: TypeAlias = SignedUrl | ConversationToken
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """Hold what a known caller asks for. What the client sent is unchecked, and in no rendering.
+
+    `agent` is a configured name; None where the gate has only one. `overrides` are in the
+    platform's nested spelling. `visit` is which visitor this is, or was before they signed in.
+    `has_ticket` says that what a ticket needs was decided when it was made. `voucher` says who
+    vouched for the identity: the app around the gate, where the gate's own routes don't say
+    otherwise. `token` is what proved the caller, where it can be asked about again. `told` are
+    headers for the answer, whichever it will be; the steps add to them.
+    """
+
+    identity: Identity
+    agent: str | None
+    transport: Transport
+    dynamic_variables: Any = field(default=None, repr=False)
+    overrides: Any = field(default=None, repr=False)
+    connection: HTTPConnection | None = field(default=None, repr=False)
+    visit: Visit | None = field(default=None, repr=False)
+    has_ticket: bool = False
+    voucher: Voucher = "application"
+    token: HeldToken | None = field(default=None, repr=False)
+    told: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def scope(self) -> Scope:
+        """What the connection says of itself; nothing where there is none."""
+        return {} if self.connection is None else self.connection.scope
+
+    @property
+    def visitor(self) -> Visit:
+        """Which visitor this is; one who passed no challenge, where no ticket of theirs says so."""
+        visit, who = self.visit, self.identity.subject
+        return visit if visit is not None and visit.visitor == who else Visit(visitor=who)
+
+
+def _visitors_calls() -> Questions[Any, Any]:
+    return Questions(
+        "platform: visitors' calls",
+        in_flight=VISITORS_CALLS,
+        waiting=VISITORS_WAITING,
+        of_one=VISITORS_OF_ONE,
+        of_one_waiting=VISITORS_OF_ONE_WAITING,
+    )
+
+
+def _callers_calls() -> Questions[Any, Any]:
+    return Questions(
+        "platform: callers' calls",
+        in_flight=CALLERS_CALLS,
+        waiting=CALLERS_WAITING,
+        of_one=CALLERS_OF_ONE,
+        of_one_waiting=CALLERS_OF_ONE_WAITING,
+        owners="account",
+    )
+
+
+class Terms(NamedTuple):
+    """Say which limits apply: an agent's, for visitors or for others, and whether they are held by
+    leases, since the gate itself carries the conversation.
+    """
+
+    agent: str
+    for_visitors: bool
+    leased: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pipeline:
+    """Hold what the steps need, put together once."""
+
+    agents: Mapping[str, Agent]
+    platform: Platform
+    events: Events
+    budgets: "Mapping[Terms, Budget]"
+    entrance: Entrance | None
+    stores: Stores
+    settlement: Settlement
+    proxies: Networks
+    clock: Callable[[], float] = time.time
+    #: Bound how many wait for the platform: visitors, and all others.
+    visitors_calls: Questions[Any, Any] = field(default_factory=_visitors_calls, repr=False)
+    callers_calls: Questions[Any, Any] = field(default_factory=_callers_calls, repr=False)
+    #: What goes on when the request that began it has ended.
+    background: set[asyncio.Task[Any]] = field(default_factory=set, repr=False)
+
+    def beside(self, story: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Let something go on, whether or not the request that began it does."""
+        task = asyncio.get_running_loop().create_task(story)
+        self.background.add(task)
+        task.add_done_callback(self.background.discard)
+        return task
+
+    def budget(
+        self, agent: Agent, identity: Identity, transport: Transport = "websocket"
+    ) -> Budget:
+        """Return what limits this caller's conversations with an agent."""
+        return self.budgets[Terms(agent.name, identity.is_visitor, transport == "relay")]
+
+    async def finish(self) -> None:
+        """Wait a little for what goes on in the running event loop."""
+        self.settlement.stop()
+        loop = asyncio.get_running_loop()
+        mine = [task for task in self.background if task.get_loop() is loop]
+        if mine:
+            await asyncio.wait(mine, timeout=_PATIENCE)
+
+    def emit(self, name: EventName, identity: Identity, **about: Any) -> None:
+        """Tell the hooks what happened to whom."""
+        event = Event(
+            name=name,
+            time=self.clock(),
+            issuer=identity.issuer,
+            subject=identity.subject,
+            **about,
+        )
+        self.events.emit(event)
+
+
+async def issue(pipeline: Pipeline, order: Order) -> SignedUrl | ConversationToken:
+    """Decide, and get the pass from the platform.
+
+    Does not check: who calls (`order.identity` is believed), or from which site.
+
+    Raises:
+        GateError: one of the documented answers. Nothing was issued then.
+    """
+    agent = meant_agent(pipeline, order)
+    check_transport(agent, order.transport)
+    client = check_client(agent, order.dynamic_variables, order.overrides)
+    rule = await decide(pipeline, agent, order)
+    about: dict[str, Any] = {"agent": agent.name, "transport": order.transport}
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    reservation = await reserved(pipeline, agent, order)
+    try:
+        personal = await personalize(agent, order.identity, order.connection, client)
+        grant = granted(pipeline, agent, order, rule, personal)
+        issued = await ask_platform(pipeline, grant, order.connection)
+        if loop.time() - began > LOOK_AGAIN_SECONDS:  # revoked meanwhile?
+            store = reservation.store or pipeline.stores.shared
+            await check_standing(order.identity, store)
+        await signed_in(pipeline, agent, order)
+    except BaseException:
+        await released(pipeline, reservation, order.identity, **about)
+        raise
+    _remembered(pipeline, reservation, order, issued)
+    pipeline.emit(
+        "issued",
+        order.identity,
+        rule=rule,
+        conversation_id=issued.conversation_id,
+        limits=reservation.limits,
+        variables=tuple(grant.personalization.dynamic_variables),
+        overrides=tuple(grant.personalization.overrides),
+        **about,
+    )
+    return issued
+
+
+async def admitted_agent(pipeline: Pipeline, order: Order) -> Agent:
+    """Decide as far as a ticket needs it: there is such an agent, its rule says yes, and its limits
+    have something left. Takes nothing.
+
+    Tickets have a limit of their own, since nothing else is taken for one.
+
+    Raises:
+        GateError: one of the documented answers.
+    """
+    agent = meant_agent(pipeline, order)
+    rule = await decide(pipeline, agent, order)
+    await check_limits(pipeline, agent, order)
+    await reserve(
+        VISITORS_TICKETS if order.identity.is_visitor else TICKETS,
+        circumstances(pipeline, agent, order.identity, order.connection),
+        pipeline.stores,
+    )
+    pipeline.emit("ticket_issued", order.identity, agent=agent.name, rule=rule)
+    return agent
+
+
+async def decide(pipeline: Pipeline, agent: Agent, order: Order) -> str:
+    """Ask the agent's rule, and visitors for their challenge; return the rule's name.
+
+    Raises:
+        GateError: one of the documented answers.
+    """
+    rule = await authorize(agent, order.identity, order.connection)
+    await _check_entrance(pipeline, order)
+    about: dict[str, Any] = {"agent": agent.name, "transport": order.transport}
+    pipeline.emit("authorized", order.identity, rule=rule, **about)
+    return rule
+
+
+async def check_limits(pipeline: Pipeline, agent: Agent, order: Order) -> tuple[Remaining, ...]:
+    """Return what is left of the limits of an order, and take nothing.
+
+    Raises:
+        LimitReachedError: one of them has too little left. UnavailableError: it can't be known.
+    """
+    asked = circumstances(pipeline, agent, order.identity, order.connection)
+    budget = pipeline.budget(agent, order.identity, order.transport)
+    return await check_left(budget, asked, pipeline.stores)
+
+
+async def usable_agents(
+    pipeline: Pipeline, identity: Identity, connection: HTTPConnection
+) -> list[tuple[Agent, tuple[Remaining, ...]]]:
+    """Return the agents whose rule says yes to this caller, and what is left of their limits.
+
+    Issues and reserves nothing.
+
+    Raises:
+        UnavailableError: one of the rules, or the store, can't be asked now.
+    """
+    if identity.is_visitor and not await _may_enter(pipeline, identity):
+        return []
+    usable = []
+    for agent in pipeline.agents.values():
+        if identity.is_visitor and not agent.anonymous:
+            continue
+        try:
+            await authorize(agent, identity, connection)
+            asked = circumstances(pipeline, agent, identity, connection)
+            left = await remaining(pipeline.budget(agent, identity), asked, pipeline.stores)
+        except UnavailableError:
+            raise
+        except GateError:
+            continue
+        usable.append((agent, left))
+    return usable
+
+
+def named_agent(pipeline: Pipeline, order: Order) -> str | None:
+    """Return the configured name of the agent that an order means; None where it means none."""
+    if order.agent is None and len(pipeline.agents) == 1:
+        return next(iter(pipeline.agents))
+    return order.agent if order.agent in pipeline.agents else None
+
+
+def check_personalization(pipeline: Pipeline) -> None:
+    """Refuse agents that would have a client carry what it must not; say what it could change.
+
+    Raises:
+        ConfigurationError: a prompt, a model or a secret would have to go through the client.
+    """
+    for agent in pipeline.agents.values():
+        carried = [each for each in agent.transports if pipeline.platform.client_carries(each)]
+        check_carriable(
+            agent.name,
+            transports=carried,
+            dynamic_variables=agent.variable_names,
+            overrides=(*agent.override_paths, *agent.client_overrides),
+        )
+        if carried and (agent.dynamic_variables or agent.overrides):
+            logger.warning(
+                "agent %r: over %s the client carries its variables and overrides, and can change "
+                "them; what must not be forged belongs to the other transports",
+                agent.name,
+                " and ".join(carried),
+            )
+
+
+def meant_agent(pipeline: Pipeline, order: Order) -> Agent:
+    """Return the agent that is meant; to visitors, those that aren't open to them are nothing."""
+    if not order.identity.is_visitor:
+        return _chosen(pipeline.agents, order.agent)
+    agent = pipeline.agents.get(named_agent(pipeline, order) or "")
+    if agent is None or not agent.anonymous:
+        raise NotAuthenticatedError(cause="no credentials: and no agent that visitors may use")
+    return agent
+
+
+async def _check_entrance(pipeline: Pipeline, order: Order) -> None:
+    """Look at the door, and ask visitors for their challenge. Others pass."""
+    entrance = pipeline.entrance
+    if entrance is None or not order.identity.is_visitor:
+        return
+    await entrance.check_door(order.visitor, order.scope)
+    if order.has_ticket:
+        return
+    admitted = await entrance.check_challenge(order.visitor, order.connection)
+    order.told.update(entrance.headers(admitted, order.scope))
+
+
+async def _may_enter(pipeline: Pipeline, visitor: Identity) -> bool:
+    try:
+        return pipeline.entrance is not None and await pipeline.entrance.door.check(visitor.subject)
+    except AccessDeniedError:
+        return False
+
+
+async def signed_in(pipeline: Pipeline, agent: Agent, order: Order) -> None:
+    """End the visitor's ticket of a signed-in caller to whom a credential was issued, and make what
+    that visitor took the caller's.
+
+    Before that nothing is kept of it: a request that is refused leaves nothing. Where the ticket
+    can't be ended nothing moves: nobody else may go on in the person's name.
+    """
+    entrance, visit = pipeline.entrance, order.visit
+    budget = pipeline.budget(agent, order.identity, order.transport)
+    move = _move(budget, order)
+    if entrance is None or visit is None or move is None:
+        return
+    if not budget.counted:  # the ticket ends all the same, and other agents may have limits
+        move = move._replace(seconds=entrance.visitors.ticket_lasts)
+    try:
+        if await entrance.leave(visit, move):
+            order.told.update(entrance.forgetting(order.scope))
+    except UnavailableError as error:
+        logger.warning("visitors: the ticket of one who signed in stays good: %s", error.cause)
+
+
+def _move(budget: Budget, order: Order) -> Move | None:
+    """Return whom a signed-in caller was before, as their visitor's ticket says."""
+    if order.visit is None or order.identity.is_visitor:
+        return None
+    visitor, person = order.visit.identity, order.identity
+    return Move(subject_principal(visitor), subject_principal(person), budget.longest)
+
+
+def _chosen(agents: Mapping[str, Agent], name: str | None) -> Agent:
+    if name is None:
+        if len(agents) != 1:
+            raise InvalidRequestError(
+                "Name the agent.", code="agent_missing", cause="agent: several, and none named"
+            )
+        return next(iter(agents.values()))
+    agent = agents.get(name)
+    if agent is None:
+        raise InvalidRequestError(
+            "There is no such agent.",
+            status_code=404,
+            code="unknown_agent",
+            cause="agent: the request names none that is configured",
+        )
+    return agent
+
+
+def check_transport(agent: Agent, transport: Transport) -> None:
+    """Refuse a transport that the agent doesn't allow. The relay is a WebSocket, too."""
+    is_open = transport in agent.transports
+    if not is_open and not (transport == "relay" and "websocket" in agent.transports):
+        raise AccessDeniedError(
+            "This agent does not take this transport.",
+            code="transport_not_open",
+            cause=f"transport: agent {agent.name!r} is not open to {transport}",
+        )
+
+
+def granted(
+    pipeline: Pipeline, agent: Agent, order: Order, rule: str, personal: Personalization
+) -> Grant:
+    """Return what the platform is asked for."""
+    return Grant(
+        identity=order.identity,
+        agent=agent.name,
+        agent_id=agent.id,
+        transport=order.transport,
+        personalization=personal,
+        rule=rule,
+        is_metered=pipeline.budget(agent, order.identity, order.transport).is_metered,
+    )
+
+
+async def reserved(pipeline: Pipeline, agent: Agent, order: Order) -> Reservation:
+    """Take of all limits, or of none; see `reserve()`."""
+    budget = pipeline.budget(agent, order.identity, order.transport)
+    asked = circumstances(pipeline, agent, order.identity, order.connection)
+    move = _move(budget, order) if budget.counted else None
+    reservation = await _taken(pipeline, budget, asked, move)
+    about: dict[str, Any] = {"agent": agent.name, "transport": order.transport}
+    if reservation.limits:
+        pipeline.emit("reserved", order.identity, limits=reservation.limits, **about)
+    if reservation.uncounted:
+        pipeline.emit("uncounted", order.identity, limits=reservation.uncounted, **about)
+    return reservation
+
+
+async def _taken(
+    pipeline: Pipeline, budget: Budget, asked: Circumstances, move: Move | None
+) -> Reservation:
+    """Reserve; where time or slots are wanting, look once whether some of them are over."""
+    try:
+        return await reserve(budget, asked, pipeline.stores, move)
+    except LimitReachedError as refusal:
+        open_ones = refusal.conversations
+        if not await pipeline.settlement.settle_ended(pipeline.platform, open_ones):
+            raise
+    return await reserve(budget, asked, pipeline.stores, move)
+
+
+def _remembered(pipeline: Pipeline, reservation: Reservation, order: Order, issued: Issued) -> None:
+    """Note, beside the answer, by which conversation a reservation can be settled."""
+    if issued.conversation_id is None or reservation.store is None:
+        return
+    reserved = reservation.milliseconds
+    if reserved is None:
+        return
+    seconds = pipeline.budget(pipeline.agents[issued.agent], order.identity).settled_within
+    about = about_whom(order.identity, issued.agent)
+    pipeline.beside(reservation.remember(issued.conversation_id, about, seconds + _GRACE))
+    pipeline.settlement.expect(
+        pipeline.platform, issued.conversation_id, seconds, reserved, order.identity
+    )
+
+
+def circumstances(
+    pipeline: Pipeline, agent: Agent, identity: Identity, connection: HTTPConnection | None
+) -> Circumstances:
+    return Circumstances(
+        identity=identity,
+        agent=agent.name,
+        connection=connection,
+        address=lambda: _address(pipeline, connection),
+    )
+
+
+def _address(pipeline: Pipeline, connection: HTTPConnection | None) -> str | None:
+    return None if connection is None else client_address(connection.scope, pipeline.proxies)
+
+
+async def released(
+    pipeline: Pipeline,
+    reservation: Reservation,
+    identity: Identity,
+    *,
+    kinds: Sequence[Kind] = EVERY_KIND,
+    **about: Any,
+) -> None:
+    """Give everything back, even where whoever waits for it is cancelled again."""
+
+    async def give_back() -> None:
+        if await reservation.release(kinds):
+            pipeline.emit("released", identity, limits=reservation.limits, **about)
+
+    await asyncio.shield(pipeline.beside(give_back()))
+
+
+async def ask_platform(
+    pipeline: Pipeline, grant: Grant, connection: HTTPConnection | None
+) -> SignedUrl | ConversationToken:
+    """Get the pass, within `CALL_SECONDS`. What is wrong with the settings is a 503 to the caller,
+    and so is a call beyond those that may wait, in all or of one account (a visitor's: of one
+    address).
+
+    Raises:
+        PlatformError, UnavailableError: there is none.
+    """
+    call = partial(pipeline.platform.issue, grant)
+    try:
+        async with asyncio.timeout(CALL_SECONDS):
+            issued: Issued
+            if grant.identity.is_visitor:
+                owner = _address(pipeline, connection)
+                issued = await pipeline.visitors_calls.alone(call, owner)
+            else:
+                issued = await pipeline.callers_calls.alone(call, subject_principal(grant.identity))
+            return issued
+    except TimeoutError:
+        cause = f"platform: no answer within {CALL_SECONDS:g} s, the wait for a turn included"
+        raise UnavailableError(cause=cause, retry_after=1) from None
+    except ConfigurationError as error:
+        raise UnavailableError(cause=f"configuration: {error}") from None
+    except PlatformError as error:
+        if error.code == "personalization_unsupported":
+            pipeline.emit(
+                "personalization_unsupported",
+                grant.identity,
+                agent=grant.agent,
+                transport=grant.transport,
+                cause=error.cause,
+            )
+        raise

@@ -1,0 +1,251 @@
+"""Settle reservations with the true length of their conversations.
+
+Nobody polls. Whoever is refused for want of time or slots may have conversations that ended by now:
+only then the platform is asked for some of those, each at most once in a few seconds, and what they
+did not use is given back. Before one can't be settled any more, the process that issued it asks for
+it once more; where that tells no end either, it counts in full, and the event `expired` says so.
+"""
+
+import asyncio
+import json
+import logging
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
+from heapq import heappop, heappush
+from itertools import count
+from math import inf
+from typing import Final, NamedTuple
+
+from xuna_middleware._core.single_flight import Questions
+from xuna_middleware.access.limits.budgets import milliseconds
+from xuna_middleware.access.limits.keys import subject_principal
+from xuna_middleware.errors import ConfigurationError, UnavailableError
+from xuna_middleware.events import Event, EventName, Events
+from xuna_middleware.identity.credentials import Identity
+from xuna_middleware.platform.rest.client import Platform
+from xuna_middleware.stores.protocol import Store, StoreError
+
+logger = logging.getLogger("xuna_middleware")
+
+#: Seconds before the same conversation is asked for again.
+_BETWEEN: Final = 5.0
+#: Seconds for all that a refused request asks.
+_PATIENCE: Final = 3.0
+#: How many conversations a refused request asks for.
+_AT_ONCE: Final = 8
+#: How many of these questions are asked at once on behalf of all refused requests, and how many
+#: wait; and how many are asked at once at conversations' latest ends. Both are fewer than the
+#: connections to the platform, of which what is issued needs some.
+REFUSED_ASK: Final = 2
+REFUSED_WAIT: Final = 32
+LATE_ASK: Final = 2
+_MOST_ASKED: Final = 4_096
+MOST_EXPECTED: Final = 10_000
+#: How many of these may be one person's, or all visitors' together.
+EXPECTED_OF_ONE: Final = 2_000
+
+
+class Expected(NamedTuple):
+    """Say when a conversation can be settled for the last time, and what counts then.
+
+    `number` is another for each, so that nothing behind it is compared.
+    """
+
+    at: float
+    number: int
+    platform: Platform
+    conversation_id: str
+    reserved: int
+    owner: str
+
+
+class Settlement:
+    """Know which conversations were asked for, in this process."""
+
+    def __init__(
+        self,
+        store: Store,
+        events: Events,
+        *,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._events = events
+        self._clock = clock
+        self._now = monotonic
+        #: When each was asked for, the longest ago first.
+        self._asked: OrderedDict[str, float] = OrderedDict()
+        self._questions = Questions[str, bool](
+            "conversations that may have ended", in_flight=REFUSED_ASK, waiting=REFUSED_WAIT
+        )
+        #: A heap: what is to be looked at first is its first.
+        self._expected: list[Expected] = []
+        self._owned = Counter[str]()
+        self._late = Questions[str, bool](
+            "conversations at their latest end", in_flight=LATE_ASK, waiting=MOST_EXPECTED
+        )
+        self._numbers = count()
+        self._timer: tuple[asyncio.AbstractEventLoop, asyncio.TimerHandle] | None = None
+        self._expiring: set[asyncio.Task[None]] = set()
+
+    def expect(
+        self,
+        platform: Platform,
+        conversation_id: str,
+        seconds: float,
+        reserved: int,
+        identity: Identity,
+    ) -> None:
+        """Look after so many seconds whether somebody settled it, and else ask the platform once;
+        `reserved` is in milliseconds. What is beyond the bounds counts in full.
+        """
+        owner = identity.issuer if identity.is_visitor else subject_principal(identity)
+        if len(self._expected) >= MOST_EXPECTED or self._owned[owner] >= EXPECTED_OF_ONE:
+            return
+        self._owned[owner] += 1
+        at = self._now() + seconds
+        one = Expected(at, next(self._numbers), platform, conversation_id, reserved, owner)
+        heappush(self._expected, one)
+        self._wake()
+
+    def stop(self) -> None:
+        """End what waits in the running event loop."""
+        if self._timer is not None:
+            self._timer[1].cancel()
+            self._timer = None
+        loop = asyncio.get_running_loop()
+        for task in self._expiring:
+            if task.get_loop() is loop:
+                task.cancel()
+
+    async def settle_ended(self, platform: Platform, conversations: Iterable[str]) -> bool:
+        """Ask for some conversations, and settle those that are over; tell whether there were any.
+
+        First come those that this process never asked for, then those it asked for longest ago: so
+        who is refused again and again asks for all of them in turn.
+        """
+        settled: list[bool] = []
+
+        async def look(conversation_id: str) -> None:
+            ask = partial(self._settle_if_over, platform, conversation_id)
+            with suppress(UnavailableError):  # too many are asked for; it is asked for later
+                settled.append(await self._questions.alone(ask))
+
+        # What is settled by then counts, whatever another one is waiting for.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE):
+                await asyncio.gather(*map(look, self._due(conversations)))
+        return any(settled)
+
+    async def settle(
+        self, conversation_id: str, seconds: float, store: Store | None = None
+    ) -> bool:
+        """Settle a reservation with the true length, once; tell whether there was one.
+
+        `store` is where it was made, if that is not the shared one.
+
+        Raises:
+            UnavailableError: the store can't be asked.
+        """
+        try:
+            about = await (store or self._store).settle(conversation_id, milliseconds(seconds))
+        except StoreError as error:
+            raise UnavailableError(cause=f"store: {error}") from None
+        if about is None:
+            return False
+        self._emit("settled", conversation_id, seconds, *json.loads(about))
+        return True
+
+    def _wake(self) -> None:
+        """Set the timer of the running loop to the next conversation."""
+        loop = asyncio.get_running_loop()
+        if self._timer is not None and self._timer[0] is loop:
+            self._timer[1].cancel()
+        delay = max(0.0, self._expected[0].at - self._now())
+        self._timer = loop, loop.call_later(delay, self._expire)
+
+    def _expire(self) -> None:
+        self._timer = None
+        loop = asyncio.get_running_loop()
+        while self._expected and self._expected[0].at <= self._now():
+            one = heappop(self._expected)
+            self._owned[one.owner] -= 1
+            if not self._owned[one.owner]:
+                del self._owned[one.owner]
+            task = loop.create_task(self._expired(one))
+            self._expiring.add(task)
+            task.add_done_callback(self._expiring.discard)
+        if self._expected:
+            self._wake()
+
+    async def _expired(self, one: Expected) -> None:
+        """Settle what nobody did: with its true length, or else with all that was reserved."""
+        with suppress(StoreError):  # its note ends by itself
+            if not await self._store.is_noted(one.conversation_id):
+                return
+            with suppress(UnavailableError):
+                await self._late.alone(partial(self._settle_in_time, one))
+            about = await self._store.settle(one.conversation_id, one.reserved)
+            if about is not None:
+                self._emit("expired", one.conversation_id, None, *json.loads(about))
+
+    async def _settle_in_time(self, one: Expected) -> bool:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE):
+                return await self._settle_if_over(one.platform, one.conversation_id)
+        return False
+
+    async def _settle_if_over(self, platform: Platform, conversation_id: str) -> bool:
+        try:
+            ended = await platform.ended(conversation_id)
+            if ended is None:
+                return False
+            return await self.settle(conversation_id, ended.seconds)
+        except (UnavailableError, ConfigurationError) as error:
+            logger.info("%s could not be settled: %s", conversation_id, type(error).__name__)
+            return False
+
+    def _due(self, conversations: Iterable[str]) -> list[str]:
+        """Return which to ask for now, and remember that they are."""
+        now = self._now()
+        rested = [one for one in conversations if self._asked_at(one) <= now - _BETWEEN]
+        due = sorted(rested, key=self._asked_at)[:_AT_ONCE]
+        for one in due:
+            self._asked[one] = now
+            self._asked.move_to_end(one)
+        while len(self._asked) > _MOST_ASKED:
+            self._asked.popitem(last=False)
+        return due
+
+    def _asked_at(self, conversation_id: str) -> float:
+        return self._asked.get(conversation_id, -inf)
+
+    def _emit(
+        self,
+        name: EventName,
+        conversation_id: str,
+        seconds: float | None,
+        issuer: str,
+        subject: str,
+        agent: str,
+    ) -> None:
+        self._events.emit(
+            Event(
+                name=name,
+                time=self._clock(),
+                conversation_id=conversation_id,
+                seconds=seconds,
+                issuer=issuer,
+                subject=subject,
+                agent=agent,
+            )
+        )
+
+
+def about_whom(identity: Identity, agent: str) -> str:
+    """Return one short line that says whose conversation it is, for the event at its end."""
+    return json.dumps([identity.issuer, identity.subject, agent], separators=(",", ":"))

@@ -1,0 +1,58 @@
+"""What the platform is asked: one value for each kind of credential. Pure functions.
+
+Ids and names are parameters or JSON members, encoded by the client that sends them, and never part
+of a path. Who the caller is, the platform is not told.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, TypeAlias
+
+from xuna_middleware.access.grants import Personalization
+from xuna_middleware.platform.wire import for_platform
+
+#: How personalization gets to the platform when a token is made; see `XunaPlatform`.
+Way: TypeAlias = Literal["body", "query", "client"]
+WAYS: Final = ("body", "query", "client")
+
+_SIGNED_URL: Final = "/v1/convai/conversation/get-signed-url"
+_TOKEN: Final = "/v1/convai/conversation/token"  # noqa: S105  (a path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """Hold one request to the platform. Its repr leaves out what may be personal data.
+
+    `way` is how personalization travels in it; None where none does.
+    """
+
+    method: Literal["GET", "POST"]
+    path: str
+    params: Mapping[str, str] = field(repr=False)
+    json: Mapping[str, Any] | None = field(default=None, repr=False)
+    way: Way | None = None
+
+
+def ask_signed_url(agent_id: str, options: Mapping[str, str]) -> Question:
+    """Ask for a signed URL. `options` are further query parameters."""
+    return Question(method="GET", path=_SIGNED_URL, params={**options, "agent_id": agent_id})
+
+
+def ask_token(
+    agent_id: str, options: Mapping[str, str], personalization: Personalization, way: Way
+) -> Question:
+    """Ask for a conversation token, with the personalization in it unless the client carries it."""
+    personal = for_platform(personalization)
+    plain = {**options, "agent_id": agent_id}
+    if not personal or way == "client":
+        return Question(method="GET", path=_TOKEN, params=plain)
+    if way == "query":
+        encoded = {name: _compact(value) for name, value in personal.items()}
+        return Question(method="GET", path=_TOKEN, params={**plain, **encoded}, way=way)
+    body = {"agent_id": agent_id, **personal}
+    return Question(method="POST", path=_TOKEN, params=options, json=body, way=way)
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)

@@ -1,0 +1,1 @@
+"""The conversation itself, carried by the gate."""

@@ -1,0 +1,553 @@
+"""The story of a conversation that the gate carries itself, from a known caller to its end.
+
+check agent → authorize → reserve → ask for variables → signed URL → accept →
+first frame: check, merge → connect → carry → give back, settle
+
+What happens before the client is accepted is answered with a status, what happens after it with a
+close code (`relay/close_codes.py`). Whatever ends it, the lease is given up and the true length
+is settled, once.
+"""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from xuna_middleware._core.strict_json import SMALL
+from xuna_middleware.access.agents import Agent, authorize
+from xuna_middleware.access.grants import Personalization
+from xuna_middleware.access.limits.reservations import EVERY_KIND, Reservation, revoked, standing_of
+from xuna_middleware.access.values.personalize import ask_server, ask_user_id, check_client, merge
+from xuna_middleware.errors import (
+    AccessDeniedError,
+    ConfigurationError,
+    GateError,
+    InvalidRequestError,
+    InvalidTokenError,
+    PlatformError,
+    UnavailableError,
+)
+from xuna_middleware.identity.authentication import Authentication
+from xuna_middleware.identity.credentials import Identity
+from xuna_middleware.identity.rechecks import HeldToken
+from xuna_middleware.identity.tickets.tickets import Ticket
+from xuna_middleware.issuing.pipeline import (
+    Order,
+    Pipeline,
+    admitted_agent,
+    ask_platform,
+    check_transport,
+    decide,
+    granted,
+    meant_agent,
+    released,
+    reserved,
+    signed_in,
+)
+from xuna_middleware.issuing.settlement import about_whom
+from xuna_middleware.platform.issued import ConversationToken, SignedUrl
+from xuna_middleware.platform.protocol import Line
+from xuna_middleware.platform.rest.responses import conversation_id
+from xuna_middleware.platform.wire import for_client, for_platform, not_for_clients
+from xuna_middleware.relay.client import Client
+from xuna_middleware.relay.close_codes import (
+    FAULT,
+    GOING_AWAY,
+    REVOKED,
+    EndedError,
+    Ending,
+    cause_of,
+    refused,
+    told_to_platform,
+)
+from xuna_middleware.relay.frames import FIRST, REFRESH, FirstFrame, read_first
+from xuna_middleware.relay.live import Live, Session, Sessions, new_session_id
+from xuna_middleware.relay.pumps import Relay
+from xuna_middleware.relay.rechecks import Recheck
+from xuna_middleware.relay.usage import Meter
+from xuna_middleware.stores.protocol import Kind, StoreError
+from xuna_middleware.web.refusals import Refusals
+
+logger = logging.getLogger("xuna_middleware")
+
+_NOT_SLOTS: Final[tuple[Kind, ...]] = ("rate", "time")
+#: Seconds for which a note outlives the conversation that it would settle.
+_LATE: Final = 7200.0
+
+#: Claims that say when, and not what a caller may do.
+_TIMES: Final = frozenset({"exp", "iat", "nbf"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relaying:
+    """Hold what conversations need beside the pipeline.
+
+    `url` is where clients reach `/conversation`, None where nobody said; `authentication` returns
+    what verifies tokens now.
+    """
+
+    sessions: Sessions
+    refusals: Refusals
+    authentication: Callable[[], Authentication]
+    url: str | None
+    clock: Callable[[], float] = time.time
+
+
+@dataclass(slots=True, kw_only=True)
+class _Conversation:
+    """Hold what is known of one conversation, as it becomes known."""
+
+    order: Order
+    agent: Agent
+    server: Personalization
+    user_id: str | None
+    signed: SignedUrl = field(repr=False)
+    reservation: Reservation
+    live: Live
+    #: Whom the caller's token proves, as it was last asked about.
+    identity: Identity
+    #: What is asked about while the conversation runs, how often, and what asks.
+    token: HeldToken | None = field(repr=False)
+    recheck_seconds: float | None
+    recheck: Recheck | None = None
+    #: Whether the store knows how its time can be settled; else this process settles it by itself.
+    is_noted: bool = False
+    line: Line | None = None
+    relay: Relay | None = None
+
+    @property
+    def note(self) -> str:
+        """The name by which its time is settled: the platform's, where that is known."""
+        return self.signed.conversation_id or self.live.session.id
+
+    @property
+    def meter(self) -> Meter:
+        """What it took; nothing where it never reached the platform."""
+        return Meter(began=0.0, ended=0.0) if self.relay is None else self.relay.meter
+
+
+def relay_url(public_url: str) -> str:
+    """Return where clients reach the relay of a gate: its address, with a WebSocket's scheme."""
+    return f"ws{public_url.removeprefix('http')}/conversation"
+
+
+def ticket_of(order: Order, agent: Agent, origin: str | None) -> Ticket:
+    """Return the ticket of whoever asked, for an agent and the page they asked from."""
+    return Ticket(
+        identity=order.identity,
+        agent=agent.name,
+        origin=origin,
+        voucher=order.voucher,
+        token=order.token,
+    )
+
+
+async def lead_to_relay(
+    pipeline: Pipeline, relaying: Relaying, order: Order, origin: str | None
+) -> SignedUrl:
+    """Return a signed URL that leads to the gate itself, with a ticket in it that is good once.
+
+    Limits are looked at, and nothing is taken before the conversation comes. What the client asks
+    for is its own to carry, in `session`: it is checked again in its first frame.
+
+    Raises:
+        GateError: one of the documented answers.
+    """
+    order = replace(order, transport="relay")
+    agent = meant_agent(pipeline, order)
+    session = _carried(
+        check_client(agent, order.dynamic_variables, order.overrides, is_whole=False)
+    )
+    await admitted_agent(pipeline, order)
+    ticket, seconds = await relaying.authentication().make_ticket(ticket_of(order, agent, origin))
+    return SignedUrl(
+        url=f"{relaying.url}?{urlencode({'agent': agent.name, 'ticket': ticket})}",
+        agent=agent.name,
+        start_by=relaying.clock() + seconds,
+        session=session,
+    )
+
+
+async def converse(pipeline: Pipeline, relaying: Relaying, order: Order, client: Client) -> None:
+    """Carry one conversation to its end.
+
+    Does not check: who calls (`order.identity` is believed), or from which page.
+
+    Raises:
+        GateError: one of the documented answers; the client was not accepted then.
+    """
+    client.check_server()
+    talk = await _opened(pipeline, relaying, order)
+    ending = GOING_AWAY  # a server that stops cancels what runs
+    try:
+        ending = await _carried_on(pipeline, relaying, talk, client)
+    except EndedError as ended:
+        ending = ended.ending
+    except Exception as error:  # noted, and told as far as a close code can
+        noted = relaying.refusals.note(
+            error, identity=order.identity, agent=talk.agent.name, transport="relay"
+        )
+        ending = refused(noted) if isinstance(error, GateError) else FAULT
+    finally:
+        closing = pipeline.beside(_closed(pipeline, relaying, talk, client, ending))
+        await asyncio.shield(closing)
+
+
+async def _opened(pipeline: Pipeline, relaying: Relaying, order: Order) -> _Conversation:
+    """Decide, reserve, and get a signed URL: all that can be done before the client is accepted."""
+    agent = meant_agent(pipeline, order)
+    check_transport(agent, "relay")
+    _check_life(order.identity, relaying.clock())
+    _check_platform(pipeline)
+    rule = await decide(pipeline, agent, order)
+    recheck_seconds = await relaying.authentication().recheck_interval(order.token)
+    began = asyncio.get_running_loop().time()
+    reservation = await reserved(pipeline, agent, order)
+    live = _live(pipeline, relaying, order, agent, reservation)
+    about: dict[str, Any] = {"agent": agent.name, "transport": "relay"}
+    try:
+        server = await ask_server(agent, order.identity, order.connection)
+        user_id = await ask_user_id(agent, order.identity, order.connection)
+        signed = _signed(
+            await ask_platform(
+                pipeline, granted(pipeline, agent, order, rule, server), order.connection
+            )
+        )
+    except BaseException:
+        await released(pipeline, reservation, order.identity, **about)
+        raise
+    live.session = replace(live.session, conversation_id=signed.conversation_id)
+    try:
+        await _held(relaying, live, began)
+        await signed_in(pipeline, agent, order)
+    except BaseException:  # it may be held all the same, and then its slots have moved
+        is_held = await asyncio.shield(pipeline.beside(relaying.sessions.abandon(live)))
+        kinds = _NOT_SLOTS if is_held else EVERY_KIND
+        await released(pipeline, reservation, order.identity, kinds=kinds, **about)
+        raise
+    return _Conversation(
+        order=order,
+        agent=agent,
+        server=server,
+        user_id=user_id,
+        signed=signed,
+        reservation=reservation,
+        live=live,
+        identity=order.identity,
+        token=order.token,
+        recheck_seconds=recheck_seconds,
+    )
+
+
+async def _carried_on(
+    pipeline: Pipeline, relaying: Relaying, talk: _Conversation, client: Client
+) -> Ending:
+    """Accept the client, hand its first frame on, and carry what comes after."""
+    agent, live = talk.agent, talk.live
+    await _noted(pipeline, talk)
+    await client.accept()
+    live.deadlines.expire_at(talk.order.identity.expires_at)
+    talk.recheck = _rechecking(relaying, talk)
+    talk.recheck.start(talk.recheck_seconds, soon=talk.order.has_ticket)
+    first = await live.unless_ended(_first_frame(talk, client))
+    await live.unless_ended(_connect(pipeline, talk))
+    assert talk.line is not None, "it is connected"  # noqa: S101
+    talk.relay = Relay(
+        client,
+        talk.line,
+        agent.relay,
+        first=first,
+        renew=_renewing(relaying, talk),
+        told=_naming(live),
+        ended=live.word,
+        deadlines=live.deadlines,
+        warn=relaying.refusals.warn,
+    )
+    pipeline.emit(
+        "started",
+        talk.order.identity,
+        agent=agent.name,
+        transport="relay",
+        session=live.session.id,
+        conversation_id=live.session.conversation_id,
+        limits=talk.reservation.limits,
+        variables=tuple(talk.server.dynamic_variables),
+        overrides=tuple(talk.server.overrides),
+    )
+    return await talk.relay.run(agent.longest_relayed)
+
+
+async def _connect(pipeline: Pipeline, talk: _Conversation) -> None:
+    """Open the line. Where the platform opens none, nothing was used, and all comes back."""
+    max_frame = talk.agent.relay.max_frame
+    try:
+        talk.line = await pipeline.platform.connect(talk.signed, max_frame=max_frame)
+    except Exception:
+        await talk.reservation.release(("rate",))
+        raise
+
+
+async def _first_frame(talk: _Conversation, client: Client) -> str:
+    """Return the first frame as the platform gets it: the client's wishes, and the server's word.
+
+    Raises:
+        EndedError: there is none. GateError: it asks for what isn't open, or clashes.
+    """
+    agent = talk.agent
+    rules = agent.relay
+    text = await client.first(rules.max_frame, rules.max_non_audio_frame)
+    frame = read_first(text, SMALL._replace(size=rules.max_non_audio_frame))
+    sent = check_client(agent, frame.dynamic_variables, frame.overrides)
+    return _written(merge(agent, talk.server, sent), talk.user_id, frame)
+
+
+def _written(personal: Personalization, user_id: str | None, frame: FirstFrame) -> str:
+    members: dict[str, Any] = {"type": FIRST, **for_platform(personal)}
+    if user_id is not None:
+        members["user_id"] = user_id
+    if frame.source_info is not None:
+        members["source_info"] = frame.source_info
+    return json.dumps(members, ensure_ascii=False, separators=(",", ":"))
+
+
+def _signed(issued: SignedUrl | ConversationToken) -> SignedUrl:
+    if not isinstance(issued, SignedUrl):
+        raise PlatformError(cause="platform: gave a token where a signed URL was asked for")
+    return issued
+
+
+def _live(
+    pipeline: Pipeline,
+    relaying: Relaying,
+    order: Order,
+    agent: Agent,
+    reservation: Reservation,
+) -> Live:
+    session = Session(
+        id=new_session_id(),
+        issuer=order.identity.issuer,
+        subject=order.identity.subject,
+        agent=agent.name,
+        started_at=relaying.clock(),
+    )
+    store = reservation.store or pipeline.stores.shared
+    return Live(
+        session,
+        store,
+        reservation.slots,
+        standing_of(order.identity),
+        must_hold=store is pipeline.stores.shared,
+    )
+
+
+async def _held(relaying: Relaying, live: Live, began: float) -> None:
+    """Hold the lease. Where it comes too late after the reservation, somebody else may have the
+    slots by now.
+    """
+    try:
+        await relaying.sessions.enter(live)
+    except StoreError as error:
+        raise UnavailableError(cause=f"store: {error}") from None
+    if live.word.done():  # revoked since the reservation
+        raise revoked()
+    if live.is_late(began):
+        cause = "relay: it began too late, when others might have had the slots that it was given"
+        raise UnavailableError(cause=cause, retry_after=1)
+
+
+async def _noted(pipeline: Pipeline, talk: _Conversation) -> None:
+    """Keep a note, so that the time can be settled if this process doesn't live to do it."""
+    longest = talk.agent.longest_relayed
+    about = about_whom(talk.order.identity, talk.agent.name)
+    talk.is_noted = await talk.reservation.remember(
+        talk.note, about, longest + _LATE, kinds=("time",)
+    )
+
+
+def _renewing(relaying: Relaying, talk: _Conversation) -> Callable[[str], Awaitable[str]]:
+    """Return what takes a fresh token: it must prove the same caller, and says the new end."""
+
+    async def renew(token: str) -> str:
+        known = talk.order.identity
+        try:
+            identity = await relaying.authentication().verified(token)
+            if not _is_same_caller(identity, known):
+                raise AccessDeniedError(code="another_caller", cause="refresh: of another caller")
+            await authorize(talk.agent, identity, talk.order.connection)
+            held = HeldToken(token)
+            seconds = await relaying.authentication().recheck_interval(held)
+        except GateError as error:
+            name = talk.agent.name
+            relaying.refusals.note(error, identity=known, agent=name, transport="relay")
+            return _answer({"code": error.code})
+        talk.live.renew(standing_of(identity), identity.expires_at)
+        talk.identity, talk.token = identity, held
+        if talk.recheck is not None:
+            talk.recheck.start(seconds)
+        return _answer({"expires_at": identity.expires_at})
+
+    return renew
+
+
+def _rechecking(relaying: Relaying, talk: _Conversation) -> Recheck:
+    """Return what asks again about a conversation's token."""
+
+    def refuse(error: Exception) -> GateError:
+        return relaying.refusals.note(
+            error, identity=talk.identity, agent=talk.agent.name, transport="relay"
+        )
+
+    async def ask() -> None:
+        try:
+            identity = await _proven_still(relaying, talk)
+        except UnavailableError:
+            raise
+        except GateError as error:
+            refuse(error)
+            raise EndedError(REVOKED) from None
+        try:
+            await _authorize_still(talk, identity)
+        except UnavailableError:
+            raise
+        except GateError as error:
+            raise EndedError(refused(refuse(error))) from None
+        talk.identity = identity
+        if identity.expires_at is not None:
+            talk.live.deadlines.expire_at(identity.expires_at)
+
+    return Recheck(ask, lambda error: refused(refuse(error)), talk.live.end)
+
+
+async def _proven_still(relaying: Relaying, talk: _Conversation) -> Identity:
+    """Return whom the conversation's token proves now: the same caller as before.
+
+    Raises:
+        InvalidTokenError: somebody else, or nobody. UnavailableError: it can't be known now.
+    """
+    assert talk.token is not None, "it is asked about"  # noqa: S101
+    identity = await relaying.authentication().recheck(talk.token)
+    if not _is_same_caller(identity, talk.identity):
+        raise InvalidTokenError(cause="recheck: the token is another caller's now")
+    return identity
+
+
+async def _authorize_still(talk: _Conversation, identity: Identity) -> None:
+    """Ask the agent's rule again where the provider says something else of the caller than before.
+
+    Raises:
+        GateError: the rule admits them no more, or can't be asked.
+    """
+    if _grants_of(identity) != _grants_of(talk.identity):
+        await authorize(talk.agent, identity, talk.order.connection)
+
+
+def _is_same_caller(one: Identity, other: Identity) -> bool:
+    return (one.issuer, one.subject) == (other.issuer, other.subject)
+
+
+def _grants_of(identity: Identity) -> tuple[object, ...]:
+    """Return what a rule may decide by, which no passing of time changes."""
+    claims = {name: value for name, value in identity.claims.items() if name not in _TIMES}
+    return identity.scopes, identity.roles, identity.client_id, claims
+
+
+def _naming(live: Live) -> Callable[[str], None]:
+    """Return what takes the platform's name for a conversation, where it is one for logs."""
+
+    def told(named: str) -> None:
+        known = conversation_id(named)
+        if known is not None:
+            live.told(known)
+
+    return told
+
+
+def _answer(members: Mapping[str, Any]) -> str:
+    return json.dumps({"type": REFRESH, **members}, separators=(",", ":"))
+
+
+async def _closed(
+    pipeline: Pipeline,
+    relaying: Relaying,
+    talk: _Conversation,
+    client: Client,
+    ending: Ending,
+) -> None:
+    """Say goodbye, give back what was taken and not used, and tell what it came to."""
+    meter, live = talk.meter, talk.live
+    if talk.recheck is not None:
+        talk.recheck.stop()
+    live.deadlines.cancel()
+    if ending.option:
+        relaying.refusals.warn(
+            "a conversation with the agent %r ended with %d %s; see RelayRules(%s=…)",
+            talk.agent.name,
+            ending.code,
+            ending.reason,
+            ending.option,
+        )
+    goodbyes = [client.close(ending)]
+    if talk.line is not None:
+        goodbyes.append(talk.line.close(*told_to_platform(ending)))
+    await asyncio.gather(*goodbyes, return_exceptions=True)
+    seconds = meter.seconds(asyncio.get_running_loop().time())
+    await relaying.sessions.leave(live)
+    pipeline.emit(
+        "ended",
+        talk.order.identity,
+        agent=talk.agent.name,
+        transport="relay",
+        session=live.session.id,
+        conversation_id=live.session.conversation_id,
+        close_code=ending.code,
+        cause=cause_of(ending),
+        seconds=seconds,
+        turns=meter.turns,
+        client_bytes=meter.client_bytes,
+        platform_bytes=meter.platform_bytes,
+    )
+    try:
+        await _settled(pipeline, talk, seconds)
+    finally:
+        live.gone.set()
+
+
+async def _settled(pipeline: Pipeline, talk: _Conversation, seconds: float) -> None:
+    """Give back the time that was not talked: once, whoever else knows of it."""
+    if not talk.is_noted:
+        await talk.reservation.give_back_time(seconds)
+        return
+    try:
+        await pipeline.settlement.settle(talk.note, seconds, talk.live.store)
+    except Exception as error:  # UnavailableError, or what a store of the user's raises
+        why = error.cause if isinstance(error, UnavailableError) else type(error).__name__
+        logger.warning("a conversation's time counts in full: %s", why)
+
+
+def _check_life(identity: Identity, now: float) -> None:
+    """Refuse a token that is good by the leeway alone: here it would be over before it began."""
+    if identity.expires_at is not None and now >= identity.expires_at:
+        raise InvalidTokenError(cause="expired: no conversation begins by the leeway alone")
+
+
+def _check_platform(pipeline: Pipeline) -> None:
+    """See that conversations can be carried, before anything is taken for one."""
+    try:
+        pipeline.platform.check_relay()
+    except ConfigurationError as error:
+        raise UnavailableError(cause=f"configuration: {error}") from None
+
+
+def _carried(sent: Personalization) -> Mapping[str, Any] | None:
+    """Return what the client asked for, in the spelling of its own first frame."""
+    if not_for_clients(sent.dynamic_variables, sent.overrides):
+        raise InvalidRequestError(
+            "An override that you sent belongs into the first frame of the conversation.",
+            code="override_not_carried",
+            cause="client override: no client library carries it; the first frame may",
+        )
+    return for_client(sent) or None

@@ -1,0 +1,80 @@
+"""When a conversation has to end by itself: its longest time, its token's end, silence, a stall.
+
+Timers, and no task: a thousand conversations wait at no cost.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final
+
+from xuna_middleware.relay.close_codes import (
+    IDLE_TIMEOUT,
+    MAX_DURATION,
+    TOKEN_EXPIRED,
+    Ending,
+)
+
+#: Seconds after which the clock is looked at again; the system's may be set meanwhile, or the
+#: machine stand still.
+_LONGEST_WAIT: Final = 5.0
+
+
+class Deadlines:
+    """End one conversation in time, on the running event loop. `end` is called once or more."""
+
+    def __init__(
+        self, end: Callable[[Ending], None], *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._end = end
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+
+    def last_at_most(self, seconds: float) -> None:
+        """End so many seconds from now."""
+        self._set("duration", seconds, lambda: self._end(MAX_DURATION))
+
+    def expire_at(self, moment: float | None) -> None:
+        """End at this time of the system's clock, with no leeway; instead of what was said before.
+
+        None is never.
+        """
+        self.cancel("exp")
+        if moment is None:
+            return
+        left = moment - self._clock()
+        if left <= 0:
+            self._end(TOKEN_EXPIRED)
+        else:
+            self._set("exp", min(left, _LONGEST_WAIT), lambda: self.expire_at(moment))
+
+    def be_heard(self, seconds: float, heard_at: Callable[[], float]) -> None:
+        """End where nothing was heard for so long; `heard_at` is of the loop's clock."""
+        left = heard_at() + seconds - self._loop.time()
+        if left <= 0:
+            self._end(IDLE_TIMEOUT)
+        else:
+            self._set("idle", left, lambda: self.be_heard(seconds, heard_at))
+
+    def look_every(self, seconds: float, look: Callable[[], Ending | None]) -> None:
+        """End where a look says so."""
+
+        def again() -> None:
+            ending = look()
+            if ending is None:
+                self.look_every(seconds, look)
+            else:
+                self._end(ending)
+
+        self._set("look", seconds, again)
+
+    def cancel(self, *names: str) -> None:
+        """Set no timer off any more; without names none at all."""
+        for name in names or tuple(self._timers):
+            timer = self._timers.pop(name, None)
+            if timer is not None:
+                timer.cancel()
+
+    def _set(self, name: str, seconds: float, call: Callable[[], None]) -> None:
+        self._timers[name] = self._loop.call_later(seconds, call)

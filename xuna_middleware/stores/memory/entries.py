@@ -1,0 +1,183 @@
+"""What the store in memory holds, each until it ends, and no more of it than it may."""
+
+from collections.abc import Mapping, Sequence
+from heapq import heapify, heappop, heappush
+from math import inf
+from typing import Any, Final, TypeAlias
+
+from xuna_middleware.stores.memory.counters import Counts
+from xuna_middleware.stores.protocol import Note, Region, StoreError
+
+#: A heap is made anew when it has more than this of what was removed, and that is half of it.
+_FEW: Final = 64
+#: How many of those whose time has come are looked at in one go; and how many where their region
+#: has no room else.
+AT_ONCE: Final = 256
+AT_ONCE_FOR_ROOM: Final = 4_096
+
+
+class Value:
+    """Hold a value until it ends."""
+
+    __slots__ = ("ends", "region", "value")
+
+    def __init__(self, value: bytes, ends: int, region: Region) -> None:
+        self.value, self.ends, self.region = value, ends, region
+
+
+class Noted:
+    """Hold a note until it ends."""
+
+    __slots__ = ("ends", "note")
+
+    def __init__(self, note: Note, ends: int) -> None:
+        self.note, self.ends = note, ends
+
+
+class Leased:
+    """Hold a live conversation: what it is about, the marks of its slots, whether it is to end."""
+
+    __slots__ = ("about", "ends", "is_ended", "marks")
+
+    def __init__(self, ends: int) -> None:
+        self.ends, self.is_ended, self.about = ends, False, ""
+        self.marks: Sequence[int] = ()
+
+
+class Revoked:
+    """Hold up to when somebody's credentials are revoked."""
+
+    __slots__ = ("at", "ends")
+
+    def __init__(self, at: float, ends: int) -> None:
+        self.at, self.ends = at, ends
+
+
+class Principal:
+    """Hold what somebody took, by the limits' fields, or who they turned out to be."""
+
+    __slots__ = ("ends", "fields", "moved_to", "notes")
+
+    def __init__(self, ends: int) -> None:
+        self.ends = ends
+        self.fields: dict[str, Counts] = {}
+        #: The names of open reservations, the oldest first.
+        self.notes: dict[str, None] = {}
+        self.moved_to: str | None = None
+
+    def until(self, ends: int) -> "Principal":
+        """Return the same with another end."""
+        other = Principal(ends)
+        other.fields, other.notes, other.moved_to = self.fields, self.notes, self.moved_to
+        return other
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it says nothing any more."""
+        return not self.fields and not self.notes and self.moved_to is None
+
+    def has_taken(self, now: int) -> bool:
+        """Tell whether anything is still taken."""
+        return any(ends > now for counts in self.fields.values() for ends in counts)
+
+
+Entry: TypeAlias = Value | Noted | Leased | Revoked | Principal
+#: Where entries are kept, by their keys.
+Place: TypeAlias = dict[str, Any]
+_Heap: TypeAlias = list[tuple[int, int, Place, str, Entry]]
+
+
+class Entries:
+    """Know when each entry ends, and how many of each region there are.
+
+    One that lives on when its time has come goes back in with its later end. What was removed
+    before its end makes room at once; the heap forgets it later, and never has more of those than
+    of what is there (or 64). What has ended is not there for `get()`, and is removed a few at a
+    time, so that no request waits for all that ended since the last one; a region that is full
+    removes its own first.
+    """
+
+    def __init__(self, most: Mapping[Region, int]) -> None:
+        self.most = most
+        self._held = dict.fromkeys(most, 0)
+        #: The soonest first: the end, a number so that entries are never compared, and what it is.
+        self._ends: dict[Region, _Heap] = {region: [] for region in most}
+        self._removed = dict.fromkeys(most, 0)
+        self._entered = 0
+        #: The time of what is going on, and when there is something to remove.
+        self._now, self._next = 0, inf
+
+    def held(self, region: Region) -> int:
+        """Return how many entries a region has."""
+        return self._held[region]
+
+    def get(self, place: Place, key: str) -> Any:
+        """Return an entry; None where there is none, or it has ended."""
+        entry = place.get(key)
+        return None if entry is None or entry.ends <= self._now else entry
+
+    def check_room(self, region: Region, wanted: int = 1) -> None:
+        """Raise `StoreError` where there isn't room for so many more."""
+        left = AT_ONCE_FOR_ROOM
+        while self._lacks(region, wanted) and left and self._forget_first(region):
+            left -= 1
+        if self._held[region] + wanted > self.most[region]:
+            raise StoreError(
+                f"the store in memory is full of {region.value}: "
+                f"MemoryStore(most=…, regions={{Region.{region.name}: …}}) or a RedisStore has room"
+            )
+
+    def _lacks(self, region: Region, wanted: int) -> bool:
+        return self._held[region] > self.most[region] - wanted
+
+    def keep(self, region: Region, place: Place, key: str, entry: Entry) -> None:
+        """Put an entry where it is kept until it ends, in the place of one that has its key."""
+        if key in place:
+            self.remove(region, place, key)
+        place[key] = entry
+        self._held[region] += 1
+        self._enter(region, place, key, entry)
+
+    def remove(self, region: Region, place: Place, key: str) -> Any:
+        """Remove an entry before its end, and return it; None where there is none any more."""
+        entry = place.pop(key, None)
+        if entry is not None:
+            self._held[region] -= 1
+            self._removed[region] += 1
+            heap = self._ends[region]
+            if self._removed[region] > _FEW and 2 * self._removed[region] > len(heap):
+                heap[:] = [item for item in heap if item[2].get(item[3]) is item[4]]
+                heapify(heap)
+                self._removed[region] = 0
+        return None if entry is None or entry.ends <= self._now else entry
+
+    def forget_ended(self, now: int, at_once: float | None = None) -> None:
+        """Go on to this time, and remove some of what has ended from where it is kept."""
+        self._now = now
+        if now < self._next:
+            return
+        left = AT_ONCE if at_once is None else at_once
+        for region in self._ends:
+            while left > 0 and self._forget_first(region):
+                left -= 1
+        self._next = min((heap[0][0] for heap in self._ends.values() if heap), default=inf)
+
+    def _forget_first(self, region: Region) -> bool:
+        """Take the first of a heap out if its time has come; tell whether it has."""
+        heap = self._ends[region]
+        if not heap or heap[0][0] > self._now:
+            return False
+        _, _, place, key, entry = heappop(heap)
+        if place.get(key) is not entry:
+            self._removed[region] -= 1
+        elif entry.ends > self._now:
+            self._enter(region, place, key, entry)
+        else:
+            del place[key]
+            self._held[region] -= 1
+        return True
+
+    def _enter(self, region: Region, place: Place, key: str, entry: Entry) -> None:
+        self._entered += 1
+        heappush(self._ends[region], (entry.ends, self._entered, place, key, entry))
+        self._next = min(self._next, entry.ends)

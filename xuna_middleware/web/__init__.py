@@ -1,0 +1,1 @@
+"""Read requests, write answers: what is the same for every route."""

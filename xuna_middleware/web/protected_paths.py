@@ -1,0 +1,415 @@
+r"""Which paths of the app need a verified caller. Pure.
+
+A router decides what a path means, and each router reads it in its own way: Quart takes
+`urlparse(path).path` of some targets, BlackSheep and Sanic read `raw_path`, Django matches `(?i)`
+patterns in which `ı` is an `i`, Django REST framework serves `/users` as `/users.json`, too. So a
+path is open only if it has one reading:
+
+- It is AMBIGUOUS, which counts as protected, where it is not in origin-form (RFC 9112 section
+  3.2.1), has a `.` or `..` segment, or holds a control character, a backslash, white space other
+  than U+0020 or an octet that is not UTF-8, in any percent-decoding; where escapes are left
+  after four decodings, where it holds the root path more than eight times, more than 256
+  characters outside ASCII or more than 4,096 in all.
+- With `protect`, every other path is compared by `fold()`: after each decoding, with doubled
+  slashes as one, without spaces around and parameters or suffixes (`;v=1`, `.json`) behind its
+  segments, without what stands up to each occurrence of the root path, before or between its
+  segments, and without an authority (`//host/path`). It
+  is protected if it begins like a protected one, as text: BlackSheep's `/api/*`, Falcon's sinks,
+  Litestar's mounts and hypercorn's dispatcher take `/apis` for theirs, and with a mount at `/admin`
+  `/adminusers` is `/admin/users`.
+- With `public`, a path is open where it is beneath a public one to the letter after each decoding.
+
+A reading too many costs a 401 where a 404 would have come; a reading too few is a hole.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from enum import Enum, auto
+from typing import Final, NamedTuple, Protocol
+from urllib.parse import unquote
+
+from xuna_middleware._core.paths import is_plain, relative_path
+from xuna_middleware._core.text_fold import fold
+from xuna_middleware.errors import ConfigurationError
+
+#: In characters. A longer path is ambiguous, unless it is plain.
+MAX_LENGTH: Final = 4096
+#: How many of its characters may lie outside ASCII.
+MAX_NOT_ASCII: Final = 256
+#: How often a path is decoded beyond the server's own decoding, before it is ambiguous.
+MAX_DECODINGS: Final = 4
+#: How often a path may hold the root path, before it is ambiguous.
+MAX_ROOTS: Final = 8
+
+#: Controls, the backslash, what stands for octets that are not UTF-8, white space but U+0020.
+_UNREADABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\\\ufffd\ud800-\udfff]|[^\S ]")
+#: `.` or `..`, with spaces or parameters behind it.
+_DOTS: Final = re.compile(r"(?:\A|/) *+\.\.?+ *+(?:[;?#][^/]*+)?(?:/|\Z)")
+_NOT_ASCII: Final = re.compile(r"[^\x00-\x7f]")
+_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+#: A view that is beneath no path.
+_NOWHERE: Final = "?"
+_AUTHORITY: Final = re.compile(r"//[^/]*")
+#: What may stand behind a segment that is the same segment to some router, and the end of it.
+_END_OF_SEGMENT: Final = r" *+(?:[.;?#][^/]*+)?(?:/|\Z)"
+_END: Final = re.compile(_END_OF_SEGMENT)
+_SLASHES: Final = "[/ ]*+"
+#: What may stand between two segments where a mount cuts its own off by letters: nothing, too.
+_ANY_END: Final = rf"(?:{_END_OF_SEGMENT})?+{_SLASHES}"
+
+
+class Ground(Enum):
+    """Say what a path is: open to everybody, protected, protected because it begins like a
+    protected one (`/apis` like `/api`), or readable in more than one way.
+    """
+
+    OPEN = auto()
+    PROTECTED = auto()
+    BEGINS_ALIKE = auto()
+    AMBIGUOUS = auto()
+
+
+class Target(NamedTuple):
+    """Hold what a server says of the address that was asked for.
+
+    Attributes:
+        path: ASGI's `path`, which includes the root path or not.
+        raw: ASGI's `raw_path`; None where the server gives none, or nobody reads it.
+        roots: root paths that the app removes from the path.
+        other_roots: root paths that it might remove instead.
+        cuts_again: whether a mount within may cut a root path off wherever it stands.
+    """
+
+    path: str
+    raw: bytes | None = None
+    roots: tuple[str, ...] = ()
+    other_roots: tuple[str, ...] = ()
+    cuts_again: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        """Tell, at a glance, whether the path has one reading only."""
+        has_root = self.roots or self.other_roots
+        return is_plain(self.path) and not has_root and self.raw in (None, self.path.encode())
+
+
+class PathRules(Protocol):
+    """Decide about a path."""
+
+    def classify(self, target: Target) -> Ground:
+        """Say what the path is; see the module."""
+
+
+class Unprotected:
+    """Leave every path open."""
+
+    def classify(self, target: Target) -> Ground:
+        """Say that the path is open."""
+        return Ground.OPEN
+
+
+class ProtectedPaths:
+    """Protect these paths and all that begins like them; a path is open if no reading of it does.
+
+    With `whole_segments`, only they and what is beneath them.
+
+    Raises:
+        ConfigurationError: one of them is no path.
+    """
+
+    def __init__(self, paths: Iterable[str], *, whole_segments: bool = False) -> None:
+        names = [fold(name) for name in _configured("protect", paths)]
+        self._names = tuple(map(_name, names))
+        self._has_long_names = any(len(name.segments) > 1 for name in self._names)
+        self._whole_segments = whole_segments
+        self._beneath = tuple(name + "/" for name in names)
+        self._beneath_pattern = _pattern(names, _END_OF_SEGMENT + _SLASHES, _END_OF_SEGMENT)
+        self._beginning_pattern = None if whole_segments else _pattern(names, _ANY_END, "")
+
+    @property
+    def is_used(self) -> bool:
+        """Tell whether any path is protected."""
+        return bool(self._beneath)
+
+    def classify(self, target: Target) -> Ground:
+        """Say what the path is; see the module."""
+        may_be_cut = target.cuts_again and self._has_long_names
+        if target.is_plain and "." not in target.path and not may_be_cut:
+            path = target.path.lower() + "/"
+            if path.startswith(self._beneath):
+                return Ground.PROTECTED
+            return Ground.BEGINS_ALIKE if self._begins_alike([path]) else Ground.OPEN
+        readings = _readings(target, _text_of(target.raw))
+        if readings is None:
+            return Ground.AMBIGUOUS
+        roots = {fold(root) for root in (*target.roots, *target.other_roots)} - {""}
+        texts = set(map(fold, readings[1]))
+        if not roots and not may_be_cut and not any(text.startswith("//") for text in texts):
+            if any(map(self._beneath_pattern.match, texts)):
+                return Ground.PROTECTED
+            return Ground.BEGINS_ALIKE if self._begins_alike(texts) else Ground.OPEN
+        jumps = {text: _jumps(text, roots) for text in texts}
+        if None in jumps.values():
+            return Ground.AMBIGUOUS
+        for is_whole in (True,) if self._whole_segments else (True, False):
+            for text in texts:
+                known = jumps[text] or ()
+                if self._is_reached(text, known, is_whole=is_whole, is_cut=target.cuts_again):
+                    return Ground.PROTECTED if is_whole else Ground.BEGINS_ALIKE
+        return Ground.OPEN
+
+    def _begins_alike(self, texts: Iterable[str]) -> bool:
+        pattern = self._beginning_pattern
+        return pattern is not None and any(map(pattern.match, texts))
+
+    def _is_reached(
+        self, text: str, jumps: tuple[int, ...], *, is_whole: bool, is_cut: bool
+    ) -> bool:
+        """Tell whether a protected path can be read in a text, segment by segment.
+
+        Before its first segment, and between two, what stands there may be skipped up to the end of
+        a root path: each mount may remove what was before it, and then the root path. With `is_cut`
+        its own beginning is such a root path as well: a mount's name, for what is mounted in it.
+        """
+        for name in self._names:
+            if not all(word in text for word in name.words):
+                continue
+            further = _ends_of(name.beginnings, text) if is_cut else []
+            if further is None:
+                return True
+            places = tuple(sorted({*jumps, *further}))
+            if _can_be_read(text, name.segments, places, is_whole):
+                return True
+        return False
+
+
+class PublicPaths:
+    """Protect every path but these and those beneath them; "/" is the start page alone.
+
+    A path is public if every reading of it is, letter case and all.
+
+    Raises:
+        ConfigurationError: one of them is no path.
+    """
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        names = _configured("public", paths)
+        self._exactly = frozenset({"", "/"} if "" in names else ())
+        self._prefixes = tuple(name + "/" for name in names if name)
+
+    def classify(self, target: Target) -> Ground:
+        """Say what the path is; see the module."""
+        if target.is_plain:
+            return Ground.OPEN if self._is_public(target.path) else Ground.PROTECTED
+        readings = _readings(target, _beneath_mount(_text_of(target.raw), target.path))
+        if readings is None:
+            return Ground.AMBIGUOUS
+        views = (view for text in readings[0] for view in _relative_views(text, target))
+        return Ground.OPEN if all(map(self._is_public, views)) else Ground.PROTECTED
+
+    def _is_public(self, view: str) -> bool:
+        return view in self._exactly or (view + "/").startswith(self._prefixes)
+
+
+def path_rules(
+    protect: Iterable[str], public: Iterable[str] | None, *, whole_segments: bool
+) -> PathRules:
+    """Return what a middleware's options say.
+
+    Raises:
+        ConfigurationError: both are given, or one of them holds what is no path.
+    """
+    protected = ProtectedPaths(protect, whole_segments=whole_segments)
+    if public is None:
+        return protected if protected.is_used else Unprotected()
+    if protected.is_used:
+        raise ConfigurationError(
+            "give either protect=[…] (these paths need a verified caller) or public=[…] (all "
+            "others do), not both"
+        )
+    return PublicPaths(public)
+
+
+def _readings(target: Target, raw: str | None) -> tuple[list[str], list[str]] | None:
+    """Return what path and `raw_path` say after each decoding, and the same of their folded forms.
+
+    None where that is ambiguous. A root path may be a stranger's word: daphne takes it from a
+    header of the request.
+    """
+    texts = [target.path] if raw is None else [target.path, raw]
+    roots = (*target.roots, *target.other_roots)
+    if any(map(_is_too_long, (*texts, *roots))) or any(map(_UNREADABLE.search, roots)):
+        return None
+    readings = _decoded(texts)
+    folded = None if readings is None else _decoded(map(fold, readings))
+    return None if readings is None or folded is None else (readings, folded)
+
+
+def _decoded(texts: Iterable[str]) -> list[str] | None:
+    """Return texts after each decoding, the first ones as they are; None where one is ambiguous."""
+    readings: dict[str, None] = {}
+    for text in texts:
+        reading, decodings = text, 0
+        while reading not in readings:
+            if decodings > MAX_DECODINGS or _is_too_long(reading) or _is_ambiguous(reading):
+                return None
+            readings[reading] = None
+            reading, decodings = unquote(reading), decodings + 1
+    return list(readings)
+
+
+def _is_too_long(text: str) -> bool:
+    return len(text) > MAX_LENGTH or (
+        not text.isascii() and len(_NOT_ASCII.findall(text)) > MAX_NOT_ASCII
+    )
+
+
+def _is_ambiguous(reading: str) -> bool:
+    return (
+        reading[:1] != "/"
+        or _UNREADABLE.search(reading) is not None
+        or _DOTS.search(reading) is not None
+    )
+
+
+def _jumps(text: str, roots: Iterable[str]) -> tuple[int, ...] | None:
+    """Return where a text goes on behind each root path in it.
+
+    None where that is ambiguous: there are too many, or a root path stands before a scheme.
+    """
+    ends: set[int] = set()
+    for root in roots:
+        found = _ends_of((root,), text)
+        if found is None or (text.startswith(root) and _SCHEME.match(text, len(root))):
+            return None
+        ends.update(found)
+        # Litestar's mounts remove it once more, with a slash in front of what is left.
+        bare = root.lstrip("/")
+        for end in found:
+            while bare and text.startswith(bare, end):
+                end += len(bare)
+                ends.add(end)
+    return tuple(sorted(ends)) if len(ends) <= 2 * MAX_ROOTS else None
+
+
+def _ends_of(roots: Iterable[str], text: str) -> list[int] | None:
+    """Return where a text goes on behind each occurrence of some texts; None for too many."""
+    found: list[int] = []
+    for root in roots:
+        at = text.find(root)
+        while at >= 0:
+            if len(found) == MAX_ROOTS:
+                return None
+            found.append(at + len(root))
+            at = text.find(root, at + 1)
+    return found
+
+
+def _can_be_read(
+    text: str, segments: tuple[re.Pattern[str], ...], jumps: tuple[int, ...], is_whole: bool
+) -> bool:
+    places = _without_authority(text, {0, *jumps})
+    for number, segment in enumerate(segments, 1):
+        following: set[int] = set()
+        for place in places:
+            found = segment.match(text, place)
+            if found is None:
+                continue
+            end = _END.match(text, found.end())
+            if number == len(segments) and (end is not None or not is_whole):
+                return True
+            if end is not None:
+                following.add(end.end())
+            elif not is_whole:
+                following.add(found.end())
+            following.update(jump for jump in jumps if jump > found.end())
+            following |= _without_authority(text, {found.end()}) - {found.end()}
+        places = _without_authority(text, following)
+    return not segments
+
+
+def _without_authority(text: str, places: set[int]) -> set[int]:
+    """Return places in a text, and where it goes on behind an authority that stands there."""
+    behind = (_AUTHORITY.match(text, place) for place in places)
+    return places | {found.end() for found in behind if found is not None}
+
+
+class _Name(NamedTuple):
+    """Hold a protected path: its segments, what finds them, and the paths that lead to it."""
+
+    words: tuple[str, ...]
+    segments: tuple[re.Pattern[str], ...]
+    beginnings: tuple[str, ...]
+
+
+def _name(path: str) -> _Name:
+    words = path.split("/")[1:]
+    return _Name(
+        words=tuple(words),
+        segments=tuple(re.compile(_SLASHES + re.escape(word)) for word in words),
+        beginnings=tuple("/" + "/".join(words[:end]) for end in range(1, len(words))),
+    )
+
+
+def _relative_views(text: str, target: Target) -> Iterator[str]:
+    """Yield what is left of a text without its root path; where it doesn't start with it, the text
+    and what stands behind the first one in it.
+
+    Of a root path that some framework removes and another one doesn't, whatever stands behind it.
+    """
+    is_usual = all(root[0] == "/" and root[-1] != "/" for root in target.roots)
+    roots = target.roots if is_usual else ()
+    relative = next(
+        (rest for root in roots if (rest := relative_path(text, root)) is not text), None
+    )
+    left = text if relative is None else relative
+    yield left
+    if target.cuts_again and any(root in left for root in roots):
+        yield _NOWHERE
+    if relative is None:
+        yield from (text.partition(root)[2] for root in roots if root in text)
+    doubtful = target.other_roots if is_usual else (*target.roots, *target.other_roots)
+    for root in doubtful:
+        parts = text.split(root, MAX_ROOTS + 1)
+        yield from (root.join(parts[start:]) for start in range(1, len(parts)))
+
+
+def _text_of(raw: bytes | None) -> str | None:
+    return None if raw is None else raw.partition(b"?")[0].decode("utf-8", "replace")
+
+
+def _beneath_mount(raw: str | None, path: str) -> str | None:
+    """Return `raw_path` without what a mount removed from `path` alone, as Litestar's do."""
+    if raw is None or len(raw) > MAX_LENGTH:
+        return raw
+    decoded, trimmed = unquote(raw), path.rstrip("/")
+    prefix = decoded.rstrip("/").removesuffix(trimmed)
+    return raw.removeprefix(prefix) if prefix and trimmed and prefix != decoded else raw
+
+
+def _pattern(names: Iterable[str], between: str, end: str) -> re.Pattern[str]:
+    """Return a pattern that finds one of some folded paths at the beginning of a reading, with
+    `between` two of its segments and `end` behind the last one.
+    """
+    alternatives = (between.join(map(re.escape, name.split("/")[1:])) + end for name in names)
+    return re.compile(f"{_SLASHES}(?:{'|'.join(alternatives)})")
+
+
+def _configured(option: str, paths: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(paths, str) or not isinstance(paths, Iterable):
+        raise ConfigurationError(f'{option} must be a list: {option}=["/api"]')
+    paths = tuple(paths)
+    for path in paths:
+        if not isinstance(path, str) or not _is_configurable(path):
+            raise ConfigurationError(
+                f"{option}: {path!r} must start with a slash and be the path as the app names it, "
+                'like "/api": decoded, without "//", dot segments, ";", "?", "#" and "%"'
+            )
+    return tuple(path.rstrip("/") for path in paths)
+
+
+def _is_configurable(path: str) -> bool:
+    if path[:1] != "/" or "//" in path or re.search(r"[;?#%]| /|/ | \Z", path):
+        return False
+    has_names = all(fold(segment) for segment in path.strip("/").split("/")) or path == "/"
+    return has_names and _readings(Target(path), None) is not None
