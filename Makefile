@@ -1,6 +1,6 @@
 # Each target sets up its own .venv from nothing: Python 3.11 or newer and make are enough.
 #   make demo [ARGS=--check]    make test [ARGS="-k keys"]    make proof    make check
-#   make bench    make clean
+#   make bench    make measure    make clean
 #   make fuzz [SECONDS=60] [ARGS="header path"]    make fuzz-routers [ARGS="--spellings 1000"]
 
 PYTHON ?= python3
@@ -8,7 +8,7 @@ VENV := .venv
 IN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: demo test proof check bench fuzz fuzz-routers clean
+.PHONY: demo test proof check bench measure fuzz fuzz-routers clean
 .DEFAULT_GOAL := demo
 .NOTPARALLEL:
 
@@ -31,6 +31,10 @@ check: $(READY)-dev
 
 bench: $(READY)-dev
 	@$(IN) -m benchmarks $(ARGS)
+
+# How the code is built: sizes, layers, the files that a request goes through.
+measure: $(READY)-dev
+	@$(IN) -m benchmarks.structure
 
 SECONDS ?= 60
 fuzz: $(READY)-fuzz
