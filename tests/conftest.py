@@ -1,6 +1,13 @@
 """Set up what all tests share: reproducible examples, so that a run says the same everywhere."""
 
+import os
+import sys
+
 import hypothesis
+
+# pytest-xdist's processes have one parent and one command line, as the workers of one service have;
+# a MemoryStore warns of those.
+sys.argv += [worker] if (worker := os.environ.get("PYTEST_XDIST_WORKER")) else []
 
 hypothesis.settings.register_profile(
     "suite",

@@ -216,7 +216,8 @@ class UnavailableError(GateError):
         retry_after: float = 5,
         trace: str = "",
     ) -> None:
-        headers = {"Retry-After": str(max(1, round(retry_after)))}
+        self.retry_after: Final = max(1, round(retry_after))
+        headers = {"Retry-After": str(self.retry_after)}
         super().__init__(detail, cause=cause, headers=headers, trace=trace)
 
 

@@ -502,7 +502,8 @@ class XunaGate:
 
         Raises:
             UnavailableError: the store can't be told. This process turns visitors away all the
-                same, until `open_entrance()`, and goes on telling the store.
+                same, until `open_entrance()` is called in any process, and tells the store when
+                the next visitor comes.
             ConfigurationError: there is no entrance.
         """
         await self._checked_entrance().door.close()

@@ -67,8 +67,8 @@ class XunaMiddleware:
             BlackSheep's "/api/*" and mounts, Falcon's sinks, mounts of Litestar and hypercorn's
             DispatcherMiddleware don't.
         preflight: who answers CORS preflights on protected paths: the gate, by its `cors_origins`,
-            or the app. The app then runs for a stranger's OPTIONS request; of its answer only the
-            status and the headers of CORS are passed on.
+            or the app. The app then runs for a stranger's OPTIONS request, for 5 seconds at most
+            (503 then); of its answer only the status and the headers of CORS are passed on.
 
     A path that can be read in more than one way counts as protected: see `web/protected_paths.py`.
     Without credentials it is answered 400.
@@ -195,10 +195,10 @@ class XunaMiddleware:
         await self.app(known, receive, self.gate.app_cors.readable(scope, send))
 
     async def _answer_preflight(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._preflight == "app":
-            await pass_preflight_on(self.app, scope, receive, send)
-            return
         try:
+            if self._preflight == "app":
+                await pass_preflight_on(self.app, scope, receive, send)
+                return
             answer = self.gate.app_cors.preflight(scope)
         except GateError as error:
             await deny(self.gate.refuse(error), scope, receive, send)

@@ -39,6 +39,7 @@ from xuna_middleware import (
     ProofOfWork,
     RedisStore,
     Store,
+    StoreError,
     UnavailableError,
     Visitors,
     XunaGate,
@@ -53,12 +54,15 @@ from xuna_middleware.anonymous.cookie import VisitorTickets, new_visit
 from xuna_middleware.anonymous.switch import MOST_DEPARTED
 from xuna_middleware.issuing.pipeline import (
     CALL_SECONDS,
+    CALLERS_CALLS,
     CALLERS_OF_ONE,
     CALLERS_OF_ONE_WAITING,
+    VISITORS_CALLS,
     VISITORS_OF_ONE,
     VISITORS_OF_ONE_WAITING,
 )
-from xuna_middleware.issuing.settlement import EXPECTED_OF_ONE
+from xuna_middleware.issuing.settlement import EXPECTED_OF_ONE, LATE_ASK, REFUSED_ASK
+from xuna_middleware.platform.rest.client import CONNECTIONS
 from xuna_middleware.relay.live import LEASE
 from xuna_middleware.stores.protocol import Quota, Region, named
 
@@ -502,11 +506,11 @@ def captcha() -> tuple[EightAtATime, Visitors]:
 
 
 async def test_made_up_answers_of_one_address(caplog: pytest.LogCaptureFixture) -> None:
-    """Hold up nobody else: four are asked for at once, 16 wait for these, the others get a 503."""
+    """Hold up nobody else: four are asked for at once, 48 wait for these, the others get a 503."""
     service, terms = captcha()
     gate = open_gate(visitors=terms)
     tasks = await begun([visit(gate, MADE_UP, host="198.51.100.1") for _ in range(200)])
-    assert statuses_of(tasks) == [503] * 180
+    assert statuses_of(tasks) == [503] * (200 - 4 - 48)
     assert service.under_way == 4
     assert "from one address" in caplog.text
     assert "trusted_proxies" in caplog.text
@@ -531,7 +535,9 @@ async def test_made_up_answers_of_many_addresses() -> None:
 
 
 async def test_several_people_behind_one_address() -> None:
-    """Six good answers at the same moment: two wait for the others, and nobody is sent away."""
+    """Forty good answers at the same moment, a school class: four are asked about at once, the
+    others wait for these, and nobody is sent away.
+    """
     answered = asyncio.Event()
     at_once: list[int] = [0, 0]
 
@@ -544,10 +550,10 @@ async def test_several_people_behind_one_address() -> None:
 
     challenge = turnstile("site-secret", transport=httpx.MockTransport(slow))
     gate = open_gate(visitors=Visitors(secret=SECRET, challenge=challenge, limits=[]))
-    tasks = await begun([visit(gate, GOOD) for _ in range(6)])
+    tasks = await begun([visit(gate, GOOD) for _ in range(40)])
     answered.set()
     async with asyncio.timeout(2):
-        assert [(await task).status for task in tasks] == [200] * 6
+        assert [(await task).status for task in tasks] == [200] * 40
     assert at_once[1] == 4
 
 
@@ -568,7 +574,7 @@ async def test_waiting_for_ones_address_takes_no_place_of_others() -> None:
     """Five addresses have all that may wait for an address; others are asked about as before."""
     service, terms = captcha()
     gate = open_gate(visitors=terms)
-    one = [visit(gate, MADE_UP, host="198.51.100.1") for _ in range(30)]
+    one = [visit(gate, MADE_UP, host="198.51.100.1") for _ in range(62)]
     tasks = await begun(one)
     assert (service.under_way, statuses_of(tasks)) == (4, [503] * 10)
     others = [visit(gate, GOOD, host=f"203.0.113.{n}") for n in range(60)]
@@ -576,7 +582,7 @@ async def test_waiting_for_ones_address_takes_no_place_of_others() -> None:
         assert [answer.status for answer in await asyncio.gather(*others)] == [200] * 60
     four = [visit(gate, MADE_UP, host=f"198.51.{n}.1") for n in range(1, 5) for _ in range(20)]
     more = await begun(four)
-    assert statuses_of(more) == [503] * 16, "64 wait for their addresses"
+    assert statuses_of(more) == [503] * 48, "64 wait for their addresses"
     await end([*tasks, *more])
 
 
@@ -635,7 +641,7 @@ async def test_function_of_the_users() -> None:
     gate = open_gate(visitors=Visitors(secret=SECRET, challenge=slow, limits=[]))
     for _ in range(10):
         assert (await visit(gate, GOOD)).status == 503
-    tasks = await begun([visit(gate) for _ in range(30)])
+    tasks = await begun([visit(gate) for _ in range(62)])
     assert (under_way, statuses_of(tasks)) == (4, [503] * 10)
     await end(tasks)
 
@@ -716,6 +722,63 @@ async def test_visitors_of_one_address_hold_up_no_others(caplog: pytest.LogCaptu
     await end([*tasks, *others])
 
 
+async def test_calls_wait_for_no_connection() -> None:
+    """All that the gate sends at once is on its way to the platform at once: callers' calls have
+    connections of their own, and so have visitors'.
+    """
+    most = CALLERS_CALLS + VISITORS_CALLS + REFUSED_ASK + LATE_ASK
+    assert most <= CONNECTIONS
+    open_ones: list[asyncio.StreamWriter] = []
+    all_are_here, answers = asyncio.Event(), asyncio.Event()
+
+    async def platform(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        open_ones.append(writer)
+        try:
+            while await reader.readuntil(b"\r\n\r\n"):
+                if len(open_ones) == CALLERS_CALLS + VISITORS_CALLS:
+                    all_are_here.set()
+                await answers.wait()
+                body = b'{"signed_url": "wss://127.0.0.1:9/?token=x"}'
+                head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body)
+                writer.write(head + body)
+        except asyncio.IncompleteReadError:
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(platform, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    gate = open_gate(
+        platform=XunaPlatform(
+            API_KEY, base_url=f"http://127.0.0.1:{port}", signed_url_hosts=["127.0.0.1"]
+        )
+    )
+    people = [visit(gate, *as_user(f"user-{n}")) for n in range(40)]
+    tasks = await begun([*people, *(visit(gate, host=f"203.0.{n}.1") for n in range(20))])
+    async with asyncio.timeout(3):
+        await all_are_here.wait()
+        answers.set()
+        assert [(await task).status for task in tasks] == [200] * 60
+    assert len(open_ones) == CALLERS_CALLS + VISITORS_CALLS
+    await gate.aclose()
+    server.close()
+
+
+def test_callers_wait_before_their_calls_time_begins() -> None:
+    """With a platform that takes its time: none is told of a timeout that was spent on waiting."""
+
+    async def story() -> None:
+        platform = Slow(1.5, connections=8)
+        gate = open_gate(platform=platform.client())
+        people = [visit(gate, *as_user(f"user-{n}")) for n in range(100)]
+        told = Counter([answer.status for answer in await asyncio.gather(*people)])
+        assert set(told) == {200, 503}
+        assert told[200] >= 72, "for as long as a call and its turn may take"
+        await gate.aclose()
+
+    in_fast_time(story())
+
+
 def test_nobody_waits_for_longer_than_a_lease() -> None:
     """Turn and call together have a bound; what comes later is a 503 that leaves nothing."""
 
@@ -755,6 +818,46 @@ def test_revoked_while_the_platform_is_asked() -> None:
         assert platform.asked == 2
         told = (await visit(gate, *people[0], path="/agents")).json()
         assert told["agents"][0]["limits"][0]["left"] == 3
+        await gate.aclose()
+
+    in_fast_time(story())
+
+
+@pytest.mark.parametrize(
+    ("when", "status"),
+    [(["open"], 200), (["memory"], 200), (["closed"], 503), (["open", "closed"], 503), ([], 503)],
+)
+def test_store_that_fails_while_the_platform_is_asked(when: list[Any], status: int) -> None:
+    """Is answered as the limits say for a store that can't be asked; what this process knows of
+    revocations counts.
+    """
+
+    class Failing(MemoryStore):
+        is_down = False
+
+        async def reserve(self, *args: Any) -> Any:
+            if self.is_down:
+                raise StoreError("the store does not answer")
+            return await super().reserve(*args)
+
+    async def story() -> None:
+        store, platform = Failing(), Slow(1.5)
+        limits = [Limit("9/hour", name=each, when_store_down=each) for each in when]
+        gate = make_gate(
+            platform.client(),
+            agents=[Agent("faq", id="agent_1", limits=limits)],
+            verifier=make_verifier(clock=time.time),
+            store=store,
+        )
+        now = time.time()
+        people = [as_user(who, iat=now - 60, exp=now + 600) for who in ("evil", "good")]
+        tasks = await begun([visit(gate, *person) for person in people])
+        await asyncio.sleep(1)
+        await gate.revoke(ISSUER, "evil")
+        store.is_down = True
+        answers = await asyncio.gather(*tasks)
+        expected = [401, 200] if status == 200 else [503, 503]
+        assert [answer.status for answer in answers] == expected
         await gate.aclose()
 
     in_fast_time(story())

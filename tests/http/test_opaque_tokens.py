@@ -550,6 +550,31 @@ def test_known_caller_in_a_flood() -> None:
     in_fast_time(story())
 
 
+@pytest.mark.parametrize(
+    ("said", "pause"), [("20", "20"), ("86400", "30"), ("", "1"), ("soon", "1"), ("-5", "1")]
+)
+def test_provider_that_limits_how_often_it_is_asked(said: str, pause: str) -> None:
+    """It is left alone for as long as it says, within the bound: 10 seconds with known tokens."""
+
+    async def story() -> None:
+        headers = {"Retry-After": said} if said else {}
+        provider = Provider()
+        gate = fails_at(provider, lambda _: False)
+        assert (await sent(gate)).status == 200
+        await asyncio.sleep(11)
+        provider.reply = lambda: httpx.Response(429, headers=headers)
+        refused = await sent(gate, "made-up-token-0001")
+        assert (refused.status, refused.header("Retry-After")) == (503, pause)
+        known = await sent(gate)
+        assert (known.status, known.header("Retry-After")) == (503, str(min(10, int(pause))))
+        provider.reply = None
+        await asyncio.sleep(min(10, int(pause)))
+        assert (await sent(gate)).status == 200
+        await gate.aclose()
+
+    in_fast_time(story())
+
+
 def test_a_provider_that_goes_on_failing() -> None:
     """Asked again after 1, 2, 4 … and at most 30 seconds; one good answer starts over."""
 

@@ -418,6 +418,47 @@ def test_strangers_whose_tokens_fail_cannot_end_it(status: int) -> None:
     fast(story)
 
 
+@pytest.mark.parametrize("retry_after", [{}, {"Retry-After": "10"}, {"Retry-After": "86400"}])
+def test_strangers_who_use_up_what_the_provider_answers(retry_after: dict[str, str]) -> None:
+    """It answers 20 questions a minute, and 429 to what is more; more than one made-up token comes
+    a second. A question without an answer is asked again soon, and has one in the next minute.
+    """
+
+    async def story() -> None:
+        provider, minutes = Provider(), Counter[int]()
+
+        async def limited(request: httpx.Request) -> httpx.Response:
+            minute = int(elapsed() // 60)
+            minutes[minute] += 1
+            answer = await provider.handle(request)
+            await asyncio.sleep(0.03)
+            return answer if minutes[minute] <= 20 else httpx.Response(429, headers=retry_after)
+
+        verifier = provider.verifier(transport=httpx.MockTransport(limited))
+        stop = asyncio.Event()
+
+        async def strangers(stage: Stage) -> None:
+            number = 0
+            while not stop.is_set():
+                await stage.ask("/agents", as_bearer(f"made-up-{number:016}"))
+                await asyncio.sleep(0.8)
+                number += 1
+
+        async with (
+            staged(provider, verifier=verifier) as stage,
+            talking(stage.app, headers=as_bearer()) as talk,
+        ):
+            await talk.begin()
+            flood = asyncio.ensure_future(strangers(stage))
+            await asyncio.sleep(9 * 60)
+            stop.set()
+            await flood
+            assert not talk.over.is_set()
+            assert sum(count > 20 for count in minutes.values()) > 5, "they did use it up"
+
+    fast(story)
+
+
 def test_strangers_cannot_end_it() -> None:
     """Made-up tokens fill their own queue, and keep no conversation's question from being asked."""
 

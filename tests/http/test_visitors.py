@@ -1,5 +1,6 @@
 """The visitors' entrance: who comes without credentials, what they spend, who they become."""
 
+import asyncio
 import hashlib
 import re
 from collections.abc import Sequence
@@ -9,7 +10,17 @@ from typing import Any, Final
 import httpx
 import pytest
 from starlette.requests import HTTPConnection
-from support.doubles import API_KEY, Answer, CountedPlatform, ask, bearer, echo_app, make_gate
+from support.doubles import (
+    API_KEY,
+    Answer,
+    CountedPlatform,
+    ask,
+    bearer,
+    echo_app,
+    in_fast_time,
+    make_gate,
+    seconds,
+)
 from support.signing import RSA, good_claims
 
 from xuna_middleware import (
@@ -539,6 +550,35 @@ async def test_closing_that_fails_half_way(verb: str) -> None:
     store.down = ""
     await one.open_entrance()
     assert [(await visit(gate)).status for gate in (one, other)] == [200, 200]
+
+
+def test_opening_after_a_closing_that_failed(caplog: pytest.LogCaptureFixture) -> None:
+    """What an operator did last counts, in whatever process: a closing that the store never heard
+    of closes nothing that was opened hours later. A store that lost its data opened nothing.
+    """
+
+    async def story() -> None:
+        store = Losing(monotonic=seconds)
+        one, other = (open_gate(store=store) for _ in range(2))
+        for opens in (True, False):
+            await other.open_entrance()
+            await asyncio.sleep(60)
+            store.down = "look"
+            with pytest.raises(UnavailableError):
+                await one.close_entrance()
+            store.down = ""
+            await other.close_entrance()
+            assert (await visit(other)).json()["code"] == "visitors_closed"
+            await asyncio.sleep(8 * 3600)
+            if opens:
+                await other.open_entrance()
+                assert [(await visit(gate)).status for gate in (one, other)] == [200, 200]
+                assert "could not tell the store" not in caplog.text
+        assert [(await visit(gate)).status for gate in (one, other)] == [403, 403]
+        assert "gate.close_entrance() could not tell the store 28800 s ago" in caplog.text
+
+    caplog.set_level("WARNING")
+    in_fast_time(story())
 
 
 async def test_ticket_ends_where_its_person_has_no_limits(me: Any) -> None:

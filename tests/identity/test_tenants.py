@@ -188,19 +188,45 @@ async def test_many_at_once_share_one_question() -> None:
 
 
 async def test_questions_at_once_are_bounded() -> None:
-    """A crowd of made-up issuers: so many questions at once, 503 without one beyond."""
+    """A crowd of made-up issuers: so many questions at once, 64 wait, 503 without one beyond."""
     table = Table()
     go = asyncio.Event()
     table.before = go.wait
     gate = make_gate(verifier=TenantVerifiers(table, in_flight=3))
-    made_up = [f"https://{number}.example.com" for number in range(50)]
+    made_up = [f"https://{number}.example.com" for number in range(100)]
     callers = [asyncio.create_task(status(gate, of(issuer))) for issuer in made_up]
     for _ in range(20):
         await asyncio.sleep(0)
     assert len(table.asked) == 3
     go.set()
     answers = Counter(await asyncio.gather(*callers))
-    assert answers == {401: 3, 503: 47}
+    assert answers == {401: 3 + 64, 503: 33}
+
+
+async def test_first_users_of_many_tenants_at_once() -> None:
+    """After a start: the function answers without delay, and nobody is sent away."""
+    issuers = [f"https://t{number}.example.com" for number in range(60)]
+    gate = make_gate(verifier=TenantVerifiers(lambda issuer: make_verifier(issuer=issuer)))
+    told = await asyncio.gather(*[status(gate, of(issuer)) for issuer in issuers])
+    assert told == [200] * 60
+
+
+async def test_look_ups_that_wait_take_no_place() -> None:
+    """Room is looked for once more when their turn comes: nothing is looked up and begun to be let
+    go at once.
+    """
+    issuers = [f"https://t{number}.example.com" for number in range(40)]
+    table, go = Table(), asyncio.Event()
+    table.verifiers = {issuer: closing(issuer) for issuer in issuers}
+    table.before = go.wait
+    gate = make_gate(verifier=TenantVerifiers(table, most=4, in_flight=4))
+    callers = [asyncio.create_task(status(gate, forged(issuer))) for issuer in issuers]
+    await settled()
+    go.set()
+    assert Counter(await asyncio.gather(*callers)) == {401: 4, 503: 36}
+    assert len(table.asked) == 4
+    assert not any(each.closed for each in table.verifiers.values())
+    await gate.aclose()
 
 
 async def test_unknown_is_remembered_boundedly() -> None:
@@ -308,6 +334,89 @@ async def test_what_was_let_go_begins_again() -> None:
     assert not [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
 
 
+class Restarting(JWTVerifier):
+    """A verifier that takes its time to close, works only between its start and that, and can hold
+    a request up.
+    """
+
+    is_running = False
+    hold: asyncio.Event | None = None
+    closes: asyncio.Event | None = None
+
+    def start(self) -> None:
+        self.is_running = True
+
+    async def verify(self, credentials: Credentials) -> Identity:
+        assert self.is_running, "not started"
+        identity = await super().verify(credentials)
+        if self.hold is not None:
+            await self.hold.wait()
+        assert self.is_running, "closed while somebody was with it"
+        return identity
+
+    async def aclose(self) -> None:
+        if self.closes is not None:
+            await self.closes.wait()
+        self.is_running = False
+
+
+def restarting(issuer: str) -> Restarting:
+    from support.signing import NOW
+
+    return Restarting(issuer=issuer, audience="voice", jwks=jwks(RSA), clock=lambda: NOW)
+
+
+async def test_what_is_found_again_while_it_is_closed() -> None:
+    """Begins when it is closed, and not before: the closing would end it."""
+    issuers = [f"https://{name}.example.com" for name in "ab"]
+    table = Table()
+    one, _ = (restarting(issuer) for issuer in issuers)
+    table.verifiers = {issuers[0]: one, issuers[1]: restarting(issuers[1])}
+    one.closes = asyncio.Event()
+    gate = make_gate(verifier=TenantVerifiers(table, most=1))
+    assert await status(gate, of(issuers[0])) == 200
+    assert await status(gate, of(issuers[1])) == 200
+    again = asyncio.create_task(status(gate, of(issuers[0], jti="again")))
+    await settled()
+    one.closes.set()
+    assert await again == 200
+    await settled()
+    assert one.is_running
+    await gate.aclose()
+    assert not one.is_running
+
+
+async def test_what_is_found_again_while_somebody_is_with_it() -> None:
+    """Is closed for the last of all who are with it, under whichever look-up they found it."""
+    issuers = [f"https://{name}.example.com" for name in "ab"]
+    table = Table()
+    one = restarting(issuers[0])
+    table.verifiers = {issuers[0]: one, issuers[1]: restarting(issuers[1])}
+    gate = make_gate(verifier=TenantVerifiers(table, most=1))
+    assert await status(gate, of(issuers[0])) == 200
+    one.hold = first = asyncio.Event()
+    early = asyncio.create_task(status(gate, of(issuers[0], jti="early")))
+    await settled()
+    assert await status(gate, of(issuers[1])) == 200
+    one.hold = second = asyncio.Event()
+    late = asyncio.create_task(status(gate, of(issuers[0], jti="late")))
+    await settled()
+    first.set()
+    assert await early == 200
+    await settled()
+    assert one.is_running
+    one.hold = third = asyncio.Event()
+    last = asyncio.create_task(status(gate, of(issuers[0], jti="last")))
+    await settled()
+    assert await status(gate, of(issuers[1], jti="again")) == 200
+    second.set()
+    third.set()
+    assert [await late, await last] == [200, 200]
+    await settled()
+    await gate.aclose()
+    assert not any(each.is_running for each in table.verifiers.values())
+
+
 async def test_too_few_at_once() -> None:
     """Let go before its first caller had it: 503, and no verifier that is closed is used."""
     issuers = [f"https://{name}.example.com" for name in "abc"]
@@ -347,13 +456,13 @@ def test_known_tenant_among_made_up_issuers() -> None:
 
         hanging = asyncio.Event()
         table.before = hanging.wait
-        made_up = [f"https://made-up-{number}.example.com" for number in range(20)]
+        made_up = [f"https://made-up-{number}.example.com" for number in range(80)]
         strangers = [asyncio.create_task(status(gate, of(issuer))) for issuer in made_up]
         await asyncio.sleep(0.1)
         table.before = None
         assert await status(gate, of(TENANT)) == 200
         hanging.set()
-        assert Counter(await asyncio.gather(*strangers)) == {401: 8, 503: 12}
+        assert Counter(await asyncio.gather(*strangers)) == {401: 8 + 64, 503: 8}
 
     in_fast_time(story())
 

@@ -198,6 +198,12 @@ VARIANTS: Final[dict[str, Variant]] = {
         "",
         f"{BUDGETS}::test_several_people_behind_one_address",
     ),
+    "few of one address wait": broken(
+        "anonymous/admission.py",
+        "CHALLENGES_OF_ONE_WAITING: Final = 48",
+        "CHALLENGES_OF_ONE_WAITING: Final = 16",
+        f"{BUDGETS}::test_several_people_behind_one_address",
+    ),
     "any number of one address wait": broken(
         "_core/single_flight.py",
         "if is_full or owned >= of_one + self._of_one_waiting:",

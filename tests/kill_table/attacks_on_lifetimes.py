@@ -173,6 +173,30 @@ VARIANTS: Final[dict[str, Variant]] = {
         f"{MEMORY}::test_what_has_ended_goes_first",
     ),
     # Tenants, and strangers who name them
+    "a question without an answer waits for the next interval": broken(
+        "relay/rechecks.py",
+        "self._wait(seconds, min(left, self._pause(error)))",
+        "self._wait(seconds, min(left, seconds * 0.9))",
+        "tests/http/test_token_rechecks.py::test_strangers_who_use_up_what_the_provider_answers",
+    ),
+    "a provider's Retry-After is not heeded": broken(
+        "identity/introspection/client.py",
+        "min(self._longest_pause, max(shortest, 2.0**self._failures))",
+        "min(self._longest_pause, 2.0**self._failures)",
+        "tests/http/test_opaque_tokens.py::test_provider_that_limits_how_often_it_is_asked",
+    ),
+    "a provider says for how long known callers stay out": broken(
+        "identity/introspection/verifier.py",
+        "(LONGEST_PAUSE, LONGEST_PAUSE_OF_KNOWN)",
+        "(LONGEST_PAUSE, LONGEST_PAUSE)",
+        "tests/http/test_opaque_tokens.py::test_provider_that_limits_how_often_it_is_asked",
+    ),
+    "no answer ends a conversation at once": broken(
+        "relay/rechecks.py",
+        "_PATIENCE: Final = 2\n",
+        "_PATIENCE: Final = 0.1\n",
+        "tests/relay/test_rechecks.py::test_no_answer_for_two_intervals",
+    ),
     "strangers' look-ups hold up known tenants": broken(
         TENANTS,
         "look_ups = self._look_ups if known is None else self._known_look_ups",
@@ -185,6 +209,30 @@ VARIANTS: Final[dict[str, Variant]] = {
         "        if kept is not None and now < kept.until:\n"
         "            self._count_as_used(kept)\n",
         f"{OF_TENANTS}::test_forged_token_counts_as_no_use",
+    ),
+    "first users of tenants wait for nobody": broken(
+        TENANTS,
+        '"tenant look-ups", in_flight=in_flight, waiting=LOOK_UPS_WAITING',
+        '"tenant look-ups", in_flight=in_flight',
+        f"{OF_TENANTS}::test_first_users_of_many_tenants_at_once",
+    ),
+    "look-ups that waited look for no room": broken(
+        TENANTS,
+        "            self._check_room(self._now())  #",
+        "            pass  #",
+        f"{OF_TENANTS}::test_look_ups_that_wait_take_no_place",
+    ),
+    "verifier begins while it is being closed": broken(
+        TENANTS,
+        "                await self._wait_until_closed(verifier)\n",
+        "",
+        f"{OF_TENANTS}::test_what_is_found_again_while_it_is_closed",
+    ),
+    "verifier is closed for those who found it again": broken(
+        TENANTS,
+        "isinstance(verifier, Service) or self._is_in_use(tenant):",
+        "isinstance(verifier, Service):",
+        f"{OF_TENANTS}::test_what_is_found_again_while_somebody_is_with_it",
     ),
     "tenant that is named is a live one": broken(
         TENANTS,
@@ -206,8 +254,8 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "newcomers looked up without room": broken(
         TENANTS,
-        "            self._check_room(now)\n",
-        "            pass\n",
+        "if self._has_room(1) or self._idle(now) is not None:",
+        "if now or not now:",
         f"{OF_TENANTS}::test_forged_tokens_drop_no_live_tenant",
     ),
     "newcomer for ever": broken(
@@ -249,15 +297,15 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "no answer, for ever": broken(
         RECHECKS,
-        "if self._unanswered >= _UNANSWERED:",
-        "if False:",
-        f"{PARTS}::test_three_in_a_row",
+        "            if left <= 0:\n",
+        "            if left < -1e9:\n",
+        f"{PARTS}::test_three_questions_at_least",
     ),
     "one question without an answer ends it": broken(
         RECHECKS,
         "_UNANSWERED: Final = 3",
         "_UNANSWERED: Final = 1",
-        f"{PARTS}::test_three_in_a_row",
+        f"{PARTS}::test_three_questions_at_least",
     ),
     "all ask at once": broken(
         RECHECKS,

@@ -132,6 +132,24 @@ VARIANTS: Final[dict[str, Variant]] = {
         "        if not is_sent:\n",
         f"{TESTS}::test_an_app_that_waits_for_the_client_to_leave",
     ),
+    "an app answers a preflight whenever it likes": broken(
+        "web/cors.py",
+        "timeout=PREFLIGHT_SECONDS, ",
+        "",
+        f"{TESTS}::test_app_that_does_not_answer_a_preflight",
+    ),
+    "an app that isn't to be cancelled holds a preflight up": broken(
+        "web/cors.py",
+        "        await asyncio.wait((answering, waiting), timeout=_ENDING_SECONDS)\n",
+        "        await asyncio.wait((answering, waiting))\n",
+        f"{TESTS}::test_app_that_does_not_answer_a_preflight",
+    ),
+    "what an app says after its time is sent": broken(
+        "web/cors.py",
+        "        is_cancelled = True\n",
+        "",
+        f"{TESTS}::test_app_that_does_not_answer_a_preflight",
+    ),
     "a preflight runs the app": broken(
         MIDDLEWARE, 'if self._preflight == "app":', "if True:", NO_RUN
     ),

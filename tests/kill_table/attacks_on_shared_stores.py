@@ -226,7 +226,7 @@ VARIANTS: Final[dict[str, Variant]] = {
         "if False:",
         f"{_APART}ticket_that_the_app_vouched_for",
     ),
-    "ticket for any agent": broken(
+    "ticket for any agent, at another gate": broken(
         _TRUST,
         "if ticket.agent not in self._agents:",
         "if False:",

@@ -28,19 +28,16 @@ from . import (
 from .running import run_forked
 from .variants import Variant
 
-VARIANTS: Final = {
-    name: variant
-    for module in (
-        variants,
-        attacks_on_paths,
-        attacks_on_shared_stores,
-        attacks_on_store_room,
-        attacks_on_frames,
-        attacks_on_lifetimes,
-        attacks_on_callers,
-    )
-    for name, variant in module.VARIANTS.items()
-}
+MODULES: Final = (
+    variants,
+    attacks_on_paths,
+    attacks_on_shared_stores,
+    attacks_on_store_room,
+    attacks_on_frames,
+    attacks_on_lifetimes,
+    attacks_on_callers,
+)
+VARIANTS: Final = {name: variant for module in MODULES for name, variant in module.VARIANTS.items()}
 PACKAGE: Final = Path(xuna_middleware.__file__).parent
 TESTS: Final = Path(__file__).parents[1]
 #: What pytest says when tests failed, and not that it could not run them.
@@ -93,6 +90,11 @@ def test_the_unbroken_copy_passes(tmp_path: Path) -> None:
     tests = ["tests/identity/test_claims.py", str(tmp_path / "test_place.py")]
     status, said = run_forked(TESTS.parent, tmp_path, tests)
     assert status == 0, said
+
+
+def test_every_variant_is_run() -> None:
+    """No name stands for two of them."""
+    assert len(VARIANTS) == sum(len(module.VARIANTS) for module in MODULES)
 
 
 def test_the_docs_say_how_many() -> None:

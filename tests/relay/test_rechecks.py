@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -68,23 +69,44 @@ def test_a_thousand_at_once() -> None:
 
 
 @pytest.mark.parametrize("error", [UnavailableError(), RuntimeError("a fault of the gate's own")])
-def test_three_in_a_row(error: Exception) -> None:
-    """Whatever kept the answer away; an answer begins the count anew, and so does a new start."""
+def test_no_answer_for_two_intervals(error: Exception) -> None:
+    """Whatever kept the answer away; an answer begins the time anew, and so does a new start."""
 
     async def story() -> None:
-        asked = Asked(error, error, None, error, error)
+        asked = Asked(*[error] * 5, None, *[error] * 5)
         recheck = asked.recheck()
         recheck.start(60)
         await asyncio.sleep(5 * 60)
         recheck.start(60)
-        asked.answers = [error, error, None]
+        asked.answers = [*[error] * 5, None]
         await asyncio.sleep(3 * 60)
         assert asked.endings == []
-        asked.answers = [error, error, error]
+        asked.answers = [error] * 100
         before = len(asked.times)
         await asyncio.sleep(5 * 60)
         assert asked.endings == [GOING_AWAY]
-        assert len(asked.times) == before + 3, "nothing is asked after the end"
+        times = asked.times[before:]
+        assert 120 <= times[-1] - times[0] < 120.1
+        waits = [later - sooner for sooner, later in pairwise(times)]
+        assert 1 <= waits[0] <= 6
+        assert max(waits) <= 11
+        assert len(times) < 30
+        await asyncio.sleep(5 * 60)
+        assert asked.times[before:] == times, "nothing is asked after the end"
+
+    in_fast_time(story())
+
+
+@pytest.mark.parametrize("interval", [0.5, 1.0, 4.0, 3600.0])
+def test_three_questions_at_least(interval: float) -> None:
+    """However short the interval is; and not more than one in some seconds, however long."""
+
+    async def story() -> None:
+        asked = Asked(*[RuntimeError("no answer")] * 10_000)
+        asked.recheck().start(interval)
+        await asyncio.sleep(4 * interval + 5)
+        assert asked.endings == [GOING_AWAY]
+        assert 3 <= len(asked.times) <= 8 + 2 * interval / 10
 
     in_fast_time(story())
 

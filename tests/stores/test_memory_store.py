@@ -42,6 +42,12 @@ class Clock:
         return self.now
 
 
+def in_heaps(store: MemoryStore) -> int:
+    """Return how many ends a store knows, of what is there and of what was removed."""
+    own = store._entries
+    return sum(len(heap) for heaps in (own._ends, own._swept) for heap in heaps.values())
+
+
 async def test_value_ends_in_time() -> None:
     """It is there until its last second, and not in it."""
     clock = Clock()
@@ -79,7 +85,36 @@ async def test_what_was_taken_makes_room_and_leaves_nothing() -> None:
         assert await store.put("a", b"", 10, Region.TICKETS)
         assert await store.take("a") == b""
     assert store.held(Region.TICKETS) == 9
-    assert sum(map(len, store._entries._ends.values())) <= 10 + 2 * 64
+    assert in_heaps(store) <= 10 + 2 * 64
+
+
+@pytest.mark.parametrize("taken", [3040, 4500])  # while it goes through them, and afterwards
+async def test_what_was_taken_is_forgotten_a_few_at_a_time(taken: int) -> None:
+    """No request goes through all of it; what is there ends in its time, and what comes meanwhile,
+    and the heap has at most some more of what was removed than of what is there.
+    """
+    clock = Clock()
+    store = MemoryStore(monotonic=clock)
+    for number in range(5000):
+        await store.put(f"a-{number}", b"", 10 + number % 7, Region.TICKETS)
+    worst = most = 0
+    for number in range(taken):
+        before = in_heaps(store)
+        assert await store.take(f"a-{number}") == b""
+        worst = max(worst, before - in_heaps(store))
+        if number % 3 == 0:
+            await store.put(f"b-{number}", b"", 8 + number % 11, Region.TICKETS)
+        most = max(most, in_heaps(store) - 2 * store.held(Region.TICKETS))
+    assert 0 < worst <= entries.FEW
+    assert most <= entries.FEW + 5000 // entries.FEW
+    assert any(map(len, store._entries._swept.values())) == (taken == 3040)
+    for second in range(1, 20):
+        clock.now = 1000.0 + second
+        old = [1 for number in range(taken, 5000) if 10 + number % 7 > second]
+        new = [1 for number in range(0, taken, 3) if 8 + number % 11 > second]
+        assert store.held(Region.TICKETS) == len(old) + len(new)
+    assert in_heaps(store) == 0
+    assert not store._kept
 
 
 async def test_what_was_given_back_leaves_nothing() -> None:
@@ -89,7 +124,7 @@ async def test_what_was_given_back_leaves_nothing() -> None:
         wanted = [(f"visitors/{number}", window(9)), ("common/all", window(9))]
         await store.give_back(taken_parts(wanted, await store.reserve(wanted)))
     assert [store.held(region) for region in Region] == [0] * len(Region)
-    assert sum(map(len, store._entries._ends.values())) <= 10 + 2 * 64
+    assert in_heaps(store) <= 10 + 2 * 64
     assert not store._principals
 
 

@@ -23,6 +23,7 @@ from support.doubles import (
     bearer,
     echo_app,
     http_scope,
+    in_fast_time,
     knock,
     make_gate,
     one_response,
@@ -666,6 +667,50 @@ async def test_an_app_that_waits_for_the_client_to_leave() -> None:
     async with asyncio.timeout(5):
         await guarded(scope, receive, send)
     assert one_response(sent).status == 204
+
+
+@pytest.mark.parametrize("stops", [True, False])
+def test_app_that_does_not_answer_a_preflight(
+    stops: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Is cancelled after five seconds, and nothing of what it says later is sent."""
+    ended: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            if stops:
+                ended.append("cancelled")
+                raise
+            await asyncio.sleep(60)
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+        except OSError:
+            ended.append("refused")
+
+    async def story() -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        guarded = XunaMiddleware(app, make_gate(), protect=["/api"], preflight="app")
+        answer = await preflight(guarded)
+        assert (answer.status, answer.json()["status"]) == (503, 503)
+        assert loop.time() - began <= 6.1
+        await asyncio.sleep(7200)
+        assert ended == (["cancelled"] if stops else ["refused"])
+
+    in_fast_time(story())
+    assert 'preflight="gate"' in caplog.text
+
+
+async def test_app_that_fails_at_a_preflight() -> None:
+    """Its error is the server's to show, as without the gate."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise ZeroDivisionError("the app's own")
+
+    with pytest.raises(ZeroDivisionError):
+        await preflight(XunaMiddleware(app, gate, protect=["/api"], preflight="app"))
 
 
 async def test_the_log_says_how_to_allow_a_preflight(caplog: pytest.LogCaptureFixture) -> None:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 #: `protocol`: the answer broke off or is none. `too_large`: it went past `max_bytes`.
 Kind: TypeAlias = Literal["connect", "timeout", "protocol", "too_large"]
 
-#: httpx's cost a call grows with its pool. More requests than this at once wait for their turn.
+#: Of a pool, where its user says no other number: httpx's cost a call grows with its pool.
 CONNECTIONS: Final = 8
 #: In seconds. Servers commonly close an idle connection after 5 s: let go of it before they do.
 KEEP_ALIVE: Final = 4.0
@@ -98,14 +98,21 @@ class Outbound:
 
     Args:
         transport: is used instead of all that, on every loop, and is closed by `aclose()`.
+        connections: of each pool. Who wants more at once waits, and that counts to the time in all.
 
     Checks: the time in all, the number of bytes, that the body isn't encoded. (With `fast`, looking
     up a host's name counts to the time in all, not to the time to connect.)
     Does not check: the address (its scheme, its host), the status, what the body says.
     """
 
-    def __init__(self, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+        connections: int = CONNECTIONS,
+    ) -> None:
         self._transport = transport
+        self._connections = connections
         self._pools: WeakKeyDictionary[asyncio.AbstractEventLoop, _Pool] = WeakKeyDictionary()
 
     async def request(
@@ -190,7 +197,7 @@ class Outbound:
         loop = asyncio.get_running_loop()
         pool = self._pools.get(loop)
         if pool is None:
-            pool = self._pools[loop] = _Pool()
+            pool = self._pools[loop] = _Pool(self._connections)
             await self._forget_closed_loops()
         return pool.transport(_proxy_for(url))
 
@@ -232,21 +239,22 @@ class _Message:
 class _Pool:
     """Keep the transports of one event loop: one for each proxy that applies, and one for none."""
 
-    __slots__ = ("_transports",)
+    __slots__ = ("_connections", "_transports")
 
-    def __init__(self) -> None:
+    def __init__(self, connections: int) -> None:
+        self._connections = connections
         self._transports: dict[str | None, httpx.AsyncBaseTransport] = {}
 
     def transport(self, proxy: str | None) -> httpx.AsyncBaseTransport:
         if proxy not in self._transports:
             context = _tls(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
-            fast = _fast_transport(context) if proxy is None else None
+            fast = _fast_transport(context, self._connections) if proxy is None else None
             self._transports[proxy] = fast or httpx.AsyncHTTPTransport(
                 verify=context,
                 proxy=proxy,
                 limits=httpx.Limits(
-                    max_connections=CONNECTIONS,
-                    max_keepalive_connections=CONNECTIONS,
+                    max_connections=self._connections,
+                    max_keepalive_connections=self._connections,
                     keepalive_expiry=KEEP_ALIVE,
                 ),
             )
@@ -356,7 +364,7 @@ def _tls(_file: str | None, _directory: str | None) -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
-def _fast_transport(context: ssl.SSLContext) -> httpx.AsyncBaseTransport | None:
+def _fast_transport(context: ssl.SSLContext, connections: int) -> httpx.AsyncBaseTransport | None:
     """Return httpx-aiohttp's transport; None without the `fast` extra. Imported on first use."""
     try:
         import aiohttp
@@ -367,7 +375,7 @@ def _fast_transport(context: ssl.SSLContext) -> httpx.AsyncBaseTransport | None:
     def session() -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                limit=CONNECTIONS, keepalive_timeout=KEEP_ALIVE, ssl=context
+                limit=connections, keepalive_timeout=KEEP_ALIVE, ssl=context
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             middlewares=(_once,),

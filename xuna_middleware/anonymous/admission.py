@@ -58,7 +58,7 @@ _CHALLENGE_SECONDS: Final = 5.0
 CHALLENGES: Final = 8
 CHALLENGES_WAITING: Final = 64
 CHALLENGES_OF_ONE: Final = 4
-CHALLENGES_OF_ONE_WAITING: Final = 16
+CHALLENGES_OF_ONE_WAITING: Final = 48
 _LONGEST_TERMS: Final = 1024
 #: Seconds by which the clocks of workers may differ.
 _LEEWAY: Final = 30.0

@@ -1,11 +1,13 @@
 """The visitors' door: what the operator says of it, the same in every process, and kept.
 
 Closed is a mark in the store, opened is another one, so that a store that lost its data is not
-taken for an operator who opened: a process that knows the door as closed then closes it again.
+taken for an operator who opened: a process that knows the door as closed then closes it again. A
+third mark says when it was opened last, for a process that could not tell the store that it closed.
 Nobody is admitted while the store can't be asked. Who signed in has left by it, and can't come back
 as the visitor they were.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable
 from dataclasses import replace
@@ -41,6 +43,11 @@ def _mark(who: str, field: str, seconds: float, most: int = _MANY) -> Wanted:
 
 _CLOSED: Final = _mark(_ENTRANCE, "closed", _YEAR)
 _OPENED: Final = _mark(_ENTRANCE, "opened", _YEAR)
+#: Taken anew by each `open()`, so that its end says when that was.
+_OPENED_LAST: Final = _mark(_ENTRANCE, "opened_last", _YEAR)
+#: By how much the clocks of a store and of a process may differ: a second, and a thousandth.
+_OFF: Final = 1.0
+_DRIFT: Final = 0.001
 
 
 def _left(visitor: str, seconds: float = _YEAR) -> Wanted:
@@ -61,6 +68,8 @@ class Door:
         self._is_closed = False
         #: Whether the store may not know that it was closed here.
         self._is_unconfirmed = False
+        #: When somebody called `close()` last, by the event loop's clock.
+        self._closed_at = 0.0
 
     async def check(self, visitor: str) -> bool:
         """Refuse visitors while the door is closed; else tell whether this one has not left.
@@ -73,12 +82,11 @@ class Door:
         is_closed, was_opened, has_left = [
             level.left < quota.most for level, (_, quota) in zip(levels, marks, strict=True)
         ]
-        if self._is_unconfirmed:  # whatever the store says: it may not have heard of it
-            await self.close()
-            is_closed = True
+        if self._is_unconfirmed:  # the store may not have heard of it
+            is_closed = await self._confirm() or is_closed
         if self._is_closed and not is_closed and not was_opened:
             logger.warning("the store lost that the visitors' entrance is closed: closed again")
-            await self.close()
+            await self._close()
             is_closed = True
         self._is_closed = is_closed
         if is_closed:
@@ -112,8 +120,12 @@ class Door:
 
         Raises:
             UnavailableError: the store can't be told. The door of this process stays closed all the
-                same, until `open()`; each visitor who comes to it has the store told again.
+                same, until `open()` in any process; the next visitor has the store told again.
         """
+        self._closed_at = _now()
+        await self._close()
+
+    async def _close(self) -> None:
         self._is_closed = self._is_unconfirmed = True
         await self._forget(_OPENED)
         await _told(self._store.reserve([_CLOSED]))
@@ -125,9 +137,30 @@ class Door:
         Raises:
             UnavailableError: the store can't be told.
         """
-        await _told(self._store.reserve([_OPENED]))
+        await self._forget(_OPENED_LAST)
+        await _told(self._store.reserve([_OPENED, _OPENED_LAST]))
         await self._forget(_CLOSED)
         self._is_closed = self._is_unconfirmed = False
+
+    async def _confirm(self) -> bool:
+        """Tell the store what it was not told, unless somebody opened the door later; tell whether
+        it is closed by that.
+
+        Raises:
+            UnavailableError: the store can't be asked or told.
+        """
+        since = _now() - self._closed_at
+        (opened,) = await _told(self._store.look([_OPENED_LAST]))
+        if opened.left < _MANY and _YEAR - opened.seconds + _OFF < since * (1 - _DRIFT):
+            self._is_unconfirmed = False
+            return False
+        await self._close()
+        logger.warning(
+            "gate.close_entrance() could not tell the store %.0f s ago, and has told it now: "
+            "visitors are turned away in every process, until gate.open_entrance()",
+            since,
+        )
+        return True
 
     async def _forget(self, mark: Wanted) -> None:
         """Give back all that was taken of a mark."""
@@ -138,6 +171,10 @@ class Door:
         looked = await _told(self._store.reserve([(who, replace(quota, amount=0))]))
         taken = Part(who, quota.field, looked.marks[0], _MANY - level.left, quota.kind)
         await _told(self._store.give_back([taken]))
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _closed() -> AccessDeniedError:

@@ -58,8 +58,8 @@ _UNKNOWN_SECONDS: Final = 10.0
 _FAILED_SECONDS: Final = 1.0
 #: For how long a newcomer keeps its place, whoever else comes.
 NEWCOMER_SECONDS: Final = 10.0
-#: How many look-ups of known tenants wait for their turn.
-KNOWN_WAITING: Final = 64
+#: How many look-ups wait for their turn: of known tenants, and apart from these of all others.
+LOOK_UPS_WAITING: Final = 64
 
 #: Returns the verifier of exactly this issuer, or None; it may be async.
 Resolve: TypeAlias = Callable[[str], Verifier | Awaitable[Verifier | None] | None]
@@ -74,7 +74,8 @@ class TenantVerifiers:
             than there are tenants: then none has to make room. A tenth more, `in_flight` at least,
             are kept of those whose first token is not verified yet.
         keep: for how many seconds, at least 1.
-        in_flight: how many issuers are looked up at once, and as many of the known ones.
+        in_flight: how many issuers are looked up at once, and as many of the known ones; 64 of each
+            wait for their turn.
         traits: what the verifiers of all tenants accept at most: by default Bearer tokens that live
             for a day. `VerifierTraits(dpop_algorithms=("ES256",), max_token_seconds=7 * 86_430)`
             admits tenants that take DPoP, or whose tokens live for a week; with `issuers` no other
@@ -119,11 +120,15 @@ class TenantVerifiers:
         self._few = max(in_flight, most // 10)
         self._unknown = Recent[str](_UNKNOWN_SECONDS)
         self._failed = Recent[str](_FAILED_SECONDS)
-        self._look_ups = Questions[str, _Tenant | None]("tenant look-ups", in_flight=in_flight)
-        self._known_look_ups = Questions[str, _Tenant | None](
-            "look-ups of known tenants", in_flight=in_flight, waiting=KNOWN_WAITING
+        self._look_ups = Questions[str, _Tenant | None](
+            "tenant look-ups", in_flight=in_flight, waiting=LOOK_UPS_WAITING
         )
-        self._closing: set[asyncio.Task[None]] = set()
+        self._known_look_ups = Questions[str, _Tenant | None](
+            "look-ups of known tenants", in_flight=in_flight, waiting=LOOK_UPS_WAITING
+        )
+        #: Verifiers that are being closed, and tenants that were let go while they have users.
+        self._closing: dict[asyncio.Task[None], Verifier] = {}
+        self._leaving: set[_Tenant] = set()
         self._listeners: list[Listener] = []
 
     def __repr__(self) -> str:
@@ -220,6 +225,8 @@ class TenantVerifiers:
         return found
 
     async def _look_up(self, issuer: str) -> "_Tenant | None":
+        if issuer not in self._tenants and issuer not in self._newcomers:
+            self._check_room(self._now())  # others may have come while this one waited
         try:
             verifier = await self._ask(issuer)
         except UnavailableError:
@@ -236,6 +243,7 @@ class TenantVerifiers:
                 verifier = await answer if inspect.isawaitable(answer) else answer
             if verifier is not None:
                 _check(verifier, issuer, self.traits)
+                await self._wait_until_closed(verifier)
                 _begin(verifier, self._listeners)
             return verifier
         except UnavailableError:
@@ -313,14 +321,39 @@ class TenantVerifiers:
         return None
 
     def _let_go(self, tenant: "_Tenant") -> None:
+        """Close a tenant's verifier when nobody is with it: the function may have returned it again
+        meanwhile.
+        """
         tenant.has_left = True
-        if tenant.users or not isinstance(tenant.verifier, Service):
+        if tenant.users:
+            self._leaving.add(tenant)
             return
-        closing = asyncio.get_running_loop().create_task(
-            _closed(tenant.verifier), context=Context()
+        self._leaving.discard(tenant)
+        verifier = tenant.verifier
+        if not isinstance(verifier, Service) or self._is_in_use(tenant):
+            return
+        closing = asyncio.get_running_loop().create_task(_closed(verifier), context=Context())
+        self._closing[closing] = verifier
+        closing.add_done_callback(self._closing.pop)
+
+    def _is_in_use(self, gone: "_Tenant") -> bool:
+        """Tell whether another than the tenant that is gone has its verifier."""
+        kept = self._tenants.get(gone.issuer) or self._newcomers.get(gone.issuer)
+        others = [kept, *self._leaving]
+        return any(
+            each is not None and each is not gone and each.verifier is gone.verifier
+            for each in others
         )
-        self._closing.add(closing)
-        closing.add_done_callback(self._closing.discard)
+
+    async def _wait_until_closed(self, verifier: Verifier) -> None:
+        """Wait while a verifier that was found is being closed, so that it can begin again."""
+        loop = asyncio.get_running_loop()
+        while closing := {
+            task
+            for task, each in self._closing.items()
+            if each is verifier and task.get_loop() is loop
+        }:
+            await asyncio.wait(closing)
 
 
 @dataclass(slots=True, eq=False)

@@ -27,7 +27,7 @@ from xuna_middleware.access.limits.reservations import (
     Reservation,
     Stores,
     check_left,
-    check_standing,
+    look_again,
     remaining,
     reserve,
 )
@@ -59,16 +59,16 @@ logger = logging.getLogger("xuna_middleware")
 
 
 #: How many calls to the platform are under way at once, and how many wait: for visitors, and for
-#: all others; how many of both may be one address's, or one account's, and how many more of that
-#: one wait until one of these is over. XunaPlatform sends 8 at a time, so visitors never have all
-#: of them.
+#: all others. Of these so many may be one address's, or one account's: fewer than all, since its
+#: calls may hang. So many more of that one wait. Those under way and those of `settlement.py` are no
+#: more than XunaPlatform has connections, so a call spends none of its own time waiting for one.
 VISITORS_CALLS: Final = 4
 VISITORS_WAITING: Final = 128
-VISITORS_OF_ONE: Final = 16
+VISITORS_OF_ONE: Final = 3
 VISITORS_OF_ONE_WAITING: Final = 112
-CALLERS_CALLS: Final = 64
-CALLERS_WAITING: Final = 960
-CALLERS_OF_ONE: Final = 16
+CALLERS_CALLS: Final = 8
+CALLERS_WAITING: Final = 1016
+CALLERS_OF_ONE: Final = 6
 CALLERS_OF_ONE_WAITING: Final = 240
 #: Seconds for waiting and call together: less than a relayed conversation's slot is leased for.
 CALL_SECONDS: Final = 15.0
@@ -224,8 +224,8 @@ async def issue(pipeline: Pipeline, order: Order) -> SignedUrl | ConversationTok
         grant = granted(pipeline, agent, order, rule, personal)
         issued = await ask_platform(pipeline, grant, order.connection)
         if loop.time() - began > LOOK_AGAIN_SECONDS:  # revoked meanwhile?
-            store = reservation.store or pipeline.stores.shared
-            await check_standing(order.identity, store)
+            budget = pipeline.budget(agent, order.identity, order.transport)
+            await look_again(reservation, budget, order.identity, pipeline.stores)
         await signed_in(pipeline, agent, order)
     except BaseException:
         await released(pipeline, reservation, order.identity, **about)

@@ -37,8 +37,8 @@ _PATIENCE: Final = 3.0
 #: How many conversations a refused request asks for.
 _AT_ONCE: Final = 8
 #: How many of these questions are asked at once on behalf of all refused requests, and how many
-#: wait; and how many are asked at once at conversations' latest ends. Both are fewer than the
-#: connections to the platform, of which what is issued needs some.
+#: wait; and how many are asked at once at conversations' latest ends. Both have connections to
+#: the platform beside those of what is issued; see `pipeline.py`.
 REFUSED_ASK: Final = 2
 REFUSED_WAIT: Final = 32
 LATE_ASK: Final = 2

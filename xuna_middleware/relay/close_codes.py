@@ -18,7 +18,7 @@
 | 4429 | `too_many_frames` | the client sent more than `frames_per_second` |
 | 4502 | `platform_error` | the platform refused, broke off, or sent what is no frame |
 | 4503 | `lease_lost` | its lease ran out: the store, or this process, was away for too long |
-| 4503 | `unavailable` | the provider of the caller's token did not answer three times in a row |
+| 4503 | `unavailable` | the provider of the caller's token did not answer for two intervals |
 | 4504 | `platform_timeout` | the platform took too long |
 
 A close of the platform's own passes through with its code and reason (RFC 6455 section 7.4).

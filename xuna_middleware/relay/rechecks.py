@@ -2,6 +2,7 @@
 
 A timer, and a task only while a question is under way. The waits differ at random, so that a
 thousand conversations that began together don't ask together; none is longer than the interval.
+What has no answer is asked again sooner.
 """
 
 import asyncio
@@ -9,14 +10,21 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from xuna_middleware.errors import UnavailableError
 from xuna_middleware.relay.close_codes import EndedError, Ending
 
 #: A wait is at least this part of the interval.
 _SHORTEST: Final = 0.75
 #: Seconds within which the first question is asked, where it is to be soon.
 _SOON: Final = 1.0
-#: So many questions in a row without an answer end the conversation.
+#: So many questions in a row without an answer end the conversation, when so many intervals have
+#: passed since the first of them. Until then one that has no answer is asked again, after so many
+#: seconds: a provider that has answered as often as it likes in this minute does so in the next.
 _UNANSWERED: Final = 3
+_PATIENCE: Final = 2
+_PAUSES: Final = (1.0, 10.0)
+#: Seconds that are too few to wait.
+_AT_ONCE: Final = 0.01
 
 
 class Recheck:
@@ -24,7 +32,8 @@ class Recheck:
 
     Args:
         ask: raises EndedError to end it; any other exception says that there is no answer.
-        give_up: returns how it ends after three questions in a row without an answer.
+        give_up: returns how it ends after two intervals, and three questions in a row, without an
+            answer.
         end: ends it.
         spread: returns a random number between two.
     """
@@ -42,6 +51,7 @@ class Recheck:
         self._end = end
         self._spread = spread
         self._unanswered = 0
+        self._since = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -77,10 +87,29 @@ class Recheck:
             self._end(ended.ending)
             return
         except Exception as error:  # a fault of the gate's own must not end the asking either
-            self._unanswered += 1
-            if self._unanswered >= _UNANSWERED:
+            left = self._left(seconds)
+            if left <= 0:
                 self._end(self._give_up(error))
                 return
+            self._wait(seconds, min(left, self._pause(error)))
         else:
             self._unanswered = 0
-        self._wait(seconds)
+            self._wait(seconds)
+
+    def _left(self, seconds: float) -> float:
+        """Count a question without an answer; return for how long the next may be waited for."""
+        now = asyncio.get_running_loop().time()
+        if not self._unanswered:
+            self._since = now
+        self._unanswered += 1
+        left = self._since + _PATIENCE * seconds - now
+        if left < _AT_ONCE:
+            return 0.0 if self._unanswered >= _UNANSWERED else _PAUSES[0]
+        return left
+
+    def _pause(self, error: Exception) -> float:
+        """Return when to ask again: as the error says, or later each time, and not all at once."""
+        shortest, longest = _PAUSES
+        said = error.retry_after if isinstance(error, UnavailableError) else shortest
+        wait = min(longest, max(said, 2.0 ** min(self._unanswered - 1, 8)))
+        return wait + self._spread(0, shortest)

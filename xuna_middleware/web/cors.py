@@ -15,13 +15,16 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from xuna_middleware.errors import PRIVATE, AccessDeniedError
+from xuna_middleware.errors import PRIVATE, AccessDeniedError, UnavailableError
 
 #: Methods that a page may use; which of them a path serves is the app's to say.
 _METHODS: Final = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
 _MAX_AGE: Final = "600"
 #: A list of header names (RFC 9110 section 5.6.2); no browser asks for so many.
 _HEADER_NAMES: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~, -]{0,2048}")
+#: Seconds for an app to answer a preflight, and then to end.
+PREFLIGHT_SECONDS: Final = 5.0
+_ENDING_SECONDS: Final = 1.0
 _ALLOW_ORIGIN: Final = b"access-control-allow-origin"
 _OF_CORS: Final = b"access-control-"
 
@@ -86,9 +89,13 @@ class AppCORS:
 
 async def pass_preflight_on(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
     """Let the app answer a preflight; nothing but status and headers of CORS comes back, and
-    nothing of the request's body goes in. Once it has answered, it is cancelled.
+    nothing of the request's body goes in. Once it has answered, or has taken 5 seconds, it is
+    cancelled.
+
+    Raises:
+        UnavailableError: it hasn't answered in time.
     """
-    is_asked = is_sent = False
+    is_asked = is_sent = is_cancelled = False
     is_over = asyncio.Event()
 
     async def receive_nothing() -> Message:
@@ -104,6 +111,8 @@ async def pass_preflight_on(app: ASGIApp, scope: Scope, receive: Receive, send: 
 
     async def send_bare(message: Message) -> None:
         nonlocal is_sent
+        if is_cancelled:
+            raise OSError("nobody waits for the answer to this preflight")
         if is_sent:
             await asyncio.Event().wait()  # for the cancellation: nobody reads a body
         if message["type"] != "http.response.start":
@@ -123,14 +132,31 @@ async def pass_preflight_on(app: ASGIApp, scope: Scope, receive: Receive, send: 
     answering = asyncio.ensure_future(app(scope, receive_nothing, send_bare))
     waiting = asyncio.ensure_future(is_over.wait())
     try:
-        await asyncio.wait((answering, waiting), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(
+            (answering, waiting), timeout=PREFLIGHT_SECONDS, return_when=asyncio.FIRST_COMPLETED
+        )
     finally:
         waiting.cancel()
-        is_unanswered = answering.done() and not is_sent
+        has_ended, is_answered = answering.done(), is_sent
+        is_cancelled = True
         answering.cancel()
-        failure, _ = await asyncio.gather(answering, waiting, return_exceptions=True)
-    if is_unanswered and isinstance(failure, Exception):
+        await asyncio.wait((answering, waiting), timeout=_ENDING_SECONDS)
+        failure = _failure(answering)
+    if is_answered:
+        return
+    if not has_ended:
+        raise UnavailableError(
+            cause=f"preflight: the app did not answer within {PREFLIGHT_SECONDS:g} s; "
+            'preflight="gate" answers by cors_origins instead'
+        )
+    if failure is not None:
         raise failure
+
+
+def _failure(task: asyncio.Future[None]) -> Exception | None:
+    """Return what an app raised; None where it raised nothing, or was cancelled, or goes on."""
+    error = task.exception() if task.done() and not task.cancelled() else None
+    return error if isinstance(error, Exception) else None
 
 
 async def _send_readable(allowing: list[tuple[bytes, bytes]], send: Send, message: Message) -> None:

@@ -177,6 +177,25 @@ async def check_standing(identity: Identity, store: Store) -> None:
         raise revoked()
 
 
+async def look_again(
+    reservation: Reservation, budget: Budget, identity: Identity, stores: Stores
+) -> None:
+    """Refuse a caller who was revoked since the reservation, and take nothing. While the store
+    can't be asked, what this process knows counts, if every limit says so (`when_store_down`).
+
+    Raises:
+        InvalidTokenError: what proved the caller was revoked.
+        UnavailableError: it can't be known, and a limit is closed then, or there is none.
+    """
+    try:
+        await check_standing(identity, reservation.store or stores.shared)
+    except UnavailableError:
+        limits = [one.limit for one in budget.counted]
+        if not limits or any(limit.when_store_down == "closed" for limit in limits):
+            raise
+        await check_standing(identity, stores.fallback)
+
+
 def standing_of(identity: Identity) -> Standing:
     """Return who this is to the store, and when what proves it was issued (claim `iat`)."""
     issued_at = identity.claims.get("iat")

@@ -5,6 +5,7 @@ signed with the client's own key (RFC 7523), good for a minute.
 """
 
 import logging
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, TypeAlias
@@ -29,7 +30,11 @@ _METHODS: Final = ("client_secret_basic", "client_secret_post", "private_key_jwt
 #: Errors of RFC 6749 section 5.2 that speak of the client, not of what it asked.
 _OUR_FAULT: Final = ("invalid_client", "unauthorized_client")
 _ASSERTION_SECONDS: Final = 60
-_LONGEST_BACKOFF: Final = 30.0
+#: Seconds: the longest pause after failures, where strangers cause them, and where they don't.
+LONGEST_PAUSE: Final = 30.0
+LONGEST_PAUSE_OF_KNOWN: Final = 10.0
+_TOO_MANY: Final = 429
+_SECONDS: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
 class Client:
@@ -56,6 +61,14 @@ class Client:
         return f"Client({self.client_id!r})"
 
 
+class _BusyError(KeySourceError):
+    """Say that the provider answers no more questions of this service now."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__("introspection: status 429; the provider limits how often it is asked")
+        self.seconds = seconds
+
+
 class _ClientRefusedError(KeySourceError):
     """Say that the provider refuses this service, and not a token."""
 
@@ -63,7 +76,8 @@ class _ClientRefusedError(KeySourceError):
 class IntrospectionEndpoint:
     """Ask the endpoint, and leave it alone for a while when it fails.
 
-    After a failure nothing is asked for 1, 2, 4 … 30 seconds. Questions that were under way when
+    After a failure nothing is asked for 1, 2, 4 … seconds, at most `longest_pause`; after a 429 for
+    as long as Retry-After says, within that bound. Questions that were under way when
     such a pause began don't lengthen it, however many of them fail.
     """
 
@@ -76,8 +90,10 @@ class IntrospectionEndpoint:
         metadata_url: str,
         policy: EndpointPolicy,
         outbound: Outbound,
+        longest_pause: float = LONGEST_PAUSE,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._longest_pause = longest_pause
         self._client = client
         self._issuer = issuer
         self._url = url
@@ -119,7 +135,7 @@ class IntrospectionEndpoint:
             answer = await self._answer(token)
         except KeySourceError as error:
             if pauses == self._pauses:
-                self._pause(str(error))
+                self._pause(str(error), error.seconds if isinstance(error, _BusyError) else 0.0)
             self.is_refused = isinstance(error, _ClientRefusedError) and not self._has_answered
             wait = max(1.0, self._retry_at - self._now())
             raise UnavailableError(cause=str(error), retry_after=wait) from None
@@ -151,8 +167,8 @@ class IntrospectionEndpoint:
             raise KeySourceError(f"introspection: the metadata is {error}") from None
         return checked_endpoint(metadata, "introspection_endpoint", self._issuer, self._policy)
 
-    def _pause(self, reason: str) -> None:
-        backoff = min(_LONGEST_BACKOFF, 2.0**self._failures)
+    def _pause(self, reason: str, shortest: float) -> None:
+        backoff = min(self._longest_pause, max(shortest, 2.0**self._failures))
         self._failures = min(self._failures + 1, 16)
         self._pauses += 1
         self._retry_at = self._now() + backoff
@@ -181,9 +197,17 @@ def _read(reply: Reply) -> Mapping[str, Any]:
         )
     if reply.status == 400:
         return {"active": False}
+    if reply.status == _TOO_MANY:
+        raise _BusyError(_seconds_of(reply))
     if reply.status != 200 or not answer:
         raise KeySourceError(f"introspection: status {reply.status}, or no JSON object")
     return answer
+
+
+def _seconds_of(reply: Reply) -> float:
+    """Return what Retry-After says in seconds; 0 where it says a date or nothing."""
+    text = reply.headers.get("retry-after", "").strip()
+    return float(text) if _SECONDS.fullmatch(text) else 0.0
 
 
 def _assertion(client_id: str, key: Any, audience: str, algorithm: str) -> str:

@@ -6,7 +6,8 @@
 - All who send one token at the same time share one question; at most `in_flight` questions run and
   `waiting` wait. What comes beyond is a 503, so made-up tokens can't flood the provider, though
   while they come, a token that isn't remembered may have to come again.
-- A provider that fails is left alone for 1 to 30 seconds; remembered tokens go on meanwhile.
+- A provider that fails is left alone for 1 to 30 seconds, and with tokens that were good for 1 to
+  10; after a 429 as long as it says, within these; remembered tokens go on meanwhile.
 - Strangers can make a provider fail, by tokens that it can't digest. So a token that it called good
   within the last hour is asked about apart from all others: with places, a queue, connections and
   pauses of its own kind. Readiness (`/readyz`) reads the pauses of these only.
@@ -27,7 +28,13 @@ from xuna_middleware.errors import ConfigurationError, InvalidTokenError
 from xuna_middleware.identity.bound.dpop import DPoP
 from xuna_middleware.identity.bound.policy import Mode, checked_possession, traits_with
 from xuna_middleware.identity.credentials import Credentials, Identity
-from xuna_middleware.identity.introspection.client import AuthMethod, Client, IntrospectionEndpoint
+from xuna_middleware.identity.introspection.client import (
+    LONGEST_PAUSE,
+    LONGEST_PAUSE_OF_KNOWN,
+    AuthMethod,
+    Client,
+    IntrospectionEndpoint,
+)
 from xuna_middleware.identity.introspection.policy import AnswerPolicy
 from xuna_middleware.identity.jwt.claims import ClaimPath
 from xuna_middleware.identity.jwt.options import (
@@ -179,8 +186,11 @@ class IntrospectionVerifier:
                 metadata_url=metadata_url or metadata_address(issuer),
                 policy=endpoints,
                 outbound=outbound,
+                longest_pause=longest_pause,
             )
-            for outbound in self._outbound
+            for outbound, longest_pause in zip(
+                self._outbound, (LONGEST_PAUSE, LONGEST_PAUSE_OF_KNOWN), strict=True
+            )
         )
         self._remembered = RememberedTokens()
         self._refused = Recent[bytes](_REFUSED_SECONDS)

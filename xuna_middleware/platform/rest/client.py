@@ -38,6 +38,9 @@ _BASE_URL: Final = "https://api.xuna.ai"
 
 _WITH_ID: Final = {"include_conversation_id": "true"}
 
+#: In each event loop: as many as the gate sends at once (for visitors, for callers, to settle), so
+#: that none of these waits for a connection, and uses up its time by that.
+CONNECTIONS: Final = 16
 #: In seconds: to connect, and for everything from the first attempt to the last byte.
 _CONNECT: Final = 2.0
 _TOTAL: Final = 10.0
@@ -152,7 +155,7 @@ class XunaPlatform:
         self._token_options = _options(branch_id=branch_id, environment=environment)
         self._url_options = {**self._token_options, **_flag(include_conversation_id)}
         self._clock = _function(clock)
-        self._outbound = Outbound(transport=_sender(transport))
+        self._outbound = Outbound(transport=_sender(transport), connections=CONNECTIONS)
         self._heeds_proxies = transport is None
         self._found: tuple[Secret, addresses.BaseUrl] | None = None
 
@@ -165,7 +168,7 @@ class XunaPlatform:
         del api_key
         key.check("api_key")
         elsewhere._base = addresses.base_url(base_url, "base_url")
-        elsewhere._outbound = Outbound(transport=_sender(transport))
+        elsewhere._outbound = Outbound(transport=_sender(transport), connections=CONNECTIONS)
         elsewhere._heeds_proxies = transport is None
         elsewhere._found = None
         return elsewhere

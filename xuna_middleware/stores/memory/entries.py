@@ -1,15 +1,16 @@
 """What the store in memory holds, each until it ends, and no more of it than it may."""
 
 from collections.abc import Mapping, Sequence
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from math import inf
 from typing import Any, Final, TypeAlias
 
 from xuna_middleware.stores.memory.counters import Counts
 from xuna_middleware.stores.protocol import Note, Region, StoreError
 
-#: A heap is made anew when it has more than this of what was removed, and that is half of it.
-_FEW: Final = 64
+#: A heap is gone through for what was removed when it has more than this of it, and that is half of
+#: the heap: so many items each time that something is removed.
+FEW: Final = 64
 #: How many of those whose time has come are looked at in one go; and how many where their region
 #: has no room else.
 AT_ONCE: Final = 256
@@ -91,10 +92,10 @@ class Entries:
     """Know when each entry ends, and how many of each region there are.
 
     One that lives on when its time has come goes back in with its later end. What was removed
-    before its end makes room at once; the heap forgets it later, and never has more of those than
-    of what is there (or 64). What has ended is not there for `get()`, and is removed a few at a
-    time, so that no request waits for all that ended since the last one; a region that is full
-    removes its own first.
+    before its end makes room at once; the heap forgets it later, some at a time, and has about as
+    many of those as of what is there, at most (or 64). What has ended is not there for `get()`,
+    and is removed a few at a time, so that no request waits for all that ended since the last one;
+    a region that is full removes its own first.
     """
 
     def __init__(self, most: Mapping[Region, int]) -> None:
@@ -102,6 +103,8 @@ class Entries:
         self._held = dict.fromkeys(most, 0)
         #: The soonest first: the end, a number so that entries are never compared, and what it is.
         self._ends: dict[Region, _Heap] = {region: [] for region in most}
+        #: The same, of those that were gone through and are there still, until all were.
+        self._swept: dict[Region, _Heap] = {region: [] for region in most}
         self._removed = dict.fromkeys(most, 0)
         self._entered = 0
         #: The time of what is going on, and when there is something to remove.
@@ -144,11 +147,7 @@ class Entries:
         if entry is not None:
             self._held[region] -= 1
             self._removed[region] += 1
-            heap = self._ends[region]
-            if self._removed[region] > _FEW and 2 * self._removed[region] > len(heap):
-                heap[:] = [item for item in heap if item[2].get(item[3]) is item[4]]
-                heapify(heap)
-                self._removed[region] = 0
+            self._sweep(region)
         return None if entry is None or entry.ends <= self._now else entry
 
     def forget_ended(self, now: int, at_once: float | None = None) -> None:
@@ -160,11 +159,34 @@ class Entries:
         for region in self._ends:
             while left > 0 and self._forget_first(region):
                 left -= 1
-        self._next = min((heap[0][0] for heap in self._ends.values() if heap), default=inf)
+        heaps = map(self._first_heap, self._ends)
+        self._next = min((heap[0][0] for heap in heaps if heap), default=inf)
+
+    def _sweep(self, region: Region) -> None:
+        """Let a heap forget some of what was removed from it, where that is half of it. Once that
+        has begun it goes on until the whole heap was gone through.
+        """
+        heap, swept = self._ends[region], self._swept[region]
+        removed = self._removed[region]
+        if not swept and (removed <= FEW or removed <= self._held[region]):
+            return
+        for _ in range(min(FEW, len(heap))):
+            item = heap.pop()  # the last: the others are a heap without it
+            if item[2].get(item[3]) is item[4]:
+                heappush(swept, item)
+            else:
+                self._removed[region] -= 1
+        if not heap:
+            self._ends[region], self._swept[region] = swept, heap
+
+    def _first_heap(self, region: Region) -> _Heap:
+        """Return the heap that has what ends first, of the two that a region may have."""
+        heap, swept = self._ends[region], self._swept[region]
+        return swept if swept and (not heap or swept[0] < heap[0]) else heap
 
     def _forget_first(self, region: Region) -> bool:
         """Take the first of a heap out if its time has come; tell whether it has."""
-        heap = self._ends[region]
+        heap = self._first_heap(region)
         if not heap or heap[0][0] > self._now:
             return False
         _, _, place, key, entry = heappop(heap)
