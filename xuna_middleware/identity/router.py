@@ -21,7 +21,6 @@ from xuna_middleware.identity.protocols import (
     merge_traits,
     traits_of,
 )
-from xuna_middleware.identity.rechecks import recheck_by, recheck_interval_of
 
 _MOST_CHOICES: Final = 4096
 
@@ -57,16 +56,14 @@ class IssuerChoice:
         self._keep(seen, verifier)
         return identity
 
-    async def recheck_interval(self, token: str) -> float | None:
-        """Return after how many seconds to ask the token's own verifier again; see `Rechecks`."""
-        return await recheck_interval_of(self._chosen(token)[1], token)
+    def verifier_of(self, token: str) -> tuple[Verifier, VerifierTraits]:
+        """Return the verifier that a token is for, and what that one says of itself.
 
-    async def recheck(self, token: str) -> Identity:
-        """Return whom the token proves now to its own verifier; see `Rechecks.recheck`."""
+        Raises:
+            InvalidTokenError: it is for none.
+        """
         verifier = self._chosen(token)[1]
-        identity = await recheck_by(verifier, token)
-        self._traits[id(verifier)].check_issuer(identity)
-        return identity
+        return verifier, self._traits[id(verifier)]
 
     def _chosen(self, token: str) -> tuple[bytes, Verifier]:
         """Return a token's fingerprint, and the verifier that it is for."""
