@@ -6,6 +6,7 @@ from .variants import Variant, broken
 
 _TRAITS: Final = "tests/identity/test_protocols.py::test_"
 _APART: Final = "tests/http/test_gates_apart.py::test_"
+_ROUTER: Final = "tests/identity/test_router.py::test_"
 _RECHECKS: Final = "tests/http/test_token_rechecks.py::test_"
 _SEALING: Final = "identity/tickets/sealing.py"
 _TRUST: Final = "identity/tickets/trust.py"
@@ -144,6 +145,30 @@ VARIANTS: Final[dict[str, Variant]] = {
         "if not traits.may_verify(token.issuer):",
         "if False:",
         f"{_RECHECKS}tickets_token_goes_to_no_other_provider",
+    ),
+    "provider is sent API keys": broken(
+        "identity/introspection/verifier.py",
+        "return not token.startswith(_OURS) and self._pattern",
+        "return self._pattern",
+        f"{_ROUTER}api_keys_go_to_no_provider",
+    ),
+    "provider is sent tickets": broken(
+        "identity/introspection/verifier.py",
+        "_OURS: Final = (API_KEY, TICKET)",
+        "_OURS: Final = (API_KEY,)",
+        f"{_ROUTER}api_keys_go_to_no_provider",
+    ),
+    "whatever looks opaque in the order of the list": broken(
+        "identity/router.py",
+        "return 2 if takes_all else 1",
+        "return 1",
+        f"{_ROUTER}who_takes_all_opaque_tokens_is_asked_last",
+    ),
+    "two for the same tokens": broken(
+        "identity/router.py",
+        "if one.token_pattern == other.token_pattern:",
+        "if False:",
+        f"{_ROUTER}two_that_take_the_same_tokens",
     ),
     "sealed token for any issuer": Variant(
         edits=(
