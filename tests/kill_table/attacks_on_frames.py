@@ -92,6 +92,18 @@ VARIANTS: Final[dict[str, Variant]] = {
         "            message",
         "tests/relay/test_pumps.py::test_others_have_their_turn",
     ),
+    "a turn of bytes, not of work": broken(
+        "relay/pumps.py",
+        "(size * _PARSED if judge.has_parsed else size)",
+        "size",
+        "tests/relay/test_pumps.py::test_others_have_their_turn",
+    ),
+    "small frames cost nothing to receive": broken(
+        "relay/pumps.py",
+        "_EACH: Final = 2048",
+        "_EACH: Final = 256",
+        "tests/relay/test_pumps.py::test_others_have_their_turn",
+    ),
     "half a character passes": broken(
         JUDGE, "            return ODD_TEXT\n", "            return None\n", HALVES
     ),
