@@ -226,6 +226,12 @@ VARIANTS: Final[dict[str, Variant]] = {
     "digits without number": broken(
         READER, "    if len(text) > MAX_DIGITS:", "    if False:", WORK
     ),
+    "broken escapes of a certificate are decoded": broken(
+        "identity/bound/mtls.py",
+        "if _BROKEN_ESCAPE.search(escaped):",
+        "if False:",
+        "tests/identity/test_mtls.py::test_broken_escapes_are_not_decoded",
+    ),
     "an escaped surrogate alone": broken(
         READER,
         "                text.encode()\n",
