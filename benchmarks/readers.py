@@ -333,6 +333,8 @@ def of_headers() -> list[Reader]:
                 "pairs": b"a=;" * 5_400,
                 "quoted": b'Cert="' + b"%0A" * 5_400 + b'"',
                 "escaped": b"-" + b"%41" * 5_400,
+                "broken escapes": b"-" + b"%" * 16_000,
+                "a broken escape at the end": b"-" + b"%41" * 5_400 + b"%",
                 "backslashes": b'a="' + b"\\a" * 8_000,
                 "RFC 9440": b":" + b"A" * 16_000 + b":",
             },

@@ -63,8 +63,6 @@ from xuna_middleware.identity.authentication import (
     Authentication,
     Authenticator,
     Caller,
-    note_proof,
-    proof_in,
 )
 from xuna_middleware.identity.bound.request import Surroundings
 from xuna_middleware.identity.credentials import VISITOR_ISSUER, Identity, Visit
@@ -75,6 +73,7 @@ from xuna_middleware.identity.protocols import (
     merge_traits,
 )
 from xuna_middleware.identity.proxies.trusted import Networks
+from xuna_middleware.identity.rechecks import HeldToken
 from xuna_middleware.issuing.explain import Explanation, explain, not_verified
 from xuna_middleware.issuing.pipeline import (
     Order,
@@ -341,8 +340,9 @@ class XunaGate:
             dynamic_variables, overrides: count as a client's: only what the agent opens to
                 clients; overrides in the platform's nested spelling.
             connection: what rules and variables of two arguments are given. A relayed conversation
-                of somebody whom `gate.identity(connection)` or `XunaMiddleware` verified by an
-                opaque token ends when that is revoked; without `connection` it ends with `exp`.
+                of somebody whom this gate verified in it by an opaque token, in `gate.identity()`
+                or as the gate of `XunaMiddleware`, ends when that is revoked. Without
+                `connection`, or where a gate with another verifier did that, it ends with `exp`.
 
         Checks: the agent's rule, transport, limits and variables.
         Does not check: who calls; cross-site requests. Visitors come through the gate's own routes,
@@ -363,7 +363,7 @@ class XunaGate:
                 dynamic_variables=dynamic_variables,
                 overrides=overrides,
                 connection=connection,
-                token=None if connection is None else proof_in(connection.scope, identity),
+                token=self._proof_in(connection, identity),
             )
         )
 
@@ -538,7 +538,7 @@ class XunaGate:
             raise self._refusals.note(nobody or error) from None
         except Exception as error:
             raise self._refusals.note(error) from None
-        note_proof(scope, caller)
+        self._parts.authentication.note_proof(scope, caller)
         if self._events.heard:
             self._parts.pipeline.emit("verified", caller.identity)
         return caller
@@ -609,6 +609,11 @@ class XunaGate:
         if entrance is None:
             return caller
         return caller._replace(visit=entrance.known(scope))
+
+    def _proof_in(self, connection: HTTPConnection | None, identity: Identity) -> HeldToken | None:
+        if connection is None:
+            return None
+        return self._parts.authentication.proof_in(connection.scope, identity)
 
     def _known(self, connection: HTTPConnection | None) -> Visit | None:
         if self._entrance is None or connection is None:

@@ -67,7 +67,8 @@ class XunaMiddleware:
             BlackSheep's "/api/*" and mounts, Falcon's sinks, mounts of Litestar and hypercorn's
             DispatcherMiddleware don't.
         preflight: who answers CORS preflights on protected paths: the gate, by its `cors_origins`,
-            or the app. The app then runs for a stranger's OPTIONS request, for 5 seconds at most
+            or the app. The app then runs for a stranger's OPTIONS request, of which it gets the
+            path, `Host`, `Origin` and `Access-Control-Request-*` alone, for 5 seconds at most
             (503 then); of its answer only the status and the headers of CORS are passed on.
 
     A path that can be read in more than one way counts as protected: see `web/protected_paths.py`.

@@ -443,6 +443,7 @@ def test_bounds_of_the_reader(raw: bytes, is_read: bool) -> None:
         ('"\\ude00\\ud83d"', False),
         ('"\\ud83dx\\ude00"', False),
         ('"\\ud83d\\\\ude00"', False),
+        ('"\\ud83d\\\\\\ude00"', False),
         ('"\\ud83d\\ude00\\ude00"', False),
         ('{"\\udead":1}', False),
     ],

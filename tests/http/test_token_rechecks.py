@@ -17,10 +17,12 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 import redis
-from starlette.requests import HTTPConnection
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
 from stores.redis_server import running_redis
-from support.doubles import in_fast_time, make_verifier
-from support.relay_stage import REFRESH, Pair, Stage, agent, on_stage
+from support.doubles import ask, in_fast_time, make_gate, make_verifier
+from support.relay_stage import REFRESH, URL, Pair, Stage, agent, on_stage
 from support.signing import CANARY, ISSUER, NOW, RSA, good_claims
 from support.talking import Talk, talking
 
@@ -35,9 +37,11 @@ from xuna_middleware import (
     TenantVerifiers,
     Verifier,
     VerifierTraits,
+    XunaGate,
+    XunaMiddleware,
+    get_identity,
 )
 from xuna_middleware.identity.rechecks import HeldToken
-from xuna_middleware.identity.router import IssuerChoice
 from xuna_middleware.identity.tenants import Resolve
 from xuna_middleware.identity.tickets.sealing import seal, unseal
 from xuna_middleware.identity.tickets.tickets import PREFIX
@@ -518,8 +522,8 @@ def test_nothing_is_left(how: str) -> None:
     fast(story)
 
 
-def list_of(provider: Provider) -> Verifier:
-    return IssuerChoice([provider.verifier(), make_verifier()])
+def list_of(provider: Provider) -> list[Verifier]:
+    return [provider.verifier(), make_verifier()]
 
 
 def tenants_of(provider: Provider) -> Verifier:
@@ -528,16 +532,14 @@ def tenants_of(provider: Provider) -> Verifier:
     return TenantVerifiers(resolve, traits=LONG_LIVED)
 
 
-def tenants_in_a_list(provider: Provider) -> Verifier:
+def tenants_in_a_list(provider: Provider) -> list[Verifier]:
     other = make_verifier(issuer="https://other.example.com")
-    return IssuerChoice([other, tenants_of(provider)])
+    return [other, tenants_of(provider)]
 
 
 @pytest.mark.parametrize("made", [list_of, tenants_of, tenants_in_a_list])
 @pytest.mark.parametrize("way", [opened_directly, opened_by_signed_url])
-def test_behind_lists_and_tenants(
-    made: Callable[[Provider], Verifier], way: Callable[..., Any]
-) -> None:
+def test_behind_lists_and_tenants(made: Callable[[Provider], Any], way: Callable[..., Any]) -> None:
     """The one verifier whose token it is gets asked; tenants' tokens have the form of JWTs."""
     token = TOKEN if made is list_of else RSA.token(good_claims())
 
@@ -552,6 +554,108 @@ def test_behind_lists_and_tenants(
             assert not talk.over.is_set()
             provider.answers[token] = INACTIVE
             await ended_within(talk, (4411, "revoked"), INTERVAL)
+
+    fast(story)
+
+
+THEIRS: Final = "https://theirs.example.com"
+
+
+def of_theirs(provider: Provider) -> IntrospectionVerifier:
+    """Return the verifier of another provider, whose tokens look the same."""
+    transport = httpx.MockTransport(provider.handle)
+    return IntrospectionVerifier(
+        THEIRS,
+        client_id="gate",
+        client_secret=f"{CANARY}-secret",
+        client_ids=("app",),
+        introspection_endpoint=f"{THEIRS}/introspect",
+        transport=transport,
+        clock=lambda: NOW,
+    )
+
+
+async def issued_behind(outer: XunaGate, gate: XunaGate, *, both: bool = False) -> str:
+    """Return the query of a URL that one gate issues to whom another one's middleware verified."""
+    issued: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope)
+        identity = get_identity(scope)
+        assert identity is not None
+        if both:
+            await gate.identity(request)
+        url = await gate.issue(identity, transport="websocket", connection=request)
+        issued.append(urlsplit(url.to_dict()["signed_url"]).query)
+        await PlainTextResponse("done")(scope, receive, send)
+
+    answer = await ask(
+        XunaMiddleware(app, outer, prefix="/outer", protect=["/talk"]), "/talk", headers=as_bearer()
+    )
+    assert answer.status == 200, answer.body
+    return issued[0]
+
+
+def test_another_gates_token_goes_to_no_other_provider() -> None:
+    """One gate verified the caller, another one issues: its provider never sees the token, and the
+    conversation goes on, since nobody can be asked about it here.
+    """
+
+    async def story() -> None:
+        ours, others = Provider(), Provider(answers={})
+        outer = make_gate(verifier=ours.verifier())
+        async with staged(others, verifier=of_theirs(others)) as stage:
+            query = await issued_behind(outer, stage.gate)
+            async with talking(stage.app, query=query) as talk:
+                await talk.begin()
+                await asyncio.sleep(3 * INTERVAL)
+                assert not talk.over.is_set()
+        assert not others.asked
+
+    fast(story)
+
+
+@pytest.mark.parametrize("how", ["both verify", "one verifier for both"])
+def test_gates_in_one_request_keep_their_own_proofs(how: str) -> None:
+    """What one gate verified is asked about there, whatever another one verified before."""
+
+    async def story() -> None:
+        provider, before = Provider(), Provider()
+        verifier = provider.verifier()
+        both = how == "both verify"
+        outer = make_gate(verifier=before.verifier() if both else verifier)
+        async with staged(provider, verifier=verifier) as stage:
+            query = await issued_behind(outer, stage.gate, both=both)
+            async with talking(stage.app, query=query) as talk:
+                await talk.begin()
+                before.answers[TOKEN] = INACTIVE
+                await asyncio.sleep(3 * INTERVAL)
+                assert not talk.over.is_set()
+                provider.answers[TOKEN] = INACTIVE
+                await ended_within(talk, (4411, "revoked"), INTERVAL)
+
+    fast(story)
+
+
+@pytest.mark.parametrize("jwts_first", [True, False])
+def test_tickets_token_goes_to_no_other_provider(jwts_first: bool) -> None:
+    """Gates of one name: the one that takes the ticket verifies JWTs of the ticket's issuer, and
+    opaque tokens of another one. That provider never sees the token, and the ticket is a 401.
+    """
+
+    async def story() -> None:
+        ours, others, store = Provider(), Provider(), MemoryStore()
+        listed = [make_verifier(), of_theirs(others)]
+        verifier = listed if jwts_first else listed[::-1]
+        here = make_gate(verifier=ours.verifier(), store=store, agents=[agent()], public_url=URL)
+        async with staged(others, verifier=verifier, store=store) as stage:
+            answer = await ask(here, "/ticket", method="POST", headers=as_bearer())
+            query = f"ticket={answer.json()['ticket']}"
+            async with talking(stage.app, query=query) as talk:
+                assert (await talk.refusal()).status == 401
+            (refused,) = stage.named("refused")
+            assert f"another issuer than '{ISSUER}'" in str(refused.cause)
+        assert not others.asked
 
     fast(story)
 
@@ -669,7 +773,7 @@ KEEPERS: Final = ("_Conversation", "Order", "Caller", "Ticket", "HeldToken", "Li
 
 def test_held_token_is_masked() -> None:
     """In every rendering, and it can't be pickled."""
-    token = HeldToken(TOKEN)
+    token = HeldToken(TOKEN, ISSUER)
     assert {repr(token), str(token), f"{token}", repr(copy.deepcopy(token))} == {"HeldToken(***)"}
     with pytest.raises(TypeError):
         pickle.dumps(token)
@@ -686,16 +790,18 @@ async def test_store_alone_cannot_open_the_token() -> None:
             record = json.loads(record_in(store))
             records.append(record)
             assert TOKEN not in json.dumps(record)
-            assert unseal(ticket, record["token"]).reveal() == TOKEN
+            assert unseal(ticket, record["token"], ISSUER).reveal() == TOKEN
             name = next(iter(store._kept))
             for known in (name, name.removeprefix("ticket:"), PREFIX + "A" * 43):
                 with pytest.raises(InvalidTokenError):
-                    unseal(known, record["token"])
+                    unseal(known, record["token"], ISSUER)
             store._kept.clear()
     assert records[0]["token"] != records[1]["token"]
 
 
-@pytest.mark.parametrize("how", ["changed", "cut off", "of another ticket", "no base64"])
+@pytest.mark.parametrize(
+    "how", ["changed", "cut off", "of another ticket", "for another provider", "no base64"]
+)
 async def test_sealed_token_that_somebody_changed(how: str) -> None:
     """401 before the accept; the ticket is used up."""
     store, provider = MemoryStore(), Provider()
@@ -707,7 +813,8 @@ async def test_sealed_token_that_somebody_changed(how: str) -> None:
         record["token"] = {
             "changed": sealed[:-8] + ("AAAA" if sealed[-8:-4] != "AAAA" else "BBBB") + sealed[-4:],
             "cut off": sealed[:16],
-            "of another ticket": seal(PREFIX + "A" * 43, HeldToken(FRESH)),
+            "of another ticket": seal(PREFIX + "A" * 43, HeldToken(FRESH, ISSUER)),
+            "for another provider": seal(ticket, HeldToken(TOKEN, "https://other.example.com")),
             "no base64": "é",
         }[how]
         kept.value = json.dumps(record).encode()

@@ -65,6 +65,14 @@ def test_what_is_no_certificate(values: tuple[bytes, ...]) -> None:
         thumbprint_from_header(values)
 
 
+@pytest.mark.parametrize("escape", [b"%", b"%4", b"%4g", b"%%", b"%" * 15_000])
+@pytest.mark.parametrize("form", [b"-%b", b'Cert="%b"', ESCAPED + b"%b"])
+def test_broken_escapes_are_not_decoded(escape: bytes, form: bytes) -> None:
+    """Each would cost many times as much as a sound one."""
+    with pytest.raises(CertificateError, match="a broken escape"):
+        thumbprint_from_header((form.replace(b"%b", escape),))
+
+
 def tls(**members: Any) -> dict[str, Any]:
     """Return a scope with the extension."""
     return {"extensions": {"tls": {"client_cert_error": None, **members}}}

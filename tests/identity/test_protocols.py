@@ -445,7 +445,7 @@ async def test_recheck_that_names_another_issuer(verifier: Any) -> None:
     """Whoever is asked again while a conversation runs is held to the same."""
     authentication = make_gate(verifier=verifier)._parts.authentication
     with pytest.raises(UnavailableError) as refused:
-        await authentication.recheck(HeldToken(RSA.token()))
+        await authentication.recheck(HeldToken(RSA.token(), ISSUER))
     assert "VerifierTraits(issuers=…)" in (refused.value.cause or "")
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from typing import Any, Final
+from urllib.parse import parse_qs
 
 import httpx
 import pytest
@@ -20,12 +21,16 @@ from support.signing import (
 )
 
 from xuna_middleware import (
+    APIKey,
+    APIKeyVerifier,
     ConfigurationError,
     Credentials,
     Freshness,
     Identity,
+    IntrospectionVerifier,
     InvalidTokenError,
     XunaGate,
+    new_api_key,
 )
 
 OTHER: Final = "https://other.example.com"
@@ -197,6 +202,69 @@ async def test_choices_are_bounded() -> None:
     assert len(choice._choices) == 4096
     with pytest.raises(InvalidTokenError):
         await choice.verify(Credentials(scheme="bearer", token="é"))
+
+
+def introspecting(
+    issuer: str, sent: list[str], token: str, **options: Any
+) -> IntrospectionVerifier:
+    """Return a verifier whose provider knows one token, and keeps what it was sent."""
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        sent.append(parse_qs(request.content.decode())["token"][0])
+        answer = {"active": sent[-1] == token, "sub": "user-1", "client_id": "app"}
+        return httpx.Response(200, json=answer)
+
+    return IntrospectionVerifier(
+        issuer,
+        client_id="gate",
+        client_secret="s" * 10,
+        client_ids=("app",),
+        introspection_endpoint=f"{issuer}/introspect",
+        transport=httpx.MockTransport(handle),
+        **options,
+    )
+
+
+@pytest.mark.parametrize("pattern", [{}, {"token_pattern": ".*"}], ids=["default", "anything"])
+@pytest.mark.parametrize("keys_first", [True, False])
+async def test_api_keys_go_to_no_provider(pattern: dict[str, Any], keys_first: bool) -> None:
+    """In whatever order the verifiers stand, and whatever the pattern says; tickets neither."""
+    sent: list[str] = []
+    key, stolen = new_api_key(), new_api_key()
+    keys = APIKeyVerifier([APIKey(hash=key.hash, subject="kiosk-7")])
+    opaque = introspecting(ISSUER, sent, "opaque-of-ours-0001", **pattern)
+    gate = make_gate(verifier=[keys, opaque] if keys_first else [opaque, keys])
+    assert await status(gate, key.key) == 200
+    assert await status(gate, "opaque-of-ours-0001") == 200
+    for token in (stolen.key, "xgk_mistyped-0001-0001", "xgt_" + "a" * 43):
+        assert await status(gate, token) == 401
+        assert await status(make_gate(verifier=opaque), token) == 401
+    assert set(sent) == {"opaque-of-ours-0001"}
+
+
+@pytest.mark.parametrize("default_first", [True, False])
+async def test_who_takes_all_opaque_tokens_is_asked_last(default_first: bool) -> None:
+    """Tokens whose looks another verifier knows go to no provider but their own."""
+    ours: list[str] = []
+    theirs: list[str] = []
+    some = introspecting(OTHER, theirs, "at_of-theirs-0000001", token_pattern="at_.{16}")
+    every = introspecting(ISSUER, ours, "opaque-of-ours-0001")
+    listed = [every, Tickets(), some] if default_first else [some, Tickets(), every]
+    gate = make_gate(verifier=listed)
+    for token in ("at_of-theirs-000001", "opaque-of-ours-0001", "own_good", "own_bad-0000000001"):
+        await status(gate, token)
+    assert (ours, theirs) == (["opaque-of-ours-0001"], ["at_of-theirs-000001"])
+
+
+@pytest.mark.parametrize("pattern", [{}, {"token_pattern": "at_.*"}])
+def test_two_that_take_the_same_tokens(pattern: dict[str, Any]) -> None:
+    """The second would never be asked: told when the gate is put together, with the mend."""
+    two = [introspecting(issuer, [], "", **pattern) for issuer in (ISSUER, OTHER)]
+    with pytest.raises(ConfigurationError, match=f"{ISSUER} and {OTHER}.*token_pattern="):
+        make_gate(verifier=two)
+    keys = [APIKeyVerifier([APIKey(hash=new_api_key().hash, subject="a")]) for _ in range(2)]
+    with pytest.raises(ConfigurationError, match="one APIKeyVerifier all keys"):
+        make_gate(verifier=keys)
 
 
 def test_lists_that_make_no_sense() -> None:

@@ -92,6 +92,18 @@ VARIANTS: Final[dict[str, Variant]] = {
         "            message",
         "tests/relay/test_pumps.py::test_others_have_their_turn",
     ),
+    "a turn of bytes, not of work": broken(
+        "relay/pumps.py",
+        "(size * _PARSED if judge.has_parsed else size)",
+        "size",
+        "tests/relay/test_pumps.py::test_others_have_their_turn",
+    ),
+    "small frames cost nothing to receive": broken(
+        "relay/pumps.py",
+        "_EACH: Final = 2048",
+        "_EACH: Final = 256",
+        "tests/relay/test_pumps.py::test_others_have_their_turn",
+    ),
     "half a character passes": broken(
         JUDGE, "            return ODD_TEXT\n", "            return None\n", HALVES
     ),
@@ -104,7 +116,8 @@ VARIANTS: Final[dict[str, Variant]] = {
     "half a character excuses other faults": broken(
         READER,
         '        value = _read(raw.decode("utf-8"))\n',
-        '        _refuse_odd_escapes(raw)\n        value = _read(raw.decode("utf-8"))\n'
+        "        _refuse_odd_escapes(raw, json.loads(raw))\n"
+        '        value = _read(raw.decode("utf-8"))\n'
         "    except OddEscapesError:\n        raise\n",
         f"{HALVES}_and_another_fault",
     ),
@@ -213,8 +226,23 @@ VARIANTS: Final[dict[str, Variant]] = {
     "digits without number": broken(
         READER, "    if len(text) > MAX_DIGITS:", "    if False:", WORK
     ),
+    "broken escapes of a certificate are decoded": broken(
+        "identity/bound/mtls.py",
+        "if _BROKEN_ESCAPE.search(escaped):",
+        "if False:",
+        "tests/identity/test_mtls.py::test_broken_escapes_are_not_decoded",
+    ),
     "an escaped surrogate alone": broken(
-        READER, '_ALONE.search(_PAIR.sub(b"", bare))', "False", f"{READERS}::test_escapes"
+        READER,
+        "                text.encode()\n",
+        "                pass\n",
+        f"{READERS}::test_escapes",
+    ),
+    "an escaped surrogate in a name": broken(
+        READER,
+        "            left += each\n            left += each.values()",
+        "            left += each.values()",
+        f"{READERS}::test_escapes",
     ),
     "an escaped NUL": broken(
         READER, 'if b"\\\\u0000" in bare:', "if False:", f"{READERS}::test_escapes"

@@ -168,6 +168,18 @@ VARIANTS: Final[dict[str, Variant]] = {
         'return {"type": "http.request", "body": b"evil", "more_body": False}',
         BARE,
     ),
+    "a preflight's other headers go in": broken(
+        CORS,
+        'for name, value in scope["headers"] if name in _ASKING]',
+        'for name, value in scope["headers"]]',
+        f"{TESTS}::test_a_preflight_brings_the_app_nothing_else",
+    ),
+    "a preflight's query goes in": broken(
+        CORS,
+        '"headers": asking, "query_string": b""}',
+        '"headers": asking}',
+        f"{TESTS}::test_a_preflight_brings_the_app_nothing_else",
+    ),
     "the app's headers come back of a preflight": broken(
         CORS,
         'if name.lower().startswith(_OF_CORS) or name.lower() == b"vary"',

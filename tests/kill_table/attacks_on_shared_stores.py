@@ -6,6 +6,9 @@ from .variants import Variant, broken
 
 _TRAITS: Final = "tests/identity/test_protocols.py::test_"
 _APART: Final = "tests/http/test_gates_apart.py::test_"
+_ROUTER: Final = "tests/identity/test_router.py::test_"
+_RECHECKS: Final = "tests/http/test_token_rechecks.py::test_"
+_SEALING: Final = "identity/tickets/sealing.py"
 _TRUST: Final = "identity/tickets/trust.py"
 
 VARIANTS: Final[dict[str, Variant]] = {
@@ -111,13 +114,9 @@ VARIANTS: Final[dict[str, Variant]] = {
         edits=(
             (
                 "identity/authentication.py",
-                "        self._merged.check_issuer(identity)\n",
-                "",
-            ),
-            (
-                "identity/router.py",
-                "        self._traits[id(verifier)].check_issuer(identity)\n",
-                "",
+                "        traits.check_issuer(identity)\n        return identity\n\n"
+                "    async def verified",
+                "        return identity\n\n    async def verified",
             ),
             (
                 "identity/tenants.py",
@@ -127,6 +126,60 @@ VARIANTS: Final[dict[str, Variant]] = {
             ),
         ),
         noticed_by=f"{_TRAITS}recheck_that_names_another_issuer",
+    ),
+    # Whose provider a token goes to
+    "a proof of any gate's": broken(
+        "identity/authentication.py",
+        "if is_same and verifier is self._verifier:",
+        "if is_same:",
+        f"{_RECHECKS}another_gates_token_goes_to_no_other_provider",
+    ),
+    "the latest proof alone": broken(
+        "identity/authentication.py",
+        "for verifier, proven, token in proofs:",
+        "for verifier, proven, token in proofs[:1]:",
+        f"{_RECHECKS}gates_in_one_request_keep_their_own_proofs",
+    ),
+    "a token for whichever verifier recognizes it": broken(
+        "identity/authentication.py",
+        "if not traits.may_verify(token.issuer):",
+        "if False:",
+        f"{_RECHECKS}tickets_token_goes_to_no_other_provider",
+    ),
+    "provider is sent API keys": broken(
+        "identity/introspection/verifier.py",
+        "return not token.startswith(_OURS) and self._pattern",
+        "return self._pattern",
+        f"{_ROUTER}api_keys_go_to_no_provider",
+    ),
+    "provider is sent tickets": broken(
+        "identity/introspection/verifier.py",
+        "_OURS: Final = (API_KEY, TICKET)",
+        "_OURS: Final = (API_KEY,)",
+        f"{_ROUTER}api_keys_go_to_no_provider",
+    ),
+    "whatever looks opaque in the order of the list": broken(
+        "identity/router.py",
+        "return 2 if takes_all else 1",
+        "return 1",
+        f"{_ROUTER}who_takes_all_opaque_tokens_is_asked_last",
+    ),
+    "two for the same tokens": broken(
+        "identity/router.py",
+        "if one.token_pattern == other.token_pattern:",
+        "if False:",
+        f"{_ROUTER}two_that_take_the_same_tokens",
+    ),
+    "sealed token for any issuer": Variant(
+        edits=(
+            (
+                _SEALING,
+                "token.reveal().encode(), _octets(token.issuer)",
+                "token.reveal().encode(), None",
+            ),
+            (_SEALING, "decrypt(nonce, rest, _octets(issuer))", "decrypt(nonce, rest, None)"),
+        ),
+        noticed_by="tests/http/test_token_rechecks.py::test_sealed_token_that_somebody_changed",
     ),
     # The name of a gate
     "gate without a name": broken(

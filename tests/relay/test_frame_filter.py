@@ -347,3 +347,10 @@ def test_a_pong_is_no_sign_of_life(rules: RelayRules) -> None:
     clock.now += 5
     judged(HELLO)
     assert judged.heard_at == 1010.0
+
+
+@pytest.mark.parametrize(("escapes", "verdict"), [(65_536, None), (65_537, NO_JSON)])
+def test_backslashes_of_a_large_frame(escapes: int, verdict: object) -> None:
+    """As docs/relay.md says it: JSON within a text has one for each quote."""
+    frame = '{"type":"client_tool_result","tool_call_id":"x","result":"' + '\\"' * escapes + '"}'
+    assert judge(RelayRules(max_non_audio_frame=1024 * 1024))(frame) == verdict

@@ -175,21 +175,38 @@ def test_flood() -> None:
     assert scene.line.heard == [THE_FIRST] + [HELLO] * 20
 
 
+#: Dropped, and dearer to judge than their bytes: 0.5 ms and 0.6 ms.
+FOLDED: Final = json.dumps({"type": "\ufdfa" * 120, "\ufdfa" * 128: 1}, ensure_ascii=False)
+NESTED: Final = '{"type":"zz","a":[' + "{}," * 998 + "0]}"
+
+
 @pytest.mark.parametrize(
-    ("frame", "most"), [(HELLO, 300), ('{"type":"user_message","text":"' + "x" * 60_000 + '"}', 3)]
+    ("frame", "most"),
+    [
+        (HELLO, 30),
+        ('{"type":"user_message","text":"' + "x" * 60_000 + '"}', 1),
+        ('{"user_audio_chunk":"' + "A" * 640 + '"}', 30),
+        ('{"user_audio_chunk":"' + "A" * 60_000 + '"}', 2),
+        ("{}", 33),
+        (FOLDED, 4),
+        (NESTED, 2),
+    ],
+    ids=["message", "long message", "audio", "long audio", "empty", "folded", "nested"],
 )
 def test_others_have_their_turn(frame: str, most: int) -> None:
-    """Between two turns of the event loop no client's frames take more than a few milliseconds."""
+    """Between two turns of the event loop no client's frames take more than a few milliseconds,
+    whether they pass or are dropped: those that are parsed count for more than their bytes.
+    """
     passed: list[int] = []
 
     async def plot(scene: Scene) -> None:
-        for _ in range(1_000):
+        for _ in range(500):
             scene.talk.to_app.put_nowait({"type": "websocket.receive", "text": frame})
-        heard = 0
-        while heard < 1_001:
+        left = 500
+        while left:
             await asyncio.sleep(0)
-            passed.append(len(scene.line.heard) - heard)
-            heard = len(scene.line.heard)
+            passed.append(left - scene.talk.to_app.qsize())
+            left = scene.talk.to_app.qsize()
         await scene.talk.hang_up()
 
     assert played(plot)[0] == hung_up(1000, "")
@@ -229,7 +246,7 @@ def test_others_have_their_turn_while_the_platform_talks() -> None:
         await scene.talk.hang_up()
 
     assert played(plot, says=(GREETING, *[TURN] * 2_000))[0] == hung_up(1000, "")
-    assert max(passed) <= 300
+    assert max(passed) <= 35
 
 
 def test_largest_frame_passes() -> None:

@@ -635,6 +635,29 @@ async def test_the_app_may_answer_preflights_where_the_operator_says_so() -> Non
     assert spy.bodies == [b""]
 
 
+async def test_a_preflight_brings_the_app_nothing_else() -> None:
+    """No header that lets a middleware take it for another method, no credentials, no query."""
+    seen: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append((scope["method"], scope["query_string"], scope["headers"]))
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    asking = [(b"host", b"acme.com"), *PREFLIGHT]
+    others = [
+        (b"x-http-method-override", b"DELETE"),
+        (b"content-type", b"application/x-www-form-urlencoded"),
+        (b"authorization", b"Bearer x"),
+        (b"cookie", b"session=1"),
+        (b"x-forwarded-user", b"boss"),
+    ]
+    guarded = XunaMiddleware(app, gate, protect=["/api"], preflight="app")
+    answer = await preflight(guarded, headers=[*others, *asking], query=b"_method=DELETE")
+    assert answer.status == 204
+    assert seen == [("OPTIONS", b"", asking)]
+
+
 async def test_an_app_that_waits_for_the_client_to_leave() -> None:
     """Django and streaming responses do, in a loop: they wait, and hold up nobody else."""
 

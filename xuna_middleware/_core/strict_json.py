@@ -12,8 +12,7 @@ counting bytes is cheap. `Bounds` says how many there may be, for each use.
 
 import asyncio
 import json
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple, NoReturn, TypeVar
 
 MAX_DEPTH: Final = 32
@@ -24,9 +23,6 @@ MAX_DIGITS: Final = 64
 MAX_FLOAT: Final = 26
 MAX_DECIMAL: Final = 40
 
-#: A pair of surrogates, escaped; what remains of such escapes stands alone.
-_PAIR: Final = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
-_ALONE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 #: In bytes: what is parsed in the event loop; more is parsed in a worker thread.
 _AT_ONCE: Final = 64 * 1024
 
@@ -83,7 +79,7 @@ def strict_object(raw: bytes, bounds: Bounds = SMALL) -> dict[str, Any]:
     if type(value) is not dict or (_opened(raw) > MAX_DEPTH and _depth(value) > MAX_DEPTH):
         raise StrictJSONError("not a strict JSON object")
     if b"\\" in raw and b"\\u" in raw:  # one byte is found far faster than two
-        _refuse_odd_escapes(raw)
+        _refuse_odd_escapes(raw, value)
     return value
 
 
@@ -160,16 +156,34 @@ def _read(text: str) -> Any:
     return _decoder.decode(text)  # the same with white space around it, at some cost
 
 
-def _refuse_odd_escapes(raw: bytes) -> None:
+def _refuse_odd_escapes(raw: bytes, value: dict[str, Any]) -> None:
     """Refuse escaped NUL, and escaped surrogates that form no pair (they have no UTF-8).
 
-    Reads what was parsed before: each backslash of a pair is one that stands for itself.
+    `value` is what was read. Each backslash of a pair is one that stands for itself.
     """
     bare = raw.replace(b"\\\\", b"") if b"\\\\" in raw else raw
     if b"\\u0000" in bare:
         raise OddEscapesError("not a strict JSON object")
-    if (b"\\ud" in bare or b"\\uD" in bare) and _ALONE.search(_PAIR.sub(b"", bare)):
-        raise OddEscapesError("not a strict JSON object")
+    if b"\\ud" in bare or b"\\uD" in bare:
+        try:
+            for text in _texts_in(value):
+                text.encode()
+        except UnicodeEncodeError:
+            raise OddEscapesError("not a strict JSON object") from None
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    """Yield all texts, names of members among them, that are not ASCII."""
+    left = [value]
+    while left:
+        each = left.pop()
+        if isinstance(each, dict):
+            left += each
+            left += each.values()
+        elif isinstance(each, list):
+            left += each
+        elif isinstance(each, str) and not each.isascii():
+            yield each
 
 
 def _depth(value: Any) -> int:

@@ -49,8 +49,9 @@ class RelayRules:
         idle_timeout: seconds without a frame of the client's other than `pong` after which the
             conversation ends; None never. A microphone sends frames while nobody speaks, too.
         max_frame: bytes of one frame, in either direction.
-        max_non_audio_frame: bytes of a client's frame that is not audio; at most 1 MiB. Audio here
-            means the two shapes that clients send: `{"user_audio_chunk": "…"}` and
+        max_non_audio_frame: bytes of a client's frame that is not audio; at most 1 MiB, which takes
+            up to 10 ms to read. However large, it may have 65,536 backslashes. Audio here means
+            the two shapes that clients send: `{"user_audio_chunk": "…"}` and
             `{"type": "audio", "audio_event": {"audio_base_64": "…"}}`.
         frames_per_second: of the client's, in each second; None is without a bound.
         client_frames: which kinds of frames a client may send, such as

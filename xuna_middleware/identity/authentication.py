@@ -44,8 +44,8 @@ Authenticator: TypeAlias = Callable[[HTTPConnection], Awaitable[Identity | None]
 AUTHENTICATOR_SECONDS: Final = 2.0
 #: How long a verifier may take to be asked again about a running conversation's token.
 RECHECK_SECONDS: Final = 30.0
-#: Where a scope keeps the token that proved somebody in it, for `gate.issue(connection=…)`.
-_PROOF: Final = "xuna_middleware.proof"
+#: Where a scope keeps the tokens that proved somebody in it, for `gate.issue(connection=…)`.
+_PROOFS: Final = "xuna_middleware.proofs"
 
 T = TypeVar("T")
 
@@ -65,6 +65,14 @@ class Caller(NamedTuple):
     ticket: Ticket | None = None
     visit: Visit | None = None
     token: HeldToken | None = None
+
+
+class _Proof(NamedTuple):
+    """Keep which verifier a request's token proved somebody to."""
+
+    verifier: object
+    identity: Identity
+    token: HeldToken
 
 
 class Authentication:
@@ -124,7 +132,7 @@ class Authentication:
         if self._merged.needs_request:
             credentials = self._shown(credentials, scope, base)
         identity = await _identity_of(verifier, credentials, self._merged)
-        token = HeldToken(credentials.token) if self._can_recheck else None
+        token = HeldToken(credentials.token, identity.issuer) if self._can_recheck else None
         return Caller(identity, False, "verifier", token=token)
 
     def max_token_seconds(self, issuer: str) -> float | None:
@@ -155,12 +163,14 @@ class Authentication:
         """Return after how many seconds to ask again about a token; None for never.
 
         Raises:
-            InvalidTokenError: it is nobody's by now. UnavailableError: it can't be known.
+            InvalidTokenError: it is nobody's by now, or another gate's.
+            UnavailableError: it can't be known.
         """
         if token is None:
             return None
+        verifier, _ = self._asked_about(token)
         text = token.reveal()
-        return await _answered(recheck_interval_of(self._verifier, text), text)
+        return await _answered(recheck_interval_of(verifier, text), text)
 
     async def recheck(self, token: HeldToken) -> Identity:
         """Return whom a token proves now, as its provider says.
@@ -168,11 +178,12 @@ class Authentication:
         Raises:
             InvalidTokenError: nobody any more. UnavailableError: it can't be known within 30 s.
         """
+        verifier, traits = self._asked_about(token)
         text = token.reveal()
-        identity = await _answered(recheck_by(self._verifier, text), text)
+        identity = await _answered(recheck_by(verifier, text), text)
         if not isinstance(identity, Identity):
             raise _no_identity("verifier", "raise InvalidTokenError instead")
-        self._merged.check_issuer(identity)
+        traits.check_issuer(identity)
         return identity
 
     async def verified(self, token: str) -> Identity:
@@ -188,6 +199,43 @@ class Authentication:
             raise InvalidTokenError(cause="malformed: not what a header could hold")
         credentials = Credentials(scheme="bearer", token=token)
         return await _identity_of(self._verifier, credentials, self._merged)
+
+    def note_proof(self, scope: Scope, caller: Caller) -> None:
+        """Keep with a request what proved its caller here, where it is to be asked about again."""
+        if caller.token is not None:
+            proofs: tuple[_Proof, ...] = scope.get(_PROOFS, ())
+            others = [each for each in proofs if each.verifier is not self._verifier]
+            proof = _Proof(self._verifier, caller.identity, caller.token)
+            scope[_PROOFS] = (*others, proof)
+
+    def proof_in(self, scope: Scope, identity: Identity) -> HeldToken | None:
+        """Return the token that proved this caller here, if `note_proof()` kept one.
+
+        What proved them to another gate is that gate's alone, unless both have the same verifier.
+        """
+        proofs: tuple[_Proof, ...] = scope.get(_PROOFS, ())
+        for verifier, proven, token in proofs:
+            is_same = (proven.issuer, proven.subject) == (identity.issuer, identity.subject)
+            if is_same and verifier is self._verifier:
+                return token
+        return None
+
+    def _asked_about(self, token: HeldToken) -> tuple[Verifier | None, VerifierTraits]:
+        """Return the verifier that may be sent a token again: one of the token's own issuer.
+
+        Raises:
+            InvalidTokenError: there is none; a gate of the same store with another verifier= may
+                have sealed the token into a ticket.
+        """
+        verifier, traits = self._verifier, self._merged
+        if isinstance(verifier, IssuerChoice):
+            verifier, traits = verifier.verifier_of(token.reveal())
+        if not traits.may_verify(token.issuer):
+            raise InvalidTokenError(
+                cause="recheck: the token would go to the verifier= of another issuer than "
+                f"{token.issuer!r}, which it proved"
+            )
+        return verifier, traits
 
     def _shown(self, credentials: Credentials, scope: Scope, base: str | None) -> Credentials:
         presented = Presented(scope=scope, surroundings=self._surroundings, base=base)
@@ -214,20 +262,6 @@ class Authentication:
         if _has_ended(identity):
             raise NotAuthenticatedError(cause="no credentials: the session's identity has expired")
         return Caller(identity, True, "authenticator")
-
-
-def note_proof(scope: Scope, caller: Caller) -> None:
-    """Keep with a request what proved its caller, where it is to be asked about again."""
-    if caller.token is not None:
-        scope[_PROOF] = caller.identity, caller.token
-
-
-def proof_in(scope: Scope, identity: Identity) -> HeldToken | None:
-    """Return the token that proved this caller in a request, if `note_proof()` kept one."""
-    proven, token = scope.get(_PROOF, (None, None))
-    if proven is None or (proven.issuer, proven.subject) != (identity.issuer, identity.subject):
-        return None
-    return token  # type: ignore[no-any-return]
 
 
 def _checked_verifiers(verifier: Verifier | Sequence[Verifier]) -> tuple[Verifier, ...]:

@@ -12,9 +12,17 @@ from xuna_middleware.identity.credentials import Identity
 
 
 class HeldToken(Hidden):
-    """Hold the token of a running conversation, in memory only; no rendering shows it."""
+    """Hold the token of a running conversation, in memory only; no rendering shows it.
 
-    __slots__ = ()
+    `issuer` is that of the identity which the token proved. A verifier of another issuer is never
+    asked about it, since that would send the token to another provider.
+    """
+
+    __slots__ = ("issuer",)
+
+    def __init__(self, text: str, issuer: str) -> None:
+        super().__init__(text)
+        self.issuer = issuer
 
 
 @runtime_checkable

@@ -1,9 +1,13 @@
 """Several verifiers in one gate: which of them a token is for, before any I/O.
 
-A verifier that can tell its tokens by their looks (`recognizes`: API keys, opaque tokens) is asked
-first, in order. A JWT goes to the verifier whose `issuer` its unverified `iss` is, to the letter;
-that one reads `iss` again, behind the signature. What is left goes to the `TenantVerifiers`, where
-there are some, or is refused.
+A verifier that can tell its tokens by their looks (`recognizes`) is asked first: API keys, then
+others in the order of the list, and an `IntrospectionVerifier` that takes whatever looks opaque at
+last, so that no provider is sent what is another verifier's. Two that take the same tokens are a
+ConfigurationError: the second would never be asked, and its tokens would go to the first.
+
+A JWT goes to the verifier whose `issuer` its unverified `iss` is, to the letter; that one reads
+`iss` again, behind the signature. What is left goes to the `TenantVerifiers`, where there are some,
+or is refused.
 """
 
 from collections import OrderedDict
@@ -11,7 +15,9 @@ from collections.abc import Sequence
 from typing import Final, Protocol, TypeGuard
 
 from xuna_middleware.errors import ConfigurationError, InvalidTokenError
+from xuna_middleware.identity.api_keys import APIKeyVerifier
 from xuna_middleware.identity.credentials import Credentials, Identity
+from xuna_middleware.identity.introspection.verifier import OPAQUE, IntrospectionVerifier
 from xuna_middleware.identity.jwt._jose import JOSEError, read_compact, read_object
 from xuna_middleware.identity.jwt.token_cache import fingerprint
 from xuna_middleware.identity.jwt.verifiers import Verifier
@@ -21,7 +27,6 @@ from xuna_middleware.identity.protocols import (
     merge_traits,
     traits_of,
 )
-from xuna_middleware.identity.rechecks import recheck_by, recheck_interval_of
 
 _MOST_CHOICES: Final = 4096
 
@@ -32,7 +37,7 @@ class IssuerChoice:
     def __init__(self, verifiers: Sequence[Verifier]) -> None:
         described = [(each, traits_of(each)) for each in verifiers]
         others = [(each, traits) for each, traits in described if not _recognizes(each)]
-        self._recognizing = [each for each in verifiers if _recognizes(each)]
+        self._recognizing = _in_order([each for each in verifiers if _recognizes(each)])
         self._by_issuer = _by_issuer([each for each in others if not each[1].resolves_issuers])
         self._any = _only([each for each, traits in others if traits.resolves_issuers])
         self._traits = {id(each): traits for each, traits in described}
@@ -57,16 +62,14 @@ class IssuerChoice:
         self._keep(seen, verifier)
         return identity
 
-    async def recheck_interval(self, token: str) -> float | None:
-        """Return after how many seconds to ask the token's own verifier again; see `Rechecks`."""
-        return await recheck_interval_of(self._chosen(token)[1], token)
+    def verifier_of(self, token: str) -> tuple[Verifier, VerifierTraits]:
+        """Return the verifier that a token is for, and what that one says of itself.
 
-    async def recheck(self, token: str) -> Identity:
-        """Return whom the token proves now to its own verifier; see `Rechecks.recheck`."""
+        Raises:
+            InvalidTokenError: it is for none.
+        """
         verifier = self._chosen(token)[1]
-        identity = await recheck_by(verifier, token)
-        self._traits[id(verifier)].check_issuer(identity)
-        return identity
+        return verifier, self._traits[id(verifier)]
 
     def _chosen(self, token: str) -> tuple[bytes, Verifier]:
         """Return a token's fingerprint, and the verifier that it is for."""
@@ -112,6 +115,36 @@ class _RecognizingVerifier(Verifier, Recognizing, Protocol):
 
 def _recognizes(verifier: Verifier) -> TypeGuard[_RecognizingVerifier]:
     return isinstance(verifier, Recognizing)
+
+
+def _in_order(verifiers: Sequence[_RecognizingVerifier]) -> list[_RecognizingVerifier]:
+    """Return who is asked first whether a token is theirs.
+
+    Raises:
+        ConfigurationError: two take the same tokens.
+    """
+    if sum(isinstance(each, APIKeyVerifier) for each in verifiers) > 1:
+        raise ConfigurationError(
+            "two APIKeyVerifiers take the same keys, and the second would never be asked; give one "
+            "APIKeyVerifier all keys"
+        )
+    asking = [each for each in verifiers if isinstance(each, IntrospectionVerifier)]
+    for number, one in enumerate(asking):
+        for other in asking[:number]:
+            if one.token_pattern == other.token_pattern:
+                raise ConfigurationError(
+                    f"the IntrospectionVerifiers of {other.issuer} and {one.issuer} take the same "
+                    "tokens, and all would go to the first; say what each one's tokens look like: "
+                    'IntrospectionVerifier(token_pattern=r"…")'
+                )
+    return sorted(verifiers, key=_rank)
+
+
+def _rank(verifier: _RecognizingVerifier) -> int:
+    if isinstance(verifier, APIKeyVerifier):
+        return 0
+    takes_all = isinstance(verifier, IntrospectionVerifier) and verifier.token_pattern == OPAQUE
+    return 2 if takes_all else 1
 
 
 def _by_issuer(described: Sequence[tuple[Verifier, VerifierTraits]]) -> dict[str, Verifier]:

@@ -60,8 +60,8 @@ logger = logging.getLogger("xuna_middleware")
 
 #: How many calls to the platform are under way at once, and how many wait: for visitors, and for
 #: all others. Of these so many may be one address's, or one account's: fewer than all, since its
-#: calls may hang. So many more of that one wait. Those under way and those of `settlement.py` are no
-#: more than XunaPlatform has connections, so a call spends none of its own time waiting for one.
+#: calls may hang. So many more of that one wait. Those under way and those of `settlement.py` are
+#: no more than XunaPlatform has connections, so no call spends its own time waiting for one.
 VISITORS_CALLS: Final = 4
 VISITORS_WAITING: Final = 128
 VISITORS_OF_ONE: Final = 3

@@ -378,7 +378,7 @@ def _renewing(relaying: Relaying, talk: _Conversation) -> Callable[[str], Awaita
             if not _is_same_caller(identity, known):
                 raise AccessDeniedError(code="another_caller", cause="refresh: of another caller")
             await authorize(talk.agent, identity, talk.order.connection)
-            held = HeldToken(token)
+            held = HeldToken(token, identity.issuer)
             seconds = await relaying.authentication().recheck_interval(held)
         except GateError as error:
             name = talk.agent.name

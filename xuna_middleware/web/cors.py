@@ -2,8 +2,9 @@
 
 A browser sends a preflight without credentials, and so can anybody: what looks like one is a
 stranger's request, and an app that ran for it would run unverified. So the gate answers preflights
-by its own `cors_origins`; or the app does, where its operator said so, and then nothing but the
-status and the headers of CORS comes back of its answer.
+by its own `cors_origins`; or the app does, where its operator said so. Then it gets the headers of
+CORS and `Host` alone, since others, such as X-HTTP-Method-Override, can make it run something else,
+and nothing but the status and the headers of CORS comes back of its answer.
 """
 
 import asyncio
@@ -27,6 +28,13 @@ PREFLIGHT_SECONDS: Final = 5.0
 _ENDING_SECONDS: Final = 1.0
 _ALLOW_ORIGIN: Final = b"access-control-allow-origin"
 _OF_CORS: Final = b"access-control-"
+#: Of a preflight's headers, what an app that answers it gets to see.
+_ASKING: Final = frozenset(
+    {
+        *(b"host", b"origin", b"access-control-request-method"),
+        *(b"access-control-request-headers", b"access-control-request-private-network"),
+    }
+)
 
 
 def is_preflight(scope: Scope) -> bool:
@@ -89,8 +97,8 @@ class AppCORS:
 
 async def pass_preflight_on(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
     """Let the app answer a preflight; nothing but status and headers of CORS comes back, and
-    nothing of the request's body goes in. Once it has answered, or has taken 5 seconds, it is
-    cancelled.
+    nothing of the request's body, query or other headers goes in. Once it has answered, or has
+    taken 5 seconds, it is cancelled.
 
     Raises:
         UnavailableError: it hasn't answered in time.
@@ -129,7 +137,9 @@ async def pass_preflight_on(app: ASGIApp, scope: Scope, receive: Receive, send: 
         await send({"type": "http.response.body", "body": b""})
         is_over.set()
 
-    answering = asyncio.ensure_future(app(scope, receive_nothing, send_bare))
+    asking = [(name, value) for name, value in scope["headers"] if name in _ASKING]
+    bare = {**scope, "headers": asking, "query_string": b""}
+    answering = asyncio.ensure_future(app(bare, receive_nothing, send_bare))
     waiting = asyncio.ensure_future(is_over.wait())
     try:
         await asyncio.wait(

@@ -24,6 +24,8 @@ _RFC_9440: Final = re.compile(rb":([A-Za-z0-9+/]+={0,2}):")
 #: Envoy's Cert; a comma outside of quotes would begin a second element.
 _ENVOY: Final = re.compile(rb'(?:[A-Za-z]+=(?:"(?:[^"\\]|\\.)*"|[^",;]*)(?:;|$))+')
 _ENVOY_PAIR: Final = re.compile(rb'([A-Za-z]+)=("(?:[^"\\]|\\.)*"|[^",;]*)(?:;|$)')
+#: Each costs far more to decode than a sound escape does.
+_BROKEN_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _PEM: Final = re.compile(
     rb"\s*-----BEGIN CERTIFICATE-----\s([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----\s*"
 )
@@ -61,7 +63,10 @@ def thumbprint_from_header(values: tuple[bytes, ...]) -> str:
     value = values[0].strip(b" \t")
     if (found := _RFC_9440.fullmatch(value)) is not None:
         return _from_base64(found[1])
-    return _from_pem(unquote_to_bytes(value if value[:1] == b"-" else _from_envoy(value)))
+    escaped = value if value[:1] == b"-" else _from_envoy(value)
+    if _BROKEN_ESCAPE.search(escaped):
+        raise CertificateError("a broken escape")
+    return _from_pem(unquote_to_bytes(escaped))
 
 
 def _from_envoy(value: bytes) -> bytes:

@@ -1,6 +1,7 @@
 """Opaque tokens: what they mean only their provider knows (RFC 7662), so it is asked. In bounds:
 
-- A token's looks come first: what doesn't match `token_pattern` is refused without asking.
+- A token's looks come first: what doesn't match `token_pattern`, and the gate's own API keys and
+  tickets, whatever the pattern says, are refused without asking.
 - A good answer serves for `keep` seconds and never past `exp`, so a revoked token is refused
   within that time. A no serves for 5 seconds. An answer of more than 8 KiB isn't remembered.
 - All who send one token at the same time share one question; at most `in_flight` questions run and
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 from xuna_middleware._core.http import Outbound
 from xuna_middleware._core.single_flight import Questions, Recent
 from xuna_middleware.errors import ConfigurationError, InvalidTokenError
+from xuna_middleware.identity.api_keys import PREFIX as API_KEY
 from xuna_middleware.identity.bound.dpop import DPoP
 from xuna_middleware.identity.bound.policy import Mode, checked_possession, traits_with
 from xuna_middleware.identity.credentials import Credentials, Identity
@@ -51,10 +53,13 @@ from xuna_middleware.identity.jwt.options import (
 from xuna_middleware.identity.jwt.token_cache import RememberedTokens, fingerprint
 from xuna_middleware.identity.keys.discovery import metadata_address
 from xuna_middleware.identity.keys.endpoints import configured_host, host_names
+from xuna_middleware.identity.tickets.tickets import PREFIX as TICKET
 
 if TYPE_CHECKING:
     import httpx
 
+#: How the gate's own secrets begin: no provider is ever sent one.
+_OURS: Final = (API_KEY, TICKET)
 #: A b64token of 16 to 512 characters that doesn't look like a JWT.
 OPAQUE: Final = r"(?![^.]*\.[^.]*\.[^.]*\Z)[A-Za-z0-9._~+/-]{16,512}=*"
 
@@ -82,7 +87,9 @@ class IntrospectionVerifier:
             or both: a token for another API is no token for this one.
         introspection_endpoint: its address, if not as the issuer's metadata says.
         subject_claims: where the subject is found; the first that is there counts.
-        token_pattern: what tokens look like, a regular expression for the whole of one.
+        token_pattern: what tokens look like, a regular expression for the whole of one. By default
+            whatever looks opaque; among several verifiers, one that says no more than that is asked
+            last, and only one may.
         keep: for how many seconds a good answer serves, at most 60; 0 asks each time.
         recheck_seconds: how often the token of a running conversation is asked about again, 1 to
             3,600; None never asks again, and a revoked token's conversation goes on until `exp`.
@@ -210,9 +217,14 @@ class IntrospectionVerifier:
     def __repr__(self) -> str:
         return f"IntrospectionVerifier(issuer={self.issuer!r})"
 
+    @property
+    def token_pattern(self) -> str:
+        """What tokens look like."""
+        return self._pattern.pattern
+
     def recognizes(self, token: str) -> bool:
         """Tell whether a token looks like one of these."""
-        return self._pattern.fullmatch(token) is not None
+        return not token.startswith(_OURS) and self._pattern.fullmatch(token) is not None
 
     def start(self) -> None:
         """Do nothing: there is nothing to ask before somebody comes."""

@@ -2,7 +2,8 @@
 
 The key is derived from the ticket's own text (256 random bits) by HKDF-SHA256. The store holds the
 text's SHA-256 as the record's name, and from that nobody gets the key. AES-256-GCM makes sure that
-what is opened is what was sealed. Each key seals one token.
+what is opened is what was sealed, and that the issuer in the record is the one that it was sealed
+with: the token is sent to that issuer's provider. Each key seals one token.
 """
 
 import secrets
@@ -26,22 +27,27 @@ _NONCE_OCTETS: Final = 12
 def seal(ticket: str, token: HeldToken) -> str:
     """Return a token as a ticket's record holds it."""
     nonce = secrets.token_bytes(_NONCE_OCTETS)
-    sealed = _cipher(ticket).encrypt(nonce, token.reveal().encode(), None)
+    sealed = _cipher(ticket).encrypt(nonce, token.reveal().encode(), _octets(token.issuer))
     return b64encode(nonce + sealed).decode("ascii")
 
 
-def unseal(ticket: str, sealed: str) -> HeldToken:
-    """Return the token that was sealed with a ticket.
+def unseal(ticket: str, sealed: str, issuer: str) -> HeldToken:
+    """Return the token of an issuer that was sealed with a ticket.
 
     Raises:
-        InvalidTokenError: another ticket sealed it, or it was changed.
+        InvalidTokenError: another ticket or issuer sealed it, or it was changed.
     """
     try:
         octets = b64decode(sealed)
         nonce, rest = octets[:_NONCE_OCTETS], octets[_NONCE_OCTETS:]
-        return HeldToken(_cipher(ticket).decrypt(nonce, rest, None).decode())
+        text = _cipher(ticket).decrypt(nonce, rest, _octets(issuer)).decode()
     except (InvalidTag, ValueError):
         raise InvalidTokenError(cause="ticket: the token in its record can't be opened") from None
+    return HeldToken(text, issuer)
+
+
+def _octets(issuer: str) -> bytes:
+    return issuer.encode("utf-8", "surrogatepass")
 
 
 def _cipher(ticket: str) -> AESGCM:

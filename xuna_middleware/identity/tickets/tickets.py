@@ -189,13 +189,13 @@ def _read(kept: bytes, text: str) -> Ticket:
     members = json.loads(kept)
     if members.get("voucher") not in _VOUCHERS:
         raise InvalidTokenError(cause="ticket: does not say who vouched; another version made it")
-    sealed = members["token"]
+    identity, sealed = Identity(**members["identity"]), members["token"]
     return Ticket(
-        identity=Identity(**members["identity"]),
+        identity=identity,
         agent=members["agent"],
         origin=members["origin"],
         voucher=members["voucher"],
         mark=members["mark"],
         until=members.get("until", 0.0),
-        token=None if sealed is None else unseal(text, sealed),
+        token=None if sealed is None else unseal(text, sealed, identity.issuer),
     )
