@@ -395,4 +395,16 @@ VARIANTS: Final[dict[str, Variant]] = {
         "if False:",
         f"{SHARES}process_that_stood_still_is_no_store_that_is_down",
     ),
+    "a gate that closes makes another deaf": broken(
+        "stores/redis/store.py",
+        "        self._listening.ring()",
+        "        pass",
+        "tests/stores/test_redis_leases.py::test_one_gate_of_two_closes",
+    ),
+    "a closed entrance opens by itself": broken(
+        "anonymous/switch.py",
+        '_CLOSED: Final = _mark(_ENTRANCE, "closed", _ALWAYS)',
+        '_CLOSED: Final = _mark(_ENTRANCE, "closed", _YEAR)',
+        "tests/http/test_visitors.py::test_closed_entrance_stays_closed",
+    ),
 }

@@ -267,6 +267,24 @@ async def test_closing_ends_the_listening(redis: RedisServer) -> None:
     await store.aclose()
 
 
+async def test_one_gate_of_two_closes(redis: RedisServer) -> None:
+    """Whoever waits for the other gate, which has the same store, comes again and hears."""
+    store = RedisStore(redis.url, namespace="two-gates")
+    await listening(store)
+    waiting = asyncio.ensure_future(store.woken())
+    await asyncio.sleep(0)
+    await store.aclose()
+    await asyncio.wait_for(waiting, PATIENCE)
+    await listening(store)
+    waiting = asyncio.ensure_future(store.woken())
+    await asyncio.sleep(0)
+    elsewhere = RedisStore(redis.url, namespace="two-gates")
+    await elsewhere.revoke(new_key(), ISSUED, 1)
+    await asyncio.wait_for(waiting, PATIENCE)
+    for each in (store, elsewhere):
+        await each.aclose()
+
+
 def subscribers(redis: RedisServer, channel: str) -> int:
     answer = redis.command("PUBSUB", "NUMSUB", channel, lines=4)
     return int(answer.rsplit(b":")[-1])
