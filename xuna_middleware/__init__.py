@@ -100,6 +100,7 @@ from xuna_middleware.stores.protocol import (
     Reserved,
     Standing,
     Store,
+    StoreBusyError,
     StoreError,
 )
 from xuna_middleware.stores.redis.store import RedisStore
@@ -170,6 +171,7 @@ __all__ = [
     "Step",
     "StepUpRequiredError",
     "Store",
+    "StoreBusyError",
     "StoreError",
     "TalkTime",
     "TenantVerifiers",

@@ -497,8 +497,8 @@ class XunaGate:
     async def close_entrance(self) -> None:
         """Turn visitors away from the next request on, in every process that shares the store.
 
-        Lasts until `open_entrance()`, or a year. With a `MemoryStore` it is this process alone. A
-        store that loses its data is told again by a process that knew; see docs/limits.md.
+        Lasts until `open_entrance()`, 100 years at most. With a `MemoryStore` it is this process
+        alone. A store that loses its data is told again by a process that knew; see docs/limits.md.
 
         Raises:
             UnavailableError: the store can't be told. This process turns visitors away all the

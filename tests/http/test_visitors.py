@@ -428,6 +428,17 @@ async def ask_ticket(gate: XunaGate, host: str = "10.0.0.1", headers: Any = ()) 
     return await visit(gate, path="/ticket", method="POST", client=(host, 1), headers=headers)
 
 
+async def test_closed_entrance_stays_closed() -> None:
+    """However long ago that was, in a process that never heard of it, too."""
+    now = 1000.0
+    store = MemoryStore(monotonic=lambda: now)
+    await open_gate(store=store).close_entrance()
+    now += 3 * 366 * 86_400
+    assert (await visit(open_gate(store=store))).json()["code"] == "visitors_closed"
+    await open_gate(store=store).open_entrance()
+    assert (await visit(open_gate(store=store))).status == 200
+
+
 async def test_closed_entrance_makes_no_tickets(me: Any) -> None:
     """A ticket would outlive the closing; who signed in gets theirs."""
     gate = open_gate()

@@ -9,6 +9,7 @@ RELAY_LIMITS: Final = "tests/http/test_relay_limits.py"
 VISITORS: Final = "tests/http/test_visitors.py"
 MEMORY: Final = "tests/stores/test_memory_store.py"
 CONTRACT: Final = f"{MEMORY}::TestMemoryStore"
+SHARES: Final = "tests/stores/test_redis_bulkhead.py::test_"
 IN_REDIS: Final = "tests/stores/test_redis_store.py::TestRedisStore"
 
 VARIANTS: Final[dict[str, Variant]] = {
@@ -375,5 +376,96 @@ VARIANTS: Final[dict[str, Variant]] = {
         "await self._late.alone(partial(self._settle_in_time, one))",
         "await self._settle_in_time(one)",
         f"{BUDGETS}::test_unsettled_conversations_of_one_caller",
+    ),
+    # Shares of Redis' connections
+    "visitors before operators": broken(
+        "stores/redis/bulkhead.py",
+        "return OPERATORS if found == {Region.SWITCHES} else CALLERS",
+        "return VISITORS if found == {Region.SWITCHES} else CALLERS",
+        f"{SHARES}operators_and_conversations_have_room",
+    ),
+    "callers before revocations": broken(
+        "stores/redis/store.py",
+        "await self._asked(revoking, bulkhead.OPERATORS)",
+        "await self._asked(revoking, bulkhead.CALLERS)",
+        f"{SHARES}operators_and_conversations_have_room",
+    ),
+    "callers before leases": broken(
+        "stores/redis/store.py",
+        "answers = await self._asked(holding, bulkhead.CONVERSATIONS)",
+        "answers = await self._asked(holding, bulkhead.CALLERS)",
+        f"{SHARES}operators_and_conversations_have_room",
+    ),
+    "visitors are callers": broken(
+        "stores/redis/bulkhead.py",
+        "    if found & _OF_VISITORS:\n        return VISITORS\n",
+        "",
+        f"{SHARES}strangers_leave_room_for_callers",
+    ),
+    "visitors of the budget of all are callers": broken(
+        "stores/redis/store.py",
+        "principals.insert(0, standing.principal)",
+        "pass",
+        f"{SHARES}strangers_leave_room_for_callers",
+    ),
+    "made-up tickets before callers": broken(
+        "stores/redis/store.py",
+        "answer = await self._asked(getting, bulkhead.TICKETS)",
+        "answer = await self._asked(getting, bulkhead.CALLERS)",
+        f"{SHARES}strangers_leave_room_for_callers",
+    ),
+    "one account has all places": broken(
+        "stores/redis/bulkhead.py",
+        "if self._owned[owner] >= self._share.of_one:",
+        "if False:",
+        f"{SHARES}one_account_leaves_room_for_others",
+    ),
+    "any number waits for the store": broken(
+        "stores/redis/bulkhead.py",
+        "if len(self._waiting) >= self._share.waiting:",
+        "if False:",
+        f"{SHARES}flood_opens_no_limit",
+    ),
+    "waiting for the store has no end": broken(
+        "stores/redis/bulkhead.py",
+        'turn.set_exception(self._busy(f"for {QUEUE_SECONDS:g} s"))',
+        "pass",
+        f"{SHARES}waiting_has_an_end",
+    ),
+    "a flood opens limits": broken(
+        "access/limits/reservations.py",
+        "if isinstance(error, StoreBusyError):",
+        "if False:",
+        f"{SHARES}flood_opens_no_limit",
+    ),
+    "who waits for a store that hangs is told late": broken(
+        "stores/redis/store.py",
+        "            places.report_silence()\n",
+        "",
+        f"{SHARES}store_that_hangs_is_down_for_all_who_wait",
+    ),
+    "an answer that arrived is not read": broken(
+        "stores/redis/store.py",
+        "for _ in range(_TURNS):",
+        "for _ in range(0):",
+        f"{SHARES}answer_that_arrived_while_the_process_stood_still",
+    ),
+    "a busy process opens limits": broken(
+        "stores/redis/store.py",
+        "if here.answers.last > began or now - began > (1 + _BEHIND) * self._timeout:",
+        "if False:",
+        f"{SHARES}process_that_stood_still_is_no_store_that_is_down",
+    ),
+    "a gate that closes makes another deaf": broken(
+        "stores/redis/store.py",
+        "        self._listening.ring()",
+        "        pass",
+        "tests/stores/test_redis_leases.py::test_one_gate_of_two_closes",
+    ),
+    "a closed entrance opens by itself": broken(
+        "anonymous/switch.py",
+        '_CLOSED: Final = _mark(_ENTRANCE, "closed", _ALWAYS)',
+        '_CLOSED: Final = _mark(_ENTRANCE, "closed", _YEAR)',
+        "tests/http/test_visitors.py::test_closed_entrance_stays_closed",
     ),
 }

@@ -28,6 +28,8 @@ def test_door_in_redis() -> None:
             assert await lets_in(one)
             await one.close()
             assert not await lets_in(other)
+            key = stores[0]._keys.principal("switches/entrance")
+            assert int(redis.command("PTTL", key)[1:]) > 99 * 366 * 86_400_000
             redis.command("FLUSHALL")
             assert not await lets_in(other), "it saw that it was closed"
             assert not await lets_in(one)

@@ -30,6 +30,8 @@ logger = logging.getLogger("xuna_middleware")
 T = TypeVar("T")
 
 _YEAR: Final = 366 * 86_400
+#: What is closed stays so: no mark can be made to last longer without a moment in which it's open.
+_ALWAYS: Final = 100 * _YEAR
 _MANY: Final = 10**9
 #: How many visitors one person may have been at once, while their tickets would be good.
 MOST_DEPARTED: Final = 100
@@ -41,7 +43,7 @@ def _mark(who: str, field: str, seconds: float, most: int = _MANY) -> Wanted:
     return who, Quota(field=field, most=most, amount=1, seconds=seconds, kind="rate")
 
 
-_CLOSED: Final = _mark(_ENTRANCE, "closed", _YEAR)
+_CLOSED: Final = _mark(_ENTRANCE, "closed", _ALWAYS)
 _OPENED: Final = _mark(_ENTRANCE, "opened", _YEAR)
 #: Taken anew by each `open()`, so that its end says when that was.
 _OPENED_LAST: Final = _mark(_ENTRANCE, "opened_last", _YEAR)

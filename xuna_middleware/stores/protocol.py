@@ -63,6 +63,12 @@ class StoreError(Exception):
     """Say that the store can't answer now, in fixed words. Whoever asked refuses: never open."""
 
 
+class StoreBusyError(StoreError):
+    """Say that this process asks the store too much at once. The store isn't down, so whoever asked
+    refuses, whatever `when_store_down` says.
+    """
+
+
 class OverBudgetError(StoreError):
     """Say that a value was not kept, since somebody has as many as they may have.
 

@@ -32,6 +32,7 @@ from xuna_middleware.stores.protocol import (
     Reserved,
     Standing,
     Store,
+    StoreBusyError,
     StoreError,
     Wanted,
     taken_parts,
@@ -271,7 +272,11 @@ async def _reserve_without_store(
 def _in_memory(
     counted: Sequence[Counted], wanted: Sequence[Wanted], error: StoreError
 ) -> tuple[Sequence[Counted], Sequence[Wanted]]:
-    """Return what is counted in this process now, or refuse where one limit is closed."""
+    """Return what is counted in this process now, or refuse where one limit is closed, and where
+    the store isn't down but asked too much: or a flood would open limits.
+    """
+    if isinstance(error, StoreBusyError):
+        raise UnavailableError(cause=f"store: {error}", retry_after=1)
     if not counted:  # only a revocation was to be read
         raise UnavailableError(cause=f"store: {error}")
     closed = [one.title for one in counted if one.limit.when_store_down == "closed"]

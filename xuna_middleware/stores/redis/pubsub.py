@@ -40,6 +40,10 @@ class Listening:
             task.add_done_callback(lambda _: self._tasks.pop(loop, None))
         await self._bell.wait()
 
+    def ring(self) -> None:
+        """Let all who wait come again, so that one whose connection was closed gets another."""
+        self._bell.ring()
+
     async def stop(self) -> None:
         """Close the connection of the running event loop."""
         task = self._tasks.get(asyncio.get_running_loop())

@@ -1,0 +1,248 @@
+"""A RedisStore's connections are shared: what floods one use leaves the others alone."""
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import pytest
+from support.doubles import ask, bearer, make_gate
+from support.signing import RSA, good_claims
+
+from xuna_middleware import (
+    Agent,
+    Limit,
+    RedisStore,
+    Region,
+    StoreBusyError,
+    StoreError,
+    UnavailableError,
+)
+from xuna_middleware.anonymous.switch import Door
+from xuna_middleware.stores.protocol import Standing, named
+from xuna_middleware.stores.redis import bulkhead
+
+from .contract import new_key, window
+from .lease_contract import make_lease
+from .redis_server import RedisServer
+
+VISITOR: Final = "subject:7:visitor"
+#: More at once than any share has places and queue.
+MANY: Final = 1_100
+
+
+class HeldUp(RedisStore):
+    """A store whose commands hold their places until `go` is set, while it `is_held_up`."""
+
+    def __init__(self, url: str, **options: Any) -> None:
+        super().__init__(url, namespace="shares", **options)
+        self.go = asyncio.Event()
+        self.is_held_up = True
+
+    async def _sent(self, *command: Any) -> Any:
+        if self.is_held_up:
+            await self.go.wait()
+        return await super()._sent(*command)
+
+
+@pytest.fixture
+async def store(redis: RedisServer) -> AsyncIterator[HeldUp]:
+    redis.command("FLUSHALL")
+    store = HeldUp(redis.url, timeout=60)
+    yield store
+    await store.aclose()
+
+
+async def of_a_visitor(store: RedisStore, name: str) -> object:
+    visitor = named(Region.VISITORS, name)
+    everybody = named(Region.COMMON, "all"), window(10**6)
+    return await store.reserve([everybody], None, Standing(visitor, None))
+
+
+async def of_a_caller(store: RedisStore, name: str) -> object:
+    return await store.reserve([(named(Region.CALLERS, name), window(9))])
+
+
+async def taking_a_ticket(store: RedisStore, name: str) -> object:
+    return await store.take(name)
+
+
+#: What uses a share up, and which it is.
+FLOODS: Final[dict[str, Callable[[RedisStore, str], Coroutine[Any, Any, object]]]] = {
+    "visitors": of_a_visitor,
+    "tickets": taking_a_ticket,
+    "callers": of_a_caller,
+}
+
+
+async def flood(store: HeldUp, share: str) -> list[asyncio.Task[object]]:
+    """Begin more than a share carries, and return what is under way or waits."""
+    asking = [asyncio.ensure_future(FLOODS[share](store, f"{n}")) for n in range(MANY)]
+    for _ in range(3):
+        await asyncio.sleep(0)
+    refused = [each for each in asking if each.done()]
+    assert refused
+    assert {type(each.exception()) for each in refused} == {StoreBusyError}
+    store.is_held_up = False
+    return [each for each in asking if not each.done()]
+
+
+async def let_go_on(store: HeldUp, asking: list[asyncio.Task[object]]) -> None:
+    """All that found a place or waited is carried out in the end."""
+    store.go.set()
+    async with asyncio.timeout(30):
+        await asyncio.gather(*asking)
+
+
+def others(store: RedisStore) -> dict[str, Callable[[], Awaitable[object]]]:
+    """Return what no flood may keep waiting."""
+    lease, door = make_lease(), Door(store)
+    return {
+        "revoke": lambda: store.revoke(new_key(), 1.0, 60),
+        "end": lambda: store.end(new_key()),
+        "leases": store.leases,
+        "hold": lambda: store.hold([lease]),
+        "let go": lambda: store.let_go(lease.name, ()),
+        "close the entrance": door.close,
+        "open the entrance": door.open,
+    }
+
+
+@pytest.mark.parametrize("share", FLOODS)
+async def test_operators_and_conversations_have_room(store: HeldUp, share: str) -> None:
+    """Whoever floods the store: revoking, ending, and leases go on."""
+    asking = await flood(store, share)
+    async with asyncio.timeout(bulkhead.QUEUE_SECONDS):
+        for do in others(store).values():
+            await do()
+    await let_go_on(store, asking)
+
+
+@pytest.mark.parametrize("share", ["visitors", "tickets"])
+async def test_strangers_leave_room_for_callers(store: HeldUp, share: str) -> None:
+    """Visitors and made-up tickets are apart from callers, and from each other."""
+    asking = await flood(store, share)
+    async with asyncio.timeout(bulkhead.QUEUE_SECONDS):
+        await of_a_caller(store, new_key())
+        await store.put(new_key(), b"", 60, Region.TICKETS)
+        await (taking_a_ticket if share == "visitors" else of_a_visitor)(store, new_key())
+    with pytest.raises(UnavailableError if share == "visitors" else StoreBusyError):
+        await (Door(store).check("anna") if share == "visitors" else store.take(new_key()))
+    await let_go_on(store, asking)
+
+
+async def test_one_account_leaves_room_for_others(store: HeldUp) -> None:
+    """It may have so many places of the callers', and is refused beyond."""
+    most = bulkhead.CALLERS.of_one or 0
+    asking = [asyncio.ensure_future(of_a_caller(store, "one")) for _ in range(most)]
+    await asyncio.sleep(0)
+    with pytest.raises(StoreBusyError, match="one account"):
+        await of_a_caller(store, "one")
+    another = asyncio.ensure_future(of_a_caller(store, "another"))
+    await let_go_on(store, [*asking, another])
+    await of_a_caller(store, "one")
+
+
+async def test_flood_opens_no_limit(store: HeldUp) -> None:
+    """No place isn't "store down": 503 where limits are open then, and nothing is issued."""
+    limits = {when: Limit("1/day", when_store_down=when) for when in ("open", "memory")}
+    agents = [Agent(when, id=f"agent_{when}", limits=[limits[when]]) for when in limits]
+    gate = make_gate(store=store, agents=agents)
+    asking = await flood(store, "callers")
+    me = bearer(RSA.token(good_claims(sub="somebody")))
+    for when in limits:
+        answer = await ask(gate, query=f"agent={when}".encode(), headers=me)
+        assert (answer.status, answer.header("Retry-After")) == (503, "1"), when
+    assert (await ask(gate, "/agents", headers=me)).status == 503
+    await let_go_on(store, asking)
+    for status in (200, 429):
+        assert (await ask(gate, query=b"agent=open", headers=me)).status == status
+
+
+async def test_waiting_has_an_end(store: HeldUp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waited too long or went away leaves no trace: all places are free afterwards."""
+    monkeypatch.setattr(bulkhead, "QUEUE_SECONDS", 0.01)
+    places = bulkhead.TICKETS.places
+    asking = [asyncio.ensure_future(store.take(new_key())) for _ in range(places)]
+    await asyncio.sleep(0)
+    with pytest.raises(StoreBusyError):
+        await asyncio.wait_for(store.take(new_key()), 10)
+    monkeypatch.undo()
+    gone = [asyncio.ensure_future(store.take(new_key())) for _ in range(3)]
+    await asyncio.sleep(0)
+    gone[0].cancel()
+    store.go.set()
+    await asyncio.gather(*asking)
+    gone[1].cancel()  # its turn may have come just now
+    await asyncio.gather(*gone, return_exceptions=True)
+    store.go.clear()
+    again = [asyncio.ensure_future(store.take(new_key())) for _ in range(places)]
+    for _ in range(3):
+        await asyncio.sleep(0)
+    more = asyncio.ensure_future(store.take(new_key()))
+    await asyncio.sleep(0)
+    here = store._here().bulkheads[bulkhead.TICKETS]
+    assert (here._free, len(here._waiting)) == (0, 1)
+    store.go.set()
+    await asyncio.gather(*again, more)
+    assert (here._free, len(here._waiting)) == (places, 0)
+
+
+@contextmanager
+def quiet_server() -> Iterator[str]:
+    """Return the address of what takes connections, and answers nothing."""
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as server:
+        yield f"redis://127.0.0.1:{server.getsockname()[1]}/0"
+
+
+async def test_store_that_hangs_is_down_for_all_who_wait() -> None:
+    """Nobody waits for a place at a store that answers nothing: limits do as they say at once."""
+    with quiet_server() as url:
+        store = RedisStore(url, namespace="shares", timeout=0.2)
+        told = await asyncio.gather(
+            *(of_a_caller(store, f"{n}") for n in range(100)), return_exceptions=True
+        )
+        assert {type(each) for each in told} == {StoreError}
+        with pytest.raises(StoreError) as caught:
+            await of_a_caller(store, "late")
+        assert type(caught.value) is StoreError
+        await store.aclose()
+
+
+def stand_still(seconds: float) -> None:
+    """Let the event loop do nothing for a while, as a flood of requests does."""
+    asyncio.get_running_loop().call_soon(time.sleep, seconds)
+
+
+class Arriving(RedisStore):
+    """A store whose answer arrives at the end of a standstill, and is read in some turns."""
+
+    async def _sent(self, *command: Any) -> Any:
+        loop, arrived = asyncio.get_running_loop(), asyncio.Event()
+        stand_still(0.1)
+        loop.call_soon(arrived.set)
+        await arrived.wait()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        return b"value"
+
+
+async def test_answer_that_arrived_while_the_process_stood_still() -> None:
+    """It counts, though nobody read it in time."""
+    store = Arriving("redis://127.0.0.1:1/0", namespace="shares", timeout=0.05)
+    assert await store.take("ticket") == b"value"
+    await store.aclose()
+
+
+async def test_process_that_stood_still_is_no_store_that_is_down() -> None:
+    """What got no answer meanwhile is refused, and opens no limit."""
+    with quiet_server() as url:
+        store = RedisStore(url, namespace="shares", timeout=0.2)
+        asking = asyncio.ensure_future(of_a_caller(store, "third"))
+        await asyncio.sleep(0)
+        stand_still(0.5)
+        with pytest.raises(StoreBusyError):
+            await asking
+        await store.aclose()

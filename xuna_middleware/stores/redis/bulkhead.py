@@ -1,0 +1,156 @@
+"""Share the connections to Redis among their uses, so that what strangers cause leaves room for
+callers, and neither keeps an operator or a running conversation waiting.
+
+Each use has places of its own. A command holds one from when it is sent until its connection is
+free again; others wait for one in a queue, so many and so long, and one account may have so many of
+both. What finds no place fails with `StoreBusyError`: this process asks too much at once, and the
+store isn't down. Where the store answers nothing at all, those that wait are told at once.
+"""
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from xuna_middleware.stores.protocol import Region, StoreBusyError, StoreError, region_of
+
+#: Seconds for which a command waits for its place; its own `timeout` begins afterwards.
+QUEUE_SECONDS: Final = 5.0
+
+
+class Share(NamedTuple):
+    """Say how many commands of one use are under way at once in each event loop, how many more may
+    wait, and how many of both may be one account's.
+    """
+
+    name: str
+    places: int
+    waiting: int
+    of_one: int | None = None
+
+
+#: `revoke()`, `end()`, `leases()`, and what is said of the visitors' entrance.
+OPERATORS: Final = Share("operators", 2, 64)
+#: Leases: `hold()` and `let_go()`. They read revocations for running conversations, too.
+CONVERSATIONS: Final = Share("conversations", 4, 1_000)
+#: Verified callers, and what the platform says of their conversations.
+CALLERS: Final = Share("callers", 16, 1_000, 256)
+#: `take()`: a one-time ticket may be made up by anybody.
+TICKETS: Final = Share("tickets", 4, 1_000)
+#: Whoever presents nothing.
+VISITORS: Final = Share("visitors", 4, 1_000)
+SHARES: Final = (OPERATORS, CONVERSATIONS, CALLERS, TICKETS, VISITORS)
+#: How many connections they have in each event loop, and one that listens.
+CONNECTIONS: Final = sum(share.places for share in SHARES) + 1
+
+_OF_VISITORS: Final = {Region.VISITORS, Region.VISITORS_TICKETS, Region.PUZZLES, Region.DEPARTED}
+
+
+def share_of(regions: Iterable[Region]) -> Share:
+    """Return the share from which is asked about these regions."""
+    found = set(regions)
+    if found & _OF_VISITORS:
+        return VISITORS
+    return OPERATORS if found == {Region.SWITCHES} else CALLERS
+
+
+def owner_of(principals: Iterable[str]) -> str | None:
+    """Return on whose behalf is asked: the first principal that isn't everybody's."""
+    owned = (each for each in principals if region_of(each) is not Region.COMMON)
+    return next(owned, None)
+
+
+@dataclass(slots=True)
+class Answers:
+    """Know when the store answered last, in one event loop."""
+
+    last: float = float("-inf")
+
+
+class Bulkhead:
+    """Hold the places of one share in one event loop."""
+
+    def __init__(self, share: Share, answers: Answers) -> None:
+        self._share = share
+        self._answers = answers
+        self._free = share.places
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._owned = Counter[str]()
+        #: When the store was seen to answer nothing.
+        self._silent_at = float("-inf")
+
+    async def enter(self, owner: str | None) -> None:
+        """Take a place, or wait for one; whoever has it calls `leave()`.
+
+        Raises:
+            StoreBusyError: there is none. StoreError: the store answers nothing.
+        """
+        if owner is not None and self._share.of_one is not None:
+            if self._owned[owner] >= self._share.of_one:
+                raise self._busy("for one account")
+            self._owned[owner] += 1
+        try:
+            await self._take_place()
+        except BaseException:
+            self._disown(owner)
+            raise
+
+    def leave(self, owner: str | None) -> None:
+        """Give a place to the next who waits."""
+        self._disown(owner)
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
+
+    def report_silence(self) -> None:
+        """Say that the store answers nothing, so that nobody waits for a place."""
+        self._silent_at = asyncio.get_running_loop().time()
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_exception(_silent())
+
+    async def _take_place(self) -> None:
+        if self._free:
+            self._free -= 1
+            return
+        if self._silent_at > self._answers.last:
+            raise _silent()
+        if len(self._waiting) >= self._share.waiting:
+            raise self._busy("at once")
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[None] = loop.create_future()
+        self._waiting.append(turn)
+        timer = loop.call_later(QUEUE_SECONDS, self._turn_away, turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn in self._waiting:
+                self._waiting.remove(turn)
+            elif not turn.cancelled() and turn.exception() is None:
+                self.leave(None)  # its turn came just then
+            raise
+        finally:
+            timer.cancel()
+
+    def _turn_away(self, turn: asyncio.Future[None]) -> None:
+        if not turn.done():
+            self._waiting.remove(turn)
+            turn.set_exception(self._busy(f"for {QUEUE_SECONDS:g} s"))
+
+    def _disown(self, owner: str | None) -> None:
+        if owner is not None and owner in self._owned:
+            self._owned[owner] -= 1
+            if not self._owned[owner]:
+                del self._owned[owner]
+
+    def _busy(self, how: str) -> StoreBusyError:
+        return StoreBusyError(f"too much is asked of it {how} ({self._share.name})")
+
+
+def _silent() -> StoreError:
+    return StoreError("the store does not answer (TimeoutError)")
