@@ -39,6 +39,7 @@ from xuna_middleware import (
     ProofOfWork,
     RedisStore,
     Store,
+    StoreBusyError,
     StoreError,
     UnavailableError,
     Visitors,
@@ -824,12 +825,18 @@ def test_revoked_while_the_platform_is_asked() -> None:
 
 
 @pytest.mark.parametrize(
-    ("when", "status"),
-    [(["open"], 200), (["memory"], 200), (["closed"], 503), (["open", "closed"], 503), ([], 503)],
+    ("when", "failure", "status"),
+    [
+        *((["open"], StoreError, 200), (["memory"], StoreError, 200)),
+        *((["closed"], StoreError, 503), (["open", "closed"], StoreError, 503)),
+        *(([], StoreError, 503), (["open"], StoreBusyError, 503)),
+    ],
 )
-def test_store_that_fails_while_the_platform_is_asked(when: list[Any], status: int) -> None:
-    """Is answered as the limits say for a store that can't be asked; what this process knows of
-    revocations counts.
+def test_store_that_fails_while_the_platform_is_asked(
+    when: list[Any], failure: type[StoreError], status: int
+) -> None:
+    """Is answered as the limits say for a store that is down; what this process knows of
+    revocations counts. A store that is asked too much isn't down.
     """
 
     class Failing(MemoryStore):
@@ -837,7 +844,7 @@ def test_store_that_fails_while_the_platform_is_asked(when: list[Any], status: i
 
         async def reserve(self, *args: Any) -> Any:
             if self.is_down:
-                raise StoreError("the store does not answer")
+                raise failure("the store does not answer")
             return await super().reserve(*args)
 
     async def story() -> None:

@@ -312,21 +312,26 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "a store that fails in a call refuses whatever the limits say": broken(
         "access/limits/reservations.py",
-        "        if not limits or any(limit",
-        "        if not limits or all(limit",
+        "is_closed = not limits or any(limit",
+        "is_closed = not limits or all(limit",
         f"{BUDGETS}::test_store_that_fails_while_the_platform_is_asked",
     ),
     "a store that fails in a call refuses nobody": broken(
         "access/limits/reservations.py",
-        '        if not limits or any(limit.when_store_down == "closed" for limit in limits):\n'
-        "            raise\n",
-        "",
+        "if is_closed or isinstance(error, StoreBusyError):",
+        "if isinstance(error, StoreBusyError):",
         f"{BUDGETS}::test_store_that_fails_while_the_platform_is_asked",
     ),
     "revoked in this process, while the store is away": broken(
         "access/limits/reservations.py",
-        "            raise\n        await check_standing(identity, stores.fallback)\n",
-        "            raise\n",
+        "        is_revoked = await _is_revoked(identity, stores.fallback)\n",
+        "        return\n",
+        f"{BUDGETS}::test_store_that_fails_while_the_platform_is_asked",
+    ),
+    "a flood in a slow call opens limits": broken(
+        "access/limits/reservations.py",
+        "if is_closed or isinstance(error, StoreBusyError):",
+        "if is_closed:",
         f"{BUDGETS}::test_store_that_fails_while_the_platform_is_asked",
     ),
     "callers' calls wait for connections": broken(
@@ -434,8 +439,8 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "a flood opens limits": broken(
         "access/limits/reservations.py",
-        "if isinstance(error, StoreBusyError):",
-        "if False:",
+        "if isinstance(error, StoreBusyError) or not counted:",
+        "if not counted:",
         f"{SHARES}flood_opens_no_limit",
     ),
     "who waits for a store that hangs is told late": broken(

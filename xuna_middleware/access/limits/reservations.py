@@ -171,30 +171,43 @@ async def check_standing(identity: Identity, store: Store) -> None:
         UnavailableError: it can't be known.
     """
     try:
-        reserved = await store.reserve((), None, standing_of(identity))
+        is_revoked = await _is_revoked(identity, store)
     except StoreError as error:
-        raise UnavailableError(cause=f"store: {error}") from None
-    if reserved.is_revoked:
+        raise _unavailable(error) from None
+    if is_revoked:
         raise revoked()
 
 
 async def look_again(
     reservation: Reservation, budget: Budget, identity: Identity, stores: Stores
 ) -> None:
-    """Refuse a caller who was revoked since the reservation, and take nothing. While the store
-    can't be asked, what this process knows counts, if every limit says so (`when_store_down`).
+    """Refuse a caller who was revoked since the reservation, and take nothing. While the store is
+    down, what this process knows counts, if every limit says so (`when_store_down`).
 
     Raises:
         InvalidTokenError: what proved the caller was revoked.
-        UnavailableError: it can't be known, and a limit is closed then, or there is none.
+        UnavailableError: it can't be known, and a limit is closed then, or there is none; or the
+            store isn't down but asked too much.
     """
     try:
-        await check_standing(identity, reservation.store or stores.shared)
-    except UnavailableError:
+        is_revoked = await _is_revoked(identity, reservation.store or stores.shared)
+    except StoreError as error:
         limits = [one.limit for one in budget.counted]
-        if not limits or any(limit.when_store_down == "closed" for limit in limits):
-            raise
-        await check_standing(identity, stores.fallback)
+        is_closed = not limits or any(limit.when_store_down == "closed" for limit in limits)
+        if is_closed or isinstance(error, StoreBusyError):
+            raise _unavailable(error) from None
+        is_revoked = await _is_revoked(identity, stores.fallback)
+    if is_revoked:
+        raise revoked()
+
+
+async def _is_revoked(identity: Identity, store: Store) -> bool:
+    return (await store.reserve((), None, standing_of(identity))).is_revoked
+
+
+def _unavailable(error: StoreError) -> UnavailableError:
+    retry_after = 1 if isinstance(error, StoreBusyError) else 5
+    return UnavailableError(cause=f"store: {error}", retry_after=retry_after)
 
 
 def standing_of(identity: Identity) -> Standing:
@@ -275,10 +288,8 @@ def _in_memory(
     """Return what is counted in this process now, or refuse where one limit is closed, and where
     the store isn't down but asked too much: or a flood would open limits.
     """
-    if isinstance(error, StoreBusyError):
-        raise UnavailableError(cause=f"store: {error}", retry_after=1)
-    if not counted:  # only a revocation was to be read
-        raise UnavailableError(cause=f"store: {error}")
+    if isinstance(error, StoreBusyError) or not counted:  # without any, to read a revocation
+        raise _unavailable(error)
     closed = [one.title for one in counted if one.limit.when_store_down == "closed"]
     if closed:
         raise UnavailableError(
