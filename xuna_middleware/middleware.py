@@ -133,12 +133,19 @@ class XunaMiddleware:
     async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await wrap_lifespan(self.gate, self.app, scope, receive, send)
-        else:
+        elif isinstance(self._rules, Unprotected):
             await self.app(scope, receive, send)
+        else:
+            raise NotImplementedError(
+                f"scope type {scope['type']!r}: protect= and public= guard http and websocket, so "
+                "nothing else gets to the app"
+            )
 
     def _place(self, scope: Scope) -> _Place:
         """Say whose a path is; the answers for the last thousand usual ones are remembered."""
-        path, raw = scope["path"], scope.get("raw_path") if self._reads_raw_paths else None
+        path, raw = scope["path"], None
+        if self._reads_raw_paths:
+            raw = scope.get("raw_path") or None  # gunicorn gives b"" where it has none
         root_path, app_root_path = scope.get("root_path", ""), scope.get("app_root_path", "")
         if len(path) > _LONGEST_KEPT or len(root_path) > _LONGEST_KEPT:
             return self._look(path, raw, root_path, app_root_path)

@@ -86,9 +86,53 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "a mount's name is no root path": broken(
         PATHS,
-        "further = _ends_of(name.beginnings, text) if is_cut else []",
-        "further: list[int] | None = []",
+        "further = _jumps(text, name.mounts) if is_cut else ()",
+        "further: tuple[int, ...] | None = ()",
         f"{TESTS}::test_mounts_of_litestar_that_take_a_mounts_name_for_a_root_path",
+    ),
+    "only the outermost mount's name is a root path": broken(
+        PATHS,
+        'for word in path.split("/")[1:-1]))',
+        'for word in path.split("/")[1:-1][:1]))',
+        "tests/web/test_routers.py::test_no_path_in_mounts_reaches_what_is_guarded[3] "
+        f"{TESTS}::test_mounts_of_litestar_that_cut_at_an_inner_name",
+    ),
+    "a mount's name behind a public path": broken(
+        PATHS,
+        "is_cut and any(view.find(mount, found.end()) >= 0 for mount in mounts)",
+        "False",
+        "tests/web/test_routers.py::test_no_path_in_mounts_reaches_what_is_guarded[2] "
+        f"{TESTS}::test_public_where_a_mounts_name_stands_again",
+    ),
+    "a mount's name behind a plain public path": broken(
+        PATHS,
+        "self._is_public(target.path, is_cut=target.cuts_again)",
+        "self._is_public(target.path, is_cut=False)",
+        f"{TESTS}::test_public_where_a_mounts_name_stands_again",
+    ),
+    "a public name's letters may be escaped": broken(
+        PATHS,
+        'if re.fullmatch("[A-Za-z0-9/._~-]", letter)',
+        'if letter == "/"',
+        f"{TESTS}::test_public_paths_that_raw_path_has_to_escape",
+    ),
+    "a name that covers nothing": broken(
+        PATHS,
+        "any(map(_SEPARATED.search, (path, fold(path))))",
+        "_SEPARATED.search(path)",
+        f"{TESTS}::test_a_configured_path_has_one_reading",
+    ),
+    "a placeholder is taken to the letter": broken(
+        PATHS,
+        "if _PLACEHOLDER.search(path):",
+        "if False:",
+        f"{TESTS}::test_a_configured_path_is_no_pattern",
+    ),
+    "scopes of other types": broken(
+        MIDDLEWARE,
+        "elif isinstance(self._rules, Unprotected):\n            await",
+        "elif True:\n            await",
+        f"{TESTS}::test_a_scope_of_another_type_gets_nowhere",
     ),
     "a root path is believed under daphne": broken(
         MIDDLEWARE,

@@ -12,6 +12,7 @@ import unicodedata
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final
+from urllib.parse import unquote_to_bytes
 
 import pytest
 from fastapi import FastAPI
@@ -241,6 +242,19 @@ async def test_mounts_of_litestar_that_take_a_mounts_name_for_a_root_path(
     assert await status(path, protect=["/one/two/api"]) == 200
 
 
+@pytest.mark.parametrize(
+    "path", ["/m/a/n/a/secret", "/m/a/n/x/a/secret", "/m/a/n/aa/secret", "/m/a/n/m/a/secret/x"]
+)
+async def test_mounts_of_litestar_that_cut_at_an_inner_name(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mounted by Litestar at /m, Starlette's mount at /a makes that the root path, without /m."""
+    monkeypatch.setitem(sys.modules, "litestar", sys)
+    assert await status(path, protect=["/m/a/n/secret"]) == 401
+    for other in ("/m/a/n/a/other", "/m/a/n/b/secret"):
+        assert await status(other, protect=["/m/a/n/secret"]) == 200
+
+
 @pytest.mark.parametrize("path", ["/subhttp://h/x", "/subx:y", "/sub" * (MAX_ROOTS + 1)])
 async def test_a_root_path_that_makes_a_path_ambiguous(path: str) -> None:
     """A server's own root path before an absolute form, and one over and over."""
@@ -267,6 +281,30 @@ async def test_a_root_path_that_makes_a_path_ambiguous(path: str) -> None:
 async def test_raw_path_is_read_too(path: str, raw: bytes, wanted: int) -> None:
     """BlackSheep and Sanic route by `raw_path`: what that says counts as much."""
     assert await status(path, raw=raw) == wanted
+
+
+async def test_an_empty_raw_path_says_nothing() -> None:
+    """gunicorn gives b"" where its front server speaks uwsgi."""
+    assert await status("/x", raw=b"") == 200
+    assert await status("/api", raw=b"") == 401
+    assert await status("/open", raw=b"", public=["/open"]) == 200
+
+
+@pytest.mark.parametrize("options", [{"protect": ["/api"]}, {"public": ["/open"]}], ids=str)
+async def test_a_scope_of_another_type_gets_nowhere(options: dict[str, Any]) -> None:
+    """The rules know http and websocket; an app may serve what else comes, unguarded."""
+    reached: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        reached.append(scope["type"])
+
+    scope = {**http_scope("/api"), "type": "webtransport"}
+    nothing: Any = None
+    with pytest.raises(NotImplementedError, match="webtransport"):
+        await XunaMiddleware(app, gate, **options)(scope, nothing, nothing)
+    assert reached == []
+    await XunaMiddleware(app, gate)(scope, nothing, nothing)
+    assert reached == ["webtransport"]
 
 
 async def test_protecting_everything() -> None:
@@ -475,6 +513,46 @@ async def test_public_where_litestar_may_cut_again(monkeypatch: pytest.MonkeyPat
     assert await status("/srv/open/x", root_path="/srv", public=PUBLIC) == 200
 
 
+@pytest.mark.parametrize(
+    ("path", "raw"),
+    [
+        ("/a/m/static/a/secret", None),
+        ("/a/m/static/x/m/secret", None),
+        ("/a/m/static/x y/a/secret", b"/a/m/static/x%20y/a/secret"),
+        ("/a/m/static/%61/secret", b"/a/m/static/%2561/secret"),
+        ("/a/m/static/x/secret", b"/a/m/static/x/a/secret"),
+        ("/a/m/static/apple", None),
+    ],
+)
+async def test_public_where_a_mounts_name_stands_again(
+    path: str, raw: bytes | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Litestar removes all up to the name of a mount around it: the rest is beneath /a/m."""
+    monkeypatch.setitem(sys.modules, "litestar", sys)
+    assert await status(path, raw=raw, public=["/a/m/static"]) == 401
+    for fine in ("/a/m/static", "/a/m/static/x/static/y", "/a/m/static/x-a/b"):
+        assert await status(fine, public=["/a/m/static"]) == 200
+    assert await status("/static/a/static", public=["/static"]) == 200
+    monkeypatch.delitem(sys.modules, "litestar")
+    assert await status(path, raw=raw, public=["/a/m/static"]) in (200, 401)
+    assert await status("/a/m/static/a/x", public=["/a/m/static"]) == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "raw", "wanted"),
+    [
+        *(("/é", b"/%C3%A9/x", 200), ("/é", b"/%c3%a9", 200), ("/é", "/é/x".encode(), 200)),
+        *(("/my files", b"/my%20files/x", 200), ("/a+b", b"/a%2Bb", 200), ("/a+b", b"/a+b", 200)),
+        *(("/é", b"/%25C3%25A9", 401), ("/éa", b"/%C3%A9%61", 401), ("/é", b"/%C3%89", 401)),
+        *(("/é", b"/E%CC%81", 401), ("/é", b"/%C3%A9x", 401), ("/é", b"/%C3%A9%2Fx", 401)),
+    ],
+)
+async def test_public_paths_that_raw_path_has_to_escape(name: str, raw: bytes, wanted: int) -> None:
+    """A name outside plain ASCII comes escaped in `raw_path`; what needs no escape has none."""
+    path = unquote_to_bytes(raw).decode()
+    assert await status(path, raw=raw, public=[name]) == wanted
+
+
 async def test_an_empty_list_of_public_paths() -> None:
     """`public=[]` protects all but the gate's own routes."""
     for path in ("/", "/x", "/api"):
@@ -487,12 +565,42 @@ async def test_an_empty_list_of_public_paths() -> None:
 @pytest.mark.parametrize("option", ["protect", "public"])
 @pytest.mark.parametrize(
     "path",
-    ["api", "", "/api?x", "/api%20", "//api", "/a/../b", "/;", "/a\\b", "/a/ b", "/a\t", "/\u0301"],
+    [
+        *("api", "", "/api?x", "/api%20", "//api", "/a/../b", "/;", "/a\\b", "/a/ b", "/a\t"),
+        *("/\u0301", "/¨admin", "/／x", "/´x", "/a/˜x", "/a´/x"),
+    ],
 )
 def test_a_configured_path_has_one_reading(option: str, path: str) -> None:
     """Or it is refused when it is configured, in words that name the option."""
     with pytest.raises(ConfigurationError, match=option):
         XunaMiddleware(echo_app, gate, **{option: [path]})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("option", ["protect", "public"])
+@pytest.mark.parametrize(
+    "path",
+    ["/api/*", "/users/{id}", "/users/<id>", "/users/<int:id>/x", "/users/:id", "/api$", "/*"],
+)
+def test_a_configured_path_is_no_pattern(option: str, path: str) -> None:
+    """It would be taken to the letter and cover nothing; the error says what to write."""
+    with pytest.raises(ConfigurationError, match=rf'(?s){option}.*no pattern.*"/users"'):
+        XunaMiddleware(echo_app, gate, **{option: [path]})  # type: ignore[arg-type]
+
+
+def test_every_name_that_is_taken_covers_itself(folded: Mapping[str, str]) -> None:
+    """For each character that folds to no mere letter, at a segment's beginning and its end."""
+    taken = 0
+    for character, fold_of_it in folded.items():
+        if character == fold_of_it or fold_of_it.isalnum():
+            continue
+        for path in (f"/{character}x", f"/x{character}/y"):
+            try:
+                rules = ProtectedPaths([path])
+            except ConfigurationError:
+                continue
+            assert rules.classify(Target(path)) is Ground.PROTECTED, path
+            taken += 1
+    assert taken > 2_000
 
 
 @pytest.mark.parametrize("option", ["protect", "public"])

@@ -26,7 +26,7 @@ import re
 from collections.abc import Iterable, Iterator
 from enum import Enum, auto
 from typing import Final, NamedTuple, Protocol
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from xuna_middleware._core.paths import is_plain, relative_path
 from xuna_middleware._core.text_fold import fold
@@ -49,6 +49,10 @@ _NOT_ASCII: Final = re.compile(r"[^\x00-\x7f]")
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 #: A view that is beneath no path.
 _NOWHERE: Final = "?"
+#: What routers and patterns write for any text, which no path of an app's own has.
+_PLACEHOLDER: Final = re.compile(r"[*{}<>]|/:|\$(?:/|\Z)")
+#: What no configured path holds, nor its fold.
+_SEPARATED: Final = re.compile(r"[;?#%]|//| /|/ | \Z")
 _AUTHORITY: Final = re.compile(r"//[^/]*")
 #: What may stand behind a segment that is the same segment to some router, and the end of it.
 _END_OF_SEGMENT: Final = r" *+(?:[.;?#][^/]*+)?(?:/|\Z)"
@@ -169,12 +173,13 @@ class ProtectedPaths:
 
         Before its first segment, and between two, what stands there may be skipped up to the end of
         a root path: each mount may remove what was before it, and then the root path. With `is_cut`
-        its own beginning is such a root path as well: a mount's name, for what is mounted in it.
+        any run of its own segments is such a root path as well: mounts' names, for what is mounted
+        in them.
         """
         for name in self._names:
             if not all(word in text for word in name.words):
                 continue
-            further = _ends_of(name.beginnings, text) if is_cut else []
+            further = _jumps(text, name.mounts) if is_cut else ()
             if further is None:
                 return True
             places = tuple(sorted({*jumps, *further}))
@@ -195,20 +200,33 @@ class PublicPaths:
     def __init__(self, paths: Iterable[str]) -> None:
         names = _configured("public", paths)
         self._exactly = frozenset({"", "/"} if "" in names else ())
-        self._prefixes = tuple(name + "/" for name in names if name)
+        self._names = tuple((_spellings(name), _mounts(name)) for name in names if name)
 
     def classify(self, target: Target) -> Ground:
         """Say what the path is; see the module."""
         if target.is_plain:
-            return Ground.OPEN if self._is_public(target.path) else Ground.PROTECTED
+            is_public = self._is_public(target.path, is_cut=target.cuts_again)
+            return Ground.OPEN if is_public else Ground.PROTECTED
         readings = _readings(target, _beneath_mount(_text_of(target.raw), target.path))
         if readings is None:
             return Ground.AMBIGUOUS
         views = (view for text in readings[0] for view in _relative_views(text, target))
-        return Ground.OPEN if all(map(self._is_public, views)) else Ground.PROTECTED
+        is_public = all(self._is_public(view, is_cut=target.cuts_again) for view in views)
+        return Ground.OPEN if is_public else Ground.PROTECTED
 
-    def _is_public(self, view: str) -> bool:
-        return view in self._exactly or (view + "/").startswith(self._prefixes)
+    def _is_public(self, view: str, *, is_cut: bool) -> bool:
+        """Tell whether a view is beneath a public path. With `is_cut`, no name of a mount that
+        leads there may stand behind it: what is mounted in it may remove all up to that name.
+        """
+        if view in self._exactly:
+            return True
+        for spellings, mounts in self._names:
+            found = spellings.match(view)
+            if found is not None and not (
+                is_cut and any(view.find(mount, found.end()) >= 0 for mount in mounts)
+            ):
+                return True
+        return False
 
 
 def path_rules(
@@ -335,11 +353,16 @@ def _without_authority(text: str, places: set[int]) -> set[int]:
 
 
 class _Name(NamedTuple):
-    """Hold a protected path: its segments, what finds them, and the paths that lead to it."""
+    """Hold a protected path: its segments, what finds them, and what may be mounts' names of them.
+
+    A mount's root path is any run of the segments before the last one: which run it is depends on
+    what the mounts around it removed. Each run ends where its last segment does, so the single ones
+    are enough.
+    """
 
     words: tuple[str, ...]
     segments: tuple[re.Pattern[str], ...]
-    beginnings: tuple[str, ...]
+    mounts: tuple[str, ...]
 
 
 def _name(path: str) -> _Name:
@@ -347,8 +370,12 @@ def _name(path: str) -> _Name:
     return _Name(
         words=tuple(words),
         segments=tuple(re.compile(_SLASHES + re.escape(word)) for word in words),
-        beginnings=tuple("/" + "/".join(words[:end]) for end in range(1, len(words))),
+        mounts=_mounts(path),
     )
+
+
+def _mounts(path: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys("/" + word for word in path.split("/")[1:-1]))
 
 
 def _relative_views(text: str, target: Target) -> Iterator[str]:
@@ -395,6 +422,17 @@ def _pattern(names: Iterable[str], between: str, end: str) -> re.Pattern[str]:
     return re.compile(f"{_SLASHES}(?:{'|'.join(alternatives)})")
 
 
+def _spellings(name: str) -> re.Pattern[str]:
+    """Return a pattern of a public path, and of it as clients must write it in `raw_path`."""
+    letters = (
+        re.escape(letter)
+        if re.fullmatch("[A-Za-z0-9/._~-]", letter)
+        else f"(?:{re.escape(letter)}|(?i:{quote(letter, safe='')}))"
+        for letter in name
+    )
+    return re.compile(f"{''.join(letters)}(?=/|\\Z)")
+
+
 def _configured(option: str, paths: Iterable[str]) -> tuple[str, ...]:
     if isinstance(paths, str) or not isinstance(paths, Iterable):
         raise ConfigurationError(f'{option} must be a list: {option}=["/api"]')
@@ -403,13 +441,20 @@ def _configured(option: str, paths: Iterable[str]) -> tuple[str, ...]:
         if not isinstance(path, str) or not _is_configurable(path):
             raise ConfigurationError(
                 f"{option}: {path!r} must start with a slash and be the path as the app names it, "
-                'like "/api": decoded, without "//", dot segments, ";", "?", "#" and "%"'
+                'like "/api": decoded, without "//", dot segments, ";", "?", "#" and "%", and '
+                "without spaces at a segment's beginning or end, in any compatibility form"
+            )
+        if _PLACEHOLDER.search(path):
+            raise ConfigurationError(
+                f"{option}: {path!r} is no pattern, and {option}= takes none: name the path above "
+                f'the placeholder, "/users" for "/users/{{id}}" and "/api" for "/api/*" or '
+                '"/api$"; it covers all that is beneath it'
             )
     return tuple(path.rstrip("/") for path in paths)
 
 
 def _is_configurable(path: str) -> bool:
-    if path[:1] != "/" or "//" in path or re.search(r"[;?#%]| /|/ | \Z", path):
+    if path[:1] != "/" or any(map(_SEPARATED.search, (path, fold(path)))):
         return False
     has_names = all(fold(segment) for segment in path.strip("/").split("/")) or path == "/"
     return has_names and _readings(Target(path), None) is not None
