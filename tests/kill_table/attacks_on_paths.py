@@ -110,10 +110,13 @@ VARIANTS: Final[dict[str, Variant]] = {
         "self._is_public(target.path, is_cut=False)",
         f"{TESTS}::test_public_where_a_mounts_name_stands_again",
     ),
-    "a public name's letters may be escaped": broken(
+    "a public name in any letter case": broken(
+        PATHS, 'if re.fullmatch("[A-Za-z0-9/._~-]", letter)', 'if letter == "/"', PUBLIC
+    ),
+    "a public name as clients escape it": broken(
         PATHS,
-        'if re.fullmatch("[A-Za-z0-9/._~-]", letter)',
-        'if letter == "/"',
+        "|(?i:{quote(letter, safe='')}))",
+        ")",
         f"{TESTS}::test_public_paths_that_raw_path_has_to_escape",
     ),
     "a name that covers nothing": broken(
@@ -163,6 +166,12 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "letters that appear when a path is decoded": broken(
         PATHS, "or _is_too_long(reading) or", "or", AMBIGUOUS
+    ),
+    "more escapes than a reader can pay for": broken(
+        PATHS, 'or text.count("%") > MAX_PERCENT_SIGNS', "", AMBIGUOUS
+    ),
+    "more readings than a reader can pay for": broken(
+        PATHS, "if read > MAX_READ:", "if False:", AMBIGUOUS
     ),
     "root paths of apps within": broken(
         "web/app_root_paths.py",

@@ -12,7 +12,7 @@ import unicodedata
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote, unquote_to_bytes
 
 import pytest
 from fastapi import FastAPI
@@ -37,11 +37,14 @@ from xuna_middleware.web.protected_paths import (
     MAX_DECODINGS,
     MAX_LENGTH,
     MAX_NOT_ASCII,
+    MAX_PERCENT_SIGNS,
+    MAX_READ,
     MAX_ROOTS,
     Ground,
     ProtectedPaths,
     PublicPaths,
     Target,
+    _unescaped,
 )
 
 gate = make_gate()
@@ -83,6 +86,9 @@ AMBIGUOUS: Final = (
     *("/%" + "25" * MAX_DECODINGS + "61", "/" + "é" * (MAX_NOT_ASCII + 1)),
     *("/" + "%C3%A9" * (MAX_NOT_ASCII + 1), "/" + "\ufdfa" * 240),
     "/x%20" + "y" * MAX_LENGTH,
+    # As many characters as may be, but too dear to read.
+    *("/x" + "%" * (MAX_PERCENT_SIGNS + 1), "/x" + "%41" * (MAX_PERCENT_SIGNS + 1)),
+    *("/x" + "%4%" * 1_300, "/%2541" + "x" * (MAX_READ // 3)),
 )
 #: Addresses that apps really have, as they are written and as a server hands them on.
 OPEN: Final = (
@@ -99,6 +105,7 @@ OPEN: Final = (
     *("/a;v=1/b;v=2", "/a%2Fb", "/100%", "/100%25", "/a+b", "/a&b=c", "/a:b", "/@ada", "/a,b"),
     *("/static/app.min.js", "/.well-known/security.txt", "/a.b/c.d", "/v1.2/x", "//x", "/x//y"),
     *("/x/api.json", "/$metadata", "/(group)/x", "/a'b", "/a!b", "/wiki/C#", "/what?", "/[id]"),
+    *("/x/" + "%E6%97%A5" * 170, "/x/" + "%" * MAX_PERCENT_SIGNS),
     *("/hal\u0131c\u0131", "/İstanbul", "/e\u0301t\u00e9", "/नमस्ते", "/x" + "y" * 60_000),
 )
 
@@ -827,6 +834,12 @@ def test_rules_without_a_server() -> None:
         assert rules.classify(Target("/api")) is Ground.PROTECTED
         assert rules.classify(Target("/open")) is Ground.OPEN
         assert rules.classify(Target("/open/../api")) is Ground.AMBIGUOUS
+
+
+@given(st.text(alphabet="%0aAfFé/xC3E297日\ufffd\x80"))
+def test_unescaped_is_what_urllib_does(text: str) -> None:
+    """Broken escapes, half characters and all; only quicker."""
+    assert _unescaped(text) == unquote(text)
 
 
 def test_scopes_of_this_file_are_servers() -> None:

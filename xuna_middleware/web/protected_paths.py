@@ -8,8 +8,8 @@ path is open only if it has one reading:
 - It is AMBIGUOUS, which counts as protected, where it is not in origin-form (RFC 9112 section
   3.2.1), has a `.` or `..` segment, or holds a control character, a backslash, white space other
   than U+0020 or an octet that is not UTF-8, in any percent-decoding; where escapes are left
-  after four decodings, where it holds the root path more than eight times, more than 256
-  characters outside ASCII or more than 4,096 in all.
+  after four decodings, where it holds the root path more than eight times, more than 512 `%`, more
+  than 256 characters outside ASCII or more than 4,096 in all, or all its readings more than 10,000.
 - With `protect`, every other path is compared by `fold()`: after each decoding, with doubled
   slashes as one, without spaces around and parameters or suffixes (`;v=1`, `.json`) behind its
   segments, without what stands up to each occurrence of the root path, before or between its
@@ -26,7 +26,7 @@ import re
 from collections.abc import Iterable, Iterator
 from enum import Enum, auto
 from typing import Final, NamedTuple, Protocol
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from xuna_middleware._core.paths import is_plain, relative_path
 from xuna_middleware._core.text_fold import fold
@@ -36,6 +36,10 @@ from xuna_middleware.errors import ConfigurationError
 MAX_LENGTH: Final = 4096
 #: How many of its characters may lie outside ASCII.
 MAX_NOT_ASCII: Final = 256
+#: How many `%` it may hold, be they escapes or not.
+MAX_PERCENT_SIGNS: Final = 512
+#: How many characters all its readings may have together; so many again have their folded forms.
+MAX_READ: Final = 10_000
 #: How often a path is decoded beyond the server's own decoding, before it is ambiguous.
 MAX_DECODINGS: Final = 4
 #: How often a path may hold the root path, before it is ambiguous.
@@ -45,6 +49,7 @@ MAX_ROOTS: Final = 8
 _UNREADABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\\\ufffd\ud800-\udfff]|[^\S ]")
 #: `.` or `..`, with spaces or parameters behind it.
 _DOTS: Final = re.compile(r"(?:\A|/) *+\.\.?+ *+(?:[;?#][^/]*+)?(?:/|\Z)")
+_ESCAPES: Final = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 _NOT_ASCII: Final = re.compile(r"[^\x00-\x7f]")
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 #: A view that is beneath no path.
@@ -266,19 +271,34 @@ def _readings(target: Target, raw: str | None) -> tuple[list[str], list[str]] | 
 def _decoded(texts: Iterable[str]) -> list[str] | None:
     """Return texts after each decoding, the first ones as they are; None where one is ambiguous."""
     readings: dict[str, None] = {}
+    read = 0
     for text in texts:
         reading, decodings = text, 0
         while reading not in readings:
             if decodings > MAX_DECODINGS or _is_too_long(reading) or _is_ambiguous(reading):
                 return None
             readings[reading] = None
-            reading, decodings = unquote(reading), decodings + 1
+            read += len(reading)
+            if read > MAX_READ:
+                return None
+            reading, decodings = _unescaped(reading), decodings + 1
     return list(readings)
 
 
+def _unescaped(text: str) -> str:
+    """Return what urllib's `unquote()` does, which takes 5 ms for 4 KiB of `%` alone."""
+    return _ESCAPES.sub(_unescape, text)
+
+
+def _unescape(found: re.Match[str]) -> str:
+    return bytes.fromhex(found[0].replace("%", "")).decode("utf-8", "replace")
+
+
 def _is_too_long(text: str) -> bool:
-    return len(text) > MAX_LENGTH or (
-        not text.isascii() and len(_NOT_ASCII.findall(text)) > MAX_NOT_ASCII
+    return (
+        len(text) > MAX_LENGTH
+        or text.count("%") > MAX_PERCENT_SIGNS
+        or (not text.isascii() and len(_NOT_ASCII.findall(text)) > MAX_NOT_ASCII)
     )
 
 
@@ -407,9 +427,9 @@ def _text_of(raw: bytes | None) -> str | None:
 
 def _beneath_mount(raw: str | None, path: str) -> str | None:
     """Return `raw_path` without what a mount removed from `path` alone, as Litestar's do."""
-    if raw is None or len(raw) > MAX_LENGTH:
+    if raw is None or _is_too_long(raw):
         return raw
-    decoded, trimmed = unquote(raw), path.rstrip("/")
+    decoded, trimmed = _unescaped(raw), path.rstrip("/")
     prefix = decoded.rstrip("/").removesuffix(trimmed)
     return raw.removeprefix(prefix) if prefix and trimmed and prefix != decoded else raw
 
