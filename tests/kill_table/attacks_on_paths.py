@@ -99,15 +99,15 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "a mount's name behind a public path": broken(
         PATHS,
-        "is_cut and any(view.find(mount, found.end()) >= 0 for mount in mounts)",
+        "target.cuts_again and any(view.find(mount, found.end()) >= 0 for mount in mounts)",
         "False",
         "tests/web/test_routers.py::test_no_path_in_mounts_reaches_what_is_guarded[2] "
         f"{TESTS}::test_public_where_a_mounts_name_stands_again",
     ),
     "a mount's name behind a plain public path": broken(
         PATHS,
-        "self._is_public(target.path, is_cut=target.cuts_again)",
-        "self._is_public(target.path, is_cut=False)",
+        "self._is_public(target.path, target)",
+        "self._is_public(target.path, target._replace(cuts_again=False))",
         f"{TESTS}::test_public_where_a_mounts_name_stands_again",
     ),
     "a public name in any letter case": broken(
@@ -175,9 +175,51 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "root paths of apps within": broken(
         "web/app_root_paths.py",
-        "apps = [each for each in gc.get_objects() if issubclass(type(each), framework)]",
-        "pass",
+        "apps = [each for each in gc.get_objects() if issubclass(type(each), kinds)]",
+        "apps: list[Any] = []",
         f"{TESTS}::test_root_path_of_an_app_within",
+    ),
+    "root paths of apps that are frozen": broken(
+        "web/app_root_paths.py",
+        "if gc.get_freeze_count():",
+        "if False:",
+        f"{TESTS}::test_root_path_of_an_app_that_is_frozen",
+    ),
+    "root paths of apps that are frozen before a look": broken(
+        "web/app_root_paths.py",
+        "held + [function.__globals__[name] for name in names]",
+        "held",
+        f"{TESTS}::test_an_app_that_a_function_names",
+    ),
+    "patterns that Django searches for": broken(
+        PATHS,
+        "if not searched:",
+        "if True:",
+        f"{TESTS}::test_patterns_of_django_that_are_searched_for",
+    ),
+    "patterns that Django searches for behind a public path": broken(
+        PATHS,
+        "if all(hit is None or hit.start() in begins for hit in hits):",
+        "if True:",
+        f"{TESTS}::test_public_paths_beside_patterns_that_are_searched_for",
+    ),
+    "patterns within patterns": broken(
+        "web/app_root_paths.py",
+        'yield from _searched(getattr(each, "url_patterns", ()), resolvers)',
+        "pass",
+        f"{TESTS}::test_public_paths_beside_patterns_that_are_searched_for",
+    ),
+    "one anchored alternative is enough": broken(
+        "web/app_root_paths.py",
+        "return all(map(_is_anchored, of[1]))",
+        "return any(map(_is_anchored, of[1]))",
+        f"{TESTS}::test_patterns_of_django_that_are_searched_for",
+    ),
+    "patterns of Channels": broken(
+        "web/app_root_paths.py",
+        '("channels.routing", "URLRouter")',
+        '("channels.nothing", "URLRouter")',
+        f"{TESTS}::test_patterns_of_channels",
     ),
     "an app waits in vain for a preflight's client": broken(
         CORS,

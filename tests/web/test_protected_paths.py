@@ -5,12 +5,14 @@ really route.
 """
 
 import asyncio
+import gc
 import re
 import string
 import sys
 import unicodedata
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from types import ModuleType
 from typing import Any, Final
 from urllib.parse import unquote, unquote_to_bytes
 
@@ -28,11 +30,12 @@ from support.doubles import (
     make_gate,
     one_response,
 )
+from support.routers import django_configured
 from support.signing import RSA
 
 from xuna_middleware import ConfigurationError, Event, Identity, XunaMiddleware
 from xuna_middleware._core.text_fold import fold
-from xuna_middleware.web.app_root_paths import own_root_path, root_paths_in_process
+from xuna_middleware.web.app_root_paths import AppsInProcess, own_root_path
 from xuna_middleware.web.protected_paths import (
     MAX_DECODINGS,
     MAX_LENGTH,
@@ -450,13 +453,165 @@ async def test_root_path_of_an_app_within(name: str) -> None:
     assert (await ask(both, "/of/its/own/x")).status != 401
 
 
+@pytest.mark.parametrize("name", HOLDERS)
+@pytest.mark.parametrize("is_made_first", [True, False], ids=["app first", "gate first"])
+async def test_root_path_of_an_app_that_is_frozen(name: str, is_made_first: bool) -> None:
+    """gc.freeze(), as before workers are forked, hides objects from gc.get_objects()."""
+    around, root_path = Holder(), f"/{name.replace(' ', '-')}/{is_made_first}"
+    inner = rooted(root_path) if is_made_first else None
+    guarded = XunaMiddleware(around, gate, protect=["/api"])
+    vars(around)["held"] = HOLDERS[name](inner or rooted(root_path))
+    gc.freeze()
+    try:
+        late = XunaMiddleware(around, gate, protect=["/api"])
+        for one in (guarded, late):
+            assert (await ask(one, f"{root_path}/api")).status == 401
+            assert (await ask(one, "/of/another/api")).status == 200
+    finally:
+        gc.unfreeze()
+
+
+async def test_an_app_that_a_function_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A handler may hold an app by the name of a module's variable alone."""
+    monkeypatch.setitem(globals(), "named", rooted("/by/name"))
+
+    async def around(scope: Any, receive: Any, send: Any) -> None:
+        async def within() -> None:
+            await named(scope, receive, send)  # type: ignore[name-defined]  # noqa: F821
+
+        await within()
+
+    gc.freeze()
+    try:
+        late = XunaMiddleware(around, gate, protect=["/api"])
+        assert (await ask(late, "/by/name/api")).status == 401
+    finally:
+        gc.unfreeze()
+
+
+def rooted(root_path: str) -> FastAPI:
+    app = FastAPI()
+    app.root_path = root_path
+    return app
+
+
+# -- Patterns that are searched for ---------------------------------------------------------------
+
+
+@pytest.fixture
+def django() -> Iterator[Callable[[bool], Any]]:
+    """Django with patterns that are searched for, at each level, and some that only look so."""
+    from django.conf import settings
+    from django.urls import clear_url_caches, get_resolver, include, path, re_path
+
+    def view(request: Any, **_: Any) -> None:
+        pass
+
+    searched = [
+        re_path(r"api/data", view),
+        re_path(r"v1/", include([re_path(r"keys/?$", view)])),
+        path("v2/", include([re_path(r"(?i)admin/", view)])),
+        re_path(r"^old/|new/", view),
+        re_path(r"report", view),
+    ]
+    anchored = [
+        *(re_path(r"^open/", view), re_path(r"(?i)^open2/", view), re_path(r"\Aopen3/", view)),
+        *(re_path(r"(?:^a/|^b/)x", view), re_path(r"(?P<rest>.*)$", view), re_path("", view)),
+    ]
+    with django_configured():
+        urls: Any = sys.modules[settings.ROOT_URLCONF]
+
+        def serve(is_searched: bool) -> Any:
+            urls.urlpatterns = searched if is_searched else anchored
+            clear_url_caches()
+            return get_resolver().resolve
+
+        yield serve
+
+
+@pytest.mark.parametrize("whole_segments", [False, True])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/open/api/data", "/openapi/data.png", "/x/v1/keys", "/v2/x/admin/", "/v2/x/ADMIN/"),
+        *("/open/x%2Fapi/data", "/old/x", "/x/new/", "/x y/api/data", "/x/report"),
+    ],
+)
+async def test_patterns_of_django_that_are_searched_for(
+    path: str, whole_segments: bool, django: Any
+) -> None:
+    """Without ^, re_path() matches anywhere: what is protected stays so wherever it stands."""
+    protect = ["/api", "/v1", "/v2/admin", "/old", "/new", "/all/report"]
+    assert django(True)(unquote(path)), "Django serves it"
+    raw = path.replace(" ", "%20").encode()
+    options: dict[str, Any] = {"protect": protect, "whole_segments": whole_segments}
+    assert await status(unquote(path), raw=raw, **options) == 401
+    for fine in ("/x", "/v3/admin", "/v2/x", "/x/admin.js"):
+        assert await status(fine, **options) == 200
+    public = ["/open", "/x", "/x y", "/v2/x"]
+    assert await status(unquote(path), raw=raw, public=public) == 401
+
+
+async def test_public_paths_beside_patterns_that_are_searched_for(
+    django: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is public is open where no such pattern is found behind it; a WARNING names each."""
+    django(True)
+    app = XunaMiddleware(echo_app, gate, public=["/open", "/v1/keys", "/v2/admin", "/report"])
+    for path in ("/v1/keys", "/v2/admin/", "/report/x", "/open/x"):
+        assert (await ask(app, path)).status == 200
+    for path in ("/open/api/data", "/report/v1/keys", "/v2/admin/new/"):
+        assert (await ask(app, path)).status == 401
+    assert "re_path('api/data') doesn't begin with ^" in caplog.text
+    assert caplog.text.count("begin each of") == 5
+
+
+async def test_patterns_of_django_that_begin_at_the_beginning(
+    django: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing more is protected, and nothing is logged, where all patterns are anchored."""
+    django(False)
+    assert await status("/open/api/data") == 200
+    assert "re_path" not in caplog.text
+
+
+async def test_patterns_of_django_that_cannot_be_loaded(
+    django: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then any path may be any other."""
+    from django.conf import settings
+
+    django(True)
+    monkeypatch.setattr(settings, "ROOT_URLCONF", "no_such_module_of_urls")
+    assert await status("/x") == await status("/") == 401
+    assert await status("/open/x", public=["/open"]) == 401
+    assert "ROOT_URLCONF can't be loaded" in caplog.text
+
+
+async def test_patterns_of_channels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its URLRouter takes Django's patterns, wherever it is held."""
+    from django.urls import re_path
+
+    class URLRouter(Holder):
+        __module__ = "channels.routing"
+
+    module: Any = ModuleType("channels.routing")
+    module.URLRouter = URLRouter
+    monkeypatch.setitem(sys.modules, "channels.routing", module)
+    app = Holder(inner=URLRouter(routes=[re_path(r"ws/data", lambda request: None)]))
+    guarded = XunaMiddleware(app, gate, protect=["/ws"])
+    denial: dict[str, Any] = {"websocket.http.response": {}}
+    sent = await knock(guarded, "/open/ws/data", extensions=denial)
+    assert one_response(sent, "websocket.http.response").status == 401
+
+
 @pytest.mark.parametrize("root_path", ["", "C:\\app", None, 7])
 def test_what_is_no_root_path(root_path: Any) -> None:
     """What no request can hold is not looked for."""
     inner = FastAPI()
     inner.root_path = root_path
     assert own_root_path(inner) == ""
-    assert root_path not in root_paths_in_process()
+    assert root_path not in AppsInProcess(None).root_paths()
 
 
 def test_the_folder_of_a_quart_app_is_no_root_path() -> None:
@@ -465,7 +620,7 @@ def test_the_folder_of_a_quart_app_is_no_root_path() -> None:
 
     app = Quart("tests")
     assert own_root_path(app) == ""
-    assert str(app.root_path) not in root_paths_in_process()
+    assert str(app.root_path) not in AppsInProcess(None).root_paths()
 
 
 def test_an_app_that_is_a_proxy_for_nothing() -> None:

@@ -87,6 +87,7 @@ class Target(NamedTuple):
         roots: root paths that the app removes from the path.
         other_roots: root paths that it might remove instead.
         cuts_again: whether a mount within may cut a root path off wherever it stands.
+        searched: patterns of routes that the app finds wherever in a path they stand.
     """
 
     path: str
@@ -94,6 +95,7 @@ class Target(NamedTuple):
     roots: tuple[str, ...] = ()
     other_roots: tuple[str, ...] = ()
     cuts_again: bool = False
+    searched: tuple[re.Pattern[str], ...] = ()
 
     @property
     def is_plain(self) -> bool:
@@ -127,7 +129,8 @@ class ProtectedPaths:
     """
 
     def __init__(self, paths: Iterable[str], *, whole_segments: bool = False) -> None:
-        names = [fold(name) for name in _configured("protect", paths)]
+        self._paths = _configured("protect", paths)
+        names = [fold(name) for name in self._paths]
         self._names = tuple(map(_name, names))
         self._has_long_names = any(len(name.segments) > 1 for name in self._names)
         self._whole_segments = whole_segments
@@ -145,6 +148,8 @@ class ProtectedPaths:
         may_be_cut = target.cuts_again and self._has_long_names
         if target.is_plain and "." not in target.path and not may_be_cut:
             path = target.path.lower() + "/"
+            if self._is_found([path], [target.path], target.searched):
+                return Ground.PROTECTED
             if path.startswith(self._beneath):
                 return Ground.PROTECTED
             return Ground.BEGINS_ALIKE if self._begins_alike([path]) else Ground.OPEN
@@ -153,6 +158,8 @@ class ProtectedPaths:
             return Ground.AMBIGUOUS
         roots = {fold(root) for root in (*target.roots, *target.other_roots)} - {""}
         texts = set(map(fold, readings[1]))
+        if self._is_found(texts, readings[0], target.searched):
+            return Ground.PROTECTED
         if not roots and not may_be_cut and not any(text.startswith("//") for text in texts):
             if any(map(self._beneath_pattern.match, texts)):
                 return Ground.PROTECTED
@@ -166,6 +173,20 @@ class ProtectedPaths:
                 if self._is_reached(text, known, is_whole=is_whole, is_cut=target.cuts_again):
                     return Ground.PROTECTED if is_whole else Ground.BEGINS_ALIKE
         return Ground.OPEN
+
+    def _is_found(
+        self, texts: Iterable[str], readings: Iterable[str], searched: tuple[re.Pattern[str], ...]
+    ) -> bool:
+        """Tell whether a route that is searched for may be a protected one: where the words of a
+        protected path stand in their order, or where a pattern is found that is found in such a
+        path as well.
+        """
+        if not searched:
+            return False
+        if any(_has_words(text, name.words) for text in texts for name in self._names):
+            return True
+        own = [each for each in searched if any(each.search(path + "/") for path in self._paths)]
+        return any(each.search(reading) for each in own for reading in readings)
 
     def _begins_alike(self, texts: Iterable[str]) -> bool:
         pattern = self._beginning_pattern
@@ -210,26 +231,33 @@ class PublicPaths:
     def classify(self, target: Target) -> Ground:
         """Say what the path is; see the module."""
         if target.is_plain:
-            is_public = self._is_public(target.path, is_cut=target.cuts_again)
+            is_public = self._is_public(target.path, target)
             return Ground.OPEN if is_public else Ground.PROTECTED
         readings = _readings(target, _beneath_mount(_text_of(target.raw), target.path))
         if readings is None:
             return Ground.AMBIGUOUS
         views = (view for text in readings[0] for view in _relative_views(text, target))
-        is_public = all(self._is_public(view, is_cut=target.cuts_again) for view in views)
+        is_public = all(self._is_public(view, target) for view in views)
         return Ground.OPEN if is_public else Ground.PROTECTED
 
-    def _is_public(self, view: str, *, is_cut: bool) -> bool:
-        """Tell whether a view is beneath a public path. With `is_cut`, no name of a mount that
-        leads there may stand behind it: what is mounted in it may remove all up to that name.
+    def _is_public(self, view: str, target: Target) -> bool:
+        """Tell whether a view is beneath a public path.
+
+        With `cuts_again`, no name of a mount that leads there may stand behind it: what is mounted
+        in it may remove all up to that name. No pattern that is searched for may be found but where
+        a segment of the public path begins.
         """
         if view in self._exactly:
             return True
         for spellings, mounts in self._names:
             found = spellings.match(view)
-            if found is not None and not (
-                is_cut and any(view.find(mount, found.end()) >= 0 for mount in mounts)
+            if found is None or (
+                target.cuts_again and any(view.find(mount, found.end()) >= 0 for mount in mounts)
             ):
+                continue
+            begins = [at + 1 for at, letter in enumerate(found[0]) if letter == "/"]
+            hits = (each.search(view, begin) for each in target.searched for begin in begins)
+            if all(hit is None or hit.start() in begins for hit in hits):
                 return True
         return False
 
@@ -392,6 +420,16 @@ def _name(path: str) -> _Name:
         segments=tuple(re.compile(_SLASHES + re.escape(word)) for word in words),
         mounts=_mounts(path),
     )
+
+
+def _has_words(text: str, words: tuple[str, ...]) -> bool:
+    place = 0
+    for word in words:
+        at = text.find(word, place)
+        if at < 0:
+            return False
+        place = at + len(word)
+    return True
 
 
 def _mounts(path: str) -> tuple[str, ...]:
