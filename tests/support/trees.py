@@ -33,6 +33,9 @@ _PIECES: Final = (
 RAN: list[str] = []
 
 
+# Litestar's mounts put a slash behind a path, so each leaf takes one.
+
+
 def _starlette() -> Any:
     from starlette.applications import Starlette
     from starlette.responses import Response
@@ -46,7 +49,11 @@ def _starlette() -> Any:
         return handler
 
     return Starlette(
-        routes=[Route(SECRET, run("secret")), Route("/static/{rest:path}", run("static"))]
+        routes=[
+            Route(SECRET + "/", run("secret")),
+            Route(SECRET, run("secret")),
+            Route("/static/{rest:path}", run("static")),
+        ]
     )
 
 
@@ -73,7 +80,7 @@ def _quart() -> Any:
         RAN.append("static" if rest else "secret")
         return ""
 
-    app.add_url_rule(SECRET, "secret", run)
+    app.add_url_rule(SECRET, "secret", run, strict_slashes=False)
     app.add_url_rule("/static/<path:rest>", "static", run)
     return app
 
@@ -86,6 +93,7 @@ def _falcon() -> Any:
             RAN.append("static" if rest else "secret")
 
     app = falcon.asgi.App()
+    app.req_options.strip_url_path_trailing_slash = True
     app.add_route(SECRET, Resource())
     app.add_route("/static/{rest:path}", Resource())
     return app
