@@ -33,7 +33,7 @@ VARIANTS: Final[dict[str, Variant]] = {
         AMBIGUOUS,
     ),
     "a path decoded once": broken(
-        PATHS, "reading, decodings = unquote(reading), decodings + 1", "break", ANY_READING
+        PATHS, "reading, decodings = _unescaped(reading), decodings + 1", "break", ANY_READING
     ),
     "raw_path not read": broken(
         PATHS,
@@ -144,13 +144,10 @@ VARIANTS: Final[dict[str, Variant]] = {
         f"{TESTS}::test_public_with_a_strangers_root_path",
     ),
     "one public reading is enough": broken(
-        PATHS, "if all(map(self._is_public, views))", "if any(map(self._is_public, views))", MOUNTS
-    ),
-    "public in any letter case": broken(
         PATHS,
-        '(view + "/").startswith(self._prefixes)',
-        '(view.lower() + "/").startswith(self._prefixes)',
-        PUBLIC,
+        "all(self._is_public(view, target) for view in views)",
+        "any(self._is_public(view, target) for view in views)",
+        MOUNTS,
     ),
     "segments that a mount cuts apart": broken(
         PATHS,
