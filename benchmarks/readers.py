@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -46,6 +46,7 @@ from xuna_middleware.relay.frames import FIRST, is_turn, read_first
 from xuna_middleware.web.protected_paths import (
     MAX_LENGTH,
     MAX_NOT_ASCII,
+    MAX_PERCENT_SIGNS,
     MAX_ROOTS,
     ProtectedPaths,
     PublicPaths,
@@ -375,14 +376,22 @@ def of_paths() -> list[Reader]:
         "too many marks": filled("\u0301\u0323"),
         "fullwidth escapes": "/" + "\uff0541" * MAX_NOT_ASCII,
         "64 KiB": "/x%20" + "y" * HEADER,
+        "bare percent signs": "/%2F%2F" + filled("%")[:4_000] + "%CD%84;;%2541////",
+        "percent signs up to the bound": "/%2F%2F" + "%" * (MAX_PERCENT_SIGNS - 12) + "%CD%84%2541",
+        "broken escapes up to the bound": "/%EF%B7%BA" + "%4%" * 250 + "//x" + "/a;" * 700,
+        "parameters and a few escapes": "/" + "/a;" * 1_000 + "%EF%B7%BA" * 8 + "%2541" * 100,
     }
     targets = {
         name: Target(path, quote(path).encode(), ("/sub",), ("/s",)) for name, path in paths.items()
     }
+    targets |= {  # as a client writes it, so that escapes are broken where they come broken
+        f"{name}, not quoted": Target(unquote(path), path.encode(), ("/sub",), ("/s",))
+        for name, path in paths.items()
+    }
     return [
         Reader(
             name=f"a path, where `{option}` is set",
-            takes="4,096 characters, 256 of them outside ASCII",
+            takes="4,096 characters, 256 of them outside ASCII, 512 `%`",
             read=rules[option].classify,
             inputs=targets,
         )

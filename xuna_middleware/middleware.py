@@ -1,5 +1,6 @@
 """Wrap any ASGI app: serve the gate's routes beneath a prefix, and guard paths of the app's own."""
 
+import re
 import sys
 from collections.abc import Iterable
 from functools import cached_property, lru_cache, partial
@@ -23,7 +24,7 @@ from xuna_middleware.errors import (
 from xuna_middleware.gate import XunaGate
 from xuna_middleware.identity.authorization_header import without_tokens
 from xuna_middleware.identity.credentials import Identity
-from xuna_middleware.web.app_root_paths import own_root_path, root_paths_in_process
+from xuna_middleware.web.app_root_paths import AppsInProcess, own_root_path
 from xuna_middleware.web.cors import is_preflight, pass_preflight_on
 from xuna_middleware.web.lifespan import wrap_lifespan
 from xuna_middleware.web.protected_paths import Ground, Target, Unprotected, path_rules
@@ -75,9 +76,14 @@ class XunaMiddleware:
     Without credentials it is answered 400.
 
     An app with a root path of its own serves each path under a second name. FastAPI's `root_path`
-    and Django's FORCE_SCRIPT_NAME are seen, if the app is there when the first request comes; of
+    and Django's FORCE_SCRIPT_NAME are seen, if the app is there when the first request comes
+    (see SECURITY.md for `gc.freeze()`); of
     any other, name both in `protect`. In `public`, a path beneath such a root path must be named
     with it and without.
+
+    Django finds a `re_path()` that doesn't begin with `^` anywhere in a path. With one, `protect`
+    covers its paths' words wherever they stand, `public` opens no path in which it is found behind
+    the beginning, and a WARNING at the first request names it.
 
     Does not check, on protected paths: rules, limits, cross-site requests; parameters in a path
     (`protect=["/users/2"]` doesn't cover `/users/02`), nor headers by which an app may take a
@@ -114,6 +120,7 @@ class XunaMiddleware:
         if preflight not in get_args(Preflight):
             raise ConfigurationError('preflight must be "gate" or "app"')
         self._preflight = preflight
+        self._apps = None if isinstance(self._rules, Unprotected) else AppsInProcess(app)
         self._remembered = lru_cache(maxsize=1024)(self._look)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -134,12 +141,19 @@ class XunaMiddleware:
     async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await wrap_lifespan(self.gate, self.app, scope, receive, send)
-        else:
+        elif isinstance(self._rules, Unprotected):
             await self.app(scope, receive, send)
+        else:
+            raise NotImplementedError(
+                f"scope type {scope['type']!r}: protect= and public= guard http and websocket, so "
+                "nothing else gets to the app"
+            )
 
     def _place(self, scope: Scope) -> _Place:
         """Say whose a path is; the answers for the last thousand usual ones are remembered."""
-        path, raw = scope["path"], scope.get("raw_path") if self._reads_raw_paths else None
+        path, raw = scope["path"], None
+        if self._reads_raw_paths:
+            raw = scope.get("raw_path") or None  # gunicorn gives b"" where it has none
         root_path, app_root_path = scope.get("root_path", ""), scope.get("app_root_path", "")
         if len(path) > _LONGEST_KEPT or len(root_path) > _LONGEST_KEPT:
             return self._look(path, raw, root_path, app_root_path)
@@ -150,10 +164,17 @@ class XunaMiddleware:
         """The root path of the app itself, and those of other apps of this process, of which any
         may be within it. They are looked for at the first request, when all is there.
         """
-        if isinstance(self._rules, Unprotected):
+        if self._apps is None:
             return (), ()
         own = own_root_path(self.app)
-        return _roots(own), _roots(*(each for each in root_paths_in_process() if each != own))
+        return _roots(own), _roots(*(each for each in self._apps.root_paths() if each != own))
+
+    @cached_property
+    def _searched(self) -> tuple[re.Pattern[str], ...]:
+        """Patterns of the app's that are found anywhere in a path. Looked for at the first request,
+        since to load Django's URLconf is up to Django, which does it then.
+        """
+        return () if self._apps is None else self._apps.searched_patterns()
 
     def _look(self, path: str, raw: bytes | None, root_path: str, app_root_path: str) -> _Place:
         relative = route_path(path, root_path, app_root_path)
@@ -169,7 +190,9 @@ class XunaMiddleware:
             target = Target(path, raw, (), (*roots, *within))
         else:
             target = Target(path, raw, roots, within)
-        return self._rules.classify(target._replace(cuts_again="litestar" in sys.modules))
+        cuts_again = "litestar" in sys.modules
+        target = target._replace(cuts_again=cuts_again, searched=self._searched)
+        return self._rules.classify(target)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand a request to the gate as a mount would: the prefix belongs to root_path then."""

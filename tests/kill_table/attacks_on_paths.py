@@ -33,7 +33,7 @@ VARIANTS: Final[dict[str, Variant]] = {
         AMBIGUOUS,
     ),
     "a path decoded once": broken(
-        PATHS, "reading, decodings = unquote(reading), decodings + 1", "break", ANY_READING
+        PATHS, "reading, decodings = _unescaped(reading), decodings + 1", "break", ANY_READING
     ),
     "raw_path not read": broken(
         PATHS,
@@ -86,9 +86,56 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "a mount's name is no root path": broken(
         PATHS,
-        "further = _ends_of(name.beginnings, text) if is_cut else []",
-        "further: list[int] | None = []",
+        "further = _jumps(text, name.mounts) if is_cut else ()",
+        "further: tuple[int, ...] | None = ()",
         f"{TESTS}::test_mounts_of_litestar_that_take_a_mounts_name_for_a_root_path",
+    ),
+    "only the outermost mount's name is a root path": broken(
+        PATHS,
+        'for word in path.split("/")[1:-1]))',
+        'for word in path.split("/")[1:-1][:1]))',
+        "tests/web/test_routers.py::test_no_path_in_mounts_reaches_what_is_guarded[3] "
+        f"{TESTS}::test_mounts_of_litestar_that_cut_at_an_inner_name",
+    ),
+    "a mount's name behind a public path": broken(
+        PATHS,
+        "target.cuts_again and any(view.find(mount, found.end()) >= 0 for mount in mounts)",
+        "False",
+        "tests/web/test_routers.py::test_no_path_in_mounts_reaches_what_is_guarded[2] "
+        f"{TESTS}::test_public_where_a_mounts_name_stands_again",
+    ),
+    "a mount's name behind a plain public path": broken(
+        PATHS,
+        "self._is_public(target.path, target)",
+        "self._is_public(target.path, target._replace(cuts_again=False))",
+        f"{TESTS}::test_public_where_a_mounts_name_stands_again",
+    ),
+    "a public name in any letter case": broken(
+        PATHS, 'if re.fullmatch("[A-Za-z0-9/._~-]", letter)', 'if letter == "/"', PUBLIC
+    ),
+    "a public name as clients escape it": broken(
+        PATHS,
+        "|(?i:{quote(letter, safe='')}))",
+        ")",
+        f"{TESTS}::test_public_paths_that_raw_path_has_to_escape",
+    ),
+    "a name that covers nothing": broken(
+        PATHS,
+        "any(map(_SEPARATED.search, (path, fold(path))))",
+        "_SEPARATED.search(path)",
+        f"{TESTS}::test_a_configured_path_has_one_reading",
+    ),
+    "a placeholder is taken to the letter": broken(
+        PATHS,
+        "if _PLACEHOLDER.search(path):",
+        "if False:",
+        f"{TESTS}::test_a_configured_path_is_no_pattern",
+    ),
+    "scopes of other types": broken(
+        MIDDLEWARE,
+        "elif isinstance(self._rules, Unprotected):\n            await",
+        "elif True:\n            await",
+        f"{TESTS}::test_a_scope_of_another_type_gets_nowhere",
     ),
     "a root path is believed under daphne": broken(
         MIDDLEWARE,
@@ -97,13 +144,10 @@ VARIANTS: Final[dict[str, Variant]] = {
         f"{TESTS}::test_public_with_a_strangers_root_path",
     ),
     "one public reading is enough": broken(
-        PATHS, "if all(map(self._is_public, views))", "if any(map(self._is_public, views))", MOUNTS
-    ),
-    "public in any letter case": broken(
         PATHS,
-        '(view + "/").startswith(self._prefixes)',
-        '(view.lower() + "/").startswith(self._prefixes)',
-        PUBLIC,
+        "all(self._is_public(view, target) for view in views)",
+        "any(self._is_public(view, target) for view in views)",
+        MOUNTS,
     ),
     "segments that a mount cuts apart": broken(
         PATHS,
@@ -120,11 +164,59 @@ VARIANTS: Final[dict[str, Variant]] = {
     "letters that appear when a path is decoded": broken(
         PATHS, "or _is_too_long(reading) or", "or", AMBIGUOUS
     ),
+    "more escapes than a reader can pay for": broken(
+        PATHS, 'or text.count("%") > MAX_PERCENT_SIGNS', "", AMBIGUOUS
+    ),
+    "more readings than a reader can pay for": broken(
+        PATHS, "if read > MAX_READ:", "if False:", AMBIGUOUS
+    ),
     "root paths of apps within": broken(
         "web/app_root_paths.py",
-        "apps = [each for each in gc.get_objects() if issubclass(type(each), framework)]",
-        "pass",
+        "apps = [each for each in gc.get_objects() if issubclass(type(each), kinds)]",
+        "apps: list[Any] = []",
         f"{TESTS}::test_root_path_of_an_app_within",
+    ),
+    "root paths of apps that are frozen": broken(
+        "web/app_root_paths.py",
+        "if gc.get_freeze_count():",
+        "if False:",
+        f"{TESTS}::test_root_path_of_an_app_that_is_frozen",
+    ),
+    "root paths of apps that are frozen before a look": broken(
+        "web/app_root_paths.py",
+        "held + [function.__globals__[name] for name in names]",
+        "held",
+        f"{TESTS}::test_an_app_that_a_function_names",
+    ),
+    "patterns that Django searches for": broken(
+        PATHS,
+        "if not searched:",
+        "if True:",
+        f"{TESTS}::test_patterns_of_django_that_are_searched_for",
+    ),
+    "patterns that Django searches for behind a public path": broken(
+        PATHS,
+        "if all(hit is None or hit.start() in begins for hit in hits):",
+        "if True:",
+        f"{TESTS}::test_public_paths_beside_patterns_that_are_searched_for",
+    ),
+    "patterns within patterns": broken(
+        "web/app_root_paths.py",
+        'yield from _searched(getattr(each, "url_patterns", ()), resolvers)',
+        "pass",
+        f"{TESTS}::test_public_paths_beside_patterns_that_are_searched_for",
+    ),
+    "one anchored alternative is enough": broken(
+        "web/app_root_paths.py",
+        "return all(map(_is_anchored, of[1]))",
+        "return any(map(_is_anchored, of[1]))",
+        f"{TESTS}::test_patterns_of_django_that_are_searched_for",
+    ),
+    "patterns of Channels": broken(
+        "web/app_root_paths.py",
+        '("channels.routing", "URLRouter")',
+        '("channels.nothing", "URLRouter")',
+        f"{TESTS}::test_patterns_of_channels",
     ),
     "an app waits in vain for a preflight's client": broken(
         CORS,

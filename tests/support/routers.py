@@ -261,7 +261,7 @@ _URLS: Final = "urls_of_tests_routers"
 
 
 @contextmanager
-def _django_configured() -> Iterator[None]:
+def django_configured() -> Iterator[None]:
     """Configure Django for a while; whatever another test configured comes back."""
     from django.conf import settings
     from django.urls import clear_url_caches
@@ -343,7 +343,7 @@ async def _django() -> AsyncIterator[Router]:
     from django.core.handlers.asgi import ASGIHandler, ASGIRequest
     from django.urls import get_resolver
 
-    with _django_configured():
+    with django_configured():
         app = ASGIHandler()
         resolver = get_resolver()
 

@@ -5,13 +5,16 @@ really route.
 """
 
 import asyncio
+import gc
 import re
 import string
 import sys
 import unicodedata
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from types import ModuleType
 from typing import Any, Final
+from urllib.parse import unquote, unquote_to_bytes
 
 import pytest
 from fastapi import FastAPI
@@ -28,20 +31,24 @@ from support.doubles import (
     make_gate,
     one_response,
 )
+from support.routers import django_configured
 from support.signing import RSA
 
 from xuna_middleware import ConfigurationError, Event, Identity, XunaMiddleware
 from xuna_middleware._core.text_fold import fold
-from xuna_middleware.web.app_root_paths import own_root_path, root_paths_in_process
+from xuna_middleware.web.app_root_paths import AppsInProcess, own_root_path
 from xuna_middleware.web.protected_paths import (
     MAX_DECODINGS,
     MAX_LENGTH,
     MAX_NOT_ASCII,
+    MAX_PERCENT_SIGNS,
+    MAX_READ,
     MAX_ROOTS,
     Ground,
     ProtectedPaths,
     PublicPaths,
     Target,
+    _unescaped,
 )
 
 gate = make_gate()
@@ -83,6 +90,9 @@ AMBIGUOUS: Final = (
     *("/%" + "25" * MAX_DECODINGS + "61", "/" + "é" * (MAX_NOT_ASCII + 1)),
     *("/" + "%C3%A9" * (MAX_NOT_ASCII + 1), "/" + "\ufdfa" * 240),
     "/x%20" + "y" * MAX_LENGTH,
+    # As many characters as may be, but too dear to read.
+    *("/x" + "%" * (MAX_PERCENT_SIGNS + 1), "/x" + "%41" * (MAX_PERCENT_SIGNS + 1)),
+    *("/x" + "%4%" * 1_300, "/%2541" + "x" * (MAX_READ // 3)),
 )
 #: Addresses that apps really have, as they are written and as a server hands them on.
 OPEN: Final = (
@@ -99,6 +109,7 @@ OPEN: Final = (
     *("/a;v=1/b;v=2", "/a%2Fb", "/100%", "/100%25", "/a+b", "/a&b=c", "/a:b", "/@ada", "/a,b"),
     *("/static/app.min.js", "/.well-known/security.txt", "/a.b/c.d", "/v1.2/x", "//x", "/x//y"),
     *("/x/api.json", "/$metadata", "/(group)/x", "/a'b", "/a!b", "/wiki/C#", "/what?", "/[id]"),
+    *("/x/" + "%E6%97%A5" * 170, "/x/" + "%" * MAX_PERCENT_SIGNS),
     *("/hal\u0131c\u0131", "/İstanbul", "/e\u0301t\u00e9", "/नमस्ते", "/x" + "y" * 60_000),
 )
 
@@ -242,6 +253,19 @@ async def test_mounts_of_litestar_that_take_a_mounts_name_for_a_root_path(
     assert await status(path, protect=["/one/two/api"]) == 200
 
 
+@pytest.mark.parametrize(
+    "path", ["/m/a/n/a/secret", "/m/a/n/x/a/secret", "/m/a/n/aa/secret", "/m/a/n/m/a/secret/x"]
+)
+async def test_mounts_of_litestar_that_cut_at_an_inner_name(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mounted by Litestar at /m, Starlette's mount at /a makes that the root path, without /m."""
+    monkeypatch.setitem(sys.modules, "litestar", sys)
+    assert await status(path, protect=["/m/a/n/secret"]) == 401
+    for other in ("/m/a/n/a/other", "/m/a/n/b/secret"):
+        assert await status(other, protect=["/m/a/n/secret"]) == 200
+
+
 @pytest.mark.parametrize("path", ["/subhttp://h/x", "/subx:y", "/sub" * (MAX_ROOTS + 1)])
 async def test_a_root_path_that_makes_a_path_ambiguous(path: str) -> None:
     """A server's own root path before an absolute form, and one over and over."""
@@ -268,6 +292,30 @@ async def test_a_root_path_that_makes_a_path_ambiguous(path: str) -> None:
 async def test_raw_path_is_read_too(path: str, raw: bytes, wanted: int) -> None:
     """BlackSheep and Sanic route by `raw_path`: what that says counts as much."""
     assert await status(path, raw=raw) == wanted
+
+
+async def test_an_empty_raw_path_says_nothing() -> None:
+    """gunicorn gives b"" where its front server speaks uwsgi."""
+    assert await status("/x", raw=b"") == 200
+    assert await status("/api", raw=b"") == 401
+    assert await status("/open", raw=b"", public=["/open"]) == 200
+
+
+@pytest.mark.parametrize("options", [{"protect": ["/api"]}, {"public": ["/open"]}], ids=str)
+async def test_a_scope_of_another_type_gets_nowhere(options: dict[str, Any]) -> None:
+    """The rules know http and websocket; an app may serve what else comes, unguarded."""
+    reached: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        reached.append(scope["type"])
+
+    scope = {**http_scope("/api"), "type": "webtransport"}
+    nothing: Any = None
+    with pytest.raises(NotImplementedError, match="webtransport"):
+        await XunaMiddleware(app, gate, **options)(scope, nothing, nothing)
+    assert reached == []
+    await XunaMiddleware(app, gate)(scope, nothing, nothing)
+    assert reached == ["webtransport"]
 
 
 async def test_protecting_everything() -> None:
@@ -406,13 +454,165 @@ async def test_root_path_of_an_app_within(name: str) -> None:
     assert (await ask(both, "/of/its/own/x")).status != 401
 
 
+@pytest.mark.parametrize("name", HOLDERS)
+@pytest.mark.parametrize("is_made_first", [True, False], ids=["app first", "gate first"])
+async def test_root_path_of_an_app_that_is_frozen(name: str, is_made_first: bool) -> None:
+    """gc.freeze(), as before workers are forked, hides objects from gc.get_objects()."""
+    around, root_path = Holder(), f"/{name.replace(' ', '-')}/{is_made_first}"
+    inner = rooted(root_path) if is_made_first else None
+    guarded = XunaMiddleware(around, gate, protect=["/api"])
+    vars(around)["held"] = HOLDERS[name](inner or rooted(root_path))
+    gc.freeze()
+    try:
+        late = XunaMiddleware(around, gate, protect=["/api"])
+        for one in (guarded, late):
+            assert (await ask(one, f"{root_path}/api")).status == 401
+            assert (await ask(one, "/of/another/api")).status == 200
+    finally:
+        gc.unfreeze()
+
+
+async def test_an_app_that_a_function_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A handler may hold an app by the name of a module's variable alone."""
+    monkeypatch.setitem(globals(), "named", rooted("/by/name"))
+
+    async def around(scope: Any, receive: Any, send: Any) -> None:
+        async def within() -> None:
+            await named(scope, receive, send)  # type: ignore[name-defined]  # noqa: F821
+
+        await within()
+
+    gc.freeze()
+    try:
+        late = XunaMiddleware(around, gate, protect=["/api"])
+        assert (await ask(late, "/by/name/api")).status == 401
+    finally:
+        gc.unfreeze()
+
+
+def rooted(root_path: str) -> FastAPI:
+    app = FastAPI()
+    app.root_path = root_path
+    return app
+
+
+# -- Patterns that are searched for ---------------------------------------------------------------
+
+
+@pytest.fixture
+def django() -> Iterator[Callable[[bool], Any]]:
+    """Django with patterns that are searched for, at each level, and some that only look so."""
+    from django.conf import settings
+    from django.urls import clear_url_caches, get_resolver, include, path, re_path
+
+    def view(request: Any, **_: Any) -> None:
+        pass
+
+    searched = [
+        re_path(r"api/data", view),
+        re_path(r"v1/", include([re_path(r"keys/?$", view)])),
+        path("v2/", include([re_path(r"(?i)admin/", view)])),
+        re_path(r"^old/|new/", view),
+        re_path(r"report", view),
+    ]
+    anchored = [
+        *(re_path(r"^open/", view), re_path(r"(?i)^open2/", view), re_path(r"\Aopen3/", view)),
+        *(re_path(r"(?:^a/|^b/)x", view), re_path(r"(?P<rest>.*)$", view), re_path("", view)),
+    ]
+    with django_configured():
+        urls: Any = sys.modules[settings.ROOT_URLCONF]
+
+        def serve(is_searched: bool) -> Any:
+            urls.urlpatterns = searched if is_searched else anchored
+            clear_url_caches()
+            return get_resolver().resolve
+
+        yield serve
+
+
+@pytest.mark.parametrize("whole_segments", [False, True])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/open/api/data", "/openapi/data.png", "/x/v1/keys", "/v2/x/admin/", "/v2/x/ADMIN/"),
+        *("/open/x%2Fapi/data", "/old/x", "/x/new/", "/x y/api/data", "/x/report"),
+    ],
+)
+async def test_patterns_of_django_that_are_searched_for(
+    path: str, whole_segments: bool, django: Any
+) -> None:
+    """Without ^, re_path() matches anywhere: what is protected stays so wherever it stands."""
+    protect = ["/api", "/v1", "/v2/admin", "/old", "/new", "/all/report"]
+    assert django(True)(unquote(path)), "Django serves it"
+    raw = path.replace(" ", "%20").encode()
+    options: dict[str, Any] = {"protect": protect, "whole_segments": whole_segments}
+    assert await status(unquote(path), raw=raw, **options) == 401
+    for fine in ("/x", "/v3/admin", "/v2/x", "/x/admin.js"):
+        assert await status(fine, **options) == 200
+    public = ["/open", "/x", "/x y", "/v2/x"]
+    assert await status(unquote(path), raw=raw, public=public) == 401
+
+
+async def test_public_paths_beside_patterns_that_are_searched_for(
+    django: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is public is open where no such pattern is found behind it; a WARNING names each."""
+    django(True)
+    app = XunaMiddleware(echo_app, gate, public=["/open", "/v1/keys", "/v2/admin", "/report"])
+    for path in ("/v1/keys", "/v2/admin/", "/report/x", "/open/x"):
+        assert (await ask(app, path)).status == 200
+    for path in ("/open/api/data", "/report/v1/keys", "/v2/admin/new/"):
+        assert (await ask(app, path)).status == 401
+    assert "re_path('api/data') doesn't begin with ^" in caplog.text
+    assert caplog.text.count("begin each of") == 5
+
+
+async def test_patterns_of_django_that_begin_at_the_beginning(
+    django: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing more is protected, and nothing is logged, where all patterns are anchored."""
+    django(False)
+    assert await status("/open/api/data") == 200
+    assert "re_path" not in caplog.text
+
+
+async def test_patterns_of_django_that_cannot_be_loaded(
+    django: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then any path may be any other."""
+    from django.conf import settings
+
+    django(True)
+    monkeypatch.setattr(settings, "ROOT_URLCONF", "no_such_module_of_urls")
+    assert await status("/x") == await status("/") == 401
+    assert await status("/open/x", public=["/open"]) == 401
+    assert "ROOT_URLCONF can't be loaded" in caplog.text
+
+
+async def test_patterns_of_channels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its URLRouter takes Django's patterns, wherever it is held."""
+    from django.urls import re_path
+
+    class URLRouter(Holder):
+        __module__ = "channels.routing"
+
+    module: Any = ModuleType("channels.routing")
+    module.URLRouter = URLRouter
+    monkeypatch.setitem(sys.modules, "channels.routing", module)
+    app = Holder(inner=URLRouter(routes=[re_path(r"ws/data", lambda request: None)]))
+    guarded = XunaMiddleware(app, gate, protect=["/ws"])
+    denial: dict[str, Any] = {"websocket.http.response": {}}
+    sent = await knock(guarded, "/open/ws/data", extensions=denial)
+    assert one_response(sent, "websocket.http.response").status == 401
+
+
 @pytest.mark.parametrize("root_path", ["", "C:\\app", None, 7])
 def test_what_is_no_root_path(root_path: Any) -> None:
     """What no request can hold is not looked for."""
     inner = FastAPI()
     inner.root_path = root_path
     assert own_root_path(inner) == ""
-    assert root_path not in root_paths_in_process()
+    assert root_path not in AppsInProcess(None).root_paths()
 
 
 def test_the_folder_of_a_quart_app_is_no_root_path() -> None:
@@ -421,7 +621,7 @@ def test_the_folder_of_a_quart_app_is_no_root_path() -> None:
 
     app = Quart("tests")
     assert own_root_path(app) == ""
-    assert str(app.root_path) not in root_paths_in_process()
+    assert str(app.root_path) not in AppsInProcess(None).root_paths()
 
 
 def test_an_app_that_is_a_proxy_for_nothing() -> None:
@@ -476,6 +676,46 @@ async def test_public_where_litestar_may_cut_again(monkeypatch: pytest.MonkeyPat
     assert await status("/srv/open/x", root_path="/srv", public=PUBLIC) == 200
 
 
+@pytest.mark.parametrize(
+    ("path", "raw"),
+    [
+        ("/a/m/static/a/secret", None),
+        ("/a/m/static/x/m/secret", None),
+        ("/a/m/static/x y/a/secret", b"/a/m/static/x%20y/a/secret"),
+        ("/a/m/static/%61/secret", b"/a/m/static/%2561/secret"),
+        ("/a/m/static/x/secret", b"/a/m/static/x/a/secret"),
+        ("/a/m/static/apple", None),
+    ],
+)
+async def test_public_where_a_mounts_name_stands_again(
+    path: str, raw: bytes | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Litestar removes all up to the name of a mount around it: the rest is beneath /a/m."""
+    monkeypatch.setitem(sys.modules, "litestar", sys)
+    assert await status(path, raw=raw, public=["/a/m/static"]) == 401
+    for fine in ("/a/m/static", "/a/m/static/x/static/y", "/a/m/static/x-a/b"):
+        assert await status(fine, public=["/a/m/static"]) == 200
+    assert await status("/static/a/static", public=["/static"]) == 200
+    monkeypatch.delitem(sys.modules, "litestar")
+    assert await status(path, raw=raw, public=["/a/m/static"]) in (200, 401)
+    assert await status("/a/m/static/a/x", public=["/a/m/static"]) == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "raw", "wanted"),
+    [
+        *(("/é", b"/%C3%A9/x", 200), ("/é", b"/%c3%a9", 200), ("/é", "/é/x".encode(), 200)),
+        *(("/my files", b"/my%20files/x", 200), ("/a+b", b"/a%2Bb", 200), ("/a+b", b"/a+b", 200)),
+        *(("/é", b"/%25C3%25A9", 401), ("/éa", b"/%C3%A9%61", 401), ("/é", b"/%C3%89", 401)),
+        *(("/é", b"/E%CC%81", 401), ("/é", b"/%C3%A9x", 401), ("/é", b"/%C3%A9%2Fx", 401)),
+    ],
+)
+async def test_public_paths_that_raw_path_has_to_escape(name: str, raw: bytes, wanted: int) -> None:
+    """A name outside plain ASCII comes escaped in `raw_path`; what needs no escape has none."""
+    path = unquote_to_bytes(raw).decode()
+    assert await status(path, raw=raw, public=[name]) == wanted
+
+
 async def test_an_empty_list_of_public_paths() -> None:
     """`public=[]` protects all but the gate's own routes."""
     for path in ("/", "/x", "/api"):
@@ -488,12 +728,42 @@ async def test_an_empty_list_of_public_paths() -> None:
 @pytest.mark.parametrize("option", ["protect", "public"])
 @pytest.mark.parametrize(
     "path",
-    ["api", "", "/api?x", "/api%20", "//api", "/a/../b", "/;", "/a\\b", "/a/ b", "/a\t", "/\u0301"],
+    [
+        *("api", "", "/api?x", "/api%20", "//api", "/a/../b", "/;", "/a\\b", "/a/ b", "/a\t"),
+        *("/\u0301", "/¨admin", "/／x", "/´x", "/a/˜x", "/a´/x"),
+    ],
 )
 def test_a_configured_path_has_one_reading(option: str, path: str) -> None:
     """Or it is refused when it is configured, in words that name the option."""
     with pytest.raises(ConfigurationError, match=option):
         XunaMiddleware(echo_app, gate, **{option: [path]})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("option", ["protect", "public"])
+@pytest.mark.parametrize(
+    "path",
+    ["/api/*", "/users/{id}", "/users/<id>", "/users/<int:id>/x", "/users/:id", "/api$", "/*"],
+)
+def test_a_configured_path_is_no_pattern(option: str, path: str) -> None:
+    """It would be taken to the letter and cover nothing; the error says what to write."""
+    with pytest.raises(ConfigurationError, match=rf'(?s){option}.*no pattern.*"/users"'):
+        XunaMiddleware(echo_app, gate, **{option: [path]})  # type: ignore[arg-type]
+
+
+def test_every_name_that_is_taken_covers_itself(folded: Mapping[str, str]) -> None:
+    """For each character that folds to no mere letter, at a segment's beginning and its end."""
+    taken = 0
+    for character, fold_of_it in folded.items():
+        if character == fold_of_it or fold_of_it.isalnum():
+            continue
+        for path in (f"/{character}x", f"/x{character}/y"):
+            try:
+                rules = ProtectedPaths([path])
+            except ConfigurationError:
+                continue
+            assert rules.classify(Target(path)) is Ground.PROTECTED, path
+            taken += 1
+    assert taken > 2_000
 
 
 @pytest.mark.parametrize("option", ["protect", "public"])
@@ -787,6 +1057,12 @@ def test_rules_without_a_server() -> None:
         assert rules.classify(Target("/api")) is Ground.PROTECTED
         assert rules.classify(Target("/open")) is Ground.OPEN
         assert rules.classify(Target("/open/../api")) is Ground.AMBIGUOUS
+
+
+@given(st.text(alphabet="%0aAfFé/xC3E297日\ufffd\x80"))
+def test_unescaped_is_what_urllib_does(text: str) -> None:
+    """Broken escapes, half characters and all; only quicker."""
+    assert _unescaped(text) == unquote(text)
 
 
 def test_scopes_of_this_file_are_servers() -> None:

@@ -10,9 +10,10 @@ from typing import Final
 
 import pytest
 from support.differential import Guard, compare, guards, targets_of
-from support.routers import FRAMEWORKS, HANDLERS, MOUNTS, Router, open_router
+from support.routers import FRAMEWORKS, HANDLERS, MOUNTS, Router, open_router, silence
 from support.server_scopes import SERVERS, Target, scope_of
 from support.spellings import OPEN, Spelling, spellings
+from support.trees import NAMES, guards_of, leaks_in, nestings, open_tree, paths_in
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -140,6 +141,29 @@ async def test_the_short_run_has_each_kind(framework: str, kind: bytes, router: 
             ]
             found += sum([await router.reach(scope) in GUARDED for scope in scopes])
     assert found
+
+
+#: How many nestings with a mount of Litestar's work, by their levels.
+TREES: Final = {2: 15, 3: 34}
+
+
+@pytest.mark.parametrize("levels", TREES)
+async def test_no_path_in_mounts_reaches_what_is_guarded(levels: int) -> None:
+    """A mount's name is a root path for what is within, and Litestar removes it anywhere."""
+    trees = 0
+    leaks: list[str] = []
+    with silence():
+        base = "".join(NAMES[:levels])
+        guards, paths = guards_of(base), paths_in(base, SEED, 50)
+        for nesting in nestings(levels, ("Litestar", "Falcon")):
+            if "Litestar" in nesting.mounts:
+                async with open_tree(nesting) as tree:
+                    if tree is not None:
+                        passed, found = await leaks_in(tree, guards, paths)
+                        assert passed > len(paths) // 3
+                        trees, leaks = trees + 1, leaks + found
+    assert trees == TREES[levels]
+    assert leaks == []
 
 
 def test_the_servers_differ() -> None:

@@ -4,14 +4,29 @@ An app with a root path of its own serves each path under a second name: with
 `FastAPI(root_path="/v1")`, `/v1/api` is `/api`. No interface tells it, and the app may be held in
 any way by what stands around it. So the one that is wrapped directly is asked, and for all others
 the process is: every FastAPI app that there is, and Django's setting.
+
+Django and Channels search a path for a `re_path()` that doesn't begin with `^`: `r"api/"` is found
+in `/open/api/` as well. Those patterns are found here, too.
 """
 
 import gc
+import logging
+import re
 import sys
+import weakref
+from collections.abc import Iterable, Iterator
+from importlib import import_module
+from types import CodeType, FunctionType, ModuleType
 from typing import Any, Final
+
+logger = logging.getLogger("xuna_middleware")
 
 #: How many middlewares around an app are looked through.
 _MOST_MIDDLEWARES: Final = 20
+#: How many objects that an app holds are looked at, where the process's own are frozen.
+_MOST_HELD: Final = 200_000
+#: Is found in each path, and behind the first letter of each public one.
+_ANYWHERE: Final = re.compile(r"\A|(?<=/.)")
 
 
 def own_root_path(app: object) -> str:
@@ -29,18 +44,168 @@ def own_root_path(app: object) -> str:
     return ""
 
 
-def root_paths_in_process() -> tuple[str, ...]:
-    """Return the root paths of all FastAPI apps of this process, and Django's.
+class AppsInProcess:
+    """Find the FastAPI apps and Channels' URL routers of this process, whatever holds them.
 
-    Takes about 100 ms for a million objects. Does not find: those of other frameworks, and of apps
-    that are made later.
+    Looks when it is made and at each question: `gc.freeze()` in between, as before a server forks
+    its workers, hides what is there from a look. Where it was called, what the wrapped app holds is
+    followed as well: apps that were made after the first look, and a gate that was. `gc.unfreeze()`
+    would do, too, but to list all objects writes to the memory of each, which forked workers share.
+
+    A look takes about 100 ms for a million objects.
     """
-    framework = getattr(sys.modules.get("fastapi"), "FastAPI", None)
-    apps: list[Any] = []
-    if framework is not None:
-        apps = [each for each in gc.get_objects() if issubclass(type(each), framework)]
-    found = {_script_name(), *(_checked(app.__dict__.get("root_path", "")) for app in apps)}
-    return tuple(sorted(found - {""}))
+
+    def __init__(self, wrapped: object) -> None:
+        self._wrapped = wrapped
+        self._seen: list[weakref.ref[Any]] = []
+        self._look()
+
+    def root_paths(self) -> tuple[str, ...]:
+        """Return the root paths of all FastAPI apps, and Django's.
+
+        Does not find: those of other frameworks, and of apps that are made later.
+        """
+        apps = self._look()
+        found = {_script_name(), *(_checked(app.__dict__.get("root_path", "")) for app in apps)}
+        return tuple(sorted(found - {""}))
+
+    def searched_patterns(self) -> tuple[re.Pattern[str], ...]:
+        """Return the patterns of Django's URLconf and of Channels' routers that are searched
+        anywhere in a path. One that is found everywhere, where the URLconf can't be loaded.
+
+        Does not find: a URLconf that a request's middleware chooses, and another language's form
+        of a translated pattern.
+        """
+        resolvers = sys.modules.get("django.urls.resolvers")
+        if resolvers is None:
+            return ()
+        try:
+            found = dict.fromkeys(_searched(self._url_patterns(resolvers), resolvers))
+        except Exception:
+            logger.warning(
+                "protect=, public=: Django's ROOT_URLCONF can't be loaded, so it isn't known which "
+                "of its patterns match anywhere in a path: all paths count as protected",
+                exc_info=True,
+            )
+            return (_ANYWHERE,)
+        for pattern in found:
+            logger.warning(
+                "re_path(%r) doesn't begin with ^, so Django finds it anywhere in a path: "
+                "protect=[…] protects its paths' words wherever they stand, and public=[…] opens "
+                "no path in which it is found behind the beginning; begin each of its alternatives "
+                "with ^",
+                pattern.pattern,
+            )
+        return tuple(found)
+
+    def _url_patterns(self, resolvers: ModuleType) -> Iterator[Any]:
+        settings = getattr(sys.modules.get("django.conf"), "settings", None)
+        if settings is not None and settings.configured and hasattr(settings, "ROOT_URLCONF"):
+            yield from resolvers.get_resolver().url_patterns
+        for router in self._look():
+            yield from router.__dict__.get("routes", ()) if _is_channels(router) else ()
+
+    def _look(self) -> list[Any]:
+        known = (("fastapi", "FastAPI"), ("channels.routing", "URLRouter"))
+        found = [getattr(sys.modules.get(module), name, None) for module, name in known]
+        kinds = tuple(kind for kind in found if kind is not None)
+        if not kinds:
+            return []
+        apps = [each for each in gc.get_objects() if issubclass(type(each), kinds)]
+        if gc.get_freeze_count():
+            apps += [each for each in _held_by(self._wrapped) if issubclass(type(each), kinds)]
+        apps += [app for each in self._seen if (app := each()) is not None]
+        apps = list({id(app): app for app in apps}.values())
+        self._seen = [weakref.ref(app) for app in apps]
+        return apps
+
+
+def _is_channels(app: object) -> bool:
+    return any(kind.__module__ == "channels.routing" for kind in type(app).__mro__)
+
+
+def _held_by(app: object) -> Iterator[object]:
+    """Yield what an app holds, and what that holds; of a function's globals, those it names."""
+    pending, seen = [app], {id(app)}
+    while pending and len(seen) < _MOST_HELD:
+        each = pending.pop()
+        yield each
+        if issubclass(type(each), (type, ModuleType)):
+            continue
+        held = _held_by_function(each) if isinstance(each, FunctionType) else _held_directly(each)
+        for one in held:
+            if id(one) not in seen:
+                seen.add(id(one))
+                pending.append(one)
+    if pending:
+        logger.warning(
+            "protect=, public=: the app holds more than %d objects, and gc.freeze() hides others: "
+            "FastAPI apps with a root_path of their own may not be seen; name both of their paths",
+            _MOST_HELD,
+        )
+
+
+def _held_directly(each: object) -> list[Any]:
+    return gc.get_referents(each)
+
+
+def _held_by_function(function: FunctionType) -> list[Any]:
+    held = [*gc.get_referents(function)]
+    held = [each for each in held if each is not function.__globals__]
+    names = set(_names_in(function.__code__)) & function.__globals__.keys()
+    return held + [function.__globals__[name] for name in names]
+
+
+def _names_in(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for each in code.co_consts:
+        if isinstance(each, CodeType):
+            yield from _names_in(each)
+
+
+def _searched(patterns: Iterable[Any], resolvers: ModuleType) -> Iterator[re.Pattern[str]]:
+    """Yield the regular expressions of URL patterns, and of those within, that are searched."""
+    # Since Django 3.2 a pattern that ends a route and in "$" must match the whole of what is left.
+    matches_whole = "fullmatch" in resolvers.RegexPattern.match.__code__.co_names
+    for each in patterns:
+        pattern = each.pattern
+        if isinstance(pattern, resolvers.RegexPattern):
+            is_whole = matches_whole and pattern._is_endpoint and pattern.regex.pattern[-1:] == "$"
+            if not is_whole and not _begins_at_start(pattern.regex):
+                yield pattern.regex
+        yield from _searched(getattr(each, "url_patterns", ()), resolvers)
+
+
+def _begins_at_start(regex: re.Pattern[str]) -> bool:
+    """Tell whether a search for a pattern finds it at the beginning of a text or not at all."""
+    try:
+        parsed = import_module("re._parser").parse(regex.pattern, regex.flags)
+    except Exception:  # a Python that reads patterns in another way
+        return False
+    return not len(parsed) or _is_anchored(parsed) or _is_anything(parsed)
+
+
+def _is_anchored(parsed: Any) -> bool:
+    for operation, of in list(parsed)[:1]:
+        if str(operation) == "AT":
+            return str(of) in ("AT_BEGINNING", "AT_BEGINNING_STRING")
+        if str(operation) == "SUBPATTERN":
+            return _is_anchored(of[-1])
+        if str(operation) == "BRANCH":
+            return all(map(_is_anchored, of[1]))
+    return False
+
+
+def _is_anything(parsed: Any) -> bool:
+    """Tell whether it is `.*` alone, which is found at the beginning of any text."""
+    consuming = [(str(operation), of) for operation, of in parsed if str(operation) != "AT"]
+    if len(consuming) != 1 or str(parsed[0][0]) == "AT":
+        return False
+    operation, of = consuming[0]
+    if operation == "SUBPATTERN":
+        return _is_anything(of[-1])
+    is_any = operation == "MAX_REPEAT" and [str(inner) for inner, _ in of[2]] == ["ANY"]
+    return is_any and of[0] == 0 and str(of[1]) == "MAXREPEAT"
 
 
 def _script_name() -> str:
