@@ -47,7 +47,8 @@ COMPOSERS = {"assembly", "gate", "__init__"}
 FACES: dict[str, tuple[str, ...]] = {
     "stores": ("protocol", "namespace", "memory.store"),
     "identity": (
-        *("authentication", "authorization_header", "client_address", "credentials"),
+        *("authentication", "authorization_header", "bound.request", "client_address"),
+        *("credentials", "jwt.verifiers"),
         *("protocols", "proxies.trusted", "rechecks", "tickets.tickets"),
     ),
     "access": (
@@ -62,8 +63,8 @@ FACES: dict[str, tuple[str, ...]] = {
         *("requests", "responses", "servers"),
     ),
     "issuing": ("pipeline", "settlement"),
-    "relay": ("client", "live"),
-    "endpoints": ("metadata", "routes", "webhook"),
+    "relay": ("client", "conversation", "live"),
+    "endpoints": ("callers", "metadata", "routes", "webhook"),
 }
 
 #: Presets configure verifiers, and take what those are made of.

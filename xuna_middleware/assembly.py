@@ -1,28 +1,258 @@
-"""A gate's configuration, checked as it is put together: each mistake is told with its mend."""
+"""Put a gate together: from its options to one `Core`, each mistake told with its fix."""
 
-import logging
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import FunctionType, MappingProxyType
 from typing import Final
 
 from xuna_middleware.access.agents import Agent
-from xuna_middleware.access.limits.budgets import Budget, held_for, make_budget
-from xuna_middleware.access.limits.limits import AnyLimit
+from xuna_middleware.access.limits.budgets import START_WITHIN, Budget, held_for, make_budget
+from xuna_middleware.access.limits.limits import AnyLimit, checked_limits
+from xuna_middleware.access.limits.reservations import Stores
+from xuna_middleware.access.rules.rule import RuleLike, as_rule
+from xuna_middleware.anonymous.admission import Entrance
+from xuna_middleware.anonymous.captcha import HEADER as CHALLENGE_HEADER
+from xuna_middleware.anonymous.cookie import HEADER as VISITOR_HEADER
 from xuna_middleware.anonymous.options import Visitors, check_visitors_limits
+from xuna_middleware.endpoints.core import Core, Runtime
+from xuna_middleware.endpoints.metadata import ResourceMetadata, metadata_document, metadata_url
 from xuna_middleware.errors import ConfigurationError
-from xuna_middleware.issuing.pipeline import Terms
+from xuna_middleware.events import Events, Hook
+from xuna_middleware.identity.authentication import Authentication, Authenticator
+from xuna_middleware.identity.bound.request import Surroundings
+from xuna_middleware.identity.jwt.verifiers import Verifier
+from xuna_middleware.identity.protocols import merge_traits
+from xuna_middleware.identity.proxies.trusted import Networks
+from xuna_middleware.issuing.pipeline import Pipeline, Terms, check_personalization
+from xuna_middleware.issuing.settlement import Settlement
 from xuna_middleware.platform.rest.client import Platform, XunaPlatform
 from xuna_middleware.platform.webhooks import PostCallWebhook
-from xuna_middleware.relay.live import LEASE
+from xuna_middleware.relay.conversation import Relaying, relay_url
+from xuna_middleware.relay.live import LEASE, Sessions
 from xuna_middleware.stores.memory.store import MemoryStore
 from xuna_middleware.stores.protocol import Store
-
-logger = logging.getLogger("xuna_middleware")
+from xuna_middleware.web.cors import AppCORS, GateCORS
+from xuna_middleware.web.cross_site import Origins, checked_origins, origin_of
+from xuna_middleware.web.refusals import REFERENCE_HEADER, Refusals
+from xuna_middleware.web.www_authenticate import Challenges, challenges_of
 
 _RELAY_VERBS: Final = ("connect", "check_relay")
 _PLATFORM_VERBS: Final = ("issue", "check", "client_carries", "ended", "aclose")
+_EXPOSED_HEADERS: Final = (
+    REFERENCE_HEADER,
+    "Retry-After",
+    "RateLimit",
+    "RateLimit-Policy",
+    "WWW-Authenticate",
+    "DPoP-Nonce",
+    VISITOR_HEADER,
+    CHALLENGE_HEADER,
+)
+_ALLOWED_HEADERS: Final = (
+    *("Authorization", "Content-Type", "DPoP"),
+    *(VISITOR_HEADER, CHALLENGE_HEADER),
+)
 _HEADER_NAME: Final = re.compile(r"[a-z0-9-]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Hold what a gate was given; see `XunaGate`."""
+
+    verifier: Verifier | Sequence[Verifier] | None
+    authenticator: Authenticator | None
+    agents: Iterable[Agent]
+    platform: Platform | None
+    webhook: PostCallWebhook | None
+    store: Store | None
+    limits: Sequence[AnyLimit]
+    visitors: Visitors | None
+    cors_origins: Iterable[str]
+    public_url: str | None
+    operators: RuleLike | None
+    trusted_proxies: Iterable[str]
+    client_cert_header: str | None
+    on_event: Iterable[Hook]
+
+
+def assemble(options: Options) -> Core:
+    """Return the parts of a gate.
+
+    Raises:
+        ConfigurationError: an option makes no sense; the text names the fix.
+    """
+    events = Events(options.on_event)
+    origins = checked_origins(options.cors_origins)
+    has_cookies = options.authenticator is not None
+    page_origins = Origins(origins, options.public_url)
+    agents = agents_by_name(options.agents)
+    limits = checked_limits(options.limits)
+    deployment = _deployment(options)
+    entrance = _entrance(agents, options.visitors, deployment)
+    unlimited = unlimited_agents(
+        agents.values(),
+        limits,
+        anonymous_only=options.verifier is None and options.authenticator is None,
+    )
+    authentication = _authentication(
+        options.verifier, options.authenticator, deployment, agents, entrance
+    )
+    platform = checked_platform(options.platform)
+    pipeline = _pipeline(agents, platform, limits, entrance, deployment, events)
+    webhook = checked_webhook(options.webhook)
+    check_personalization(pipeline)
+    check_relay(agents.values(), platform, options.public_url)
+    public_url = None if options.public_url is None else options.public_url.rstrip("/")
+    relaying = Relaying(
+        sessions=Sessions(*pipeline.stores.all),
+        refusals=Refusals(events, _challenges(authentication, public_url)),
+        authentication=authentication,
+        url=None if public_url is None else relay_url(public_url),
+    )
+    return Core(
+        authentication=authentication,
+        pipeline=pipeline,
+        relaying=relaying,
+        deployment=deployment,
+        origins=page_origins,
+        cors=GateCORS(
+            origins,
+            credentials=has_cookies,
+            allowed_headers=_ALLOWED_HEADERS,
+            exposed_headers=_EXPOSED_HEADERS,
+        ),
+        app_cors=AppCORS(origins, credentials=has_cookies),
+        operators=None if options.operators is None else as_rule(options.operators),
+        webhook=webhook,
+        public_url=public_url,
+        metadata=_metadata(authentication, public_url),
+        unlimited=unlimited,
+    )
+
+
+def override(
+    core: Core,
+    *,
+    verifier: Verifier | None = None,
+    platform: Platform | None = None,
+    webhook: PostCallWebhook | None = None,
+) -> Core:
+    """Return the same gate with other parts; one that takes no webhooks takes none by this either.
+
+    It starts anew.
+    """
+    authentication, pipeline = core.authentication, core.pipeline
+    if verifier is not None:
+        authentication = _authentication(
+            verifier, authentication.authenticator, core.deployment, pipeline.agents, core.entrance
+        )
+    if platform is not None:
+        pipeline = replace(pipeline, platform=platform)
+    return replace(
+        core,
+        authentication=authentication,
+        pipeline=pipeline,
+        relaying=replace(core.relaying, authentication=authentication),
+        webhook=core.webhook and (webhook or core.webhook),
+        runtime=Runtime(has_warned=core.runtime.has_warned),
+    )
+
+
+def _deployment(options: Options) -> Surroundings:
+    url = options.public_url
+    return Surroundings(
+        origin=None if url is None else origin_of(url, "public_url"),
+        store=checked_store(options.store),
+        trusted_proxies=Networks(options.trusted_proxies),
+        certificate_header=checked_header(options.client_cert_header, options.trusted_proxies),
+    )
+
+
+def _entrance(
+    agents: Mapping[str, Agent], visitors: Visitors | None, deployment: Surroundings
+) -> Entrance | None:
+    if visitors is not None and not isinstance(visitors, Visitors):
+        raise ConfigurationError("visitors takes Visitors(…)")
+    if not any(agent.anonymous for agent in agents.values()):
+        if visitors is not None:
+            raise ConfigurationError(
+                "visitors=… says on which terms, but no agent admits any: Agent(…, anonymous=True)"
+            )
+        return None
+    is_secure = (deployment.origin or "").startswith("https:")
+    return Entrance(
+        visitors or Visitors(),
+        deployment.store,
+        is_secure=is_secure,
+        proxies=deployment.trusted_proxies,
+    )
+
+
+def _authentication(
+    verifier: Verifier | Sequence[Verifier] | None,
+    authenticator: Authenticator | None,
+    deployment: Surroundings,
+    agents: Mapping[str, Agent],
+    entrance: Entrance | None,
+) -> Authentication:
+    return Authentication(
+        verifier,
+        authenticator,
+        deployment,
+        agents=frozenset(agents),
+        visitors=None if entrance is None else entrance.terms,
+        visitors_only=all(agent.anonymous for agent in agents.values()),
+    )
+
+
+def _pipeline(
+    agents: Mapping[str, Agent],
+    platform: Platform,
+    limits: Sequence[AnyLimit],
+    entrance: Entrance | None,
+    deployment: Surroundings,
+    events: Events,
+) -> Pipeline:
+    start_within = getattr(platform, "start_within", None) or START_WITHIN
+    visitors = None if entrance is None else entrance.visitors
+    return Pipeline(
+        agents=agents,
+        platform=platform,
+        events=events,
+        budgets=budgets_of(agents.values(), limits, visitors, start_within),
+        entrance=entrance,
+        stores=Stores(shared=deployment.store, fallback=MemoryStore()),
+        settlement=Settlement(deployment.store, events),
+        proxies=deployment.trusted_proxies,
+    )
+
+
+def _challenges(authentication: Authentication, public_url: str | None) -> Challenges:
+    """Return what refusals challenge with.
+
+    Raises:
+        ConfigurationError: proofs name the address of a request, which nobody said.
+    """
+    described = authentication.traits
+    has_metadata = public_url is not None and bool(described)
+    challenges = challenges_of(
+        merge_traits(described), metadata_url(str(public_url)) if has_metadata else None
+    )
+    if challenges.dpop_algorithms and public_url is None:
+        raise ConfigurationError(
+            "dpop=, or dpop_algorithms of a verifier's traits, needs public_url: a proof names "
+            "the address that the client asked for, "
+            'which no header may tell; public_url="https://acme.com/xuna"'
+        )
+    return challenges
+
+
+def _metadata(authentication: Authentication, public_url: str | None) -> ResourceMetadata | None:
+    described = authentication.traits
+    if public_url is None or not described:
+        return None
+    return ResourceMetadata(public_url, metadata_document(public_url, described))
 
 
 def agents_by_name(agents: Iterable[Agent]) -> Mapping[str, Agent]:
@@ -51,21 +281,6 @@ def unlimited_agents(
     return tuple(
         agent for agent in agents if not (agent.limits or (agent.anonymous and anonymous_only))
     )
-
-
-def warn_of_unlimited(agents: Iterable[Agent]) -> None:
-    """Log a line for each such agent, with an example to paste."""
-    for agent in agents:
-        ends = "" if agent.max_duration is not None else "max_duration=600, "
-        logger.warning(
-            "Agent(%r) has no limit: each caller may have any number of conversations%s. Set one, "
-            'such as Agent(%r, …, %slimits=[Limit("20/hour"), Concurrent(2)]), or one for all '
-            "agents: XunaGate(limits=…)",
-            agent.name,
-            ", each as long as the platform or the relay lets it last" if ends else "",
-            agent.name,
-            ends,
-        )
 
 
 def checked_platform(platform: Platform | None) -> Platform:

@@ -12,6 +12,7 @@ from starlette.authentication import AuthCredentials
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from xuna_middleware._core.paths import is_plain, route_path
+from xuna_middleware.endpoints.callers import identify
 from xuna_middleware.endpoints.metadata import metadata_path
 from xuna_middleware.endpoints.routes import ISSUING, RELAYED
 from xuna_middleware.endpoints.webhook import WEBHOOK
@@ -21,13 +22,14 @@ from xuna_middleware.errors import (
     InvalidRequestError,
     NotAuthenticatedError,
 )
-from xuna_middleware.gate import XunaGate
+from xuna_middleware.gate import XunaGate, core_of
 from xuna_middleware.identity.authorization_header import without_tokens
 from xuna_middleware.identity.credentials import Identity
 from xuna_middleware.web.app_root_paths import AppsInProcess, own_root_path
 from xuna_middleware.web.cors import is_preflight, pass_preflight_on
 from xuna_middleware.web.lifespan import wrap_lifespan
 from xuna_middleware.web.protected_paths import Ground, Target, Unprotected, path_rules
+from xuna_middleware.web.refusals import Attempt
 from xuna_middleware.web.responses import deny
 
 #: In characters; what is longer is looked at each time.
@@ -108,7 +110,7 @@ class XunaMiddleware:
         self.gate = gate
         self._prefix = _checked_prefix(prefix, gate.public_url)
         self._public_base = (gate.public_url or "").removesuffix(prefix) or None
-        if not prefix and gate.has_operators:
+        if not prefix and core_of(gate).operators is not None:
             raise ConfigurationError(
                 'operators=… opens /sessions, which no gate at the root has: prefix="/xuna"'
             )
@@ -203,29 +205,32 @@ class XunaMiddleware:
         await self.gate({**scope, "root_path": root_path, "path": path}, receive, send)
 
     async def _guard(self, ground: Ground, scope: Scope, receive: Receive, send: Send) -> None:
+        core = core_of(self.gate)
         try:
             if ground is not Ground.AMBIGUOUS and is_preflight(scope):
                 await self._answer_preflight(scope, receive, send)
                 return
             nobody = _refusal_at(ground)
-            caller = await self.gate.authenticate(scope, base=self._public_base, nobody=nobody)
+            caller = await identify(core, scope, base=self._public_base, nobody=nobody)
         except GateError as error:
-            await self.gate.with_cors(partial(deny, error))(scope, receive, send)
+            await core.cors.wrap(partial(deny, error))(scope, receive, send)
             return
         identity = caller.identity
         known = {**scope, "user": identity, "auth": _granted(identity.scopes), _IDENTITY: identity}
         if "subprotocols" in known:
             known["subprotocols"] = without_tokens(known["subprotocols"])
-        await self.app(known, receive, self.gate.app_cors.readable(scope, send))
+        await self.app(known, receive, core.app_cors.readable(scope, send))
 
     async def _answer_preflight(self, scope: Scope, receive: Receive, send: Send) -> None:
+        core = core_of(self.gate)
         try:
-            if self._preflight == "app":
-                await pass_preflight_on(self.app, scope, receive, send)
-                return
-            answer = self.gate.app_cors.preflight(scope)
+            with core.refusals.reporting(Attempt(), GateError):
+                if self._preflight == "app":
+                    await pass_preflight_on(self.app, scope, receive, send)
+                    return
+                answer = core.app_cors.preflight(scope)
         except GateError as error:
-            await deny(self.gate.refuse(error), scope, receive, send)
+            await deny(error, scope, receive, send)
         else:
             await answer(scope, receive, send)
 
@@ -264,7 +269,7 @@ def _roots(*root_paths: str) -> tuple[str, ...]:
 
 def _at_the_root(gate: XunaGate) -> frozenset[str]:
     """Return the paths that a gate without a prefix claims."""
-    relayed = RELAYED if gate.has_relay else ()
+    relayed = RELAYED if core_of(gate).has_relay else ()
     webhooks = () if gate.webhook is None else (WEBHOOK,)
     return frozenset((*ISSUING, *relayed, *webhooks))
 

@@ -16,6 +16,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from examples import limits, open_policy_agent, public_agent, relayed
 from xuna_middleware import MemoryStore
+from xuna_middleware.gate import core_of
 from xuna_middleware.sandbox import SandboxAgent, SandboxPlatform
 from xuna_middleware.testing import sandboxed
 
@@ -47,7 +48,7 @@ def test_limits_without_their_redis(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_limits_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a store that is there: two at once."""
-    monkeypatch.setattr(limits.gate, "_parts", with_store(MemoryStore()))
+    monkeypatch.setattr(limits.gate, "_core", with_store(MemoryStore()))
     with sandboxed(limits.gate) as sandbox, TestClient(limits.app) as client:
         headers = sandbox.sign_in("user-1", claims={"tenant": "acme"})
         told = [client.get("/get-signed-url", headers=headers).status_code for _ in range(3)]
@@ -59,9 +60,9 @@ def with_store(store: MemoryStore) -> Any:
 
     from xuna_middleware.access.limits.reservations import Stores
 
-    parts = limits.gate._parts
+    core = core_of(limits.gate)
     stores = Stores(shared=store, fallback=store)
-    return replace(parts, pipeline=replace(parts.pipeline, stores=stores))
+    return replace(core, pipeline=replace(core.pipeline, stores=stores))
 
 
 class Policy:

@@ -53,6 +53,7 @@ from xuna_middleware.access.limits.budgets import TICKETS
 from xuna_middleware.access.limits.keys import Circumstances
 from xuna_middleware.anonymous.cookie import VisitorTickets, new_visit
 from xuna_middleware.anonymous.switch import MOST_DEPARTED
+from xuna_middleware.gate import core_of
 from xuna_middleware.issuing.pipeline import (
     CALL_SECONDS,
     CALLERS_CALLS,
@@ -667,7 +668,7 @@ async def test_revocations_that_fill_one_process(
     """Refuse no operator: the store has it, and tells all."""
     async with stores("redis", redis) as store:
         gate = open_gate(Limit("9/day"), store=store())
-        fallback = gate._parts.pipeline.stores.fallback
+        fallback = core_of(gate).pipeline.stores.fallback
         for number in range(100_000):
             await fallback.revoke(f"somebody-{number}", 1.0, 86_400)
         await gate.revoke(ISSUER, "evil")
@@ -939,14 +940,14 @@ def test_unsettled_conversations_of_one_caller() -> None:
             store=MemoryStore(monotonic=seconds),
             on_event=[events.append],
         )
-        gate._parts.pipeline.settlement._now = seconds
+        core_of(gate).pipeline.settlement._now = seconds
         for caller in [as_user("greedy")] * (EXPECTED_OF_ONE + 5) + [as_user("modest")] * 2:
             assert (await visit(gate, *caller, path="/conversation-token")).status == 200
         await asyncio.sleep(900 + 60 + 7200 + 30)
         told = Counter(event.subject for event in events if event.name == "expired")
         assert told == {"greedy": EXPECTED_OF_ONE, "modest": 2}
         assert at_once[1] == 2
-        assert not gate._parts.pipeline.settlement._owned
+        assert not core_of(gate).pipeline.settlement._owned
         await gate.aclose()
 
     in_fast_time(story())

@@ -28,12 +28,13 @@ from xuna_middleware import (
     GateError,
     Identity,
     InvalidTokenError,
+    NotAuthenticatedError,
     XunaMiddleware,
     deny,
     require_scopes,
 )
-from xuna_middleware.events import Events, Immediate
-from xuna_middleware.web.refusals import Refusals
+from xuna_middleware.events import Events
+from xuna_middleware.web.refusals import Attempt, Refusals
 
 JSON: Final = (b"content-type", b"application/json")
 OPEN: Final = [
@@ -96,11 +97,11 @@ def test_line_after_a_flood_says_how_much_was_left_out(caplog: pytest.LogCapture
     now = [NOW]
     refusals = Refusals(Events(), clock=lambda: now[0])
     for _ in range(5):
-        refusals.note(InvalidTokenError(cause="expired: 5 s ago"))
+        refusals.report(InvalidTokenError(cause="expired: 5 s ago"), Attempt())
     now[0] += 1
-    refusals.note(InvalidTokenError(cause="expired: 7 s ago"))
+    refusals.report(InvalidTokenError(cause="expired: 7 s ago"), Attempt())
     now[0] += 1
-    refusals.note(InvalidTokenError(cause="expired: 8 s ago"))
+    refusals.report(InvalidTokenError(cause="expired: 8 s ago"), Attempt())
     written = lines(caplog)
     assert len(written) == 3
     assert "4 more" in written[1]
@@ -111,9 +112,9 @@ def test_clock_that_is_set_back_does_not_silence_the_log(caplog: pytest.LogCaptu
     """A line from the future keeps none of now out."""
     now = [NOW]
     refusals = Refusals(Events(), clock=lambda: now[0])
-    refusals.note(InvalidTokenError(cause="expired: x"))
+    refusals.report(InvalidTokenError(cause="expired: x"), Attempt())
     now[0] -= 3600
-    refusals.note(InvalidTokenError(cause="expired: x"))
+    refusals.report(InvalidTokenError(cause="expired: x"), Attempt())
     assert len(lines(caplog)) == 2
 
 
@@ -122,12 +123,12 @@ def test_causes_of_ones_own_are_bounded(caplog: pytest.LogCaptureFixture) -> Non
     now = [NOW]
     refusals = Refusals(Events(), clock=lambda: now[0])
     for number in range(5_000):
-        refusals.note(AccessDeniedError(cause=f"{number}: mine"))
+        refusals.report(AccessDeniedError(cause=f"{number}: mine"), Attempt())
     assert len(refusals._lines) <= 257
     assert len(lines(caplog)) <= 257
     now[0] += 1
-    refusals.note(AccessDeniedError(cause="further: mine"))
-    refusals.note(AccessDeniedError(cause="5000: mine"))
+    refusals.report(AccessDeniedError(cause="further: mine"), Attempt())
+    refusals.report(AccessDeniedError(cause="5000: mine"), Attempt())
     assert len(lines(caplog)) == 259
     assert len(refusals._lines) <= 257
 
@@ -138,10 +139,10 @@ def test_what_is_forgotten_of_a_flood_is_told_at_last(caplog: pytest.LogCaptureF
     refusals = Refusals(Events(), clock=lambda: now[0])
     for number in range(256):
         for _ in range(3):
-            refusals.note(AccessDeniedError(cause=f"{number}: mine"))
+            refusals.report(AccessDeniedError(cause=f"{number}: mine"), Attempt())
     now[0] += 2
     for number in range(1_000, 1_300):
-        refusals.note(AccessDeniedError(cause=f"{number}: mine"))
+        refusals.report(AccessDeniedError(cause=f"{number}: mine"), Attempt())
     assert f"({2 * 256} more since the last)" in caplog.text
 
 
@@ -158,13 +159,21 @@ async def test_hook_that_always_fails_fills_no_log(caplog: pytest.LogCaptureFixt
     assert 1 <= len(failed) < 20
 
 
-def test_an_error_is_noted_once() -> None:
-    """However many hands one error goes through, it is one refusal."""
+async def test_a_refusal_is_reported_once() -> None:
+    """By the gate's own routes, on protected paths, and in routes of the app's."""
     events: list[Event] = []
-    refusals = Refusals(Events([Immediate(events.append)]))
-    error = refusals.note(InvalidTokenError())
-    assert refusals.note(error) is error
-    assert len(events) == 1
+    gate = make_gate(on_event=[events.append])
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await gate.identity(HTTPConnection(scope))
+
+    wrapped = XunaMiddleware(app, gate, prefix="/xuna", protect=["/api"])
+    for number, path in enumerate(("/xuna/get-signed-url", "/api/x"), 1):
+        assert (await ask(wrapped, path)).status == 401
+        assert len(events) == number
+    with pytest.raises(NotAuthenticatedError):
+        await ask(wrapped, "/open")
+    assert len(events) == 3
 
 
 async def test_one_error_object_raised_twice_is_two_refusals() -> None:

@@ -29,6 +29,7 @@ from xuna_middleware import (
     UnavailableError,
     XunaPlatform,
 )
+from xuna_middleware.gate import core_of
 
 
 @pytest.mark.parametrize("path", ["/get-signed-url", "/conversation-token"])
@@ -165,7 +166,7 @@ async def test_whole_of_a_budget_can_be_used(pause: float) -> None:
     """
     clock, platform = Clock(), Conversations()
     gate = platform.gate(TalkTime("2 hours/day", per="all"), store=MemoryStore(monotonic=clock))
-    gate._parts.pipeline.settlement._now = clock
+    core_of(gate).pipeline.settlement._now = clock
     issued, refused = 0, 0
     while refused < 50:
         status = await issue(gate, sub=f"user-{issued % 9}")
@@ -184,7 +185,7 @@ async def test_credentials_that_nobody_used_stand_before_none() -> None:
     """Refused now and then, a caller has all of them asked for in turn, the oldest first."""
     clock, platform = Clock(), Conversations()
     gate = platform.gate(TalkTime("60 minutes/day"), store=MemoryStore(monotonic=clock))
-    gate._parts.pipeline.settlement._now = clock
+    core_of(gate).pipeline.settlement._now = clock
     for _ in range(60):
         assert await issue(gate) == 200
     platform.end(60, 0)
@@ -288,7 +289,7 @@ def test_what_nobody_settles_is_told() -> None:
         platform = Conversations()
         store = MemoryStore(monotonic=seconds)
         gate = platform.gate(TalkTime("1 hour/day"), store=store, on_event=[events.append])
-        gate._parts.pipeline.settlement._now = seconds
+        core_of(gate).pipeline.settlement._now = seconds
         assert await issue(gate) == 200
         assert await issue(gate) == 200
         assert await gate.settle("conv_2", 5)
@@ -315,7 +316,7 @@ def test_platform_is_asked_before_time_counts_in_full() -> None:
         platform = Conversations()
         store = MemoryStore(monotonic=seconds)
         gate = platform.gate(TalkTime("1 hour/day"), store=store, on_event=[events.append])
-        gate._parts.pipeline.settlement._now = seconds
+        core_of(gate).pipeline.settlement._now = seconds
         assert await issue(gate) == 200
         platform.end(1, 7)
         await asyncio.sleep(900 + 60 + 7200 + 1)
@@ -342,7 +343,7 @@ def test_platform_that_hangs_at_the_end() -> None:
         agents = [Agent("support", id="agent_1", limits=[TalkTime("1 hour/day")], max_duration=60)]
         store = MemoryStore(monotonic=seconds)
         gate = make_gate(client, agents=agents, store=store, on_event=[events.append])
-        settlement = gate._parts.pipeline.settlement
+        settlement = core_of(gate).pipeline.settlement
         settlement._now = seconds
         assert await issue(gate) == 200
         await asyncio.sleep(900 + 60 + 7200 + 1)

@@ -22,6 +22,7 @@ from xuna_middleware import (
     XunaGate,
     XunaMiddleware,
 )
+from xuna_middleware.gate import core_of
 
 SAME_ORIGIN = [(b"sec-fetch-site", b"same-origin")]
 
@@ -177,7 +178,9 @@ async def test_a_refusal_behind_the_identity_names_it() -> None:
     """The operator sees whose browser was made to ask from elsewhere, and whose body was bad."""
     events: list[Event] = []
     gate = gate_of(Identity(subject="ada"), CountedPlatform())
-    heard = make_gate(authenticator=gate._authenticator, on_event=[events.append])
+    heard = make_gate(
+        authenticator=core_of(gate).authentication.authenticator, on_event=[events.append]
+    )
     assert (await ask(heard, headers=[(b"sec-fetch-site", b"cross-site")])).status == 403
     assert (await ask(heard, query=b"agent=a&agent=b", headers=SAME_ORIGIN)).status == 400
     refused = [event for event in events if event.name == "refused"]

@@ -44,6 +44,7 @@ from xuna_middleware import (
     turnstile,
 )
 from xuna_middleware.anonymous.cookie import VisitorTickets, new_visit
+from xuna_middleware.gate import core_of
 
 HOME: Final = "https://app.example.com"
 SECRET: Final = "s" * 43
@@ -82,7 +83,7 @@ def open_gate(*limits: Any, visitors: Visitors | None = None, **options: Any) ->
 
 def turn(gate: XunaGate, clock: Clock) -> None:
     """Give the gate's entrance a clock that a test turns."""
-    entrance = gate._entrance
+    entrance = core_of(gate).entrance
     assert entrance is not None
     entrance._clock = clock
     entrance._tickets = VisitorTickets([SECRET], seconds=30 * 86_400, clock=clock)

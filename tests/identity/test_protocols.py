@@ -39,7 +39,9 @@ from xuna_middleware import (
     merge_traits,
     new_api_key,
 )
+from xuna_middleware.endpoints.operators import revoked_for
 from xuna_middleware.errors import UnavailableError
+from xuna_middleware.gate import core_of
 from xuna_middleware.identity.protocols import MAX_TOKEN_SECONDS, traits_of
 from xuna_middleware.identity.rechecks import HeldToken
 
@@ -161,16 +163,19 @@ def test_revocation_of_what_says_how_long_it_lives() -> None:
     opaque = IntrospectionVerifier(
         ISSUER, client_id="gate", client_secret="s", audience="voice", undated_lifetime=90 * DAY
     )
-    assert make_gate(verifier=opaque)._revoked_for(ISSUER) == 90 * DAY
-    assert make_gate(verifier=[opaque, make_verifier(issuer=OTHER)])._revoked_for(OTHER) < 2 * DAY
+    assert revoked_for(core_of(make_gate(verifier=opaque)), ISSUER) == 90 * DAY
+    assert (
+        revoked_for(core_of(make_gate(verifier=[opaque, make_verifier(issuer=OTHER)])), OTHER)
+        < 2 * DAY
+    )
     proxy = cloudflare_access("acme", audience="aud", max_lifetime=30 * DAY)
     gate = make_gate(authenticator=proxy)
-    assert gate._revoked_for("anything") == 30 * DAY + 30
-    assert make_gate(authenticator=nobody)._revoked_for("local") == DAY + 30
+    assert revoked_for(core_of(gate), "anything") == 30 * DAY + 30
+    assert revoked_for(core_of(make_gate(authenticator=nobody)), "local") == DAY + 30
     budget = [Limit("9/day", per="all")]
     open_agent = Agent("open", id="agent_1", anonymous=True, limits=budget, max_duration=60)
     gate = make_gate(agents=[open_agent], visitors=Visitors(ticket_lasts=60 * 86_400))
-    assert gate._revoked_for("urn:xuna-gate:visitors") == 60 * DAY
+    assert revoked_for(core_of(gate), "urn:xuna-gate:visitors") == 60 * DAY
 
 
 async def test_revocation_at_a_gate_that_lacks_the_verifier(
@@ -191,9 +196,9 @@ def test_revocation_of_an_issuer_that_nothing_here_knows(caplog: pytest.LogCaptu
     """100 years, or what the operator says; visitors are nobody's where none are admitted."""
     gate = make_gate()
     for issuer in (OTHER, "urn:xuna-gate:visitors"):
-        assert gate._revoked_for(issuer, 3 * DAY) == 3 * DAY
+        assert revoked_for(core_of(gate), issuer, 3 * DAY) == 3 * DAY
         assert "no verifier=" not in caplog.text
-        assert gate._revoked_for(issuer) == MAX_TOKEN_SECONDS
+        assert revoked_for(core_of(gate), issuer) == MAX_TOKEN_SECONDS
         assert "no verifier=" in caplog.text
         caplog.clear()
 
@@ -354,7 +359,7 @@ async def test_verifier_with_verify_alone_goes_on_working() -> None:
     assert await status(gate, "anything") == 200
     headers = [(b"authorization", b"DPoP anything"), (b"dpop", b"x")]
     answer: Answer = await ask(gate, headers=headers)
-    assert (answer.status, gate._revoked_for("own")) == (401, DAY + 30)
+    assert (answer.status, revoked_for(core_of(gate), "own")) == (401, DAY + 30)
     assert traits_of(Bare()) == VerifierTraits()
 
 
@@ -362,8 +367,8 @@ async def test_own_verifier_says_what_it_accepts() -> None:
     """Its traits are read as ours are, in a list as well."""
     own = Own(VerifierTraits(issuers=frozenset({"own"}), max_token_seconds=9 * DAY))
     gate = make_gate(verifier=[make_verifier(), own])
-    assert gate._revoked_for("own") == 9 * DAY
-    assert gate._revoked_for(ISSUER) == DAY + 30
+    assert revoked_for(core_of(gate), "own") == 9 * DAY
+    assert revoked_for(core_of(gate), ISSUER) == DAY + 30
 
     class Wrong(Bare):
         traits = "none"
@@ -443,7 +448,7 @@ async def test_session_of_an_issuer_that_was_not_declared(
 )
 async def test_recheck_that_names_another_issuer(verifier: Any) -> None:
     """Whoever is asked again while a conversation runs is held to the same."""
-    authentication = make_gate(verifier=verifier)._parts.authentication
+    authentication = core_of(make_gate(verifier=verifier)).authentication
     with pytest.raises(UnavailableError) as refused:
         await authentication.recheck(HeldToken(RSA.token(), ISSUER))
     assert "VerifierTraits(issuers=…)" in (refused.value.cause or "")

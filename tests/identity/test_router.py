@@ -32,6 +32,7 @@ from xuna_middleware import (
     XunaGate,
     new_api_key,
 )
+from xuna_middleware.gate import core_of
 
 OTHER: Final = "https://other.example.com"
 PUBLIC: Final = "https://acme.com/xuna"
@@ -133,7 +134,7 @@ async def test_foreign_issuers_cause_no_fetch() -> None:
     """The unverified `iss` is looked at before any I/O."""
     provider = Published(RSA)
     gate = make_gate(verifier=[fetching(ISSUER, provider), make_verifier(issuer=OTHER)])
-    gate._started_on = asyncio.get_running_loop  # nothing begins in the background
+    core_of(gate).runtime.enter(asyncio.get_running_loop())  # nothing begins in the background
     platform = CountedPlatform()
     for issuer in ("https://evil.example.com", ISSUER + "/", ISSUER.upper(), "", None, [ISSUER]):
         assert await status(gate, RSA.token(of(issuer))) == 401  # type: ignore[arg-type]

@@ -22,6 +22,7 @@ from xuna_middleware import (
     XunaGate,
     XunaMiddleware,
 )
+from xuna_middleware.gate import core_of
 
 TENANT: Final = "https://one.example.com"
 PUBLIC: Final = "https://acme.com/xuna"
@@ -59,7 +60,7 @@ async def test_a_tenant_is_found_and_kept() -> None:
         assert await status(gate, of(TENANT, jti=str(number))) == 200
     assert await status(gate, of("https://two.example.com")) == 401
     assert table.asked == {TENANT: 1, "https://two.example.com": 1}
-    assert repr(gate._parts.authentication.verifiers[0]) == "TenantVerifiers(1 of at most 1000)"
+    assert repr(core_of(gate).authentication.verifiers[0]) == "TenantVerifiers(1 of at most 1000)"
 
 
 async def test_plain_function_and_fixed_issuers_beside_it() -> None:
@@ -534,7 +535,7 @@ async def test_the_end_while_somebody_is_looked_up() -> None:
     await settled()
     await gate.aclose()
     assert await caller == 503
-    assert repr(gate._parts.authentication.verifiers[0]) == "TenantVerifiers(0 of at most 1000)"
+    assert repr(core_of(gate).authentication.verifiers[0]) == "TenantVerifiers(0 of at most 1000)"
     assert verifier.closed == 0
 
 

@@ -66,8 +66,8 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "markup reads what a caller has left": broken(
         "endpoints/routes.py",
-        "                self._origins.check_reading(Headers(scope=scope))\n",
-        "                pass\n",
+        "        request.core.origins.check_reading(request.headers)\n",
+        "        pass\n",
         f"{MARKUP}::test_markup_reads_and_ends_nothing",
     ),
     # Addresses
@@ -244,8 +244,8 @@ VARIANTS: Final[dict[str, Variant]] = {
         f"{ENDS}::test_refresh_prolongs_no_further_than_the_longest_time",
     ),
     "nobody says that an agent has no limit": broken(
-        "gate.py",
-        "            warn_of_unlimited(self._unlimited)\n",
+        "endpoints/lifecycle.py",
+        "        _warn_of_unlimited(core.unlimited)\n",
         "",
         f"{UNLIMITED}::test_one_line_for_each_agent_at_the_first_start",
     ),

@@ -72,9 +72,12 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     # An opaque token that its provider takes back
     "conversation of a revoked token goes on": broken(
-        RELAYING,
-        "            refuse(error)\n            raise EndedError(REVOKED) from None\n",
-        "            refuse(error)\n            return\n",
+        "relay/conversation.py",
+        (
+            "            _report(relaying, talk, error)\n"
+            "            raise EndedError(REVOKED) from None\n"
+        ),
+        ("            _report(relaying, talk, error)\n            return\n"),
         DIRECTLY,
     ),
     "what is remembered counts as asked again": broken(
@@ -106,7 +109,7 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "a route of one's own loses the token": broken(
         "gate.py",
-        "token=self._proof_in(connection, identity)",
+        "token=self._core.authentication.proof_of(connection, identity)",
         "token=None",
         f"{FACE}::test_revoked_by_its_provider[opened_by_own_route]",
     ),

@@ -14,8 +14,8 @@ _TRUST: Final = "identity/tickets/trust.py"
 VARIANTS: Final[dict[str, Variant]] = {
     # What a verifier says of itself
     "revocation of a day at most": broken(
-        "gate.py",
-        "known = self._parts.authentication.max_token_seconds(issuer)",
+        "endpoints/operators.py",
+        "known = core.authentication.max_token_seconds(issuer)",
         "known = DEFAULT_TOKEN_SECONDS",
         f"{_TRAITS}revocation_lasts_as_long_as_the_longest_token",
     ),
@@ -32,7 +32,7 @@ VARIANTS: Final[dict[str, Variant]] = {
         f"{_TRAITS}revocation_of_api_keys_without_end",
     ),
     "revoked visitor good again": broken(
-        "gate.py",
+        "endpoints/operators.py",
         "if issuer == VISITOR_ISSUER:",
         "if False:",
         f"{_TRAITS}revocation_of_what_says_how_long_it_lives",
@@ -44,9 +44,9 @@ VARIANTS: Final[dict[str, Variant]] = {
         f"{_TRAITS}revocation_at_a_gate_that_lacks_the_verifier",
     ),
     "visitors revoked for a day elsewhere": broken(
-        "gate.py",
-        "            known = None\n",
-        "            known = DEFAULT_TOKEN_SECONDS\n",
+        "endpoints/operators.py",
+        "        known = None\n",
+        "        known = DEFAULT_TOKEN_SECONDS\n",
         f"{_TRAITS}revocation_of_an_issuer_that_nothing_here_knows",
     ),
     "revoked for an authenticator's day": broken(

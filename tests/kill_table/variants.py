@@ -359,7 +359,9 @@ VARIANTS: Final[dict[str, Variant]] = {
         'return "ticket:" + text',
         TICKETS,
     ),
-    "ticket for any page": broken("gate.py", "if caller.ticket is not None:", "if False:", TICKETS),
+    "ticket for any page": broken(
+        "endpoints/callers.py", "if caller.ticket is not None:", "if False:", TICKETS
+    ),
     "full store forgets": broken(
         "stores/memory/entries.py",
         "            raise StoreError(\n",
@@ -410,7 +412,7 @@ VARIANTS: Final[dict[str, Variant]] = {
         "tests/identity/test_tenants.py",
     ),
     "cookie's WebSocket from any page": broken(
-        "gate.py",
+        "endpoints/callers.py",
         'if caller.ambient and scope["type"] == "websocket":',
         "if False:",
         "tests/http/test_cross_site_and_cors.py",
@@ -565,9 +567,11 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "visitors from any page": broken(
         "endpoints/routes.py",
-        "                meant_agent(self._pipeline(), order)\n"
-        '                self._origins.check(Headers(scope=scope), scope["method"])\n',
-        "                meant_agent(self._pipeline(), order)\n",
+        (
+            "        meant_agent(core.pipeline, order)\n"
+            '        core.origins.check(request.headers, scope["method"])\n'
+        ),
+        "        meant_agent(core.pipeline, order)\n",
         VISITORS,
     ),
     "visitors at private agents": broken(
@@ -577,13 +581,13 @@ VARIANTS: Final[dict[str, Variant]] = {
         VISITORS,
     ),
     "bad token becomes a visitor": broken(
-        "gate.py",
+        "endpoints/callers.py",
         'if entrance is None or not visitors or "authorization" in Headers(scope=scope):',
         "if entrance is None or not visitors:",
         VISITORS,
     ),
     "visitors on protected paths": broken(
-        "gate.py",
+        "endpoints/callers.py",
         'if entrance is None or not visitors or "authorization" in Headers(scope=scope):',
         'if entrance is None or "authorization" in Headers(scope=scope):',
         VISITORS,
@@ -709,20 +713,30 @@ VARIANTS: Final[dict[str, Variant]] = {
         HOOKS, "if len(values) != 1:", "if not values:", WEBHOOK
     ),
     "webhook read before it is verified": broken(
-        DELIVERIES,
-        "        webhook.verify(signature, body)\n"
-        "        said = await read_aside(read_finished, body)\n",
-        "        said = read_finished(body)\n        if isinstance(said, Flaw):\n"
-        "            return answer(_RECEIVED)\n        webhook.verify(signature, body)\n",
+        "endpoints/webhook.py",
+        ("    webhook.verify(signature, body)\n    said = await read_aside(read_finished, body)\n"),
+        (
+            "    said = read_finished(body)\n"
+            "    if isinstance(said, Flaw):\n"
+            "        return answer(_RECEIVED)\n"
+            "    webhook.verify(signature, body)\n"
+        ),
         f"{WEBHOOK}::test_what_the_platform_did_not_sign",
     ),
     "webhook remembered before it settles": broken(
-        DELIVERIES,
-        "        is_settled = await self._settlement.settle(said.conversation_id, said.seconds)\n"
-        "        is_new = await self._remember(said, seconds)\n",
-        "        is_new = await self._remember(said, seconds)\n        if not is_new:\n"
-        '            return "a duplicate"\n'
-        "        is_settled = await self._settlement.settle(said.conversation_id, said.seconds)\n",
+        "endpoints/webhook.py",
+        (
+            "    is_settled = await core.pipeline.settlement.settle("
+            "said.conversation_id, said.seconds)\n"
+            "    is_new = await _remember(core.store, said, seconds)\n"
+        ),
+        (
+            "    is_new = await _remember(core.store, said, seconds)\n"
+            "    if not is_new:\n"
+            '        return "a duplicate"\n'
+            "    is_settled = await core.pipeline.settlement.settle("
+            "said.conversation_id, said.seconds)\n"
+        ),
         WEBHOOK,
     ),
     "webhook forgotten before its signature ends": broken(
@@ -868,7 +882,10 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     # The relay
     "visitor's ticket opens protected paths": broken(
-        "gate.py", "if caller.identity.is_visitor and not visitors:", "if False:", REACH
+        "endpoints/callers.py",
+        "if caller.identity.is_visitor and not visitors:",
+        "if False:",
+        REACH,
     ),
     "word before it begins comes late": broken(
         "relay/live.py",
@@ -901,9 +918,9 @@ VARIANTS: Final[dict[str, Variant]] = {
         REACH,
     ),
     "revoked here, forgotten without the store": broken(
-        "gate.py",
-        "            await self._parts.pipeline.stores.fallback.revoke(whom, at, seconds)\n",
-        "            pass\n",
+        "endpoints/operators.py",
+        "        await core.stores.fallback.revoke(whom, at, seconds)\n",
+        "        pass\n",
         REACH,
     ),
     "client's first frame unchecked": broken(
@@ -997,32 +1014,31 @@ VARIANTS: Final[dict[str, Variant]] = {
         "endpoints/routes.py", "if named not in (None, ticket.agent):", "if False:", RELAY
     ),
     "ticket from any page": broken(
-        "gate.py",
-        "self._origins.check_ticket(Headers(scope=scope), caller.ticket.origin)",
+        "endpoints/callers.py",
+        "core.origins.check_ticket(Headers(scope=scope), caller.ticket.origin)",
         "pass",
         RELAY,
     ),
     "cookie from any page, over a WebSocket": broken(
         "endpoints/routes.py",
-        "                meant_agent(self._pipeline(), order)\n            if caller.ambient:",
-        "                meant_agent(self._pipeline(), order)\n            if False:",
+        ("        meant_agent(core.pipeline, order)\n    if caller.ambient:"),
+        ("        meant_agent(core.pipeline, order)\n    if False:"),
         RELAY,
     ),
     "operator's cookie from any page": broken(
         "endpoints/routes.py",
-        '                self._origins.check(Headers(scope=scope), scope["method"])\n'
-        "            await oversight",
-        "                pass\n            await oversight",
+        '        request.core.origins.check(request.headers, request.scope["method"])\n',
+        "        pass\n",
         OVERSIGHT,
     ),
     "anybody is an operator": broken(
         "endpoints/operators.py",
-        "refusal = await self._rule.refusal(identity, connection)\n        if refusal is not None:",
-        "refusal = await self._rule.refusal(identity, connection)\n        if False:",
+        ("refusal = await rule.refusal(identity, connection)\n    if refusal is not None:"),
+        ("refusal = await rule.refusal(identity, connection)\n    if False:"),
         OVERSIGHT,
     ),
     "signed URL of a relayed agent leaves": broken(
-        "gate.py",
+        "endpoints/credentials.py",
         'if order.transport == "websocket" and meant_agent(pipeline, order).is_relayed:',
         "if False:",
         RELAY,

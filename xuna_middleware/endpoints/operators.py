@@ -1,42 +1,118 @@
-"""Who watches live conversations: operators, whom a rule of the operator's own admits."""
+"""What operators do: see and end live conversations, revoke, and open or close the entrance."""
 
-from collections.abc import Awaitable, Callable
+import logging
+import time
+from collections.abc import Awaitable
+from typing import TypeVar
 
 from starlette.requests import HTTPConnection
 
-from xuna_middleware.access.limits.reservations import Stores, check_standing
+from xuna_middleware.access.limits.keys import subject_principal
+from xuna_middleware.access.limits.reservations import check_standing
 from xuna_middleware.access.rules.rule import Rule
-from xuna_middleware.errors import NotAuthenticatedError
-from xuna_middleware.identity.credentials import Identity
+from xuna_middleware.anonymous.admission import Entrance
+from xuna_middleware.endpoints.core import Core
+from xuna_middleware.errors import ConfigurationError, NotAuthenticatedError, UnavailableError
+from xuna_middleware.events import Event
+from xuna_middleware.identity.credentials import VISITOR_ISSUER, Identity
+from xuna_middleware.identity.protocols import DEFAULT_TOKEN_SECONDS, MAX_TOKEN_SECONDS
 from xuna_middleware.relay.live import Session
+from xuna_middleware.stores.protocol import StoreError
+
+logger = logging.getLogger("xuna_middleware")
+
+T = TypeVar("T")
 
 
-class Oversight:
-    """Let whom a rule admits see and end live conversations."""
+async def check_operator(
+    core: Core, rule: Rule, identity: Identity, connection: HTTPConnection
+) -> None:
+    """Refuse who is no operator: visitors, and who was revoked, first.
 
-    def __init__(
-        self,
-        rule: Rule,
-        stores: Stores,
-        *,
-        sessions: Callable[[], Awaitable[tuple[Session, ...]]],
-        end: Callable[[str], Awaitable[bool]],
-    ) -> None:
-        self._rule = rule
-        self._stores = stores
-        self.sessions = sessions
-        self.end = end
+    Raises:
+        NotAuthenticatedError: a visitor. InvalidTokenError: somebody who was revoked.
+        GateError: the rule says no, or can't be asked.
+    """
+    if identity.is_visitor:
+        raise NotAuthenticatedError(cause="no credentials: operators have some")
+    await check_standing(identity, core.store)
+    refusal = await rule.refusal(identity, connection)
+    if refusal is not None:
+        raise refusal
 
-    async def check(self, identity: Identity, connection: HTTPConnection) -> None:
-        """Refuse who is no operator: visitors, and who was revoked, first.
 
-        Raises:
-            NotAuthenticatedError: a visitor. InvalidTokenError: somebody who was revoked.
-            GateError: the rule says no, or can't be asked.
-        """
-        if identity.is_visitor:
-            raise NotAuthenticatedError(cause="no credentials: operators have some")
-        await check_standing(identity, self._stores.shared)
-        refusal = await self._rule.refusal(identity, connection)
-        if refusal is not None:
-            raise refusal
+async def list_sessions(core: Core) -> tuple[Session, ...]:
+    """Return the live conversations that the gate carries, in all processes with its store.
+
+    Raises:
+        UnavailableError: the store can't be asked.
+    """
+    return await _answer_of(core.relaying.sessions.all())
+
+
+async def end_session(core: Core, session_id: str) -> bool:
+    """End a live conversation, in whatever process; tell whether there is such a one.
+
+    Raises:
+        UnavailableError: the store can't be told.
+    """
+    return await _answer_of(core.relaying.sessions.end(session_id))
+
+
+async def revoke(core: Core, issuer: str, subject: str, seconds: float) -> None:
+    """Revoke what proves somebody up to now; see `XunaGate.revoke()`."""
+    whom = subject_principal(Identity(issuer=issuer, subject=subject))
+    if type(seconds) not in (int, float) or not 0 <= seconds <= MAX_TOKEN_SECONDS:
+        raise ConfigurationError("gate.revoke(seconds=…) takes seconds, up to 100 years")
+    at, seconds = time.time(), revoked_for(core, issuer, seconds)
+    await _answer_of(core.store.revoke(whom, at, seconds))
+    try:
+        await core.stores.fallback.revoke(whom, at, seconds)
+    except StoreError as error:
+        logger.warning(
+            "gate.revoke: the store knows of it, and this process alone doesn't (%s): while "
+            "the store can't be asked, limits with when_store_down='open' or 'memory' let this "
+            "caller pass here; 'closed' doesn't",
+            error,
+        )
+    core.events.emit(Event(name="revoked", time=at, issuer=issuer, subject=subject))
+
+
+def revoked_for(core: Core, issuer: str, given: float = 0.0) -> float:
+    """Return for how many seconds something may be good that proves somebody of this issuer now;
+    as given, where that is longer, or where nothing here knows the issuer.
+    """
+    known = core.authentication.max_token_seconds(issuer)
+    if issuer == VISITOR_ISSUER:
+        known = None
+        if core.entrance is not None:
+            known = max(DEFAULT_TOKEN_SECONDS, core.entrance.visitors.ticket_lasts)
+    if known is not None:
+        return max(given, known)
+    if not given:
+        logger.warning(
+            "revoke(): no verifier= of this gate is for the issuer %r, so this lasts 100 "
+            "years; check its spelling, or say seconds= where another gate of this name "
+            "verifies it",
+            issuer,
+        )
+    return given or MAX_TOKEN_SECONDS
+
+
+def entrance_of(core: Core) -> Entrance:
+    """Return the visitors' entrance.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    if core.entrance is None:
+        raise ConfigurationError("no agent admits visitors: Agent(…, anonymous=True)")
+    return core.entrance
+
+
+async def _answer_of(question: Awaitable[T]) -> T:
+    """Return what the store says; where it can't say anything, that is a 503."""
+    try:
+        return await question
+    except StoreError as error:
+        raise UnavailableError(cause=f"store: {error}") from None

@@ -13,7 +13,6 @@
 import hashlib
 import logging
 import time
-from collections.abc import Callable
 from typing import Final
 
 from starlette.datastructures import Headers
@@ -21,18 +20,17 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope
 
 from xuna_middleware._core.strict_json import read_aside
-from xuna_middleware.events import Event, Events
-from xuna_middleware.issuing.settlement import Settlement
+from xuna_middleware.endpoints.core import Core
+from xuna_middleware.events import Event
 from xuna_middleware.platform.rest.responses import Flaw
 from xuna_middleware.platform.webhooks import (
     MAX_BYTES,
     Finished,
-    PostCallWebhook,
     read_finished,
 )
 from xuna_middleware.stores.protocol import Region, Store, StoreError
 from xuna_middleware.web.requests import read_raw
-from xuna_middleware.web.responses import answer
+from xuna_middleware.web.responses import answer, not_found
 
 logger = logging.getLogger("xuna_middleware")
 
@@ -42,75 +40,60 @@ WEBHOOK: Final = "/webhooks/post-call"
 _RECEIVED: Final = {"received": True}
 
 
-class Deliveries:
-    """Take webhooks in, of the platform's alone."""
+async def receive_webhook(core: Core, scope: Scope, receive: Receive) -> Response:
+    """Answer one delivery.
 
-    def __init__(
-        self,
-        webhook: Callable[[], PostCallWebhook],
-        settlement: Settlement,
-        store: Store,
-        events: Events,
-        *,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._webhook = webhook
-        self._settlement = settlement
-        self._store = store
-        self._events = events
-        self._clock = clock
+    Raises:
+        InvalidSignatureError: it isn't the platform's, or not of now.
+        InvalidRequestError: the body is over 1 MB, compressed or too slow; or no webhook is set.
+        UnavailableError: the store can't be asked, or there is no secret.
+        ClientDisconnect: nobody is there to answer.
+    """
+    webhook = core.webhook
+    if webhook is None:
+        raise not_found()
+    signature = webhook.claimed(Headers(scope=scope))
+    body = await read_raw(scope, receive, MAX_BYTES)
+    webhook.verify(signature, body)
+    said = await read_aside(read_finished, body)
+    if isinstance(said, Flaw):
+        logger.info("a webhook without effect: %s", said.reason)
+        _emit(core, said.reason)
+    else:
+        _emit(core, await _settle(core, said, webhook.remembered), said)
+    return answer(_RECEIVED)
 
-    async def serve(self, scope: Scope, receive: Receive) -> Response:
-        """Answer one delivery.
 
-        Raises:
-            InvalidSignatureError: it isn't the platform's, or not of now.
-            InvalidRequestError: the body is over 1 MB, compressed or too slow.
-            UnavailableError: the store can't be asked, or there is no secret.
-            ClientDisconnect: nobody is there to answer.
-        """
-        webhook = self._webhook()
-        signature = webhook.claimed(Headers(scope=scope))
-        body = await read_raw(scope, receive, MAX_BYTES)
-        webhook.verify(signature, body)
-        said = await read_aside(read_finished, body)
-        if isinstance(said, Flaw):
-            logger.info("a webhook without effect: %s", said.reason)
-            self._tell(said.reason)
-        else:
-            self._tell(await self._settled(said, webhook.remembered), said)
-        return answer(_RECEIVED)
+async def _settle(core: Core, said: Finished, seconds: float) -> str:
+    """Settle what the delivery is about, remember it, and say what became of it."""
+    is_settled = await core.pipeline.settlement.settle(said.conversation_id, said.seconds)
+    is_new = await _remember(core.store, said, seconds)
+    if is_settled:
+        return "settled"
+    return "nothing to settle" if is_new else "a duplicate"
 
-    async def _settled(self, said: Finished, seconds: float) -> str:
-        """Settle what the delivery is about, remember it, and say what became of it."""
-        is_settled = await self._settlement.settle(said.conversation_id, said.seconds)
-        is_new = await self._remember(said, seconds)
-        if is_settled:
-            return "settled"
-        return "nothing to settle" if is_new else "a duplicate"
 
-    async def _remember(self, said: Finished, seconds: float) -> bool:
-        """Tell whether this is the first such delivery.
+async def _remember(store: Store, said: Finished, seconds: float) -> bool:
+    """Tell whether this is the first such delivery.
 
-        A store that can't say lets it pass for that: what it is about is settled by now.
-        """
-        try:
-            return await self._store.put(
-                _key(said.conversation_id), b"", seconds, Region.DELIVERIES
-            )
-        except StoreError:
-            return True
+    A store that can't say lets it pass for that: what it is about is settled by now.
+    """
+    try:
+        return await store.put(_key(said.conversation_id), b"", seconds, Region.DELIVERIES)
+    except StoreError:
+        return True
 
-    def _tell(self, cause: str, said: Finished | None = None) -> None:
-        self._events.emit(
-            Event(
-                name="webhook_received",
-                time=self._clock(),
-                conversation_id=said.conversation_id if said else None,
-                seconds=said.seconds if said else None,
-                cause=cause,
-            )
+
+def _emit(core: Core, cause: str, said: Finished | None = None) -> None:
+    core.events.emit(
+        Event(
+            name="webhook_received",
+            time=time.time(),
+            conversation_id=said.conversation_id if said else None,
+            seconds=said.seconds if said else None,
+            cause=cause,
         )
+    )
 
 
 def _key(conversation_id: str) -> str:

@@ -104,7 +104,7 @@ class Authentication:
         self.traits = tuple(map(traits_of, self.verifiers))
         self._merged = merge_traits(self.traits)
         self._can_recheck = any(isinstance(each, Rechecks) for each in self.verifiers)
-        self._authenticator = authenticator
+        self.authenticator = authenticator
         self._authenticators_traits = traits_of(authenticator)
         self._surroundings = surroundings
         self.tickets = Tickets(surroundings.store)
@@ -141,7 +141,7 @@ class Authentication:
         nothing here may prove anybody of this issuer, so that nobody here can know.
         """
         described = [each for each in self.traits if each.may_verify(issuer)]
-        if self._authenticator is not None:
+        if self.authenticator is not None:
             described.append(self._authenticators_traits)
         if not described:
             return None
@@ -208,11 +208,12 @@ class Authentication:
             proof = _Proof(self._verifier, caller.identity, caller.token)
             scope[_PROOFS] = (*others, proof)
 
-    def proof_in(self, scope: Scope, identity: Identity) -> HeldToken | None:
+    def proof_of(self, connection: HTTPConnection | None, identity: Identity) -> HeldToken | None:
         """Return the token that proved this caller here, if `note_proof()` kept one.
 
         What proved them to another gate is that gate's alone, unless both have the same verifier.
         """
+        scope: Scope = {} if connection is None else connection.scope
         proofs: tuple[_Proof, ...] = scope.get(_PROOFS, ())
         for verifier, proven, token in proofs:
             is_same = (proven.issuer, proven.subject) == (identity.issuer, identity.subject)
@@ -252,8 +253,8 @@ class Authentication:
 
     async def _ambient(self, scope: Scope) -> Caller:
         identity = None
-        if self._authenticator is not None:
-            identity = await _ask(self._authenticator, HTTPConnection(scope))
+        if self.authenticator is not None:
+            identity = await _ask(self.authenticator, HTTPConnection(scope))
         if identity is None:
             raise NotAuthenticatedError(cause="no credentials: nothing was presented")
         if not isinstance(identity, Identity):

@@ -54,6 +54,7 @@ from xuna_middleware.platform.issued import ConversationToken, SignedUrl
 from xuna_middleware.platform.rest.client import Platform
 from xuna_middleware.platform.wire import check_carriable
 from xuna_middleware.stores.protocol import Kind, Move
+from xuna_middleware.web.refusals import Attempt
 
 logger = logging.getLogger("xuna_middleware")
 
@@ -92,8 +93,8 @@ class Order:
     platform's nested spelling. `visit` is which visitor this is, or was before they signed in.
     `has_ticket` says that what a ticket needs was decided when it was made. `voucher` says who
     vouched for the identity: the app around the gate, where the gate's own routes don't say
-    otherwise. `token` is what proved the caller, where it can be asked about again. `told` are
-    headers for the answer, whichever it will be; the steps add to them.
+    otherwise. `token` is what proved the caller, where it can be asked about again. The steps add
+    to `attempt` what a refusal's report should say, and headers for the answer.
     """
 
     identity: Identity
@@ -106,7 +107,7 @@ class Order:
     has_ticket: bool = False
     voucher: Voucher = "application"
     token: HeldToken | None = field(default=None, repr=False)
-    told: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
+    attempt: Attempt = field(default_factory=Attempt, repr=False, compare=False)
 
     @property
     def scope(self) -> Scope:
@@ -366,7 +367,7 @@ async def _check_entrance(pipeline: Pipeline, order: Order) -> None:
     if order.has_ticket:
         return
     admitted = await entrance.check_challenge(order.visitor, order.connection)
-    order.told.update(entrance.headers(admitted, order.scope))
+    order.attempt.headers.update(entrance.headers(admitted, order.scope))
 
 
 async def _may_enter(pipeline: Pipeline, visitor: Identity) -> bool:
@@ -392,7 +393,7 @@ async def signed_in(pipeline: Pipeline, agent: Agent, order: Order) -> None:
         move = move._replace(seconds=entrance.visitors.ticket_lasts)
     try:
         if await entrance.leave(visit, move):
-            order.told.update(entrance.forgetting(order.scope))
+            order.attempt.headers.update(entrance.forgetting(order.scope))
     except UnavailableError as error:
         logger.warning("visitors: the ticket of one who signed in stays good: %s", error.cause)
 

@@ -70,7 +70,7 @@ from xuna_middleware.relay.pumps import Relay
 from xuna_middleware.relay.rechecks import Recheck
 from xuna_middleware.relay.usage import Meter
 from xuna_middleware.stores.protocol import Kind, StoreError
-from xuna_middleware.web.refusals import Refusals
+from xuna_middleware.web.refusals import Attempt, Refusals
 
 logger = logging.getLogger("xuna_middleware")
 
@@ -86,13 +86,12 @@ _TIMES: Final = frozenset({"exp", "iat", "nbf"})
 class Relaying:
     """Hold what conversations need beside the pipeline.
 
-    `url` is where clients reach `/conversation`, None where nobody said; `authentication` returns
-    what verifies tokens now.
+    `url` is where clients reach `/conversation`, None where nobody said.
     """
 
     sessions: Sessions
     refusals: Refusals
-    authentication: Callable[[], Authentication]
+    authentication: Authentication
     url: str | None
     clock: Callable[[], float] = time.time
 
@@ -163,7 +162,7 @@ async def lead_to_relay(
         check_client(agent, order.dynamic_variables, order.overrides, is_whole=False)
     )
     await admitted_agent(pipeline, order)
-    ticket, seconds = await relaying.authentication().make_ticket(ticket_of(order, agent, origin))
+    ticket, seconds = await relaying.authentication.make_ticket(ticket_of(order, agent, origin))
     return SignedUrl(
         url=f"{relaying.url}?{urlencode({'agent': agent.name, 'ticket': ticket})}",
         agent=agent.name,
@@ -187,11 +186,9 @@ async def converse(pipeline: Pipeline, relaying: Relaying, order: Order, client:
         ending = await _carried_on(pipeline, relaying, talk, client)
     except EndedError as ended:
         ending = ended.ending
-    except Exception as error:  # noted, and told as far as a close code can
-        noted = relaying.refusals.note(
-            error, identity=order.identity, agent=talk.agent.name, transport="relay"
-        )
-        ending = refused(noted) if isinstance(error, GateError) else FAULT
+    except Exception as error:  # reported, and told as far as a close code can
+        reported = _report(relaying, talk, error)
+        ending = refused(reported) if isinstance(error, GateError) else FAULT
     finally:
         closing = pipeline.beside(_closed(pipeline, relaying, talk, client, ending))
         await asyncio.shield(closing)
@@ -204,7 +201,7 @@ async def _opened(pipeline: Pipeline, relaying: Relaying, order: Order) -> _Conv
     _check_life(order.identity, relaying.clock())
     _check_platform(pipeline)
     rule = await decide(pipeline, agent, order)
-    recheck_seconds = await relaying.authentication().recheck_interval(order.token)
+    recheck_seconds = await relaying.authentication.recheck_interval(order.token)
     began = asyncio.get_running_loop().time()
     reservation = await reserved(pipeline, agent, order)
     live = _live(pipeline, relaying, order, agent, reservation)
@@ -374,16 +371,14 @@ def _renewing(relaying: Relaying, talk: _Conversation) -> Callable[[str], Awaita
     async def renew(token: str) -> str:
         known = talk.order.identity
         try:
-            identity = await relaying.authentication().verified(token)
+            identity = await relaying.authentication.verified(token)
             if not _is_same_caller(identity, known):
                 raise AccessDeniedError(code="another_caller", cause="refresh: of another caller")
             await authorize(talk.agent, identity, talk.order.connection)
             held = HeldToken(token, identity.issuer)
-            seconds = await relaying.authentication().recheck_interval(held)
+            seconds = await relaying.authentication.recheck_interval(held)
         except GateError as error:
-            name = talk.agent.name
-            relaying.refusals.note(error, identity=known, agent=name, transport="relay")
-            return _answer({"code": error.code})
+            return _answer({"code": _report(relaying, talk, error).code})
         talk.live.renew(standing_of(identity), identity.expires_at)
         talk.identity, talk.token = identity, held
         if talk.recheck is not None:
@@ -396,30 +391,31 @@ def _renewing(relaying: Relaying, talk: _Conversation) -> Callable[[str], Awaita
 def _rechecking(relaying: Relaying, talk: _Conversation) -> Recheck:
     """Return what asks again about a conversation's token."""
 
-    def refuse(error: Exception) -> GateError:
-        return relaying.refusals.note(
-            error, identity=talk.identity, agent=talk.agent.name, transport="relay"
-        )
-
     async def ask() -> None:
         try:
             identity = await _proven_still(relaying, talk)
         except UnavailableError:
             raise
         except GateError as error:
-            refuse(error)
+            _report(relaying, talk, error)
             raise EndedError(REVOKED) from None
         try:
             await _authorize_still(talk, identity)
         except UnavailableError:
             raise
         except GateError as error:
-            raise EndedError(refused(refuse(error))) from None
+            raise EndedError(refused(_report(relaying, talk, error))) from None
         talk.identity = identity
         if identity.expires_at is not None:
             talk.live.deadlines.expire_at(identity.expires_at)
 
-    return Recheck(ask, lambda error: refused(refuse(error)), talk.live.end)
+    return Recheck(ask, lambda error: refused(_report(relaying, talk, error)), talk.live.end)
+
+
+def _report(relaying: Relaying, talk: _Conversation, error: Exception) -> GateError:
+    """Report what a conversation was refused after it was accepted."""
+    attempt = Attempt(identity=talk.identity, agent=talk.agent.name, transport="relay")
+    return relaying.refusals.report(error, attempt)
 
 
 async def _proven_still(relaying: Relaying, talk: _Conversation) -> Identity:
@@ -429,7 +425,7 @@ async def _proven_still(relaying: Relaying, talk: _Conversation) -> Identity:
         InvalidTokenError: somebody else, or nobody. UnavailableError: it can't be known now.
     """
     assert talk.token is not None, "it is asked about"  # noqa: S101
-    identity = await relaying.authentication().recheck(talk.token)
+    identity = await relaying.authentication.recheck(talk.token)
     if not _is_same_caller(identity, talk.identity):
         raise InvalidTokenError(cause="recheck: the token is another caller's now")
     return identity

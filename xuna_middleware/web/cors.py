@@ -1,4 +1,4 @@
-"""Cross-origin requests to protected paths of the app (the Fetch standard's CORS protocol).
+"""Cross-origin requests to the gate and to protected paths of the app (Fetch standard, CORS).
 
 A browser sends a preflight without credentials, and so can anybody: what looks like one is a
 stranger's request, and an app that ran for it would run unverified. So the gate answers preflights
@@ -9,10 +9,12 @@ and nothing but the status and the headers of CORS comes back of its answer.
 
 import asyncio
 import re
+from collections.abc import Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -43,6 +45,41 @@ def is_preflight(scope: Scope) -> bool:
         return False
     names = [name for name, _ in scope["headers"]]
     return names.count(b"origin") == 1 and names.count(b"access-control-request-method") == 1
+
+
+class GateCORS:
+    """Let the listed origins read the gate's own answers, denials included.
+
+    Args:
+        origins: exact origins; without one, nothing is added.
+        credentials: whether cookies may come along.
+        allowed_headers, exposed_headers: which a page may send and read.
+    """
+
+    def __init__(
+        self,
+        origins: tuple[str, ...],
+        *,
+        credentials: bool,
+        allowed_headers: Sequence[str],
+        exposed_headers: Sequence[str],
+    ) -> None:
+        self._origins = origins
+        self._options: dict[str, Any] = {
+            "allow_origins": origins,
+            "allow_methods": ("GET", "POST", "DELETE"),
+            "allow_headers": allowed_headers,
+            "allow_credentials": credentials,
+            "expose_headers": exposed_headers,
+        }
+
+    def wrap(self, app: ASGIApp) -> ASGIApp:
+        """Return the app, with CORS headers on its answers and preflights answered."""
+        if not self._origins:
+            return app
+        cors = CORSMiddleware(app, **self._options)
+        cors.preflight_headers.update(PRIVATE)
+        return cors
 
 
 class AppCORS:

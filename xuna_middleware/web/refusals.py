@@ -9,8 +9,10 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import Final
+
+from starlette.requests import ClientDisconnect
 
 from xuna_middleware._core.log_rate import Paced
 from xuna_middleware.errors import GateError, UnavailableError, copied, trace_of
@@ -25,8 +27,21 @@ REFERENCE_HEADER: Final = "Xuna-Gate-Ref"
 _OPERATORS_FAULT: Final = "configuration"
 
 
+@dataclass(slots=True, kw_only=True)
+class Attempt:
+    """Collect what is known of one request, or of one step of a conversation, as it becomes known.
+
+    `agent` is a configured name. `headers` are for the answer, whichever it will be.
+    """
+
+    identity: Identity | None = None
+    agent: str | None = None
+    transport: str | None = None
+    headers: dict[str, str] = field(default_factory=dict, repr=False)
+
+
 class Refusals:
-    """Note refusals. Each error is noted once, however many hands it goes through."""
+    """Report refusals to the operator: a log line, an event, and a reference for the answer."""
 
     def __init__(
         self,
@@ -40,43 +55,40 @@ class Refusals:
         self._clock = clock
         self._lines = Paced(clock)
 
-    def note(
-        self,
-        error: Exception,
-        *,
-        identity: Identity | None = None,
-        agent: str | None = None,
-        transport: str | None = None,
-        told: Mapping[str, str] = MappingProxyType({}),
-    ) -> GateError:
-        """Log and emit a refusal; return it with its reference in the headers, and `told` beside.
+    def reporting(self, attempt: Attempt, kind: type[Exception] = Exception) -> "_Reporting":
+        """Return a context manager that reports what is raised in it, and raises what `report()`
+        returns instead. A client that has gone is no refusal.
+        """
+        return _Reporting(self, attempt, kind)
+
+    def report(self, error: Exception, attempt: Attempt) -> GateError:
+        """Log and emit a refusal; return it with its reference in the headers, and those of the
+        attempt.
 
         What is returned is a copy: an error that somebody keeps and raises again is a new refusal.
-        What nobody foresaw becomes a 503.
+        An unexpected exception becomes a 503.
         """
         refusal = _as_refusal(error)
-        if isinstance(refusal.headers, _Noted):
-            return refusal
         reference = secrets.token_hex(6)
         self._log(refusal, reference)
         if self._events.heard:
+            who = attempt.identity
             self._events.emit(
                 Event(
                     name="refused",
                     time=self._clock(),
-                    issuer=identity.issuer if identity else None,
-                    subject=identity.subject if identity else None,
-                    agent=agent,
-                    transport=transport,
+                    issuer=who.issuer if who else None,
+                    subject=who.subject if who else None,
+                    agent=attempt.agent,
+                    transport=attempt.transport,
                     code=refusal.code,
                     status=refusal.status_code,
                     cause=refusal.cause,
                     reference=reference,
                 )
             )
-        return copied(
-            refusal, headers=_Noted({**told, **self._headers(refusal), REFERENCE_HEADER: reference})
-        )
+        headers = {**attempt.headers, **self._headers(refusal), REFERENCE_HEADER: reference}
+        return copied(refusal, headers=headers)
 
     def warn(self, message: str, *arguments: object) -> None:
         """Log a WARNING that requests and conversations cause, at the pace of refusals."""
@@ -104,8 +116,22 @@ class Refusals:
         )
 
 
-class _Noted(dict[str, str]):
-    """Mark the headers of an error that was noted already."""
+class _Reporting:
+    """Report what is raised while the block runs."""
+
+    __slots__ = ("_attempt", "_kind", "_refusals")
+
+    def __init__(self, refusals: Refusals, attempt: Attempt, kind: type[Exception]) -> None:
+        self._refusals = refusals
+        self._attempt = attempt
+        self._kind = kind
+
+    def __enter__(self) -> Attempt:
+        return self._attempt
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, self._kind) and not isinstance(error, ClientDisconnect):
+            raise self._refusals.report(error, self._attempt) from None
 
 
 def _as_refusal(error: Exception) -> GateError:

@@ -1,0 +1,66 @@
+"""Who sent a request, and whether a page of another site made their browser send it."""
+
+from starlette.datastructures import Headers
+from starlette.types import Scope
+
+from xuna_middleware.endpoints.core import Core
+from xuna_middleware.endpoints.lifecycle import start
+from xuna_middleware.errors import GateError, NotAuthenticatedError
+from xuna_middleware.identity.authentication import Caller
+from xuna_middleware.web.refusals import Attempt
+
+
+async def identify(
+    core: Core, scope: Scope, *, base: str | None = None, nobody: GateError | None = None
+) -> Caller:
+    """Return the caller of a scope outside the gate's own routes; visitors are refused.
+
+    `base` is the public address of whatever serves the scope: see `Presented`. `nobody` is raised
+    in place of a NotAuthenticatedError.
+
+    Raises:
+        GateError: as it was reported.
+    """
+    start(core)
+    with core.refusals.reporting(Attempt()):
+        try:
+            return await authenticate(core, scope, base=base)
+        except NotAuthenticatedError as error:
+            raise nobody or error from None
+
+
+async def authenticate(
+    core: Core, scope: Scope, *, base: str | None = None, visitors: bool = False
+) -> Caller:
+    """Return the caller of a scope and how they proved it. With `visitors`, whoever presents
+    nothing is one, where an agent is open to them.
+
+    Raises:
+        GateError: they prove nobody, or a page of another site asks.
+    """
+    caller = await _caller(core, scope, base, visitors)
+    if caller.ambient and scope["type"] == "websocket":
+        core.origins.check_websocket(Headers(scope=scope))
+    if caller.ticket is not None:
+        core.origins.check_ticket(Headers(scope=scope), caller.ticket.origin)
+    core.authentication.note_proof(scope, caller)
+    if core.events.heard:
+        core.pipeline.emit("verified", caller.identity)
+    return caller
+
+
+async def _caller(core: Core, scope: Scope, base: str | None, visitors: bool) -> Caller:
+    entrance = core.entrance
+    try:
+        caller = await core.authentication.authenticate(scope, base)
+        if caller.identity.is_visitor and not visitors:  # by a ticket, which is used up
+            raise NotAuthenticatedError(cause="ticket: a visitor's, where none is let in")
+    except NotAuthenticatedError:
+        # A presented header is decided by the verifier alone, and makes nobody a visitor.
+        if entrance is None or not visitors or "authorization" in Headers(scope=scope):
+            raise
+        visit = entrance.visit(scope)
+        return Caller(visit.identity, True, "visitor", visit=visit)
+    if entrance is None:
+        return caller
+    return caller._replace(visit=entrance.known(scope))

@@ -1,0 +1,99 @@
+"""What a gate is made of: one value, which `assembly.py` puts together and endpoints read."""
+
+import asyncio
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from starlette.requests import HTTPConnection
+
+from xuna_middleware.access.agents import Agent
+from xuna_middleware.access.limits.reservations import Stores
+from xuna_middleware.access.rules.rule import Rule
+from xuna_middleware.anonymous.admission import Entrance
+from xuna_middleware.endpoints.metadata import ResourceMetadata
+from xuna_middleware.events import Events
+from xuna_middleware.identity.authentication import Authentication
+from xuna_middleware.identity.bound.request import Surroundings
+from xuna_middleware.identity.credentials import Visit
+from xuna_middleware.issuing.pipeline import Pipeline
+from xuna_middleware.platform.webhooks import PostCallWebhook
+from xuna_middleware.relay.conversation import Relaying
+from xuna_middleware.stores.protocol import Store
+from xuna_middleware.web.cors import AppCORS, GateCORS
+from xuna_middleware.web.cross_site import Origins
+from xuna_middleware.web.refusals import Refusals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Core:
+    """Hold the parts of a gate. A gate refers to one of these; to swap a part is to swap it whole.
+
+    `operators` is the rule that admits operators. None: `operators` where nobody may see live
+    conversations, `webhook` where the gate takes none, `public_url` where it wasn't given,
+    `metadata` where there is nothing to describe.
+    """
+
+    authentication: Authentication
+    pipeline: Pipeline
+    relaying: Relaying
+    deployment: Surroundings
+    origins: Origins
+    cors: GateCORS
+    app_cors: AppCORS
+    operators: Rule | None
+    webhook: PostCallWebhook | None
+    public_url: str | None
+    metadata: ResourceMetadata | None
+    #: Of these a line is logged at the first start.
+    unlimited: tuple[Agent, ...]
+    runtime: "Runtime" = field(default_factory=lambda: Runtime())
+
+    @property
+    def refusals(self) -> Refusals:
+        return self.relaying.refusals
+
+    @property
+    def entrance(self) -> Entrance | None:
+        return self.pipeline.entrance
+
+    @property
+    def events(self) -> Events:
+        return self.pipeline.events
+
+    @property
+    def stores(self) -> Stores:
+        return self.pipeline.stores
+
+    @property
+    def store(self) -> Store:
+        return self.pipeline.stores.shared
+
+    def visit_of(self, connection: HTTPConnection | None) -> Visit | None:
+        """Return which visitor a connection's ticket names; None where there is none."""
+        if self.entrance is None or connection is None:
+            return None
+        return self.entrance.known(connection.scope)
+
+    @property
+    def has_relay(self) -> bool:
+        """Tell whether an agent lists the transport `relay`."""
+        return any("relay" in agent.transports for agent in self.pipeline.agents.values())
+
+
+@dataclass(slots=True)
+class Runtime:
+    """Hold the event loop on which a gate started last, and whether it gave its warnings."""
+
+    started_on: Callable[[], asyncio.AbstractEventLoop | None] = lambda: None
+    has_warned: bool = False
+
+    def enter(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Note that the gate runs on a loop; tell whether that is news."""
+        if self.started_on() is loop:
+            return False
+        self.started_on = weakref.ref(loop)
+        return True
+
+    def leave(self) -> None:
+        self.started_on = lambda: None

@@ -1,0 +1,126 @@
+"""Start, readiness and close of a gate's parts."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterator
+from typing import Protocol, TypeGuard
+
+from xuna_middleware.access.agents import Agent
+from xuna_middleware.endpoints.core import Core
+from xuna_middleware.errors import ConfigurationError
+from xuna_middleware.events import Event, EventName, Events
+from xuna_middleware.identity.jwt.verifiers import Service, Telling
+from xuna_middleware.platform.rest.client import Platform
+from xuna_middleware.platform.webhooks import PostCallWebhook
+from xuna_middleware.web.servers import unfit_servers_loaded
+
+logger = logging.getLogger("xuna_middleware")
+
+
+class _Closing(Protocol):
+    async def aclose(self) -> None: ...
+
+
+def check_environment(core: Core) -> None:
+    """Check what only the environment can tell.
+
+    Raises:
+        ConfigurationError: no API key is to be found, or no secret for webhooks.
+    """
+    core.pipeline.platform.check()
+    if core.webhook is not None:
+        core.webhook.check()
+
+
+def start(core: Core) -> None:
+    """Begin what runs beside requests, once on each event loop that comes along."""
+    if not core.runtime.enter(asyncio.get_running_loop()):
+        return
+    for service in services_of(core):
+        if isinstance(service, Telling):
+            service.listen(_telling(core.events))
+        service.start()
+    start_store = getattr(core.store, "start", None)
+    if start_store is not None:
+        start_store()
+    if core.entrance is not None:
+        core.entrance.start()
+    if not core.runtime.has_warned:
+        core.runtime.has_warned = True
+        _warn_of_unlimited(core.unlimited)
+    if core.has_relay:
+        for unfit in unfit_servers_loaded():
+            logger.error("the relay refuses conversations on this server: %s", unfit)
+
+
+async def close(core: Core) -> None:
+    """End what runs in the background and close connections. The gate can start again after that.
+
+    Raises:
+        ExceptionGroup: of what parts raised; all were closed as far as they let themselves.
+    """
+    core.runtime.leave()
+    await core.relaying.sessions.aclose()
+    await core.pipeline.finish()
+    await core.events.flush()
+    failures: list[Exception] = []
+    parts: list[_Closing] = [*services_of(core), core.pipeline.platform, core.store]
+    if core.entrance is not None:
+        parts.append(core.entrance)
+    for part in parts:
+        try:
+            await part.aclose()
+        except Exception as error:
+            failures.append(error)
+    if failures:
+        raise ExceptionGroup("parts of the gate did not close cleanly", failures)
+
+
+def missing(core: Core) -> list[str]:
+    """Name what keeps the gate from being ready; for strangers' eyes, so names only."""
+    found = [] if all(each.ready for each in services_of(core)) else ["identity"]
+    checked = {"platform": core.pipeline.platform, "webhook": core.webhook}
+    return found + [name for name, part in checked.items() if _lacks_a_setting(part)]
+
+
+def services_of(core: Core) -> Iterator[Service]:
+    """Yield the verifiers, and the authenticator, that run in the background."""
+    known = (*core.authentication.verifiers, core.authentication.authenticator)
+    return filter(_is_service, known)
+
+
+def _is_service(part: object) -> TypeGuard[Service]:
+    return isinstance(part, Service)
+
+
+def _telling(events: Events) -> Callable[[EventName, str, str], None]:
+    def tell(name: EventName, issuer: str, cause: str) -> None:
+        events.emit(Event(name=name, time=time.time(), issuer=issuer, cause=cause))
+
+    return tell
+
+
+def _lacks_a_setting(part: Platform | PostCallWebhook | None) -> bool:
+    """Tell whether a part lacks what only the environment can tell."""
+    try:
+        if part is not None:
+            part.check()
+    except ConfigurationError:
+        return True
+    return False
+
+
+def _warn_of_unlimited(agents: tuple[Agent, ...]) -> None:
+    """Log a line for each agent without a limit, with an example to paste."""
+    for agent in agents:
+        ends = "" if agent.max_duration is not None else "max_duration=600, "
+        logger.warning(
+            "Agent(%r) has no limit: each caller may have any number of conversations%s. Set one, "
+            'such as Agent(%r, …, %slimits=[Limit("20/hour"), Concurrent(2)]), or one for all '
+            "agents: XunaGate(limits=…)",
+            agent.name,
+            ", each as long as the platform or the relay lets it last" if ends else "",
+            agent.name,
+            ends,
+        )
