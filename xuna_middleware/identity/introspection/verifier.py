@@ -93,7 +93,8 @@ class IntrospectionVerifier:
         keep: for how many seconds a good answer serves, at most 60; 0 asks each time.
         recheck_seconds: how often the token of a running conversation is asked about again, 1 to
             3,600; None never asks again, and a revoked token's conversation goes on until `exp`.
-        in_flight, waiting: how many questions run at once, and how many wait.
+        in_flight, waiting: how many questions run at once, and how many wait. Strangers' tokens,
+            known ones and running conversations have so many each, and connections for all these.
         leeway: tolerance for clocks in seconds, at most 300. Given to `iat` and `nbf`, not `exp`.
         max_lifetime: the longest life of a token in seconds, from its `iat`. A token without `iat`
             may have no more than this left before its `exp`; one without either lives until its
@@ -182,7 +183,14 @@ class IntrospectionVerifier:
             audience=self.issuer,
         )
         given = checked_transport(transport)
-        self._outbound = (Outbound(transport=given), Outbound(transport=given))
+        _checked_count(in_flight, "in_flight", least=1)
+        _checked_count(waiting, "waiting", least=0)
+        # As many connections as there are questions at once: known callers' and running
+        # conversations' go over the second.
+        self._outbound = (
+            Outbound(transport=given, connections=in_flight),
+            Outbound(transport=given, connections=2 * in_flight),
+        )
         # Tokens that were good have connections and failures of their own: those that a stranger's
         # made-up token causes must neither end a conversation nor keep a known caller out.
         self._endpoint, self._known_endpoint = (
@@ -202,8 +210,6 @@ class IntrospectionVerifier:
         self._remembered = RememberedTokens()
         self._refused = Recent[bytes](_REFUSED_SECONDS)
         self._known = Recent[bytes](_KNOWN_SECONDS)
-        _checked_count(in_flight, "in_flight", least=1)
-        _checked_count(waiting, "waiting", least=0)
         self._questions = Questions[bytes, Identity](
             "introspection", in_flight=in_flight, waiting=waiting
         )
