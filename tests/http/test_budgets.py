@@ -301,9 +301,10 @@ async def prove(
     who: str = "user-1",
     host: str = "192.0.2.1",
     path: str = "/get-signed-url",
+    issuer: str = ISSUER,
 ) -> Answer:
     """Ask with a bound token and a proof."""
-    token = RSA.token(good_claims(sub=who, cnf={"jkt": thumbprint(EC.jwk)}))
+    token = RSA.token(good_claims(sub=who, iss=issuer, cnf={"jkt": thumbprint(EC.jwk)}))
     made = proof(EC, token, f"{PUBLIC}{path}", jti=jti)
     headers = [(b"authorization", b"DPoP " + token.encode()), (b"dpop", made)]
     return await ask(gate, path, headers=headers, client=(host, 1))
@@ -434,6 +435,31 @@ async def test_proofs_of_one_address(
         assert told == [200, 200, 200, 429]
         assert "DPoP(address_rate=" in caplog.text
         assert (await prove(gate, "one", "user-9", "198.51.100.1")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("theirs", "others"),
+    [
+        ({}, {"issuer": "https://theirs.example.com"}),
+        ({"max_age": 3600}, {}),
+        ({"address_rate": 6 / 71}, {}),
+    ],
+    ids=["issuer", "max_age", "address_rate"],
+)
+async def test_proofs_of_others_at_one_address(
+    theirs: dict[str, Any], others: dict[str, Any], kind: str, redis: RedisServer
+) -> None:
+    """What the callers of one verifier send refuses nobody of another: of another tenant, with
+    proofs that live longer, or that may be more.
+    """
+    async with stores(kind, redis) as store:
+        many = bound_gate(store(), **{"address_rate": 3 / 71, **theirs})
+        for number in range(4):
+            await prove(many, f"j{number}", f"user-{number}")
+        verifier = make_verifier(dpop=DPoP(mode="accepted", address_rate=3 / 71), **others)
+        gate = make_gate(verifier=verifier, public_url=PUBLIC, store=store())
+        told = [(await prove(gate, f"k{n}", f"user-{n}", **others)).status for n in range(4)]
+        assert told == [200, 200, 200, 429]
 
 
 @pytest.mark.parametrize("rate", [0, -1, True, "fast", float("nan"), 10**9])

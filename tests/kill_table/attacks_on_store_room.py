@@ -203,9 +203,27 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "proofs of an address don't count": broken(
         DPOP,
-        '            (named(region, f"address:{presented.address}"), self._of_address),\n',
+        '                ("address", presented.address, self._of_address),\n',
         "",
         f"{BUDGETS}::test_proofs_of_one_address",
+    ),
+    "proofs of all tenants at an address count together": broken(
+        DPOP,
+        'named(region, f"{kind}:{len(issuer)}:{issuer}{one}")',
+        'named(region, f"{kind}:{one}")',
+        f"{BUDGETS}::test_proofs_of_others_at_one_address",
+    ),
+    "proofs of all verifiers at an address count together": broken(
+        DPOP,
+        'name = f"proofs/{self._seconds:g}/{most}"',
+        'name = "proofs"',
+        f"{BUDGETS}::test_proofs_of_others_at_one_address",
+    ),
+    "proofs of all rates at an address count together": broken(
+        DPOP,
+        'name = f"proofs/{self._seconds:g}/{most}"',
+        'name = f"proofs/{self._seconds:g}"',
+        f"{BUDGETS}::test_proofs_of_others_at_one_address",
     ),
     "proofs of some accounts fill their region": broken(
         "stores/memory/store.py",
