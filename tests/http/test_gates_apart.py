@@ -30,6 +30,7 @@ from support.talking import talking
 
 from xuna_middleware import (
     Agent,
+    Concurrent,
     ConfigurationError,
     Credentials,
     DPoP,
@@ -302,6 +303,39 @@ async def test_limits(store_of: Make, other: str, expected: int) -> None:
     here, there = ours(store_of("here"), **options), ours(store_of(other), **options)
     assert (await ask(here, headers=bearer(RSA.token()))).status == 200
     assert await left(there) == expected
+
+
+async def retry_after(gate: XunaGate) -> int:
+    """Return for how many seconds a caller is refused."""
+    answer = await ask(gate, headers=bearer(RSA.token(good_claims(sub="user-1"))))
+    assert answer.status == 429
+    return int(answer.header("Retry-After") or "")
+
+
+async def test_slots_of_gates_that_last_differently(store_of: Make) -> None:
+    """One name, and a deploy that lowers `max_duration`: whoever takes a short slot, or is refused
+    one, ends no long one early.
+    """
+    long, short = (
+        Conversations(issued=first).gate(
+            Concurrent(3), store=store_of("acme"), max_duration=max_duration
+        )
+        for first, max_duration in ((0, 7200), (100, 60))
+    )
+    assert [await issue(gate) for gate in (long, long, short)] == [200, 200, 200]
+    assert await short.settle("conv_101", 5)
+    assert [await issue(gate) for gate in (long, short)] == [200, 429]
+    assert await retry_after(long) > 7200
+
+
+async def test_named_limits_with_other_windows(store_of: Make) -> None:
+    """They count apart: neither ends the other's window."""
+    day, hour = (
+        Conversations().gate(Limit(f"1/{window}", name="visits"), store=store_of("acme"))
+        for window in ("day", "hour")
+    )
+    assert [await issue(gate) for gate in (day, hour, hour)] == [200, 200, 429]
+    assert await retry_after(day) > 3700
 
 
 @pytest.mark.parametrize(("other", "expected"), [("there", 200), ("here", 401)])
