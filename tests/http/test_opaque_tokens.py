@@ -550,6 +550,25 @@ def test_known_caller_in_a_flood() -> None:
     in_fast_time(story())
 
 
+async def test_known_tokens_of_one_account(caplog: pytest.LogCaptureFixture) -> None:
+    """However many it has, other known callers have places."""
+    provider = Provider()
+    many = [f"one-of-many-tokens-{number:05}" for number in range(100)]
+    provider.tokens |= {token: {**ANSWER, "sub": "gr\u00fcdig"} for token in many}
+    gate = provider.front(keep=0)
+    assert {(await sent(gate, token)).status for token in [*many, GOOD]} == {200}
+    provider.gate = asyncio.Event()
+    flood = [asyncio.create_task(sent(gate, token)) for token in many]
+    await until(lambda: sum(each.done() for each in flood) == 82)
+    assert "more than 18 at once from one account" in caplog.text
+    caller = asyncio.create_task(sent(gate))
+    await until(lambda: provider.at_once == 8)
+    provider.gate.set()
+    assert (await caller).status == 200
+    assert Counter([(await each).status for each in flood]) == {200: 18, 503: 82}
+    assert {(await sent(gate, token)).status for token in many} == {200}, "all places are free"
+
+
 @pytest.mark.parametrize(
     ("said", "pause"), [("20", "20"), ("86400", "30"), ("", "1"), ("soon", "1"), ("-5", "1")]
 )
