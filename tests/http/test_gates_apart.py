@@ -1,5 +1,5 @@
-"""Two gates on one store: apart by their names, in everything; and with one name, each believes
-only what it could have verified itself.
+"""Two gates on one store: apart by their names, in everything; and with one name, each takes only
+tickets of issuers that it has verifiers for.
 """
 
 import hashlib
@@ -141,6 +141,16 @@ async def test_ticket_of_an_issuer_that_the_other_gate_cannot_verify(
     assert "refused 401" in caplog.text
     assert ticket not in caplog.text
     assert not await opens(here, ticket)
+
+
+@pytest.mark.parametrize("options", [{"audience": "other"}, {"dpop": "required"}])
+async def test_only_issuers_are_compared(store_of: Make, options: dict[str, Any]) -> None:
+    """SECURITY.md says so: another verifier of the issuer may refuse the token itself."""
+    ticket = await ticket_of(ours(store_of("acme")))
+    strict = make_verifier(**options)
+    gate = make_gate(verifier=strict, store=store_of("acme"), public_url=PUBLIC)
+    assert (await ask(gate, headers=bearer(RSA.token()))).status == 401
+    assert await opens(gate, ticket)
 
 
 async def test_ticket_of_an_issuer_that_both_gates_verify(store_of: Make) -> None:
