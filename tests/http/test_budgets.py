@@ -63,7 +63,12 @@ from xuna_middleware.issuing.pipeline import (
     VISITORS_OF_ONE,
     VISITORS_OF_ONE_WAITING,
 )
-from xuna_middleware.issuing.settlement import EXPECTED_OF_ONE, LATE_ASK, REFUSED_ASK
+from xuna_middleware.issuing.settlement import (
+    EXPECTED_OF_ONE,
+    LATE_ASK,
+    REFUSED_ASK,
+    REFUSED_OF_ONE,
+)
 from xuna_middleware.platform.rest.client import CONNECTIONS
 from xuna_middleware.relay.live import LEASE
 from xuna_middleware.stores.protocol import Quota, Region, named
@@ -298,9 +303,10 @@ async def prove(
     who: str = "user-1",
     host: str = "192.0.2.1",
     path: str = "/get-signed-url",
+    issuer: str = ISSUER,
 ) -> Answer:
     """Ask with a bound token and a proof."""
-    token = RSA.token(good_claims(sub=who, cnf={"jkt": thumbprint(EC.jwk)}))
+    token = RSA.token(good_claims(sub=who, iss=issuer, cnf={"jkt": thumbprint(EC.jwk)}))
     made = proof(EC, token, f"{PUBLIC}{path}", jti=jti)
     headers = [(b"authorization", b"DPoP " + token.encode()), (b"dpop", made)]
     return await ask(gate, path, headers=headers, client=(host, 1))
@@ -431,6 +437,31 @@ async def test_proofs_of_one_address(
         assert told == [200, 200, 200, 429]
         assert "DPoP(address_rate=" in caplog.text
         assert (await prove(gate, "one", "user-9", "198.51.100.1")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("theirs", "others"),
+    [
+        ({}, {"issuer": "https://theirs.example.com"}),
+        ({"max_age": 3600}, {}),
+        ({"address_rate": 6 / 71}, {}),
+    ],
+    ids=["issuer", "max_age", "address_rate"],
+)
+async def test_proofs_of_others_at_one_address(
+    theirs: dict[str, Any], others: dict[str, Any], kind: str, redis: RedisServer
+) -> None:
+    """What the callers of one verifier send refuses nobody of another: of another tenant, with
+    proofs that live longer, or that may be more.
+    """
+    async with stores(kind, redis) as store:
+        many = bound_gate(store(), **{"address_rate": 3 / 71, **theirs})
+        for number in range(4):
+            await prove(many, f"j{number}", f"user-{number}")
+        verifier = make_verifier(dpop=DPoP(mode="accepted", address_rate=3 / 71), **others)
+        gate = make_gate(verifier=verifier, public_url=PUBLIC, store=store())
+        told = [(await prove(gate, f"k{n}", f"user-{n}", **others)).status for n in range(4)]
+        assert told == [200, 200, 200, 429]
 
 
 @pytest.mark.parametrize("rate", [0, -1, True, "fast", float("nan"), 10**9])
@@ -728,7 +759,7 @@ async def test_calls_wait_for_no_connection() -> None:
     """All that the gate sends at once is on its way to the platform at once: callers' calls have
     connections of their own, and so have visitors'.
     """
-    most = CALLERS_CALLS + VISITORS_CALLS + REFUSED_ASK + LATE_ASK
+    most = CALLERS_CALLS + VISITORS_CALLS + 2 * REFUSED_ASK + LATE_ASK
     assert most <= CONNECTIONS
     open_ones: list[asyncio.StreamWriter] = []
     all_are_here, answers = asyncio.Event(), asyncio.Event()
@@ -911,6 +942,82 @@ async def test_refused_callers_hold_up_no_others() -> None:
     async with asyncio.timeout(1):
         assert (await visit(gate, *as_user("another"))).status == 200
     await end(tasks)
+
+
+class Talks(EightAtATime):
+    """A platform that numbers conversations, and knows of the end of some."""
+
+    def __init__(self, is_slow: Callable[[str], bool] = bool) -> None:
+        super().__init__(lambda request: is_slow(request.url.path.rpartition("/")[2]), None)
+        self.issued = 0
+        self.looked_up: list[str] = []
+
+    async def handle(self, request: httpx.Request) -> httpx.Response:
+        name = request.url.path.rpartition("/")[2]
+        if name.startswith("conv_"):
+            self.looked_up.append(name)
+            if self.hangs(request):
+                await asyncio.Event().wait()
+            ended = {"status": "done", "metadata": {"call_duration_secs": 5}}
+            return httpx.Response(200, json=ended)
+        self.issued += 1
+        known = {"signed_url": SIGNED_URL, "conversation_id": f"conv_{self.issued}"}
+        return httpx.Response(200, json=known)
+
+    def gate(self, most: int, per: Any) -> XunaGate:
+        platform = XunaPlatform(API_KEY, transport=self.transport)
+        return open_gate(Concurrent(most, per=per), platform=platform)
+
+
+async def let_all_wait() -> None:
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("strangers", ["visitors", "accounts"])
+async def test_refused_ones_take_no_place_of_a_refused_caller(strangers: str) -> None:
+    """Whose conversation ended, while others' look-ups hang: those of visitors with any number of
+    addresses, or of one account.
+    """
+    is_visitors = strangers == "visitors"
+    theirs = 60 if is_visitors else 9
+    platform = Talks(lambda name: int(name.removeprefix("conv_")) <= theirs)
+    gate = platform.gate(1 if is_visitors else 9, per="address" if is_visitors else "subject")
+
+    def crowd() -> list[Any]:
+        if is_visitors:
+            return [visit(gate, host=f"198.51.{number}.1") for number in range(theirs)]
+        return [visit(gate, *as_user("greedy")) for _ in range(theirs)]
+
+    for story in crowd():
+        assert (await story).status == 200
+    for _ in range(1 if is_visitors else 9):
+        assert (await visit(gate, *as_user())).status == 200
+    await let_all_wait()
+    tasks = await begun(crowd())
+    assert set(statuses_of(tasks)) <= {429}
+    assert len(platform.looked_up) == (REFUSED_ASK if is_visitors else REFUSED_OF_ONE)
+    async with asyncio.timeout(1):
+        assert (await visit(gate, *as_user())).status == 200
+    await end(tasks)
+
+
+def test_what_found_no_place_is_asked_for_at_once() -> None:
+    """It doesn't rest as what was asked for does."""
+
+    async def story() -> None:
+        platform = Talks(lambda name: is_slow)
+        gate, people = platform.gate(8, per="subject"), [as_user(f"user-{n}") for n in range(9)]
+        is_slow = True
+        for person in people * 8:
+            assert (await visit(gate, *person)).status == 200
+        told = await asyncio.gather(*[visit(gate, *person) for person in people])
+        assert [answer.status for answer in told] == [429] * 9
+        assert len(platform.looked_up) == REFUSED_ASK
+        is_slow = False
+        assert (await visit(gate, *people[-1])).status == 200
+
+    in_fast_time(story())
 
 
 def test_unsettled_conversations_of_one_caller() -> None:

@@ -1,5 +1,5 @@
-"""Two gates on one store: apart by their names, in everything; and with one name, each believes
-only what it could have verified itself.
+"""Two gates on one store: apart by their names, in everything; and with one name, each takes only
+tickets of issuers that it has verifiers for.
 """
 
 import hashlib
@@ -30,6 +30,7 @@ from support.talking import talking
 
 from xuna_middleware import (
     Agent,
+    Concurrent,
     ConfigurationError,
     Credentials,
     DPoP,
@@ -140,6 +141,16 @@ async def test_ticket_of_an_issuer_that_the_other_gate_cannot_verify(
     assert "refused 401" in caplog.text
     assert ticket not in caplog.text
     assert not await opens(here, ticket)
+
+
+@pytest.mark.parametrize("options", [{"audience": "other"}, {"dpop": "required"}])
+async def test_only_issuers_are_compared(store_of: Make, options: dict[str, Any]) -> None:
+    """SECURITY.md says so: another verifier of the issuer may refuse the token itself."""
+    ticket = await ticket_of(ours(store_of("acme")))
+    strict = make_verifier(**options)
+    gate = make_gate(verifier=strict, store=store_of("acme"), public_url=PUBLIC)
+    assert (await ask(gate, headers=bearer(RSA.token()))).status == 401
+    assert await opens(gate, ticket)
 
 
 async def test_ticket_of_an_issuer_that_both_gates_verify(store_of: Make) -> None:
@@ -302,6 +313,39 @@ async def test_limits(store_of: Make, other: str, expected: int) -> None:
     here, there = ours(store_of("here"), **options), ours(store_of(other), **options)
     assert (await ask(here, headers=bearer(RSA.token()))).status == 200
     assert await left(there) == expected
+
+
+async def retry_after(gate: XunaGate) -> int:
+    """Return for how many seconds a caller is refused."""
+    answer = await ask(gate, headers=bearer(RSA.token(good_claims(sub="user-1"))))
+    assert answer.status == 429
+    return int(answer.header("Retry-After") or "")
+
+
+async def test_slots_of_gates_that_last_differently(store_of: Make) -> None:
+    """One name, and a deploy that lowers `max_duration`: whoever takes a short slot, or is refused
+    one, ends no long one early.
+    """
+    long, short = (
+        Conversations(issued=first).gate(
+            Concurrent(3), store=store_of("acme"), max_duration=max_duration
+        )
+        for first, max_duration in ((0, 7200), (100, 60))
+    )
+    assert [await issue(gate) for gate in (long, long, short)] == [200, 200, 200]
+    assert await short.settle("conv_101", 5)
+    assert [await issue(gate) for gate in (long, short)] == [200, 429]
+    assert await retry_after(long) > 7200
+
+
+async def test_named_limits_with_other_windows(store_of: Make) -> None:
+    """They count apart: neither ends the other's window."""
+    day, hour = (
+        Conversations().gate(Limit(f"1/{window}", name="visits"), store=store_of("acme"))
+        for window in ("day", "hour")
+    )
+    assert [await issue(gate) for gate in (day, hour, hour)] == [200, 200, 429]
+    assert await retry_after(day) > 3700
 
 
 @pytest.mark.parametrize(("other", "expected"), [("there", 200), ("here", 401)])

@@ -550,6 +550,25 @@ def test_known_caller_in_a_flood() -> None:
     in_fast_time(story())
 
 
+async def test_known_tokens_of_one_account(caplog: pytest.LogCaptureFixture) -> None:
+    """However many it has, other known callers have places."""
+    provider = Provider()
+    many = [f"one-of-many-tokens-{number:05}" for number in range(100)]
+    provider.tokens |= {token: {**ANSWER, "sub": "gr\u00fcdig"} for token in many}
+    gate = provider.front(keep=0)
+    assert {(await sent(gate, token)).status for token in [*many, GOOD]} == {200}
+    provider.gate = asyncio.Event()
+    flood = [asyncio.create_task(sent(gate, token)) for token in many]
+    await until(lambda: sum(each.done() for each in flood) == 82)
+    assert "more than 18 at once from one account" in caplog.text
+    caller = asyncio.create_task(sent(gate))
+    await until(lambda: provider.at_once == 8)
+    provider.gate.set()
+    assert (await caller).status == 200
+    assert Counter([(await each).status for each in flood]) == {200: 18, 503: 82}
+    assert {(await sent(gate, token)).status for token in many} == {200}, "all places are free"
+
+
 @pytest.mark.parametrize(
     ("said", "pause"), [("20", "20"), ("86400", "30"), ("", "1"), ("soon", "1"), ("-5", "1")]
 )
@@ -697,6 +716,59 @@ async def test_bound_opaque_token() -> None:
         assert (await ask(gate, headers=headers)).status == 401
     off = make_gate(verifier=provider.verifier(), public_url="https://acme.com/xuna")
     assert (await ask(off, headers=headers)).json()["code"] == "not_authenticated"
+
+
+async def test_questions_wait_for_no_connection() -> None:
+    """As many as may be asked at once are on their way at once, over a real network: strangers',
+    known callers' and those of running conversations.
+    """
+    under_way: set[asyncio.StreamWriter] = set()
+    all_are_here, answers = asyncio.Event(), asyncio.Event()
+    answers.set()
+
+    async def provider(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                await reader.readexactly(int(head.lower().split(b"content-length: ")[1].split()[0]))
+                under_way.add(writer)
+                if len(under_way) == 3 * 12:
+                    all_are_here.set()
+                await answers.wait()
+                under_way.discard(writer)
+                body = b'{"active":true,"sub":"user-1","client_id":"app"}'
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        except asyncio.IncompleteReadError:
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(provider, "127.0.0.1", 0)
+    address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    verifier = IntrospectionVerifier(
+        address,
+        client_id="gate",
+        client_secret=SECRET,
+        client_ids=["app"],
+        introspection_endpoint=f"{address}/introspect",
+        insecure_hosts=["127.0.0.1"],
+        keep=0,
+        in_flight=12,
+    )
+
+    def verified(kind: str) -> list[Any]:
+        tokens = [f"token-of-a-{kind}-{number:05}" for number in range(12)]
+        return [verifier.verify(Credentials(scheme="bearer", token=token)) for token in tokens]
+
+    await asyncio.gather(*verified("caller"))
+    answers.clear()
+    rechecks = [verifier.recheck(f"token-of-a-talk-{number:05}") for number in range(12)]
+    told = asyncio.gather(*verified("caller"), *verified("stranger"), *rechecks)
+    async with asyncio.timeout(3):
+        await all_are_here.wait()
+        answers.set()
+        assert len(await told) == 36
+    await verifier.aclose()
+    server.close()
 
 
 async def test_closing_ends_what_is_asked() -> None:

@@ -73,7 +73,7 @@ async def check(shown: Shown, option: DPoP | None = None, now: float = NOW, by: 
     """Check what is shown, as for a token bound to a signer's key."""
     thumbprint = import_key(public(by)).thumbprint
     proofs = Proofs(option or DPoP(), lambda: now)
-    await proofs.check(cast("Presented", shown), TOKEN, thumbprint, "account")
+    await proofs.check(cast("Presented", shown), TOKEN, thumbprint, "issuer", "subject")
 
 
 @pytest.mark.parametrize("signer", [EC, ED, RSA])

@@ -58,7 +58,7 @@ class Replays(RuleBasedStateMachine):
 
     def passes(self, made: bytes, process: int) -> bool:
         shown = cast("Presented", Shown(proofs=(made,), store=self.store))
-        story: Any = self.checkers[process].check(shown, "token", thumbprint(EC.jwk), "a")
+        story: Any = self.checkers[process].check(shown, "token", thumbprint(EC.jwk), "issuer", "a")
         try:
             story.send(None)
         except StopIteration:

@@ -186,6 +186,30 @@ VARIANTS: Final[dict[str, Variant]] = {
         "self._wait(seconds, min(left, seconds * 0.9))",
         "tests/http/test_token_rechecks.py::test_strangers_who_use_up_what_the_provider_answers",
     ),
+    "one account's tokens fill known callers' places": broken(
+        INTROSPECTION,
+        "token, seen), account)",
+        "token, seen), seen)",
+        "tests/http/test_opaque_tokens.py::test_known_tokens_of_one_account",
+    ),
+    "an account's places are never free again": broken(
+        "_core/single_flight.py",
+        "        self._forget_one_of(owner)\n        if not task.cancelled():\n",
+        "        if not task.cancelled():\n",
+        "tests/http/test_opaque_tokens.py::test_known_tokens_of_one_account",
+    ),
+    "strangers' questions wait for connections": broken(
+        INTROSPECTION,
+        "connections=in_flight)",
+        "connections=8)",
+        "tests/http/test_opaque_tokens.py::test_questions_wait_for_no_connection",
+    ),
+    "conversations' questions wait for known callers'": broken(
+        INTROSPECTION,
+        "connections=2 * in_flight)",
+        "connections=in_flight)",
+        "tests/http/test_opaque_tokens.py::test_questions_wait_for_no_connection",
+    ),
     "a provider's Retry-After is not heeded": broken(
         "identity/introspection/client.py",
         "min(self._longest_pause, max(shortest, 2.0**self._failures))",

@@ -310,4 +310,23 @@ VARIANTS: Final[dict[str, Variant]] = {
         "return callable(verb)",
         f"{_APART}store_that_inherits_a_verb_from_the_protocol",
     ),
+    # Gates of one name that count differently
+    "short slots end long ones": broken(
+        "access/limits/budgets.py",
+        "seconds=max(_LONGEST_SLOT, held)",
+        "seconds=held",
+        f"{_APART}slots_of_gates_that_last_differently",
+    ),
+    "named limits of all windows are one": broken(
+        "access/limits/limits.py",
+        'return f"{limit.seconds} {which}"',
+        "return which",
+        f"{_APART}named_limits_with_other_windows",
+    ),
+    "a deploy with a shorter max_duration counts slots anew": broken(
+        "access/limits/budgets.py",
+        '{limit.counts_like}".encode()',
+        '{limit.counts_like}/{held}".encode()',
+        f"{_APART}slots_of_gates_that_last_differently",
+    ),
 }

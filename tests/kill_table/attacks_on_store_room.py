@@ -201,9 +201,27 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "proofs of an address don't count": broken(
         DPOP,
-        '            (named(region, f"address:{presented.address}"), self._of_address),\n',
+        '                ("address", presented.address, self._of_address),\n',
         "",
         f"{BUDGETS}::test_proofs_of_one_address",
+    ),
+    "proofs of all tenants at an address count together": broken(
+        DPOP,
+        'named(region, f"{kind}:{len(issuer)}:{issuer}{one}")',
+        'named(region, f"{kind}:{one}")',
+        f"{BUDGETS}::test_proofs_of_others_at_one_address",
+    ),
+    "proofs of all verifiers at an address count together": broken(
+        DPOP,
+        'name = f"proofs/{self._seconds:g}/{most}"',
+        'name = "proofs"',
+        f"{BUDGETS}::test_proofs_of_others_at_one_address",
+    ),
+    "proofs of all rates at an address count together": broken(
+        DPOP,
+        'name = f"proofs/{self._seconds:g}/{most}"',
+        'name = f"proofs/{self._seconds:g}"',
+        f"{BUDGETS}::test_proofs_of_others_at_one_address",
     ),
     "proofs of some accounts fill their region": broken(
         "stores/memory/store.py",
@@ -364,9 +382,27 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "refused callers ask for everything": broken(
         "issuing/settlement.py",
-        "settled.append(await self._questions.alone(ask))",
+        "settled.append(await questions.alone(ask, owner))",
         "settled.append(await ask())",
         f"{BUDGETS}::test_refused_callers_hold_up_no_others",
+    ),
+    "refused visitors before refused callers": broken(
+        "issuing/settlement.py",
+        "questions, owner = self._visitors, asked",
+        "questions, owner = self._callers, asked",
+        f"{BUDGETS}::test_refused_ones_take_no_place_of_a_refused_caller",
+    ),
+    "one refused account before others": broken(
+        "issuing/settlement.py",
+        "REFUSED_OF_ONE: Final = 2",
+        "REFUSED_OF_ONE: Final = 99",
+        f"{BUDGETS}::test_refused_ones_take_no_place_of_a_refused_caller",
+    ),
+    "what found no place was asked for": broken(
+        "issuing/settlement.py",
+        "                if not has_begun:\n",
+        "                if False:\n",
+        f"{BUDGETS}::test_what_found_no_place_is_asked_for_at_once",
     ),
     "one caller fills what is looked at in the end": broken(
         "issuing/settlement.py",

@@ -57,20 +57,28 @@ class Questions(Generic[K, T]):
         self._tasks: dict[tuple[asyncio.AbstractEventLoop, K], asyncio.Task[T]] = {}
         self._turns: dict[asyncio.AbstractEventLoop, asyncio.Semaphore] = {}
 
-    async def ask(self, key: K, question: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Return the answer to a question, which is asked once however many want it.
+    async def ask(
+        self, key: K, question: Callable[[], Coroutine[Any, Any, T]], owner: Hashable = None
+    ) -> T:
+        """Return the answer to a question, which is asked once however many want it. It is one of
+        the owner's who is first to ask; none of theirs waits outside of the queue.
 
         Raises:
-            UnavailableError: too much is asked already, or the question was cancelled.
+            UnavailableError: too much is asked already, in all or by this owner, or the question
+                was cancelled.
         """
         loop = asyncio.get_running_loop()
         turn = self._turn(loop)
         task = self._tasks.get((loop, key))
         if task is None:
             self._check_room()
+            mine = (loop, owner)
+            if self._of_one is not None:
+                self._check_owner(mine, self._of_one)
+                self._owned[mine] += 1
             story = self._in_turn(turn, question)
             task = self._tasks[loop, key] = loop.create_task(story, context=Context())
-            task.add_done_callback(partial(self._answered, key))
+            task.add_done_callback(partial(self._answered, key, mine))
         await asyncio.wait({task})
         if task.cancelled():
             raise UnavailableError(cause=f"{self._what}: cancelled", retry_after=1)
@@ -127,7 +135,8 @@ class Questions(Generic[K, T]):
             return
         self._owned[owner] -= 1
         if not self._owned[owner]:
-            del self._owned[owner], self._places[owner]
+            del self._owned[owner]
+            self._places.pop(owner, None)
 
     def _check_owner(self, owner: _Owner, of_one: int) -> None:
         owned = self._owned[owner]
@@ -164,7 +173,8 @@ class Questions(Generic[K, T]):
         for place in [each for each in self._tasks if each[0].is_closed()]:
             del self._tasks[place]
         for owner in [each for each in self._owned if each[0].is_closed()]:
-            del self._owned[owner], self._places[owner]
+            del self._owned[owner]
+            self._places.pop(owner, None)
         for counts in (self._alone, self._waiting_for_owner):
             for closed in [each for each in counts if each.is_closed()]:
                 del counts[closed]
@@ -175,8 +185,9 @@ class Questions(Generic[K, T]):
         async with turn:
             return await question()
 
-    def _answered(self, key: K, task: asyncio.Task[T]) -> None:
+    def _answered(self, key: K, owner: _Owner, task: asyncio.Task[T]) -> None:
         self._tasks.pop((task.get_loop(), key), None)
+        self._forget_one_of(owner)
         if not task.cancelled():
             task.exception()  # whoever waited may be gone by now
 
@@ -190,22 +201,29 @@ def _take_one_off(
 
 
 class Recent(Generic[K]):
-    """Remember keys for some seconds; of more than 4,096 the oldest go first."""
+    """Remember keys for some seconds, each with a few octets about it; of more than 4,096 the
+    oldest go first.
+    """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._until: OrderedDict[K, float] = OrderedDict()
+        self._until: OrderedDict[K, tuple[float, bytes]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._until)
 
     def has(self, key: K, now: float) -> bool:
         """Tell whether a key was put less than the seconds ago."""
-        return self._until.get(key, now) > now
+        return self.about(key, now) is not None
 
-    def put(self, key: K, now: float) -> None:
+    def about(self, key: K, now: float) -> bytes | None:
+        """Return what was put with a key less than the seconds ago."""
+        until, about = self._until.get(key, (now, b""))
+        return about if until > now else None
+
+    def put(self, key: K, now: float, about: bytes = b"") -> None:
         """Remember a key from now on."""
-        self._until[key] = now + self._seconds
+        self._until[key] = now + self._seconds, about
         self._until.move_to_end(key)
         if len(self._until) > _MOST_REMEMBERED:
             self._until.popitem(last=False)

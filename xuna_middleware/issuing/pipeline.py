@@ -472,7 +472,7 @@ async def _taken(
         return await reserve(budget, asked, pipeline.stores, move)
     except LimitReachedError as refusal:
         open_ones = refusal.conversations
-        if not await pipeline.settlement.settle_ended(pipeline.platform, open_ones):
+        if not await pipeline.settlement.settle_ended(pipeline.platform, open_ones, asked):
             raise
     return await reserve(budget, asked, pipeline.stores, move)
 

@@ -11,17 +11,17 @@ import json
 import logging
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from heapq import heappop, heappush
 from itertools import count
 from math import inf
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from xuna_middleware._core.single_flight import Questions
 from xuna_middleware.access.limits.budgets import milliseconds
-from xuna_middleware.access.limits.keys import subject_principal
+from xuna_middleware.access.limits.keys import Circumstances, subject_principal
 from xuna_middleware.errors import ConfigurationError, UnavailableError
 from xuna_middleware.events import Event, EventName, Events
 from xuna_middleware.identity.credentials import Identity
@@ -36,11 +36,15 @@ _BETWEEN: Final = 5.0
 _PATIENCE: Final = 3.0
 #: How many conversations a refused request asks for.
 _AT_ONCE: Final = 8
-#: How many of these questions are asked at once on behalf of all refused requests, and how many
-#: wait; and how many are asked at once at conversations' latest ends. Both have connections to
-#: the platform beside those of what is issued; see `pipeline.py`.
-REFUSED_ASK: Final = 2
+#: How many of these questions are asked at once on behalf of refused callers, and as many on behalf
+#: of refused visitors; how many wait; how many of these one account or address may have, fewer than
+#: all, since they may hang, and how many of its own wait for these. At last, how many are asked at
+#: once at conversations' latest ends. All have connections to the platform beside those of what is
+#: issued; see `pipeline.py`.
+REFUSED_ASK: Final = 3
 REFUSED_WAIT: Final = 32
+REFUSED_OF_ONE: Final = 2
+REFUSED_OF_ONE_WAITING: Final = 6
 LATE_ASK: Final = 2
 _MOST_ASKED: Final = 4_096
 MOST_EXPECTED: Final = 10_000
@@ -79,9 +83,9 @@ class Settlement:
         self._now = monotonic
         #: When each was asked for, the longest ago first.
         self._asked: OrderedDict[str, float] = OrderedDict()
-        self._questions = Questions[str, bool](
-            "conversations that may have ended", in_flight=REFUSED_ASK, waiting=REFUSED_WAIT
-        )
+        self._callers = _refused("account")
+        #: Strangers' questions: no caller waits for their answers.
+        self._visitors = _refused("address")
         #: A heap: what is to be looked at first is its first.
         self._expected: list[Expected] = []
         self._owned = Counter[str]()
@@ -122,18 +126,35 @@ class Settlement:
             if task.get_loop() is loop:
                 task.cancel()
 
-    async def settle_ended(self, platform: Platform, conversations: Iterable[str]) -> bool:
+    async def settle_ended(
+        self, platform: Platform, conversations: Iterable[str], asked: Circumstances
+    ) -> bool:
         """Ask for some conversations, and settle those that are over; tell whether there were any.
+        `asked` says on whose behalf.
 
         First come those that this process never asked for, then those it asked for longest ago: so
         who is refused again and again asks for all of them in turn.
         """
         settled: list[bool] = []
+        questions, owner = self._callers, subject_principal(asked.identity)
+        if asked.identity.is_visitor:
+            questions, owner = self._visitors, asked.address() or ""
 
         async def look(conversation_id: str) -> None:
-            ask = partial(self._settle_if_over, platform, conversation_id)
-            with suppress(UnavailableError):  # too many are asked for; it is asked for later
-                settled.append(await self._questions.alone(ask))
+            has_begun = False
+
+            def ask() -> Awaitable[bool]:
+                nonlocal has_begun
+                has_begun = True
+                return self._settle_if_over(platform, conversation_id)
+
+            try:
+                settled.append(await questions.alone(ask, owner))
+            except UnavailableError:
+                pass  # too many are asked for; it is asked for later
+            finally:
+                if not has_begun:
+                    self._asked.pop(conversation_id, None)
 
         # What is settled by then counts, whatever another one is waiting for.
         with suppress(TimeoutError):
@@ -244,6 +265,17 @@ class Settlement:
                 agent=agent,
             )
         )
+
+
+def _refused(owners: Literal["account", "address"]) -> Questions[str, bool]:
+    return Questions(
+        "conversations that may have ended",
+        in_flight=REFUSED_ASK,
+        waiting=REFUSED_WAIT,
+        of_one=REFUSED_OF_ONE,
+        of_one_waiting=REFUSED_OF_ONE_WAITING,
+        owners=owners,
+    )
 
 
 def about_whom(identity: Identity, agent: str) -> str:

@@ -48,8 +48,9 @@ class AuditLog:
     Writing happens beside requests; a line tells how many events could not be written, because the
     queue or the disk was full. One file belongs to one process, from its first event on, and after
     a fork to the new process or the old; `{pid}` in the path stands for the id of whichever writes.
-    An existing file is gone on with. It holds who and what, no token, no secret and no variable's
-    value; who is personal data.
+    An existing file is gone on with. While a process writes it, nothing may rename, remove or
+    truncate it: rotate between a stop and the next start. It holds who and what, no token, no
+    secret and no variable's value; who is personal data.
 
     Every credential, conversation, revocation, settlement and webhook is written. Refusals and the
     steps before a credential (verified, authorized, reserved, …) are written up to a number in a

@@ -28,6 +28,10 @@ START_WITHIN: Final = 900.0
 #: Seconds for which a conversation is held to last where nobody said; the ElevenLabs API's default.
 _USUAL_DURATION: Final = 600.0
 _MILLISECONDS: Final = 1000
+#: Seconds for which any slot may be held: a week to start (`XunaPlatform(start_within=…)`) and a
+#: day to last. One figure for all gates of a name, with whatever `max_duration`: a store takes an
+#: end that is later than this for the mark of a clock that went back, and brings it near.
+_LONGEST_SLOT: Final = 8 * 86_400.0
 #: Seconds after its latest end in which a conversation can still be settled.
 _LATE: Final = 7200.0
 
@@ -74,13 +78,10 @@ class Budget:
     is_metered: bool = False
     #: Seconds in which the true length of a conversation may become known.
     settled_within: float = 0.0
+    #: Seconds after which nothing that was taken is left.
+    longest: float = 0.0
     #: Where the counts are kept, if not where those of the same callers are.
     region: Region | None = None
-
-    @property
-    def longest(self) -> float:
-        """Seconds after which nothing that was taken is left."""
-        return max((one.quota.seconds for one in self.counted), default=0.0)
 
     async def wanted(self, asked: Circumstances) -> list[Wanted]:
         """Return whom each limit counts, see `principal()`, and what it takes."""
@@ -118,17 +119,18 @@ def make_budget(
         ConfigurationError: talk time without `max_duration`, or less of it than one conversation.
     """
     whole = held_for(agent, start_within)
-    held = _Held(longest=whole, here=lease or whole)
-    shared = _Held(longest=longest or whole, here=lease or whole)
+    held = lease or whole
     counted = [
-        *(_counted(limit, agent, "gate", "", shared) for limit in gate_limits),
+        *(_counted(limit, agent, "gate", "", held) for limit in gate_limits),
         *(
             _counted(limit, agent, f"agent {agent.name}", f"{agent.name}: ", held)
             for limit in agent.limits
         ),
-        *(_counted(limit, agent, "visitors", "visitors: ", shared) for limit in visitors or ()),
+        *(_counted(limit, agent, "visitors", "visitors: ", held) for limit in visitors or ()),
     ]
-    return _budget(agent.name, counted, settled_within=whole + _LATE)
+    return _budget(
+        agent.name, counted, settled_within=whole + _LATE, slots_last=max(longest or 0.0, whole)
+    )
 
 
 def _budget(
@@ -136,7 +138,9 @@ def _budget(
     counted: Sequence[Counted],
     settled_within: float = 0.0,
     region: Region | None = None,
+    slots_last: float = 0.0,
 ) -> Budget:
+    last = [slots_last if one.quota.kind == "slot" else one.quota.seconds for one in counted]
     distinct: list[Per] = []
     for one in counted:
         if one.limit.counted not in distinct:
@@ -151,6 +155,7 @@ def _budget(
         needs_connection=any(one.limit.counted.needs_connection for one in counted),
         is_metered=any(not isinstance(one.limit, Limit) for one in counted),
         settled_within=settled_within,
+        longest=max(last, default=0.0),
         region=region,
     )
 
@@ -182,17 +187,7 @@ def held_for(agent: Agent, start_within: float) -> float:
     return start_within + (agent.max_duration or _USUAL_DURATION)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Held:
-    """Say for how many seconds a slot is held here, the whole time or a lease that is renewed, and
-    what is the longest for which anybody holds one of the same limit.
-    """
-
-    longest: float
-    here: float
-
-
-def _counted(limit: AnyLimit, agent: Agent, place: str, prefix: str, held: _Held) -> Counted:
+def _counted(limit: AnyLimit, agent: Agent, place: str, prefix: str, held: float) -> Counted:
     kind = type(limit).__name__
     digest = hashlib.sha256(f"{place}/{kind}/{limit.counts_like}".encode()).digest()
     return Counted(
@@ -207,7 +202,7 @@ def _short(digest: bytes) -> str:
     return base64.urlsafe_b64encode(digest[:6]).decode()
 
 
-def _quota(limit: AnyLimit, agent: Agent, name: str, held: _Held) -> Quota:
+def _quota(limit: AnyLimit, agent: Agent, name: str, held: float) -> Quota:
     if isinstance(limit, Limit):
         return _rate_quota(name, limit)
     if isinstance(limit, Concurrent):
@@ -215,9 +210,9 @@ def _quota(limit: AnyLimit, agent: Agent, name: str, held: _Held) -> Quota:
             field=name,
             most=limit.most,
             amount=1,
-            seconds=held.longest,
+            seconds=max(_LONGEST_SLOT, held),
             kind="slot",
-            held=held.here,
+            held=held,
         )
     if agent.max_duration is None:
         raise ConfigurationError(

@@ -68,8 +68,8 @@ class Limit:
 
     @property
     def counts_like(self) -> str:
-        """What tells it from others at the same place."""
-        return self.name or f"{self.seconds} {self.counted.name}"
+        """What tells it from others at the same place, and of another window."""
+        return _windowed(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +150,8 @@ class TalkTime:
 
     @property
     def counts_like(self) -> str:
-        """What tells it from others at the same place."""
-        return self.name or f"{self.seconds} {self.counted.name}"
+        """What tells it from others at the same place, and of another window."""
+        return _windowed(self)
 
 
 AnyLimit: TypeAlias = Limit | Concurrent | TalkTime
@@ -182,6 +182,11 @@ def checked_limits(limits: Any) -> tuple[AnyLimit, ...]:
         seen.add((type(limit), limit.counts_like))
         titles.add(limit.title)
     return tuple(limits)
+
+
+def _windowed(limit: Limit | TalkTime) -> str:
+    which = limit.counted.name if limit.name is None else f"named {limit.name}"
+    return f"{limit.seconds} {which}"
 
 
 def _settle(limit: Any, kind: str, **values: Any) -> None:

@@ -67,8 +67,8 @@ class DPoP:
             its use it was made, whatever the client's clock says.
         account_rate, address_rate: how many proofs a second one account, and one address, may send
             on average over the time for which a used one is kept (`max_age` and twice the leeway).
-            Beyond that, 429. All behind one proxy that the gate's `trusted_proxies` doesn't list
-            are one address.
+            Beyond that, 429. Issuers count apart, and so do verifiers with other figures. All
+            behind one proxy that the gate's `trusted_proxies` doesn't list are one address.
         nonce_secrets: texts of 32 random characters or more, the newest first: that one makes
             nonces, all verify. Several workers must be given the same ones; without, each process
             has a random one of its own. In no repr.
@@ -113,9 +113,11 @@ class Proofs:
         self._of_address = self._quota(option.address_rate)
         self._secrets = [text.encode() for text in option.nonce_secrets or (_OWN_SECRET,)]
 
-    async def check(self, presented: Presented, token: str, thumbprint: str, account: str) -> None:
-        """Check the proof that came with a verified token; `thumbprint` is its `cnf.jkt`, and
-        `account` stands for whom it names.
+    async def check(
+        self, presented: Presented, token: str, thumbprint: str, issuer: str, subject: str
+    ) -> None:
+        """Check the proof that came with a verified token; `thumbprint` is its `cnf.jkt`, `issuer`
+        and `subject` are whom it names.
 
         Checks: everything in the list at the top of this file.
         Does not check: the token itself.
@@ -131,7 +133,7 @@ class Proofs:
         self._check_time(claims.get("iat"), now)
         jti = _jti(claims)
         self._check_nonce(claims.get("nonce"), now, presented.gate)
-        await self._use_up(presented, f"{thumbprint}\0{jti}", account)
+        await self._use_up(presented, f"{thumbprint}\0{jti}", issuer, subject)
 
     def _signed(self, proofs: Sequence[bytes], thumbprint: str) -> Mapping[str, Any]:
         if len(proofs) != 1:
@@ -170,14 +172,22 @@ class Proofs:
 
     def _quota(self, rate: float) -> Quota:
         most = math.ceil(rate * self._seconds)
-        return Quota(field="proofs", most=most, amount=1, seconds=self._seconds, kind="slot")
+        # Verifiers with other figures count apart: what one of them lets through is no measure for
+        # the callers of another.
+        name = f"proofs/{self._seconds:g}/{most}"
+        return Quota(field=name, most=most, amount=1, seconds=self._seconds, kind="slot")
 
-    async def _use_up(self, presented: Presented, once: str, account: str) -> None:
-        """Keep the proof as used, within what this account and this address may have."""
+    async def _use_up(self, presented: Presented, once: str, issuer: str, subject: str) -> None:
+        """Keep the proof as used, within what this account and this address may have. An address
+        counts within the issuer, so callers of one tenant refuse none of another.
+        """
         key, region = f"dpop:{_digest(once.encode())}", Region.PROOFS
         within = [
-            (named(region, f"account:{account}"), self._of_account),
-            (named(region, f"address:{presented.address}"), self._of_address),
+            (named(region, f"{kind}:{len(issuer)}:{issuer}{one}"), quota)
+            for kind, one, quota in (
+                ("account", subject, self._of_account),
+                ("address", presented.address, self._of_address),
+            )
         ]
         try:
             fresh = await presented.store.put(key, b"", self._seconds, region, within)

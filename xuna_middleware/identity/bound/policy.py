@@ -72,8 +72,10 @@ class Possession:
         if _CERTIFICATE in bound:
             _check_certificate(presented, bound[_CERTIFICATE])
         if self._proofs is not None and _KEY in bound:
-            account = f"{len(identity.issuer)}:{identity.issuer}{identity.subject}"
-            await self._proofs.check(presented, credentials.token, bound[_KEY], account)
+            thumbprint, subject = bound[_KEY], identity.subject
+            await self._proofs.check(
+                presented, credentials.token, thumbprint, identity.issuer, subject
+            )
 
     def _check_mode(self, scheme: str, bound: Mapping[str, str]) -> None:
         if (scheme == "dpop") != (_KEY in bound):

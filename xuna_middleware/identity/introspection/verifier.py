@@ -11,7 +11,8 @@
   10; after a 429 as long as it says, within these; remembered tokens go on meanwhile.
 - Strangers can make a provider fail, by tokens that it can't digest. So a token that it called good
   within the last hour is asked about apart from all others: with places, a queue, connections and
-  pauses of its own kind. Readiness (`/readyz`) reads the pauses of these only.
+  pauses of its own kind. One account has a quarter of these places. Readiness (`/readyz`) reads
+  the pauses of these only.
 - While a relayed conversation runs, its token is asked about again, each `recheck_seconds`. These
   questions have `in_flight` places and a queue of their own, and the pauses of known tokens: what
   strangers ask, and what fails at it, ends no conversation.
@@ -21,6 +22,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 from xuna_middleware._core.http import Outbound
@@ -70,6 +72,8 @@ _LONGEST_KEEP: Final = 60
 _LARGEST_LEEWAY: Final = 300
 _SHORTEST_RECHECK: Final = 1
 _LONGEST_RECHECK: Final = 3600
+#: One account's known tokens have so many places, running and waiting: all, divided by this.
+_ACCOUNTS: Final = 4
 #: How many questions of running conversations wait for their turn; each conversation has one.
 _MOST_RECHECKS: Final = 4096
 
@@ -93,7 +97,9 @@ class IntrospectionVerifier:
         keep: for how many seconds a good answer serves, at most 60; 0 asks each time.
         recheck_seconds: how often the token of a running conversation is asked about again, 1 to
             3,600; None never asks again, and a revoked token's conversation goes on until `exp`.
-        in_flight, waiting: how many questions run at once, and how many wait.
+        in_flight, waiting: how many questions run at once, and how many wait. Strangers' tokens,
+            known ones and running conversations have so many each, and connections for all these.
+            Of those of known tokens one account has a quarter at most.
         leeway: tolerance for clocks in seconds, at most 300. Given to `iat` and `nbf`, not `exp`.
         max_lifetime: the longest life of a token in seconds, from its `iat`. A token without `iat`
             may have no more than this left before its `exp`; one without either lives until its
@@ -182,7 +188,14 @@ class IntrospectionVerifier:
             audience=self.issuer,
         )
         given = checked_transport(transport)
-        self._outbound = (Outbound(transport=given), Outbound(transport=given))
+        _checked_count(in_flight, "in_flight", least=1)
+        _checked_count(waiting, "waiting", least=0)
+        # As many connections as there are questions at once: known callers' and running
+        # conversations' go over the second.
+        self._outbound = (
+            Outbound(transport=given, connections=in_flight),
+            Outbound(transport=given, connections=2 * in_flight),
+        )
         # Tokens that were good have connections and failures of their own: those that a stranger's
         # made-up token causes must neither end a conversation nor keep a known caller out.
         self._endpoint, self._known_endpoint = (
@@ -202,13 +215,15 @@ class IntrospectionVerifier:
         self._remembered = RememberedTokens()
         self._refused = Recent[bytes](_REFUSED_SECONDS)
         self._known = Recent[bytes](_KNOWN_SECONDS)
-        _checked_count(in_flight, "in_flight", least=1)
-        _checked_count(waiting, "waiting", least=0)
         self._questions = Questions[bytes, Identity](
             "introspection", in_flight=in_flight, waiting=waiting
         )
         self._known_questions = Questions[bytes, Identity](
-            "introspection of known tokens", in_flight=in_flight, waiting=waiting
+            "introspection of known tokens",
+            in_flight=in_flight,
+            waiting=waiting,
+            of_one=max(1, (in_flight + waiting) // _ACCOUNTS),
+            owners="account",
         )
         self._rechecks = Questions[bytes, Identity](
             "introspection of running conversations", in_flight=in_flight, waiting=_MOST_RECHECKS
@@ -275,10 +290,11 @@ class IntrospectionVerifier:
         if self._refused.has(seen, now):
             raise InvalidTokenError(cause="inactive: the provider said so a moment ago")
         endpoint, questions = self._endpoint, self._questions
-        if self._known.has(seen, now):
+        account = self._known.about(seen, now)
+        if account is not None:
             endpoint, questions = self._known_endpoint, self._known_questions
         endpoint.check_open()
-        return await questions.ask(seen, partial(self._ask, endpoint, token, seen))
+        return await questions.ask(seen, partial(self._ask, endpoint, token, seen), account)
 
     async def _ask(self, endpoint: IntrospectionEndpoint, token: str, seen: bytes) -> Identity:
         answer, octets = await endpoint.ask(token)
@@ -293,7 +309,8 @@ class IntrospectionVerifier:
         until = now + self._keep
         if identity.expires_at is not None:
             until = min(until, identity.expires_at)
-        self._known.put(seen, now)
+        account = sha256(identity.subject.encode("utf-8", "surrogatepass")).digest()
+        self._known.put(seen, now, account)
         self._remembered.put(seen, identity, now, until, octets=octets, now=now)
         return identity
 

@@ -1,4 +1,4 @@
-"""Which tickets a gate takes: those of identities that it could have verified itself.
+"""Which tickets a gate takes: those of issuers that it has verifiers for.
 
 Gates of one name share the tickets in their store. One of them may still have a verifier, an
 authenticator, visitors or an agent that the other lacks. So a ticket says who vouched for its
@@ -13,6 +13,9 @@ identity, and the gate that takes it checks that:
   authenticator exactly if the gate has one that made the ticket.
 
 The agent must be one of this gate's as well. Else the answer is a 401, and the log says why.
+
+Does not check: what else a verifier asks of a token. Gates of one name whose verifiers of one
+issuer differ in `audience`, `dpop`, `mtls` or keys take each other's tickets all the same.
 """
 
 import hashlib
@@ -59,7 +62,7 @@ class Trust:
         return self._fingerprint if voucher == "application" else ""
 
     async def check(self, ticket: Ticket) -> None:
-        """Refuse a ticket of an identity that this gate could not have verified.
+        """Refuse a ticket for which this gate lacks the verifier, or what else stands above.
 
         Raises:
             InvalidTokenError: the cause says what this gate lacks.

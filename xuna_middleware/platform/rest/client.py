@@ -40,7 +40,7 @@ _WITH_ID: Final = {"include_conversation_id": "true"}
 
 #: In each event loop: as many as the gate sends at once (for visitors, for callers, to settle), so
 #: that none of these waits for a connection, and uses up its time by that.
-CONNECTIONS: Final = 16
+CONNECTIONS: Final = 20
 #: In seconds: to connect, and for everything from the first attempt to the last byte.
 _CONNECT: Final = 2.0
 _TOTAL: Final = 10.0
