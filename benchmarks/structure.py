@@ -210,14 +210,14 @@ def _parameters_of_routes(core: dict[Path, str]) -> int:
 
 
 def _reporting_places(core: dict[Path, str]) -> int:
-    """Count the calls that report a refusal: `….refusals.note(…)`, or `core.reporting(…)`."""
+    """Count the calls that report a refusal: `….refusals.report(…)`, or `….reporting(…)`."""
     calls = [
         ast.unparse(node.func)
         for source in core.values()
         for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.Call)
     ]
-    return sum(each.endswith(("refusals.note", ".reporting")) for each in calls)
+    return sum(each.endswith(("refusals.report", ".reporting")) for each in calls)
 
 
 def _public_names(source: str) -> int:

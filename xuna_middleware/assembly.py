@@ -15,7 +15,7 @@ from xuna_middleware.anonymous.admission import Entrance
 from xuna_middleware.anonymous.captcha import HEADER as CHALLENGE_HEADER
 from xuna_middleware.anonymous.cookie import HEADER as VISITOR_HEADER
 from xuna_middleware.anonymous.options import Visitors, check_visitors_limits
-from xuna_middleware.endpoints.core import Core, Runtime
+from xuna_middleware.endpoints.core import Core
 from xuna_middleware.endpoints.metadata import ResourceMetadata, metadata_document, metadata_url
 from xuna_middleware.errors import ConfigurationError
 from xuna_middleware.events import Events, Hook
@@ -140,7 +140,7 @@ def override(
 ) -> Core:
     """Return the same gate with other parts; one that takes no webhooks takes none by this either.
 
-    It starts anew.
+    It has the same `Runtime`.
     """
     authentication, pipeline = core.authentication, core.pipeline
     if verifier is not None:
@@ -155,7 +155,6 @@ def override(
         pipeline=pipeline,
         relaying=replace(core.relaying, authentication=authentication),
         webhook=core.webhook and (webhook or core.webhook),
-        runtime=Runtime(has_warned=core.runtime.has_warned),
     )
 
 

@@ -369,11 +369,13 @@ class XunaGate:
         before = self._core
         swapped = override(before, verifier=verifier, platform=platform, webhook=webhook)
         self._core = swapped
+        swapped.runtime.leave()  # the parts start at the next request
         try:
             yield
         finally:
             overlaps = self._core is not swapped
-            self._core = override(before)
+            self._core = before
+            before.runtime.leave()
             if overlaps:
                 raise RuntimeError("gate.overridden() blocks overlap; end them in reverse order")
 

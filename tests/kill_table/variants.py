@@ -754,12 +754,6 @@ VARIANTS: Final[dict[str, Variant]] = {
     "webhook secret that can be guessed": broken(
         HOOKS, "if len(secret.reveal()) < _LEAST_SECRET:", "if False:", WEBHOOK_PARTS
     ),
-    "slot forgotten for a shorter agent's sake": broken(
-        "assembly.py",
-        "            longest=longest,\n",
-        "",
-        "tests/http/test_quotas.py::test_slots_of_agents_that_last_differently",
-    ),
     # Leases and revocations
     "revocation not read": broken(
         "stores/memory/store.py",
