@@ -36,6 +36,14 @@ def test_the_makefile_installs_every_extra_for_contributors() -> None:
     assert listed.split(",") == sorted(EXTRAS)
 
 
+def test_the_readme_lists_every_extra() -> None:
+    """And none that isn't there."""
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^Extras: (.*)$", readme, flags=re.MULTILINE)
+    names = re.findall(r"(?:^|, )`([a-z]+)`", line)
+    assert sorted(names) == sorted(EXTRAS)
+
+
 def test_every_requirement_has_a_lower_bound() -> None:
     """`make test-lowest` installs exactly these versions."""
     lists = [PYPROJECT["project"]["dependencies"], *EXTRAS.values(), *GROUPS.values()]
