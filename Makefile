@@ -34,10 +34,12 @@ test-each:
 	  else echo "Python $$version: not here"; fi; \
 	done; exit $$status
 
-# The same with the lowest versions that pyproject.toml allows, in an environment of its own.
+# The same with the lowest versions that pyproject.toml allows, in an environment of its own. Old
+# versions use what their own dependencies deprecated since; that is no fault of this package.
 LOWEST := $(VENV)-lowest
 test-lowest: $(LOWEST)/.ready
-	@$(LOWEST)/bin/python -m pytest --numprocesses $(JOBS) --dist worksteal -m "not proof" $(ARGS)
+	@$(LOWEST)/bin/python -m pytest --numprocesses $(JOBS) --dist worksteal -m "not proof" \
+	  --pythonwarnings ignore::DeprecationWarning $(ARGS)
 
 proof: $(READY)-dev
 	@$(PYTEST) -m proof $(ARGS)
@@ -84,8 +86,10 @@ $(READY)-%: pyproject.toml | $(IN)
 $(LOWEST)/.ready: pyproject.toml | $(LOWEST)/bin/python
 	@echo "Installing the lowest versions into $(LOWEST) (once; this can take some minutes) …"
 	@$(LOWEST)/bin/python -m pip install -qq --disable-pip-version-check 'uv>=0.7'
-	@$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct \
-	  --editable '.[$(EXTRAS)]' --group test
+	@$(LOWEST)/bin/uv pip compile --quiet --python $(LOWEST)/bin/python --resolution lowest-direct \
+	  pyproject.toml --all-extras --group test --group bench --output-file $(LOWEST)/lowest.txt
+	@$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python -r $(LOWEST)/lowest.txt
+	@$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --no-deps --editable .
 	@touch $@
 
 $(IN) $(LOWEST)/bin/python:
