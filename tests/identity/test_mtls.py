@@ -43,6 +43,7 @@ ESCAPED: Final = quote(PEM, safe="").encode()
         quote(PEM, safe="+/=").encode(),
         b'Hash=ab;Cert="' + ESCAPED + b'";Subject="CN=a,O=\\"b\\";Cert=";URI=spiffe://a',
     ],
+    ids=["RFC 9440", "nginx", "AWS", "Envoy"],
 )
 def test_each_proxy_s_form(value: bytes) -> None:
     """RFC 9440, nginx, AWS, Envoy."""
@@ -66,7 +67,9 @@ def test_what_is_no_certificate(values: tuple[bytes, ...]) -> None:
 
 
 @pytest.mark.parametrize("escape", [b"%", b"%4", b"%4g", b"%%", b"%" * 15_000])
-@pytest.mark.parametrize("form", [b"-%b", b'Cert="%b"', ESCAPED + b"%b"])
+@pytest.mark.parametrize(
+    "form", [b"-%b", b'Cert="%b"', ESCAPED + b"%b"], ids=["PEM", "Envoy", "end"]
+)
 def test_broken_escapes_are_not_decoded(escape: bytes, form: bytes) -> None:
     """Each would cost many times as much as a sound one."""
     with pytest.raises(CertificateError, match="a broken escape"):
