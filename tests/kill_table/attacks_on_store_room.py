@@ -431,6 +431,18 @@ VARIANTS: Final[dict[str, Variant]] = {
         "await self._asked(revoking, bulkhead.CALLERS)",
         f"{SHARES}operators_and_conversations_have_room",
     ),
+    "operators wait no longer than others": broken(
+        "stores/redis/bulkhead.py",
+        'Share("operators", 2, 10_000, seconds=60.0)',
+        'Share("operators", 2, 10_000)',
+        f"{SHARES}operators_have_room_for_many_calls",
+    ),
+    "few operators' calls wait": broken(
+        "stores/redis/bulkhead.py",
+        'Share("operators", 2, 10_000, seconds=60.0)',
+        'Share("operators", 2, 64, seconds=60.0)',
+        f"{SHARES}operators_have_room_for_many_calls",
+    ),
     "callers before leases": broken(
         "stores/redis/store.py",
         "answers = await self._asked(holding, bulkhead.CONVERSATIONS)",
@@ -469,7 +481,7 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "waiting for the store has no end": broken(
         "stores/redis/bulkhead.py",
-        'turn.set_exception(self._busy(f"for {QUEUE_SECONDS:g} s"))',
+        'turn.set_exception(self._busy(f"for {self._share.seconds:g} s"))',
         "pass",
         f"{SHARES}waiting_has_an_end",
     ),

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import pytest
-from support.doubles import ask, bearer, make_gate
-from support.signing import RSA, good_claims
+from support.doubles import ask, bearer, in_fast_time, make_gate
+from support.signing import ISSUER, RSA, good_claims
 
 from xuna_middleware import (
     Agent,
@@ -120,6 +120,29 @@ async def test_operators_and_conversations_have_room(store: HeldUp, share: str) 
     await let_go_on(store, asking)
 
 
+class Slow(RedisStore):
+    """A store that answers each command with 1 after so many seconds, without a server."""
+
+    def __init__(self, takes: float) -> None:
+        super().__init__("redis://127.0.0.1:1/0", namespace="shares")
+        self.takes = takes
+
+    async def _sent(self, *command: Any) -> Any:
+        await asyncio.sleep(self.takes)
+        return 1
+
+
+def test_operators_have_room_for_many_calls() -> None:
+    """Whoever revokes for everybody at once, or in a route of theirs, is refused nothing."""
+
+    async def story() -> None:
+        gate = make_gate(store=Slow(0.01))
+        revoking = (gate.revoke(ISSUER, f"{n}") for n in range(5_000))
+        await asyncio.gather(*revoking)
+
+    in_fast_time(story())
+
+
 @pytest.mark.parametrize("share", ["visitors", "tickets"])
 async def test_strangers_leave_room_for_callers(store: HeldUp, share: str) -> None:
     """Visitors and made-up tickets are apart from callers, and from each other."""
@@ -163,7 +186,8 @@ async def test_flood_opens_no_limit(store: HeldUp) -> None:
 
 async def test_waiting_has_an_end(store: HeldUp, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever waited too long or went away leaves no trace: all places are free afterwards."""
-    monkeypatch.setattr(bulkhead, "QUEUE_SECONDS", 0.01)
+    here = store._here().bulkheads[bulkhead.TICKETS]
+    monkeypatch.setattr(here, "_share", bulkhead.TICKETS._replace(seconds=0.01))
     places = bulkhead.TICKETS.places
     asking = [asyncio.ensure_future(store.take(new_key())) for _ in range(places)]
     await asyncio.sleep(0)
@@ -183,7 +207,6 @@ async def test_waiting_has_an_end(store: HeldUp, monkeypatch: pytest.MonkeyPatch
         await asyncio.sleep(0)
     more = asyncio.ensure_future(store.take(new_key()))
     await asyncio.sleep(0)
-    here = store._here().bulkheads[bulkhead.TICKETS]
     assert (here._free, len(here._waiting)) == (0, 1)
     store.go.set()
     await asyncio.gather(*again, more)

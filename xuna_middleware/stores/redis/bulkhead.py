@@ -15,23 +15,26 @@ from typing import Final, NamedTuple
 
 from xuna_middleware.stores.protocol import Region, StoreBusyError, StoreError, region_of
 
-#: Seconds for which a command waits for its place; its own `timeout` begins afterwards.
+#: Seconds for which a command waits for its place, unless its share says more; its own `timeout`
+#: begins afterwards.
 QUEUE_SECONDS: Final = 5.0
 
 
 class Share(NamedTuple):
     """Say how many commands of one use are under way at once in each event loop, how many more may
-    wait, and how many of both may be one account's.
+    wait, how many of both may be one account's, and for how many seconds they wait.
     """
 
     name: str
     places: int
     waiting: int
     of_one: int | None = None
+    seconds: float = QUEUE_SECONDS
 
 
-#: `revoke()`, `end()`, `leases()`, and what is said of the visitors' entrance.
-OPERATORS: Final = Share("operators", 2, 64)
+#: `revoke()`, `end()`, `leases()`, and what is said of the visitors' entrance. A loop over all
+#: sessions of an app has room, and so has a route of the app's by which callers revoke their own.
+OPERATORS: Final = Share("operators", 2, 10_000, seconds=60.0)
 #: Leases: `hold()` and `let_go()`. They read revocations for running conversations, too.
 CONVERSATIONS: Final = Share("conversations", 4, 1_000)
 #: Verified callers, and what the platform says of their conversations.
@@ -125,7 +128,7 @@ class Bulkhead:
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[None] = loop.create_future()
         self._waiting.append(turn)
-        timer = loop.call_later(QUEUE_SECONDS, self._turn_away, turn)
+        timer = loop.call_later(self._share.seconds, self._turn_away, turn)
         try:
             await turn
         except asyncio.CancelledError:
@@ -140,7 +143,7 @@ class Bulkhead:
     def _turn_away(self, turn: asyncio.Future[None]) -> None:
         if not turn.done():
             self._waiting.remove(turn)
-            turn.set_exception(self._busy(f"for {QUEUE_SECONDS:g} s"))
+            turn.set_exception(self._busy(f"for {self._share.seconds:g} s"))
 
     def _disown(self, owner: str | None) -> None:
         if owner is not None and owner in self._owned:
