@@ -443,6 +443,24 @@ VARIANTS: Final[dict[str, Variant]] = {
         'Share("operators", 2, 64, seconds=60.0)',
         f"{SHARES}operators_have_room_for_many_calls",
     ),
+    "callers before what is given back": broken(
+        "stores/redis/store.py",
+        "share if is_operators else bulkhead.GIVING_BACK",
+        "share",
+        f"{SHARES}what_was_taken_is_given_back_in_a_flood",
+    ),
+    "what is given back waits no longer than others": broken(
+        "stores/redis/bulkhead.py",
+        'Share("giving back", 4, 10_000, seconds=60.0)',
+        'Share("giving back", 4, 10_000)',
+        f"{SHARES}all_that_was_taken_is_given_back",
+    ),
+    "little that is given back may wait": broken(
+        "stores/redis/bulkhead.py",
+        'Share("giving back", 4, 10_000, seconds=60.0)',
+        'Share("giving back", 4, 1_000, seconds=60.0)',
+        f"{SHARES}all_that_was_taken_is_given_back",
+    ),
     "callers before leases": broken(
         "stores/redis/store.py",
         "answers = await self._asked(holding, bulkhead.CONVERSATIONS)",

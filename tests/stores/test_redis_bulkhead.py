@@ -21,7 +21,7 @@ from xuna_middleware import (
     UnavailableError,
 )
 from xuna_middleware.anonymous.switch import Door
-from xuna_middleware.stores.protocol import Standing, named
+from xuna_middleware.stores.protocol import Part, Standing, named, taken_parts
 from xuna_middleware.stores.redis import bulkhead
 
 from .contract import new_key, window
@@ -130,6 +130,31 @@ class Slow(RedisStore):
     async def _sent(self, *command: Any) -> Any:
         await asyncio.sleep(self.takes)
         return 1
+
+
+@pytest.mark.parametrize("share", ["visitors", "callers"])
+async def test_what_was_taken_is_given_back_in_a_flood(store: HeldUp, share: str) -> None:
+    """A request that fails leaves no count behind, however many others wait for the store."""
+    region = Region.VISITORS if share == "visitors" else Region.CALLERS
+    wanted = [(named(region, "one"), window(1))]
+    store.is_held_up = False
+    taken = taken_parts(wanted, await store.reserve(wanted))
+    store.is_held_up = True
+    asking = await flood(store, share)
+    await store.give_back(taken)
+    await let_go_on(store, asking)
+    assert (await store.reserve(wanted)).taken
+
+
+def test_all_that_was_taken_is_given_back() -> None:
+    """It waits as long as it takes, one account's too."""
+
+    async def story() -> None:
+        store = Slow(0.02)
+        part = Part(named(Region.CALLERS, "one"), "", 1, 1, "rate")
+        await asyncio.gather(*(store.give_back([part]) for _ in range(3_000)))
+
+    in_fast_time(story())
 
 
 def test_operators_have_room_for_many_calls() -> None:

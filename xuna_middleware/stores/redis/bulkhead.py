@@ -39,11 +39,15 @@ OPERATORS: Final = Share("operators", 2, 10_000, seconds=60.0)
 CONVERSATIONS: Final = Share("conversations", 4, 1_000)
 #: Verified callers, and what the platform says of their conversations.
 CALLERS: Final = Share("callers", 16, 1_000, 256)
+#: `give_back()`, whoever's it is. Each follows a reservation that had its place, and whoever asks
+#: waits for it, so no more of them wait than there are requests. What isn't given back stays
+#: counted.
+GIVING_BACK: Final = Share("giving back", 4, 10_000, seconds=60.0)
 #: `take()`: a one-time ticket may be made up by anybody.
 TICKETS: Final = Share("tickets", 4, 1_000)
 #: Whoever presents nothing.
 VISITORS: Final = Share("visitors", 4, 1_000)
-SHARES: Final = (OPERATORS, CONVERSATIONS, CALLERS, TICKETS, VISITORS)
+SHARES: Final = (OPERATORS, CONVERSATIONS, CALLERS, GIVING_BACK, TICKETS, VISITORS)
 #: How many connections they have in each event loop, and one that listens.
 CONNECTIONS: Final = sum(share.places for share in SHARES) + 1
 
