@@ -533,6 +533,18 @@ VARIANTS: Final[dict[str, Variant]] = {
         "        pass",
         "tests/stores/test_redis_leases.py::test_one_gate_of_two_closes",
     ),
+    "each visitor closes the entrance again": broken(
+        "anonymous/switch.py",
+        'self._written_for_visitors.ask("close again", self._close_again)',
+        "self._close_again()",
+        "tests/http/test_visitors.py::test_visitors_have_the_store_told_once",
+    ),
+    "each visitor confirms the closing": broken(
+        "anonymous/switch.py",
+        'self._written_for_visitors.ask("confirm", self._confirm)',
+        "self._confirm()",
+        "tests/http/test_visitors.py::test_visitors_have_the_store_told_once",
+    ),
     "a closed entrance opens by itself": broken(
         "anonymous/switch.py",
         '_CLOSED: Final = _mark(_ENTRANCE, "closed", _ALWAYS)',
