@@ -491,6 +491,24 @@ VARIANTS: Final[dict[str, Variant]] = {
         "if False:",
         f"{SHARES}one_account_leaves_room_for_others",
     ),
+    "one account asks again at once": broken(
+        "stores/redis/bulkhead.py",
+        "                await self._hold_refusal_back()\n",
+        "",
+        f"{SHARES}one_account_is_refused_after_a_while",
+    ),
+    "any number of refusals is held back": broken(
+        "stores/redis/bulkhead.py",
+        "if self._refused_later >= MOST_REFUSED_LATER:",
+        "if False:",
+        f"{SHARES}refusals_that_are_held_back_have_a_bound",
+    ),
+    "refusals that were held back are counted for ever": broken(
+        "stores/redis/bulkhead.py",
+        "            self._refused_later -= 1\n",
+        "            pass\n",
+        f"{SHARES}refusals_that_are_held_back_have_a_bound",
+    ),
     "any number waits for the store": broken(
         "stores/redis/bulkhead.py",
         "if len(self._waiting) >= self._share.waiting:",

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import pytest
-from support.doubles import ask, bearer, in_fast_time, make_gate
+from support.doubles import ask, bearer, in_fast_time, make_gate, seconds
 from support.signing import ISSUER, RSA, good_claims
 
 from xuna_middleware import (
@@ -63,6 +63,11 @@ async def of_a_visitor(store: RedisStore, name: str) -> object:
 
 async def of_a_caller(store: RedisStore, name: str) -> object:
     return await store.reserve([(named(Region.CALLERS, name), window(9))])
+
+
+async def of_one_account(store: RedisStore) -> bool:
+    counted = [(named(Region.CALLERS, "one"), window(9))]
+    return await store.put(new_key(), b"", 60, Region.TICKETS, counted)
 
 
 async def taking_a_ticket(store: RedisStore, name: str) -> object:
@@ -191,6 +196,47 @@ async def test_one_account_leaves_room_for_others(store: HeldUp) -> None:
     another = asyncio.ensure_future(of_a_caller(store, "another"))
     await let_go_on(store, [*asking, another])
     await of_a_caller(store, "one")
+
+
+def test_one_account_is_refused_after_a_while() -> None:
+    """Over hundreds of connections it would ask again at once, and leave others no time."""
+
+    async def story() -> None:
+        store, most = Slow(3600), bulkhead.CALLERS.of_one or 0
+        asking = [asyncio.ensure_future(of_one_account(store)) for _ in range(most)]
+        await asyncio.sleep(0)
+        began = seconds()
+        more = [asyncio.ensure_future(of_one_account(store)) for _ in range(1_000)]
+        done, _ = await asyncio.wait(more, timeout=0.9)
+        assert done == set()
+        more[0].cancel()
+        told = await asyncio.gather(*more[1:], return_exceptions=True)
+        assert {type(each) for each in told} == {StoreBusyError}
+        assert seconds() - began < 2
+        for each in asking:
+            each.cancel()
+
+    in_fast_time(story())
+
+
+def test_refusals_that_are_held_back_have_a_bound() -> None:
+    """Those beyond are told at once, and who was told leaves room for the next."""
+
+    async def story() -> None:
+        store, most = Slow(3600), bulkhead.CALLERS.of_one or 0
+        asking = [asyncio.ensure_future(of_one_account(store)) for _ in range(most)]
+        await asyncio.sleep(0)
+        for _ in range(2):
+            held = bulkhead.MOST_REFUSED_LATER
+            more = [asyncio.ensure_future(of_one_account(store)) for _ in range(held + 1)]
+            done, waiting = await asyncio.wait(more, timeout=0.5)
+            assert (len(done), len(waiting)) == (1, held)
+            await asyncio.wait(more)
+            assert {type(each.exception()) for each in more} == {StoreBusyError}
+        for each in asking:
+            each.cancel()
+
+    in_fast_time(story())
 
 
 async def test_flood_opens_no_limit(store: HeldUp) -> None:

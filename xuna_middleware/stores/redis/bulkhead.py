@@ -20,6 +20,12 @@ from xuna_middleware.stores.protocol import Region, StoreBusyError, StoreError, 
 QUEUE_SECONDS: Final = 5.0
 
 
+#: Seconds after which one account is told that it asks too much: whoever asks again at once, over
+#: hundreds of connections, leaves this process no time for others. So many wait for that at once.
+REFUSED_AFTER_SECONDS: Final = 1.0
+MOST_REFUSED_LATER: Final = 5_000
+
+
 class Share(NamedTuple):
     """Say how many commands of one use are under way at once in each event loop, how many more may
     wait, how many of both may be one account's, and for how many seconds they wait.
@@ -84,6 +90,7 @@ class Bulkhead:
         self._free = share.places
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._owned = Counter[str]()
+        self._refused_later = 0
         #: When the store was seen to answer nothing.
         self._silent_at = float("-inf")
 
@@ -95,6 +102,7 @@ class Bulkhead:
         """
         if owner is not None and self._share.of_one is not None:
             if self._owned[owner] >= self._share.of_one:
+                await self._hold_refusal_back()
                 raise self._busy("for one account")
             self._owned[owner] += 1
         try:
@@ -120,6 +128,15 @@ class Bulkhead:
             turn = self._waiting.popleft()
             if not turn.done():
                 turn.set_exception(_silent())
+
+    async def _hold_refusal_back(self) -> None:
+        if self._refused_later >= MOST_REFUSED_LATER:
+            return
+        self._refused_later += 1
+        try:
+            await asyncio.sleep(REFUSED_AFTER_SECONDS)
+        finally:
+            self._refused_later -= 1
 
     async def _take_place(self) -> None:
         if self._free:
