@@ -84,6 +84,7 @@ def test_the_reader_reads() -> None:
     assert value_of("anonymous.admission.CHALLENGES") == 8
     assert f"{value_of('stores.memory.store.MOST'):,} entries" in PAGE
     assert f"{value_of('stores.memory.store.MOST_OF_REQUESTS'):,}" in PAGE
+    assert f"{value_of('stores.redis.bulkhead.MOST_REFUSED_LATER'):,} of a use" in PAGE
     assert value_of("access.limits.budgets.TICKETS.counted[1].limit.rate") == "3000/minute"
     assert len(WITH_FIGURES) >= 12
     with pytest.raises(AssertionError, match="no module"):

@@ -564,6 +564,51 @@ async def test_closing_that_fails_half_way(verb: str) -> None:
     assert [(await visit(gate)).status for gate in (one, other)] == [200, 200]
 
 
+class Counted(Losing):
+    """A store that counts what is written at once."""
+
+    under_way = most = 0
+
+    async def reserve(self, *wanted: Any, **options: Any) -> Any:
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        await asyncio.sleep(1)
+        self.under_way -= 1
+        return await super().reserve(*wanted, **options)
+
+
+@pytest.mark.parametrize("loses", [True, False])
+def test_visitors_have_the_store_told_once(loses: bool) -> None:
+    """However many come at once while it must be told that the entrance is closed: what they cause
+    takes one place of the operators' at most, and `gate.sessions()` has room.
+    """
+
+    async def story() -> None:
+        store = Counted(monotonic=seconds)
+        gate = open_gate(store=store)
+        if loses:
+            await gate.close_entrance()
+            store.lose()
+        else:
+            store.down = "look"
+            with pytest.raises(UnavailableError):
+                await gate.close_entrance()
+            store.down = ""
+        store.most = 0
+        told = await asyncio.gather(*(visit(gate) for _ in range(100)))
+        assert {answer.json()["code"] for answer in told} == {"visitors_closed"}
+        assert store.most == 1
+        store.down, gate = "reserve", open_gate(store=store)
+        with pytest.raises(UnavailableError):
+            await gate.close_entrance()
+        store.most = 0
+        told = await asyncio.gather(*(visit(gate) for _ in range(100)))
+        assert {answer.status for answer in told} == {503}
+        assert store.most == 1
+
+    in_fast_time(story())
+
+
 def test_opening_after_a_closing_that_failed(caplog: pytest.LogCaptureFixture) -> None:
     """What an operator did last counts, in whatever process: a closing that the store never heard
     of closes nothing that was opened hours later. A store that lost its data opened nothing.

@@ -416,6 +416,12 @@ VARIANTS: Final[dict[str, Variant]] = {
         "await self._settle_in_time(one)",
         f"{BUDGETS}::test_unsettled_conversations_of_one_caller",
     ),
+    "a firewall at a stranger's token makes a gate unready": broken(
+        "identity/introspection/client.py",
+        "by_provider = blames_us or reply.status == 401",
+        "by_provider = True",
+        "tests/http/test_opaque_tokens.py::test_firewall_before_the_provider",
+    ),
     # Shares of Redis' connections
     "visitors before operators": broken(
         "stores/redis/bulkhead.py",
@@ -428,6 +434,36 @@ VARIANTS: Final[dict[str, Variant]] = {
         "await self._asked(revoking, bulkhead.OPERATORS)",
         "await self._asked(revoking, bulkhead.CALLERS)",
         f"{SHARES}operators_and_conversations_have_room",
+    ),
+    "operators wait no longer than others": broken(
+        "stores/redis/bulkhead.py",
+        'Share("operators", 2, 10_000, seconds=60.0)',
+        'Share("operators", 2, 10_000)',
+        f"{SHARES}operators_have_room_for_many_calls",
+    ),
+    "few operators' calls wait": broken(
+        "stores/redis/bulkhead.py",
+        'Share("operators", 2, 10_000, seconds=60.0)',
+        'Share("operators", 2, 64, seconds=60.0)',
+        f"{SHARES}operators_have_room_for_many_calls",
+    ),
+    "callers before what is given back": broken(
+        "stores/redis/store.py",
+        "share if is_operators else bulkhead.GIVING_BACK",
+        "share",
+        f"{SHARES}what_was_taken_is_given_back_in_a_flood",
+    ),
+    "what is given back waits no longer than others": broken(
+        "stores/redis/bulkhead.py",
+        'Share("giving back", 4, 10_000, seconds=60.0)',
+        'Share("giving back", 4, 10_000)',
+        f"{SHARES}all_that_was_taken_is_given_back",
+    ),
+    "little that is given back may wait": broken(
+        "stores/redis/bulkhead.py",
+        'Share("giving back", 4, 10_000, seconds=60.0)',
+        'Share("giving back", 4, 1_000, seconds=60.0)',
+        f"{SHARES}all_that_was_taken_is_given_back",
     ),
     "callers before leases": broken(
         "stores/redis/store.py",
@@ -459,6 +495,24 @@ VARIANTS: Final[dict[str, Variant]] = {
         "if False:",
         f"{SHARES}one_account_leaves_room_for_others",
     ),
+    "one account asks again at once": broken(
+        "stores/redis/bulkhead.py",
+        "                await self._hold_refusal_back()\n",
+        "",
+        f"{SHARES}one_account_is_refused_after_a_while",
+    ),
+    "any number of refusals is held back": broken(
+        "stores/redis/bulkhead.py",
+        "if self._refused_later >= MOST_REFUSED_LATER:",
+        "if False:",
+        f"{SHARES}refusals_that_are_held_back_have_a_bound",
+    ),
+    "refusals that were held back are counted for ever": broken(
+        "stores/redis/bulkhead.py",
+        "            self._refused_later -= 1\n",
+        "            pass\n",
+        f"{SHARES}refusals_that_are_held_back_have_a_bound",
+    ),
     "any number waits for the store": broken(
         "stores/redis/bulkhead.py",
         "if len(self._waiting) >= self._share.waiting:",
@@ -467,7 +521,7 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "waiting for the store has no end": broken(
         "stores/redis/bulkhead.py",
-        'turn.set_exception(self._busy(f"for {QUEUE_SECONDS:g} s"))',
+        'turn.set_exception(self._busy(f"for {self._share.seconds:g} s"))',
         "pass",
         f"{SHARES}waiting_has_an_end",
     ),
@@ -500,6 +554,18 @@ VARIANTS: Final[dict[str, Variant]] = {
         "        self._listening.ring()",
         "        pass",
         "tests/stores/test_redis_leases.py::test_one_gate_of_two_closes",
+    ),
+    "each visitor closes the entrance again": broken(
+        "anonymous/switch.py",
+        'self._written_for_visitors.ask("close again", self._close_again)',
+        "self._close_again()",
+        "tests/http/test_visitors.py::test_visitors_have_the_store_told_once",
+    ),
+    "each visitor confirms the closing": broken(
+        "anonymous/switch.py",
+        'self._written_for_visitors.ask("confirm", self._confirm)',
+        "self._confirm()",
+        "tests/http/test_visitors.py::test_visitors_have_the_store_told_once",
     ),
     "a closed entrance opens by itself": broken(
         "anonymous/switch.py",

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import pytest
-from support.doubles import ask, bearer, make_gate
-from support.signing import RSA, good_claims
+from support.doubles import ask, bearer, in_fast_time, make_gate, seconds
+from support.signing import ISSUER, RSA, good_claims
 
 from xuna_middleware import (
     Agent,
@@ -21,7 +21,7 @@ from xuna_middleware import (
     UnavailableError,
 )
 from xuna_middleware.anonymous.switch import Door
-from xuna_middleware.stores.protocol import Standing, named
+from xuna_middleware.stores.protocol import Part, Standing, named, taken_parts
 from xuna_middleware.stores.redis import bulkhead
 
 from .contract import new_key, window
@@ -63,6 +63,11 @@ async def of_a_visitor(store: RedisStore, name: str) -> object:
 
 async def of_a_caller(store: RedisStore, name: str) -> object:
     return await store.reserve([(named(Region.CALLERS, name), window(9))])
+
+
+async def of_one_account(store: RedisStore) -> bool:
+    counted = [(named(Region.CALLERS, "one"), window(9))]
+    return await store.put(new_key(), b"", 60, Region.TICKETS, counted)
 
 
 async def taking_a_ticket(store: RedisStore, name: str) -> object:
@@ -120,6 +125,54 @@ async def test_operators_and_conversations_have_room(store: HeldUp, share: str) 
     await let_go_on(store, asking)
 
 
+class Slow(RedisStore):
+    """A store that answers each command with 1 after so many seconds, without a server."""
+
+    def __init__(self, takes: float) -> None:
+        super().__init__("redis://127.0.0.1:1/0", namespace="shares")
+        self.takes = takes
+
+    async def _sent(self, *command: Any) -> Any:
+        await asyncio.sleep(self.takes)
+        return 1
+
+
+@pytest.mark.parametrize("share", ["visitors", "callers"])
+async def test_what_was_taken_is_given_back_in_a_flood(store: HeldUp, share: str) -> None:
+    """A request that fails leaves no count behind, however many others wait for the store."""
+    region = Region.VISITORS if share == "visitors" else Region.CALLERS
+    wanted = [(named(region, "one"), window(1))]
+    store.is_held_up = False
+    taken = taken_parts(wanted, await store.reserve(wanted))
+    store.is_held_up = True
+    asking = await flood(store, share)
+    await store.give_back(taken)
+    await let_go_on(store, asking)
+    assert (await store.reserve(wanted)).taken
+
+
+def test_all_that_was_taken_is_given_back() -> None:
+    """It waits as long as it takes, one account's too."""
+
+    async def story() -> None:
+        store = Slow(0.02)
+        part = Part(named(Region.CALLERS, "one"), "", 1, 1, "rate")
+        await asyncio.gather(*(store.give_back([part]) for _ in range(3_000)))
+
+    in_fast_time(story())
+
+
+def test_operators_have_room_for_many_calls() -> None:
+    """Whoever revokes for everybody at once, or in a route of theirs, is refused nothing."""
+
+    async def story() -> None:
+        gate = make_gate(store=Slow(0.01))
+        revoking = (gate.revoke(ISSUER, f"{n}") for n in range(5_000))
+        await asyncio.gather(*revoking)
+
+    in_fast_time(story())
+
+
 @pytest.mark.parametrize("share", ["visitors", "tickets"])
 async def test_strangers_leave_room_for_callers(store: HeldUp, share: str) -> None:
     """Visitors and made-up tickets are apart from callers, and from each other."""
@@ -145,6 +198,47 @@ async def test_one_account_leaves_room_for_others(store: HeldUp) -> None:
     await of_a_caller(store, "one")
 
 
+def test_one_account_is_refused_after_a_while() -> None:
+    """Over hundreds of connections it would ask again at once, and leave others no time."""
+
+    async def story() -> None:
+        store, most = Slow(3600), bulkhead.CALLERS.of_one or 0
+        asking = [asyncio.ensure_future(of_one_account(store)) for _ in range(most)]
+        await asyncio.sleep(0)
+        began = seconds()
+        more = [asyncio.ensure_future(of_one_account(store)) for _ in range(1_000)]
+        done, _ = await asyncio.wait(more, timeout=0.9)
+        assert done == set()
+        more[0].cancel()
+        told = await asyncio.gather(*more[1:], return_exceptions=True)
+        assert {type(each) for each in told} == {StoreBusyError}
+        assert seconds() - began < 2
+        for each in asking:
+            each.cancel()
+
+    in_fast_time(story())
+
+
+def test_refusals_that_are_held_back_have_a_bound() -> None:
+    """Those beyond are told at once, and who was told leaves room for the next."""
+
+    async def story() -> None:
+        store, most = Slow(3600), bulkhead.CALLERS.of_one or 0
+        asking = [asyncio.ensure_future(of_one_account(store)) for _ in range(most)]
+        await asyncio.sleep(0)
+        for _ in range(2):
+            held = bulkhead.MOST_REFUSED_LATER
+            more = [asyncio.ensure_future(of_one_account(store)) for _ in range(held + 1)]
+            done, waiting = await asyncio.wait(more, timeout=0.5)
+            assert (len(done), len(waiting)) == (1, held)
+            await asyncio.wait(more)
+            assert {type(each.exception()) for each in more} == {StoreBusyError}
+        for each in asking:
+            each.cancel()
+
+    in_fast_time(story())
+
+
 async def test_flood_opens_no_limit(store: HeldUp) -> None:
     """No place isn't "store down": 503 where limits are open then, and nothing is issued."""
     limits = {when: Limit("1/day", when_store_down=when) for when in ("open", "memory")}
@@ -163,7 +257,8 @@ async def test_flood_opens_no_limit(store: HeldUp) -> None:
 
 async def test_waiting_has_an_end(store: HeldUp, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever waited too long or went away leaves no trace: all places are free afterwards."""
-    monkeypatch.setattr(bulkhead, "QUEUE_SECONDS", 0.01)
+    here = store._here().bulkheads[bulkhead.TICKETS]
+    monkeypatch.setattr(here, "_share", bulkhead.TICKETS._replace(seconds=0.01))
     places = bulkhead.TICKETS.places
     asking = [asyncio.ensure_future(store.take(new_key())) for _ in range(places)]
     await asyncio.sleep(0)
@@ -183,7 +278,6 @@ async def test_waiting_has_an_end(store: HeldUp, monkeypatch: pytest.MonkeyPatch
         await asyncio.sleep(0)
     more = asyncio.ensure_future(store.take(new_key()))
     await asyncio.sleep(0)
-    here = store._here().bulkheads[bulkhead.TICKETS]
     assert (here._free, len(here._waiting)) == (0, 1)
     store.go.set()
     await asyncio.gather(*again, more)

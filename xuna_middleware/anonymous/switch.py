@@ -13,6 +13,7 @@ from collections.abc import Awaitable
 from dataclasses import replace
 from typing import Final, TypeVar
 
+from xuna_middleware._core.single_flight import Questions
 from xuna_middleware.errors import AccessDeniedError, UnavailableError
 from xuna_middleware.stores.protocol import (
     Move,
@@ -72,6 +73,10 @@ class Door:
         self._is_unconfirmed = False
         #: When somebody called `close()` last, by the event loop's clock.
         self._closed_at = 0.0
+        #: What visitors cause to be written: once for all of them, so that operators have room.
+        self._written_for_visitors = Questions[str, bool](
+            "visitors: telling the store of the entrance", in_flight=1, waiting=1
+        )
 
     async def check(self, visitor: str) -> bool:
         """Refuse visitors while the door is closed; else tell whether this one has not left.
@@ -85,11 +90,10 @@ class Door:
             level.left < quota.most for level, (_, quota) in zip(levels, marks, strict=True)
         ]
         if self._is_unconfirmed:  # the store may not have heard of it
-            is_closed = await self._confirm() or is_closed
+            confirming = self._written_for_visitors.ask("confirm", self._confirm)
+            is_closed = await confirming or is_closed
         if self._is_closed and not is_closed and not was_opened:
-            logger.warning("the store lost that the visitors' entrance is closed: closed again")
-            await self._close()
-            is_closed = True
+            is_closed = await self._written_for_visitors.ask("close again", self._close_again)
         self._is_closed = is_closed
         if is_closed:
             raise _closed()
@@ -132,6 +136,11 @@ class Door:
         await self._forget(_OPENED)
         await _told(self._store.reserve([_CLOSED]))
         self._is_unconfirmed = False
+
+    async def _close_again(self) -> bool:
+        logger.warning("the store lost that the visitors' entrance is closed: closed again")
+        await self._close()
+        return True
 
     async def open(self) -> None:
         """Let them in again. Where this fails half-way, the door stays as it was.

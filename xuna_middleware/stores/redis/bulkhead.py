@@ -15,32 +15,45 @@ from typing import Final, NamedTuple
 
 from xuna_middleware.stores.protocol import Region, StoreBusyError, StoreError, region_of
 
-#: Seconds for which a command waits for its place; its own `timeout` begins afterwards.
+#: Seconds for which a command waits for its place, unless its share says more; its own `timeout`
+#: begins afterwards.
 QUEUE_SECONDS: Final = 5.0
+
+
+#: Seconds after which one account is told that it asks too much: whoever asks again at once, over
+#: hundreds of connections, leaves this process no time for others. So many wait for that at once.
+REFUSED_AFTER_SECONDS: Final = 1.0
+MOST_REFUSED_LATER: Final = 5_000
 
 
 class Share(NamedTuple):
     """Say how many commands of one use are under way at once in each event loop, how many more may
-    wait, and how many of both may be one account's.
+    wait, how many of both may be one account's, and for how many seconds they wait.
     """
 
     name: str
     places: int
     waiting: int
     of_one: int | None = None
+    seconds: float = QUEUE_SECONDS
 
 
-#: `revoke()`, `end()`, `leases()`, and what is said of the visitors' entrance.
-OPERATORS: Final = Share("operators", 2, 64)
+#: `revoke()`, `end()`, `leases()`, and what is said of the visitors' entrance. A loop over all
+#: sessions of an app has room, and so has a route of the app's by which callers revoke their own.
+OPERATORS: Final = Share("operators", 2, 10_000, seconds=60.0)
 #: Leases: `hold()` and `let_go()`. They read revocations for running conversations, too.
 CONVERSATIONS: Final = Share("conversations", 4, 1_000)
 #: Verified callers, and what the platform says of their conversations.
 CALLERS: Final = Share("callers", 16, 1_000, 256)
+#: `give_back()`, whoever's it is. Each follows a reservation that had its place, and whoever asks
+#: waits for it, so no more of them wait than there are requests. What isn't given back stays
+#: counted.
+GIVING_BACK: Final = Share("giving back", 4, 10_000, seconds=60.0)
 #: `take()`: a one-time ticket may be made up by anybody.
 TICKETS: Final = Share("tickets", 4, 1_000)
 #: Whoever presents nothing.
 VISITORS: Final = Share("visitors", 4, 1_000)
-SHARES: Final = (OPERATORS, CONVERSATIONS, CALLERS, TICKETS, VISITORS)
+SHARES: Final = (OPERATORS, CONVERSATIONS, CALLERS, GIVING_BACK, TICKETS, VISITORS)
 #: How many connections they have in each event loop, and one that listens.
 CONNECTIONS: Final = sum(share.places for share in SHARES) + 1
 
@@ -77,6 +90,7 @@ class Bulkhead:
         self._free = share.places
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._owned = Counter[str]()
+        self._refused_later = 0
         #: When the store was seen to answer nothing.
         self._silent_at = float("-inf")
 
@@ -88,6 +102,7 @@ class Bulkhead:
         """
         if owner is not None and self._share.of_one is not None:
             if self._owned[owner] >= self._share.of_one:
+                await self._hold_refusal_back()
                 raise self._busy("for one account")
             self._owned[owner] += 1
         try:
@@ -114,6 +129,15 @@ class Bulkhead:
             if not turn.done():
                 turn.set_exception(_silent())
 
+    async def _hold_refusal_back(self) -> None:
+        if self._refused_later >= MOST_REFUSED_LATER:
+            return
+        self._refused_later += 1
+        try:
+            await asyncio.sleep(REFUSED_AFTER_SECONDS)
+        finally:
+            self._refused_later -= 1
+
     async def _take_place(self) -> None:
         if self._free:
             self._free -= 1
@@ -125,7 +149,7 @@ class Bulkhead:
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[None] = loop.create_future()
         self._waiting.append(turn)
-        timer = loop.call_later(QUEUE_SECONDS, self._turn_away, turn)
+        timer = loop.call_later(self._share.seconds, self._turn_away, turn)
         try:
             await turn
         except asyncio.CancelledError:
@@ -140,7 +164,7 @@ class Bulkhead:
     def _turn_away(self, turn: asyncio.Future[None]) -> None:
         if not turn.done():
             self._waiting.remove(turn)
-            turn.set_exception(self._busy(f"for {QUEUE_SECONDS:g} s"))
+            turn.set_exception(self._busy(f"for {self._share.seconds:g} s"))
 
     def _disown(self, owner: str | None) -> None:
         if owner is not None and owner in self._owned:

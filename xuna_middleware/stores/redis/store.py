@@ -86,7 +86,7 @@ class RedisStore:
         client: a `redis.asyncio.Redis` of your own instead (sentinel, cluster, TLS of your own);
             it belongs to the event loop that uses it, and you close it. Whatever it retries, what
             this store changes is sent once; only reading may be repeated. Its pool should have
-            room for 31 connections.
+            room for 35 connections.
         namespace: the gate's name, such as "acme-voice-production": 1 to 64 lower-case letters,
             digits, - and _, a letter first. All keys begin with it, in braces, so that a gate lives
             on one node of a cluster. Processes of one gate say the same name, and so do gates that
@@ -199,7 +199,9 @@ class RedisStore:
         """Give back what was taken; see `Store`."""
         keys = self._keys.principals(parts)
         giving_back = self._run(_GIVE_BACK, keys, notation.amounts(parts))
-        await self._asked(giving_back, *_share_and_owner([part.principal for part in parts]))
+        share, _ = _share_and_owner([part.principal for part in parts])
+        is_operators = share is bulkhead.OPERATORS
+        await self._asked(giving_back, share if is_operators else bulkhead.GIVING_BACK)
 
     async def remember(self, note: Note) -> None:
         """Keep a note; see `Store`."""
