@@ -294,7 +294,7 @@ def quiet_server() -> Iterator[str]:
 async def test_store_that_hangs_is_down_for_all_who_wait() -> None:
     """Nobody waits for a place at a store that answers nothing: limits do as they say at once."""
     with quiet_server() as url:
-        store = RedisStore(url, namespace="shares", timeout=0.2)
+        store = RedisStore(url, namespace="shares", timeout=1.0)
         told = await asyncio.gather(
             *(of_a_caller(store, f"{n}") for n in range(100)), return_exceptions=True
         )
