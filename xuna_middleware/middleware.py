@@ -54,7 +54,8 @@ class XunaMiddleware:
             only the issuing routes and the webhook's are (and `/conversation` and `/ticket`, where
             an agent lists the transport `relay`), and the rest stays the app's.
         protect: paths of the app that only verified callers reach, with all that begins like them
-            ("/api" covers "/api/x", and "/apis", too, since some routers do). There `request.user`
+            ("/api" covers "/api/x", and "/apis", too, since some routers do; "/s/secret" covers
+            "/secret", which a mount at "/s" may take for its own). There `request.user`
             is the `Identity` and `request.auth.scopes` its scopes, so that Starlette's `requires()`
             works. Other paths pass untouched, but for the gate's metadata (RFC 9728), which is
             served at the host's root where there is a `public_url`.

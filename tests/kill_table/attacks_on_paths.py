@@ -155,6 +155,24 @@ VARIANTS: Final[dict[str, Variant]] = {
         "{_END_OF_SEGMENT}{_SLASHES}",
         f"{TESTS}::test_segments_that_a_mount_cuts_apart",
     ),
+    "a mount that leaves a name that begins like its own": broken(
+        PATHS,
+        'if rest.startswith("/".join(words[begin:end]))',
+        "if False",
+        f"{TESTS}::test_a_mounts_name_that_the_next_one_begins_with",
+    ),
+    "a mount that takes a letter too many": broken(
+        PATHS,
+        "if first.endswith(second[:shared])",
+        "if False",
+        f"{TESTS}::test_a_mounts_name_that_the_next_one_begins_with",
+    ),
+    "a path of any number of forms": broken(
+        PATHS,
+        "if len(found) > MAX_FORMS:",
+        "if False:",
+        f"{TESTS}::test_a_path_that_has_too_many_forms",
+    ),
     "a root path is removed once": broken(
         PATHS,
         "while bare and text.startswith(bare, end):",

@@ -143,6 +143,33 @@ async def test_segments_that_a_mount_cuts_apart(path: str) -> None:
     assert await status(path, protect=["/admin/users"]) == 401
 
 
+@pytest.mark.parametrize(
+    ("protected", "path"),
+    [
+        ("/s/secret", "/secret"),
+        ("/s/secret", "/SECRET/x"),
+        ("/s/s/secret", "/secret"),
+        ("/a/b/a/bc", "/a/bc"),
+        ("/x/admin/administrators", "/x/administrators"),
+        ("/api/items", "/apitems"),
+        ("/api/items", "/apitems/7"),
+        ("/x/api/items", "/x/apitems"),
+    ],
+)
+async def test_a_mounts_name_that_the_next_one_begins_with(protected: str, path: str) -> None:
+    """A mount at /s takes /secret for its own; BlackSheep's at /api takes a letter too many."""
+    assert await status(path, protect=[protected]) == 401
+    assert await status(path, protect=[protected], whole_segments=True) == 200
+
+
+def test_a_path_that_has_too_many_forms() -> None:
+    """What building such a path costs has a bound."""
+    path = "".join("/" + "a" * length for length in range(1, 7))
+    with pytest.raises(ConfigurationError, match="more than 100 forms"):
+        XunaMiddleware(echo_app, gate, protect=[path])
+    XunaMiddleware(echo_app, gate, protect=[path], whole_segments=True)
+
+
 async def test_only_whole_paths_begin_alike() -> None:
     """A part of a protected path protects nothing."""
     for path in ("/admin", "/admin/user", "/admins", "/users", "/admin/x/users"):
