@@ -230,6 +230,30 @@ VARIANTS: Final[dict[str, Variant]] = {
         "return any(map(_is_anchored, of[1]))",
         f"{TESTS}::test_patterns_of_django_that_are_searched_for",
     ),
+    "a URLconf that can't be loaded has no patterns": broken(
+        MIDDLEWARE,
+        "(FOUND_ANYWHERE,) if self._searched is None",
+        "() if self._searched is None",
+        f"{TESTS}::test_patterns_of_django_that_cannot_be_loaded",
+    ),
+    "what a path was before the URLconf was loaded is remembered": broken(
+        MIDDLEWARE,
+        "if is_long or self._searched is None:",
+        "if is_long:",
+        f"{TESTS}::test_patterns_of_django_that_can_be_loaded_later",
+    ),
+    "a URLconf that can't be loaded is tried at each request": broken(
+        MIDDLEWARE,
+        "if time.monotonic() < self._searched_at + _SECONDS_BETWEEN_SEARCHES:",
+        "if False:",
+        f"{TESTS}::test_patterns_of_django_that_can_be_loaded_later",
+    ),
+    "a URLconf is loaded in the event loop": broken(
+        MIDDLEWARE,
+        "await asyncio.to_thread(apps.searched_patterns)",
+        "apps.searched_patterns()",
+        f"{TESTS}::test_patterns_of_django_that_are_read_from_a_database",
+    ),
     "patterns of Channels": broken(
         "web/app_root_paths.py",
         '("channels.routing", "URLRouter")',

@@ -616,6 +616,41 @@ async def test_patterns_of_django_that_cannot_be_loaded(
     assert "ROOT_URLCONF can't be loaded" in caplog.text
 
 
+async def test_patterns_of_django_that_can_be_loaded_later(
+    django: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A URLconf that needs a database which isn't there yet; it is tried again once a second."""
+    from django.conf import settings
+
+    django(True)
+    guarded = XunaMiddleware(echo_app, gate, protect=["/api"])
+    with monkeypatch.context() as broken:
+        broken.setattr(settings, "ROOT_URLCONF", "no_such_module_of_urls")
+        assert (await ask(guarded, "/x")).status == 401
+    assert (await ask(guarded, "/x")).status == 401, "not again within a second"
+    monkeypatch.setattr("xuna_middleware.middleware._SECONDS_BETWEEN_SEARCHES", 0.0)
+    assert (await ask(guarded, "/x")).status == 200
+    assert (await ask(guarded, "/x/api/data")).status == 401
+
+
+async def test_patterns_of_django_that_are_read_from_a_database(
+    django: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Django reads a database in no thread that has an event loop."""
+    from django.conf import settings
+    from django.urls import re_path
+    from django.utils.asyncio import async_unsafe
+
+    read = async_unsafe(lambda: [re_path("api/data", lambda request: None)])
+    kind = type("Reading", (ModuleType,), {"urlpatterns": property(lambda self: read())})
+    monkeypatch.setitem(sys.modules, "urls_of_pages", kind("urls_of_pages"))
+    django(True)
+    monkeypatch.setattr(settings, "ROOT_URLCONF", "urls_of_pages")
+    guarded = XunaMiddleware(echo_app, gate, protect=["/api"])
+    answers = await asyncio.gather(*(ask(guarded, path) for path in ("/x", "/x", "/x/api/data")))
+    assert [answer.status for answer in answers] == [200, 200, 401]
+
+
 async def test_patterns_of_channels(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its URLRouter takes Django's patterns, wherever it is held."""
     from django.urls import re_path
