@@ -74,7 +74,8 @@ class XunaMiddleware:
             DispatcherMiddleware don't.
         preflight: who answers CORS preflights on protected paths: the gate, by its `cors_origins`,
             or the app. The app then runs for a stranger's OPTIONS request, of which it gets the
-            path, `Host`, `Origin` and `Access-Control-Request-*` alone, for 5 seconds at most
+            path, `Host`, `Forwarded`, `X-Forwarded-For`, `-Host` and `-Proto`, `Origin` and
+            `Access-Control-Request-*` alone, for 5 seconds at most
             (503 then); of its answer only the status and the headers of CORS are passed on.
 
     A path that can be read in more than one way counts as protected: see `web/protected_paths.py`.

@@ -308,6 +308,12 @@ VARIANTS: Final[dict[str, Variant]] = {
         'for name, value in scope["headers"]]',
         f"{TESTS}::test_a_preflight_brings_the_app_nothing_else",
     ),
+    "what a proxy says of a preflight is dropped": broken(
+        CORS,
+        '*(b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"),',
+        "",
+        f"{TESTS}::test_a_preflight_brings_the_app_nothing_else",
+    ),
     "a preflight's query goes in": broken(
         CORS,
         '"headers": asking, "query_string": b""}',

@@ -976,7 +976,11 @@ async def test_a_preflight_brings_the_app_nothing_else() -> None:
         await send({"type": "http.response.start", "status": 204, "headers": []})
         await send({"type": "http.response.body"})
 
-    asking = [(b"host", b"acme.com"), *PREFLIGHT]
+    of_proxy = [
+        *((b"forwarded", b"proto=https"), (b"x-forwarded-for", b"203.0.113.7")),
+        *((b"x-forwarded-host", b"www.acme.com"), (b"x-forwarded-proto", b"https")),
+    ]
+    asking = [(b"host", b"acme.com"), *of_proxy, *PREFLIGHT]
     others = [
         (b"x-http-method-override", b"DELETE"),
         (b"content-type", b"application/x-www-form-urlencoded"),
