@@ -197,7 +197,7 @@ class XunaMiddleware:
 
     async def _look_for_patterns(self, apps: AppsInProcess) -> None:
         # A URLconf may read the database, which Django allows in no thread with an event loop.
-        if "django.urls.resolvers" in sys.modules:
+        if apps.have_urlconf():
             self._searched = await asyncio.to_thread(apps.searched_patterns)
         else:
             self._searched = apps.searched_patterns()

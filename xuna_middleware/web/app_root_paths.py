@@ -69,6 +69,12 @@ class AppsInProcess:
         found = {_script_name(), *(_checked(app.__dict__.get("root_path", "")) for app in apps)}
         return tuple(sorted(found - {""}))
 
+    @staticmethod
+    def have_urlconf() -> bool:
+        """Tell whether Django is there and configured, with a URLconf."""
+        settings = getattr(sys.modules.get("django.conf"), "settings", None)
+        return bool(getattr(settings, "configured", False)) and hasattr(settings, "ROOT_URLCONF")
+
     def searched_patterns(self) -> tuple[re.Pattern[str], ...] | None:
         """Return the patterns of Django's URLconf and of Channels' routers that are searched
         anywhere in a path. None where the URLconf can't be loaded.
@@ -100,8 +106,7 @@ class AppsInProcess:
         return tuple(found)
 
     def _url_patterns(self, resolvers: ModuleType) -> Iterator[Any]:
-        settings = getattr(sys.modules.get("django.conf"), "settings", None)
-        if settings is not None and settings.configured and hasattr(settings, "ROOT_URLCONF"):
+        if self.have_urlconf():
             yield from resolvers.get_resolver().url_patterns
         for router in self._look():
             yield from router.__dict__.get("routes", ()) if _is_channels(router) else ()
