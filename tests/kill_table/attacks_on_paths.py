@@ -254,6 +254,18 @@ VARIANTS: Final[dict[str, Variant]] = {
         "apps.searched_patterns()",
         f"{TESTS}::test_patterns_of_django_that_are_read_from_a_database",
     ),
+    "patterns are held against protected paths at each path": broken(
+        PATHS,
+        "if searched is not self._own_of[0]:",
+        "if True:",
+        f"{TESTS}::test_patterns_are_held_against_protected_paths_once",
+    ),
+    "patterns of another app are taken for these": broken(
+        PATHS,
+        "if searched is not self._own_of[0]:",
+        "if not self._own_of[0]:",
+        f"{TESTS}::test_patterns_are_held_against_protected_paths_once",
+    ),
     "patterns of Channels": broken(
         "web/app_root_paths.py",
         '("channels.routing", "URLRouter")',

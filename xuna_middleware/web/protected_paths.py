@@ -139,6 +139,8 @@ class ProtectedPaths:
         self._names = tuple(map(_name, names))
         forms = [] if whole_segments else [(form, name) for name in names for form in _forms(name)]
         self._alike = (*self._names, *(_name(form, within=name) for form, name in forms))
+        #: The patterns that were searched for last, and which of them find a protected path.
+        self._own_of: tuple[tuple[re.Pattern[str], ...], tuple[re.Pattern[str], ...]] = ((), ())
         self._has_long_names = any(len(name.segments) > 1 for name in self._names)
         self._whole_segments = whole_segments
         self._beneath = tuple(name + "/" for name in names)
@@ -195,8 +197,13 @@ class ProtectedPaths:
             return False
         if any(_has_words(text, name.words) for text in texts for name in self._alike):
             return True
-        own = [each for each in searched if any(each.search(path + "/") for path in self._paths)]
-        return any(each.search(reading) for each in own for reading in readings)
+        if searched is not self._own_of[0]:
+            own = [each for each in searched if self._finds_own(each)]
+            self._own_of = (searched, tuple(own))
+        return any(each.search(reading) for each in self._own_of[1] for reading in readings)
+
+    def _finds_own(self, pattern: re.Pattern[str]) -> bool:
+        return any(pattern.search(path + "/") for path in self._paths)
 
     def _begins_alike(self, texts: Iterable[str]) -> bool:
         pattern = self._beginning_pattern
