@@ -1,7 +1,9 @@
 """Wrap any ASGI app: serve the gate's routes beneath a prefix, and guard paths of the app's own."""
 
+import asyncio
 import re
 import sys
+import time
 from collections.abc import Iterable
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -25,7 +27,7 @@ from xuna_middleware.errors import (
 from xuna_middleware.gate import XunaGate, core_of
 from xuna_middleware.identity.authorization_header import without_tokens
 from xuna_middleware.identity.credentials import Identity
-from xuna_middleware.web.app_root_paths import AppsInProcess, own_root_path
+from xuna_middleware.web.app_root_paths import FOUND_ANYWHERE, AppsInProcess, own_root_path
 from xuna_middleware.web.cors import is_preflight, pass_preflight_on
 from xuna_middleware.web.lifespan import wrap_lifespan
 from xuna_middleware.web.protected_paths import Ground, Target, Unprotected, path_rules
@@ -34,6 +36,8 @@ from xuna_middleware.web.responses import deny
 
 #: In characters; what is longer is looked at each time.
 _LONGEST_KEPT: Final = 200
+#: Between two tries to load a URLconf that can't be loaded.
+_SECONDS_BETWEEN_SEARCHES: Final = 1.0
 _IDENTITY: Final = "xuna_middleware.identity"
 
 
@@ -56,7 +60,8 @@ class XunaMiddleware:
             only the issuing routes and the webhook's are (and `/conversation` and `/ticket`, where
             an agent lists the transport `relay`), and the rest stays the app's.
         protect: paths of the app that only verified callers reach, with all that begins like them
-            ("/api" covers "/api/x", and "/apis", too, since some routers do). There `request.user`
+            ("/api" covers "/api/x", and "/apis", too, since some routers do; "/s/secret" covers
+            "/secret", which a mount at "/s" may take for its own). There `request.user`
             is the `Identity` and `request.auth.scopes` its scopes, so that Starlette's `requires()`
             works. Other paths pass untouched, but for the gate's metadata (RFC 9728), which is
             served at the host's root where there is a `public_url`.
@@ -71,7 +76,8 @@ class XunaMiddleware:
             DispatcherMiddleware don't.
         preflight: who answers CORS preflights on protected paths: the gate, by its `cors_origins`,
             or the app. The app then runs for a stranger's OPTIONS request, of which it gets the
-            path, `Host`, `Origin` and `Access-Control-Request-*` alone, for 5 seconds at most
+            path, `Host`, `Forwarded`, `X-Forwarded-For`, `-Host` and `-Proto`, `Origin` and
+            `Access-Control-Request-*` alone, for 5 seconds at most
             (503 then); of its answer only the status and the headers of CORS are passed on.
 
     A path that can be read in more than one way counts as protected: see `web/protected_paths.py`.
@@ -123,6 +129,10 @@ class XunaMiddleware:
             raise ConfigurationError('preflight must be "gate" or "app"')
         self._preflight = preflight
         self._apps = None if isinstance(self._rules, Unprotected) else AppsInProcess(app)
+        #: Patterns of the app's that are found anywhere in a path; None until they are known.
+        self._searched: tuple[re.Pattern[str], ...] | None = None if self._apps else ()
+        self._search: asyncio.Future[None] | None = None
+        self._searched_at = -_SECONDS_BETWEEN_SEARCHES
         self._remembered = lru_cache(maxsize=1024)(self._look)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -130,6 +140,8 @@ class XunaMiddleware:
         if scope["type"] not in ("http", "websocket"):
             await self._other(scope, receive, send)
             return
+        if self._apps is not None and self._searched is None:
+            await self._find_searched(self._apps)
         place = self._place(scope)
         if place is Ground.OPEN:
             await self.app(scope, receive, send)
@@ -157,7 +169,8 @@ class XunaMiddleware:
         if self._reads_raw_paths:
             raw = scope.get("raw_path") or None  # gunicorn gives b"" where it has none
         root_path, app_root_path = scope.get("root_path", ""), scope.get("app_root_path", "")
-        if len(path) > _LONGEST_KEPT or len(root_path) > _LONGEST_KEPT:
+        is_long = len(path) > _LONGEST_KEPT or len(root_path) > _LONGEST_KEPT
+        if is_long or self._searched is None:
             return self._look(path, raw, root_path, app_root_path)
         return self._remembered(path, raw, root_path, app_root_path)
 
@@ -171,12 +184,26 @@ class XunaMiddleware:
         own = own_root_path(self.app)
         return _roots(own), _roots(*(each for each in self._apps.root_paths() if each != own))
 
-    @cached_property
-    def _searched(self) -> tuple[re.Pattern[str], ...]:
-        """Patterns of the app's that are found anywhere in a path. Looked for at the first request,
-        since to load Django's URLconf is up to Django, which does it then.
+    async def _find_searched(self, apps: AppsInProcess) -> None:
+        """Look for patterns that are found anywhere in a path, at the first request, since Django
+        loads its URLconf then; where that fails, at later ones, once a second at most.
+
+        Requests that come meanwhile wait for the same look.
         """
-        return () if self._apps is None else self._apps.searched_patterns()
+        loop = asyncio.get_running_loop()
+        if self._search is None or self._search.get_loop() is not loop or self._search.done():
+            if time.monotonic() < self._searched_at + _SECONDS_BETWEEN_SEARCHES:
+                return
+            self._search = asyncio.ensure_future(self._look_for_patterns(apps))
+        await asyncio.shield(self._search)
+
+    async def _look_for_patterns(self, apps: AppsInProcess) -> None:
+        # A URLconf may read the database, which Django allows in no thread with an event loop.
+        if apps.have_urlconf():
+            self._searched = await asyncio.to_thread(apps.searched_patterns)
+        else:
+            self._searched = apps.searched_patterns()
+        self._searched_at = time.monotonic()
 
     def _look(self, path: str, raw: bytes | None, root_path: str, app_root_path: str) -> _Place:
         relative = route_path(path, root_path, app_root_path)
@@ -193,7 +220,8 @@ class XunaMiddleware:
         else:
             target = Target(path, raw, roots, within)
         cuts_again = "litestar" in sys.modules
-        target = target._replace(cuts_again=cuts_again, searched=self._searched)
+        searched = (FOUND_ANYWHERE,) if self._searched is None else self._searched
+        target = target._replace(cuts_again=cuts_again, searched=searched)
         return self._rules.classify(target)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:

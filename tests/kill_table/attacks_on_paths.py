@@ -155,6 +155,24 @@ VARIANTS: Final[dict[str, Variant]] = {
         "{_END_OF_SEGMENT}{_SLASHES}",
         f"{TESTS}::test_segments_that_a_mount_cuts_apart",
     ),
+    "a mount that leaves a name that begins like its own": broken(
+        PATHS,
+        'if rest.startswith("/".join(words[begin:end]))',
+        "if False",
+        f"{TESTS}::test_a_mounts_name_that_the_next_one_begins_with",
+    ),
+    "a mount that takes a letter too many": broken(
+        PATHS,
+        "if first.endswith(second[:shared])",
+        "if False",
+        f"{TESTS}::test_a_mounts_name_that_the_next_one_begins_with",
+    ),
+    "a path of any number of forms": broken(
+        PATHS,
+        "if len(found) > MAX_FORMS:",
+        "if False:",
+        f"{TESTS}::test_a_path_that_has_too_many_forms",
+    ),
     "a root path is removed once": broken(
         PATHS,
         "while bare and text.startswith(bare, end):",
@@ -212,6 +230,42 @@ VARIANTS: Final[dict[str, Variant]] = {
         "return any(map(_is_anchored, of[1]))",
         f"{TESTS}::test_patterns_of_django_that_are_searched_for",
     ),
+    "a URLconf that can't be loaded has no patterns": broken(
+        MIDDLEWARE,
+        "(FOUND_ANYWHERE,) if self._searched is None",
+        "() if self._searched is None",
+        f"{TESTS}::test_patterns_of_django_that_cannot_be_loaded",
+    ),
+    "what a path was before the URLconf was loaded is remembered": broken(
+        MIDDLEWARE,
+        "if is_long or self._searched is None:",
+        "if is_long:",
+        f"{TESTS}::test_patterns_of_django_that_can_be_loaded_later",
+    ),
+    "a URLconf that can't be loaded is tried at each request": broken(
+        MIDDLEWARE,
+        "if time.monotonic() < self._searched_at + _SECONDS_BETWEEN_SEARCHES:",
+        "if False:",
+        f"{TESTS}::test_patterns_of_django_that_can_be_loaded_later",
+    ),
+    "a URLconf is loaded in the event loop": broken(
+        MIDDLEWARE,
+        "await asyncio.to_thread(apps.searched_patterns)",
+        "apps.searched_patterns()",
+        f"{TESTS}::test_patterns_of_django_that_are_read_from_a_database",
+    ),
+    "patterns are held against protected paths at each path": broken(
+        PATHS,
+        "if searched is not self._own_of[0]:",
+        "if True:",
+        f"{TESTS}::test_patterns_are_held_against_protected_paths_once",
+    ),
+    "patterns of another app are taken for these": broken(
+        PATHS,
+        "if searched is not self._own_of[0]:",
+        "if not self._own_of[0]:",
+        f"{TESTS}::test_patterns_are_held_against_protected_paths_once",
+    ),
     "patterns of Channels": broken(
         "web/app_root_paths.py",
         '("channels.routing", "URLRouter")',
@@ -264,6 +318,12 @@ VARIANTS: Final[dict[str, Variant]] = {
         CORS,
         'for name, value in scope["headers"] if name in _ASKING]',
         'for name, value in scope["headers"]]',
+        f"{TESTS}::test_a_preflight_brings_the_app_nothing_else",
+    ),
+    "what a proxy says of a preflight is dropped": broken(
+        CORS,
+        '*(b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"),',
+        "",
         f"{TESTS}::test_a_preflight_brings_the_app_nothing_else",
     ),
     "a preflight's query goes in": broken(

@@ -10,7 +10,7 @@ import itertools
 import random
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
@@ -23,6 +23,11 @@ from support.doubles import http_scope
 NAMES: Final = ("/a", "/b", "/c")
 _STATIC: Final = "/static"
 SECRET: Final = "/secret"
+#: Names of mounts and routes that begin or end like the next one, by the number of mounts.
+OVERLAPPING: Final[Mapping[int, tuple[tuple[tuple[str, ...], str], ...]]] = {
+    1: ((("/s",), "/secret"), (("/api",), "/items"), (("/a/b",), "/a/bc")),
+    2: ((("/s", "/s"), "/secret"), (("/ab", "/bits"), "/bits/s"), (("/a", "/ab"), "/b")),
+}
 #: What a path is bent with.
 _PIECES: Final = (
     *("/a", "/b", "/c", "a", "b", "/secret", "secret", "/static", "/", "//", "%2F", "%61", "%62"),
@@ -36,7 +41,7 @@ RAN: list[str] = []
 # Litestar's mounts put a slash behind a path, so each leaf takes one.
 
 
-def _starlette() -> Any:
+def _starlette(route: str) -> Any:
     from starlette.applications import Starlette
     from starlette.responses import Response
     from starlette.routing import Route
@@ -50,17 +55,17 @@ def _starlette() -> Any:
 
     return Starlette(
         routes=[
-            Route(SECRET + "/", run("secret")),
-            Route(SECRET, run("secret")),
+            Route(route + "/", run("secret")),
+            Route(route, run("secret")),
             Route("/static/{rest:path}", run("static")),
         ]
     )
 
 
-def _litestar() -> Any:
+def _litestar(route: str) -> Any:
     from litestar import Litestar, get
 
-    @get(SECRET)
+    @get(route)
     async def secret() -> None:
         RAN.append("secret")
 
@@ -71,7 +76,7 @@ def _litestar() -> Any:
     return Litestar([secret, static], openapi_config=None, logging_config=None)
 
 
-def _quart() -> Any:
+def _quart(route: str) -> Any:
     from quart import Quart
 
     app = Quart(__name__, static_folder=None)
@@ -80,12 +85,12 @@ def _quart() -> Any:
         RAN.append("static" if rest else "secret")
         return ""
 
-    app.add_url_rule(SECRET, "secret", run, strict_slashes=False)
+    app.add_url_rule(route, "secret", run, strict_slashes=False)
     app.add_url_rule("/static/<path:rest>", "static", run)
     return app
 
 
-def _falcon() -> Any:
+def _falcon(route: str) -> Any:
     import falcon.asgi
 
     class Resource:
@@ -94,12 +99,12 @@ def _falcon() -> Any:
 
     app = falcon.asgi.App()
     app.req_options.strip_url_path_trailing_slash = True
-    app.add_route(SECRET, Resource())
+    app.add_route(route, Resource())
     app.add_route("/static/{rest:path}", Resource())
     return app
 
 
-def _blacksheep() -> Any:
+def _blacksheep(route: str) -> Any:
     from blacksheep import Application, Request
     from blacksheep.server.routing import Router
 
@@ -113,7 +118,7 @@ def _blacksheep() -> Any:
         RAN.append("static")
         return ""
 
-    app.router.add_get(SECRET, secret)
+    app.router.add_get(route, secret)
     app.router.add_get("/static/*", static)
     return app
 
@@ -150,7 +155,7 @@ def _in_dispatcher(name: str, app: Any) -> Any:
     return DispatcherMiddleware({name: app})
 
 
-LEAVES: Final[Mapping[str, Callable[[], Any]]] = {
+LEAVES: Final[Mapping[str, Callable[[str], Any]]] = {
     "Starlette": _starlette,
     "Litestar": _litestar,
     "Quart": _quart,
@@ -173,7 +178,7 @@ class Tree:
 
     name: str
     app: Any
-    base: str
+    secret: str
 
     async def runs(self, raw: str) -> bool:
         """Tell whether the app runs its secret handler for a path."""
@@ -210,14 +215,21 @@ class Nesting:
     mounts: tuple[str, ...]
     leaf: str
     has_whole_names: bool
+    names: tuple[str, ...] = NAMES
+    route: str = SECRET
+
+    @property
+    def secret(self) -> str:
+        """The path that leads to the secret handler."""
+        return "".join(self.names[: len(self.mounts)]) + self.route
 
     def build(self) -> list[Any]:
         """Return the apps, the outermost one last."""
-        built = [LEAVES[self.leaf]()]
+        built = [LEAVES[self.leaf](self.route)]
         for level in reversed(range(len(self.mounts))):
-            name, mount = NAMES[level], self.mounts[level]
+            name, mount = self.names[level], self.mounts[level]
             if self.has_whole_names and mount in _BY_WHOLE_PATH:
-                name = _left_in_path(self.mounts[:level]) + name
+                name = _left_in_path(self.mounts[:level], self.names) + name
             built.append(MOUNTS[mount](name, built[-1]))
         return built
 
@@ -229,6 +241,21 @@ def nestings(levels: int, leaves: Iterable[str] = LEAVES) -> Iterator[Nesting]:
             yield Nesting(mounts=tuple(mounts), leaf=leaf, has_whole_names=is_whole)
 
 
+def overlapping() -> Iterator[Nesting]:
+    """Yield nestings of one or two levels in which a name begins or ends like the next one."""
+    for nesting in (*nestings(1), *nestings(2, ("Litestar", "Quart"))):
+        for names, route in OVERLAPPING[len(nesting.mounts)]:
+            yield replace(nesting, names=names, route=route)
+
+
+def parts_of(path: str) -> list[str]:
+    """Return a path without each run of its letters."""
+    places = range(1, len(path))
+    parts = [path[:begin] + path[end:] for begin in places for end in places if begin <= end]
+    parts += [path[begin:] for begin in places if path[begin] == "/"]
+    return list(dict.fromkeys(parts))
+
+
 @asynccontextmanager
 async def open_tree(nesting: Nesting) -> AsyncIterator[Tree | None]:
     """Build a tree; None where its frameworks can't be mounted in each other like that."""
@@ -236,16 +263,15 @@ async def open_tree(nesting: Nesting) -> AsyncIterator[Tree | None]:
     started = [each for each in built if type(each).__module__.startswith("blacksheep")]
     for each in started:
         await each.start()
-    base = "".join(NAMES[: len(nesting.mounts)])
-    tree = Tree(name=f"{nesting}", app=built[-1], base=base)
-    yield tree if await tree.runs(base + SECRET) else None
+    tree = Tree(name=f"{nesting}", app=built[-1], secret=nesting.secret)
+    yield tree if await tree.runs(tree.secret) else None
     for each in started:
         await each.stop()
 
 
-def _left_in_path(mounts: tuple[str, ...]) -> str:
+def _left_in_path(mounts: tuple[str, ...], names: tuple[str, ...]) -> str:
     left = ""
-    for mount, name in zip(mounts, NAMES, strict=False):
+    for mount, name in zip(mounts, names, strict=False):
         left = left + name if mount in ("Starlette", "BlackSheep") else ""
     return left
 

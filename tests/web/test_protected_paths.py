@@ -143,6 +143,33 @@ async def test_segments_that_a_mount_cuts_apart(path: str) -> None:
     assert await status(path, protect=["/admin/users"]) == 401
 
 
+@pytest.mark.parametrize(
+    ("protected", "path"),
+    [
+        ("/s/secret", "/secret"),
+        ("/s/secret", "/SECRET/x"),
+        ("/s/s/secret", "/secret"),
+        ("/a/b/a/bc", "/a/bc"),
+        ("/x/admin/administrators", "/x/administrators"),
+        ("/api/items", "/apitems"),
+        ("/api/items", "/apitems/7"),
+        ("/x/api/items", "/x/apitems"),
+    ],
+)
+async def test_a_mounts_name_that_the_next_one_begins_with(protected: str, path: str) -> None:
+    """A mount at /s takes /secret for its own; BlackSheep's at /api takes a letter too many."""
+    assert await status(path, protect=[protected]) == 401
+    assert await status(path, protect=[protected], whole_segments=True) == 200
+
+
+def test_a_path_that_has_too_many_forms() -> None:
+    """What building such a path costs has a bound."""
+    path = "".join("/" + "a" * length for length in range(1, 7))
+    with pytest.raises(ConfigurationError, match="more than 100 forms"):
+        XunaMiddleware(echo_app, gate, protect=[path])
+    XunaMiddleware(echo_app, gate, protect=[path], whole_segments=True)
+
+
 async def test_only_whole_paths_begin_alike() -> None:
     """A part of a protected path protects nothing."""
     for path in ("/admin", "/admin/user", "/admins", "/users", "/admin/x/users"):
@@ -589,6 +616,62 @@ async def test_patterns_of_django_that_cannot_be_loaded(
     assert "ROOT_URLCONF can't be loaded" in caplog.text
 
 
+async def test_patterns_of_django_that_can_be_loaded_later(
+    django: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A URLconf that needs a database which isn't there yet; it is tried again once a second."""
+    from django.conf import settings
+
+    django(True)
+    guarded = XunaMiddleware(echo_app, gate, protect=["/api"])
+    with monkeypatch.context() as broken:
+        broken.setattr(settings, "ROOT_URLCONF", "no_such_module_of_urls")
+        assert (await ask(guarded, "/x")).status == 401
+    assert (await ask(guarded, "/x")).status == 401, "not again within a second"
+    monkeypatch.setattr("xuna_middleware.middleware._SECONDS_BETWEEN_SEARCHES", 0.0)
+    assert (await ask(guarded, "/x")).status == 200
+    assert (await ask(guarded, "/x/api/data")).status == 401
+
+
+async def test_patterns_of_django_that_are_read_from_a_database(
+    django: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Django reads a database in no thread that has an event loop."""
+    from django.conf import settings
+    from django.urls import re_path
+    from django.utils.asyncio import async_unsafe
+
+    read = async_unsafe(lambda: [re_path("api/data", lambda request: None)])
+    kind = type("Reading", (ModuleType,), {"urlpatterns": property(lambda self: read())})
+    monkeypatch.setitem(sys.modules, "urls_of_pages", kind("urls_of_pages"))
+    django(True)
+    monkeypatch.setattr(settings, "ROOT_URLCONF", "urls_of_pages")
+    guarded = XunaMiddleware(echo_app, gate, protect=["/api"])
+    answers = await asyncio.gather(*(ask(guarded, path) for path in ("/x", "/x", "/x/api/data")))
+    assert [answer.status for answer in answers] == [200, 200, 401]
+
+
+def test_patterns_are_held_against_protected_paths_once() -> None:
+    """Not anew for each path that is asked for; other patterns are looked at anew."""
+
+    class Counted:
+        searches = 0
+
+        def search(self, text: str) -> object:
+            Counted.searches += 1
+            return re.search("data", text)
+
+    searched: Any = (Counted(),)
+    rules = ProtectedPaths([f"/{number}/data" for number in range(30)])
+    for path in ("/a", "/b", "/c"):
+        assert rules.classify(Target(path, searched=searched)) is Ground.OPEN
+    assert Counted.searches == 1 + 3
+    assert rules.classify(Target("/x/data", searched=searched)) is Ground.PROTECTED
+    others = (re.compile("nothing"),)
+    assert rules.classify(Target("/x/data", searched=others)) is Ground.OPEN
+    assert rules.classify(Target("/x/data", searched=searched)) is Ground.PROTECTED
+
+
 async def test_patterns_of_channels(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its URLRouter takes Django's patterns, wherever it is held."""
     from django.urls import re_path
@@ -914,7 +997,11 @@ async def test_a_preflight_brings_the_app_nothing_else() -> None:
         await send({"type": "http.response.start", "status": 204, "headers": []})
         await send({"type": "http.response.body"})
 
-    asking = [(b"host", b"acme.com"), *PREFLIGHT]
+    of_proxy = [
+        *((b"forwarded", b"proto=https"), (b"x-forwarded-for", b"203.0.113.7")),
+        *((b"x-forwarded-host", b"www.acme.com"), (b"x-forwarded-proto", b"https")),
+    ]
+    asking = [(b"host", b"acme.com"), *of_proxy, *PREFLIGHT]
     others = [
         (b"x-http-method-override", b"DELETE"),
         (b"content-type", b"application/x-www-form-urlencoded"),

@@ -13,7 +13,16 @@ from support.differential import Guard, compare, guards, targets_of
 from support.routers import FRAMEWORKS, HANDLERS, MOUNTS, Router, open_router, silence
 from support.server_scopes import SERVERS, Target, scope_of
 from support.spellings import OPEN, Spelling, spellings
-from support.trees import NAMES, guards_of, leaks_in, nestings, open_tree, paths_in
+from support.trees import (
+    NAMES,
+    guards_of,
+    leaks_in,
+    nestings,
+    open_tree,
+    overlapping,
+    parts_of,
+    paths_in,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -147,6 +156,10 @@ async def test_the_short_run_has_each_kind(framework: str, kind: bytes, router: 
 TREES: Final = {2: 15, 3: 34}
 
 
+#: How many nestings with overlapping names and a mount that matches by text work.
+OVERLAPPING_TREES: Final = 108
+
+
 @pytest.mark.parametrize("levels", TREES)
 async def test_no_path_in_mounts_reaches_what_is_guarded(levels: int) -> None:
     """A mount's name is a root path for what is within, and Litestar removes it anywhere."""
@@ -163,6 +176,22 @@ async def test_no_path_in_mounts_reaches_what_is_guarded(levels: int) -> None:
                         assert passed > len(paths) // 3
                         trees, leaks = trees + 1, leaks + found
     assert trees == TREES[levels]
+    assert leaks == []
+
+
+async def test_no_part_of_a_path_in_mounts_that_match_by_text_reaches_it() -> None:
+    """A mount at /s takes /secret for its own, and may leave it whole: it is /s/secret then."""
+    trees = 0
+    leaks: list[str] = []
+    with silence():
+        for nesting in overlapping():
+            if {"BlackSheep", "dispatcher"} & {*nesting.mounts}:
+                async with open_tree(nesting) as tree:
+                    if tree is not None:
+                        guards = [Guard(["secret"], protect=[tree.secret])]
+                        found = await leaks_in(tree, guards, parts_of(tree.secret))
+                        trees, leaks = trees + 1, leaks + found[1]
+    assert trees == OVERLAPPING_TREES
     assert leaks == []
 
 

@@ -26,7 +26,7 @@ _MOST_MIDDLEWARES: Final = 20
 #: How many objects that an app holds are looked at, where the process's own are frozen.
 _MOST_HELD: Final = 200_000
 #: Is found in each path, and behind the first letter of each public one.
-_ANYWHERE: Final = re.compile(r"\A|(?<=/.)")
+FOUND_ANYWHERE: Final = re.compile(r"\A|(?<=/.)")
 
 
 def own_root_path(app: object) -> str:
@@ -69,9 +69,15 @@ class AppsInProcess:
         found = {_script_name(), *(_checked(app.__dict__.get("root_path", "")) for app in apps)}
         return tuple(sorted(found - {""}))
 
-    def searched_patterns(self) -> tuple[re.Pattern[str], ...]:
+    @staticmethod
+    def have_urlconf() -> bool:
+        """Tell whether Django is there and configured, with a URLconf."""
+        settings = getattr(sys.modules.get("django.conf"), "settings", None)
+        return bool(getattr(settings, "configured", False)) and hasattr(settings, "ROOT_URLCONF")
+
+    def searched_patterns(self) -> tuple[re.Pattern[str], ...] | None:
         """Return the patterns of Django's URLconf and of Channels' routers that are searched
-        anywhere in a path. One that is found everywhere, where the URLconf can't be loaded.
+        anywhere in a path. None where the URLconf can't be loaded.
 
         Does not find: a URLconf that a request's middleware chooses, and another language's form
         of a translated pattern.
@@ -84,10 +90,11 @@ class AppsInProcess:
         except Exception:
             logger.warning(
                 "protect=, public=: Django's ROOT_URLCONF can't be loaded, so it isn't known which "
-                "of its patterns match anywhere in a path: all paths count as protected",
+                "of its patterns match anywhere in a path: all paths count as protected until "
+                "it can",
                 exc_info=True,
             )
-            return (_ANYWHERE,)
+            return None
         for pattern in found:
             logger.warning(
                 "re_path(%r) doesn't begin with ^, so Django finds it anywhere in a path: "
@@ -99,8 +106,7 @@ class AppsInProcess:
         return tuple(found)
 
     def _url_patterns(self, resolvers: ModuleType) -> Iterator[Any]:
-        settings = getattr(sys.modules.get("django.conf"), "settings", None)
-        if settings is not None and settings.configured and hasattr(settings, "ROOT_URLCONF"):
+        if self.have_urlconf():
             yield from resolvers.get_resolver().url_patterns
         for router in self._look():
             yield from router.__dict__.get("routes", ()) if _is_channels(router) else ()

@@ -3,7 +3,8 @@
 A browser sends a preflight without credentials, and so can anybody: what looks like one is a
 stranger's request, and an app that ran for it would run unverified. So the gate answers preflights
 by its own `cors_origins`; or the app does, where its operator said so. Then it gets the headers of
-CORS and `Host` alone, since others, such as X-HTTP-Method-Override, can make it run something else,
+CORS, `Host` and what a proxy says of the request (`Forwarded`, `X-Forwarded-For`, `-Host` and
+`-Proto`) alone, since others, such as X-HTTP-Method-Override, can make it run something else,
 and nothing but the status and the headers of CORS comes back of its answer.
 """
 
@@ -35,6 +36,8 @@ _ASKING: Final = frozenset(
     {
         *(b"host", b"origin", b"access-control-request-method"),
         *(b"access-control-request-headers", b"access-control-request-private-network"),
+        # Without them an app behind a proxy redirects to https, or refuses the host.
+        *(b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"),
     }
 )
 

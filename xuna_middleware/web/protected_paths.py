@@ -16,7 +16,9 @@ path is open only if it has one reading:
   segments, and without an authority (`//host/path`). It
   is protected if it begins like a protected one, as text: BlackSheep's `/api/*`, Falcon's sinks,
   Litestar's mounts and hypercorn's dispatcher take `/apis` for theirs, and with a mount at `/admin`
-  `/adminusers` is `/admin/users`.
+  `/adminusers` is `/admin/users`. A mount at `/s` that matches so takes `/secret` for its own and
+  may leave it whole, so `/s/secret` is protected as `/secret`, too; and with BlackSheep's mount at
+  `/api`, which tells Quart and Litestar the root path `/ap`, `/apitems` is `/api/items`.
 - With `public`, a path is open where it is beneath a public one to the letter after each decoding.
 
 A reading too many costs a 401 where a 404 would have come; a reading too few is a hole.
@@ -44,6 +46,9 @@ MAX_READ: Final = 10_000
 MAX_DECODINGS: Final = 4
 #: How often a path may hold the root path, before it is ambiguous.
 MAX_ROOTS: Final = 8
+
+#: In how many forms a protected path may be read where mounts match by text.
+MAX_FORMS: Final = 100
 
 #: Controls, the backslash, what stands for octets that are not UTF-8, white space but U+0020.
 _UNREADABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\\\ufffd\ud800-\udfff]|[^\S ]")
@@ -125,18 +130,25 @@ class ProtectedPaths:
     With `whole_segments`, only they and what is beneath them.
 
     Raises:
-        ConfigurationError: one of them is no path.
+        ConfigurationError: one of them is no path, or can be read in too many forms.
     """
 
     def __init__(self, paths: Iterable[str], *, whole_segments: bool = False) -> None:
         self._paths = _configured("protect", paths)
         names = [fold(name) for name in self._paths]
         self._names = tuple(map(_name, names))
+        forms = [] if whole_segments else [(form, name) for name in names for form in _forms(name)]
+        self._alike = (*self._names, *(_name(form, within=name) for form, name in forms))
+        #: The patterns that were searched for last, and which of them find a protected path.
+        self._own_of: tuple[tuple[re.Pattern[str], ...], tuple[re.Pattern[str], ...]] = ((), ())
         self._has_long_names = any(len(name.segments) > 1 for name in self._names)
         self._whole_segments = whole_segments
         self._beneath = tuple(name + "/" for name in names)
         self._beneath_pattern = _pattern(names, _END_OF_SEGMENT + _SLASHES, _END_OF_SEGMENT)
-        self._beginning_pattern = None if whole_segments else _pattern(names, _ANY_END, "")
+        self._beginning_pattern: re.Pattern[str] | None = None
+        if not whole_segments:
+            begun = [*names, *(form for form, _ in forms)]
+            self._beginning_pattern = _pattern(begun, _ANY_END, "")
 
     @property
     def is_used(self) -> bool:
@@ -183,10 +195,15 @@ class ProtectedPaths:
         """
         if not searched:
             return False
-        if any(_has_words(text, name.words) for text in texts for name in self._names):
+        if any(_has_words(text, name.words) for text in texts for name in self._alike):
             return True
-        own = [each for each in searched if any(each.search(path + "/") for path in self._paths)]
-        return any(each.search(reading) for each in own for reading in readings)
+        if searched is not self._own_of[0]:
+            own = [each for each in searched if self._finds_own(each)]
+            self._own_of = (searched, tuple(own))
+        return any(each.search(reading) for each in self._own_of[1] for reading in readings)
+
+    def _finds_own(self, pattern: re.Pattern[str]) -> bool:
+        return any(pattern.search(path + "/") for path in self._paths)
 
     def _begins_alike(self, texts: Iterable[str]) -> bool:
         pattern = self._beginning_pattern
@@ -202,7 +219,7 @@ class ProtectedPaths:
         any run of its own segments is such a root path as well: mounts' names, for what is mounted
         in them.
         """
-        for name in self._names:
+        for name in self._names if is_whole else self._alike:
             if not all(word in text for word in name.words):
                 continue
             further = _jumps(text, name.mounts) if is_cut else ()
@@ -413,13 +430,51 @@ class _Name(NamedTuple):
     mounts: tuple[str, ...]
 
 
-def _name(path: str) -> _Name:
+def _name(path: str, *, within: str | None = None) -> _Name:
+    """Return a protected path, or a form of another one, whose mounts it has then."""
     words = path.split("/")[1:]
     return _Name(
         words=tuple(words),
         segments=tuple(re.compile(_SLASHES + re.escape(word)) for word in words),
-        mounts=_mounts(path),
+        mounts=_mounts(path if within is None else within),
     )
+
+
+def _forms(path: str) -> list[str]:
+    """Return what else a path is where a mount in it matches by text.
+
+    Without each run of its segments that the rest begins with, which may be that mount's name, and
+    with two segments as one where the second one begins with the letters that the first one ends
+    with.
+
+    Raises:
+        ConfigurationError: these are too many.
+    """
+    found = [path]
+    for form in found:
+        words = form.split("/")[1:]
+        for end in range(1, len(words)):
+            rest = "/".join(words[end:])
+            made = [
+                [*words[:begin], *words[end:]]
+                for begin in range(end)
+                if rest.startswith("/".join(words[begin:end]))
+            ]
+            first, second = words[end - 1], words[end]
+            made += [
+                [*words[: end - 1], first + second[shared:], *words[end + 1 :]]
+                for shared in range(1, len(second) + 1)
+                if first.endswith(second[:shared])
+            ]
+            new = ["/" + "/".join(each) for each in made]
+            found += [each for each in dict.fromkeys(new) if each not in found]
+        if len(found) > MAX_FORMS:
+            raise ConfigurationError(
+                f"protect: the segments of {path!r} begin and end alike, so it can be read in more "
+                f"than {MAX_FORMS} forms where a mount matches by text; protect a path above it, "
+                "or say whole_segments=True"
+            )
+    return found[1:]
 
 
 def _has_words(text: str, words: tuple[str, ...]) -> bool:
