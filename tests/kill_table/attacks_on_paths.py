@@ -190,7 +190,7 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "root paths of apps within": broken(
         "web/app_root_paths.py",
-        "apps = [each for each in gc.get_objects() if issubclass(type(each), kinds)]",
+        "apps = [each for each in referrers if issubclass(type(each), kinds)]",
         "apps: list[Any] = []",
         f"{TESTS}::test_root_path_of_an_app_within",
     ),

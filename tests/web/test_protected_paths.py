@@ -484,7 +484,7 @@ async def test_root_path_of_an_app_within(name: str) -> None:
 @pytest.mark.parametrize("name", HOLDERS)
 @pytest.mark.parametrize("is_made_first", [True, False], ids=["app first", "gate first"])
 async def test_root_path_of_an_app_that_is_frozen(name: str, is_made_first: bool) -> None:
-    """gc.freeze(), as before workers are forked, hides objects from gc.get_objects()."""
+    """gc.freeze(), as before workers are forked, hides objects from the gc module."""
     around, root_path = Holder(), f"/{name.replace(' ', '-')}/{is_made_first}"
     inner = rooted(root_path) if is_made_first else None
     guarded = XunaMiddleware(around, gate, protect=["/api"])
