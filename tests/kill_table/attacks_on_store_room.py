@@ -416,12 +416,6 @@ VARIANTS: Final[dict[str, Variant]] = {
         "await self._settle_in_time(one)",
         f"{BUDGETS}::test_unsettled_conversations_of_one_caller",
     ),
-    "a firewall at a stranger's token makes a gate unready": broken(
-        "identity/introspection/client.py",
-        "by_provider = blames_us or reply.status == 401",
-        "by_provider = True",
-        "tests/http/test_opaque_tokens.py::test_firewall_before_the_provider",
-    ),
     # Shares of Redis' connections
     "visitors before operators": broken(
         "stores/redis/bulkhead.py",

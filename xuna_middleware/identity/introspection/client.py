@@ -70,16 +70,7 @@ class _BusyError(KeySourceError):
 
 
 class _ClientRefusedError(KeySourceError):
-    """Say that the provider refuses this service, and not a token; `by_provider`, whether it said
-    so itself. A firewall before it may have answered a token that looks like an attack.
-    """
-
-    def __init__(self, status: int, *, by_provider: bool) -> None:
-        super().__init__(
-            "configuration: the provider refuses this service as an introspection client "
-            f"({status}); see client_id, its secret or key, and auth_method"
-        )
-        self.by_provider = by_provider
+    """Say that the provider refuses this service, and not a token."""
 
 
 class IntrospectionEndpoint:
@@ -145,8 +136,7 @@ class IntrospectionEndpoint:
         except KeySourceError as error:
             if pauses == self._pauses:
                 self._pause(str(error), error.seconds if isinstance(error, _BusyError) else 0.0)
-            by_provider = isinstance(error, _ClientRefusedError) and error.by_provider
-            self.is_refused = by_provider and not self._has_answered
+            self.is_refused = isinstance(error, _ClientRefusedError) and not self._has_answered
             wait = max(1.0, self._retry_at - self._now())
             raise UnavailableError(cause=str(error), retry_after=wait) from None
         self._failures, self._retry_at = 0, float("-inf")
@@ -199,10 +189,12 @@ def _read(reply: Reply) -> Mapping[str, Any]:
         answer = read_object(reply.body)
     except JOSEError:
         answer = {}
-    blames_us = answer.get("error") in _OUR_FAULT
-    if reply.status in (401, 403) or (reply.status == 400 and blames_us):
-        by_provider = blames_us or reply.status == 401
-        raise _ClientRefusedError(reply.status, by_provider=by_provider)
+    blames_us = reply.status == 400 and answer.get("error") in _OUR_FAULT
+    if reply.status in (401, 403) or blames_us:
+        raise _ClientRefusedError(
+            "configuration: the provider refuses this service as an introspection client "
+            f"({reply.status}); see client_id, its secret or key, and auth_method"
+        )
     if reply.status == 400:
         return {"active": False}
     if reply.status == _TOO_MANY:

@@ -248,8 +248,7 @@ class IntrospectionVerifier:
     def ready(self) -> bool:
         """Tell whether tokens that were good may be asked about now. What fails at strangers'
         tokens says nothing of the provider, and is not read here, except where the provider has
-        refused this service itself ever since the start: with a wrong secret, say. A 403 that names
-        no such error may be a firewall's, at a token that looks like an attack.
+        refused this service itself ever since the start: with a wrong secret, say.
         """
         return self._known_endpoint.ready and not self._endpoint.is_refused
 
