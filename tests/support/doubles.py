@@ -179,14 +179,31 @@ def one_response(sent: Sequence[Message], kind: str = "http.response") -> Answer
 
 
 class FastLoop(asyncio.SelectorEventLoop):
-    """An event loop whose clock jumps to the next timer when nothing else is to be done."""
+    """An event loop whose clock jumps to the next timer when nothing else is to be done, and
+    stands still while a thread works.
+    """
 
     def __init__(self) -> None:
         self.elapsed = 0.0
+        self.threads = 0
         super().__init__(_Jumping(self))
 
     def time(self) -> float:
         return self.elapsed
+
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
+        self.threads += 1
+        working = super().run_in_executor(executor, func, *args)
+        working.add_done_callback(self._thread_ended)
+        return working
+
+    async def shutdown_default_executor(self, *args: Any) -> None:
+        self.threads += 1  # one that joins the others
+        await super().shutdown_default_executor(*args)
+        self.threads -= 1
+
+    def _thread_ended(self, working: object) -> None:
+        self.threads -= 1
 
 
 class _Jumping(selectors.DefaultSelector):
@@ -195,6 +212,8 @@ class _Jumping(selectors.DefaultSelector):
         self._loop = loop
 
     def select(self, timeout: float | None = None) -> Any:
+        if self._loop.threads and timeout != 0:
+            return super().select(1)
         assert timeout is not None, "everything waits, and no timer will end it"
         self._loop.elapsed += timeout
         return super().select(0)
