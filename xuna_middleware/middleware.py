@@ -1,9 +1,7 @@
 """Wrap any ASGI app: serve the gate's routes beneath a prefix, and guard paths of the app's own."""
 
-import asyncio
 import re
 import sys
-import time
 from collections.abc import Iterable
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -36,8 +34,6 @@ from xuna_middleware.web.responses import deny
 
 #: In characters; what is longer is looked at each time.
 _LONGEST_KEPT: Final = 200
-#: Between two tries to load a URLconf that can't be loaded.
-_SECONDS_BETWEEN_SEARCHES: Final = 1.0
 _IDENTITY: Final = "xuna_middleware.identity"
 
 
@@ -129,10 +125,6 @@ class XunaMiddleware:
             raise ConfigurationError('preflight must be "gate" or "app"')
         self._preflight = preflight
         self._apps = None if isinstance(self._rules, Unprotected) else AppsInProcess(app)
-        #: Patterns of the app's that are found anywhere in a path; None until they are known.
-        self._searched: tuple[re.Pattern[str], ...] | None = None if self._apps else ()
-        self._search: asyncio.Future[None] | None = None
-        self._searched_at = -_SECONDS_BETWEEN_SEARCHES
         self._remembered = lru_cache(maxsize=1024)(self._look)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -140,8 +132,8 @@ class XunaMiddleware:
         if scope["type"] not in ("http", "websocket"):
             await self._other(scope, receive, send)
             return
-        if self._apps is not None and self._searched is None:
-            await self._find_searched(self._apps)
+        if self._apps is not None and self._apps.patterns is None:
+            await self._apps.find_patterns()
         place = self._place(scope)
         if place is Ground.OPEN:
             await self.app(scope, receive, send)
@@ -184,26 +176,10 @@ class XunaMiddleware:
         own = own_root_path(self.app)
         return _roots(own), _roots(*(each for each in self._apps.root_paths() if each != own))
 
-    async def _find_searched(self, apps: AppsInProcess) -> None:
-        """Look for patterns that are found anywhere in a path, at the first request, since Django
-        loads its URLconf then; where that fails, at later ones, once a second at most.
-
-        Requests that come meanwhile wait for the same look.
-        """
-        loop = asyncio.get_running_loop()
-        if self._search is None or self._search.get_loop() is not loop or self._search.done():
-            if time.monotonic() < self._searched_at + _SECONDS_BETWEEN_SEARCHES:
-                return
-            self._search = asyncio.ensure_future(self._look_for_patterns(apps))
-        await asyncio.shield(self._search)
-
-    async def _look_for_patterns(self, apps: AppsInProcess) -> None:
-        # A URLconf may read the database, which Django allows in no thread with an event loop.
-        if apps.have_urlconf():
-            self._searched = await asyncio.to_thread(apps.searched_patterns)
-        else:
-            self._searched = apps.searched_patterns()
-        self._searched_at = time.monotonic()
+    @property
+    def _searched(self) -> tuple[re.Pattern[str], ...] | None:
+        """Patterns of the app's that are found anywhere in a path; None until they are known."""
+        return () if self._apps is None else self._apps.patterns
 
     def _look(self, path: str, raw: bytes | None, root_path: str, app_root_path: str) -> _Place:
         relative = route_path(path, root_path, app_root_path)

@@ -243,15 +243,15 @@ VARIANTS: Final[dict[str, Variant]] = {
         f"{TESTS}::test_patterns_of_django_that_can_be_loaded_later",
     ),
     "a URLconf that can't be loaded is tried at each request": broken(
-        MIDDLEWARE,
+        "web/app_root_paths.py",
         "if time.monotonic() < self._searched_at + _SECONDS_BETWEEN_SEARCHES:",
         "if False:",
         f"{TESTS}::test_patterns_of_django_that_can_be_loaded_later",
     ),
     "a URLconf is loaded in the event loop": broken(
-        MIDDLEWARE,
-        "await asyncio.to_thread(apps.searched_patterns)",
-        "apps.searched_patterns()",
+        "web/app_root_paths.py",
+        "await asyncio.to_thread(self._searched_patterns)",
+        "self._searched_patterns()",
         f"{TESTS}::test_patterns_of_django_that_are_read_from_a_database",
     ),
     "patterns are held against protected paths at each path": broken(

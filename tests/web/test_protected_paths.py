@@ -628,7 +628,7 @@ async def test_patterns_of_django_that_can_be_loaded_later(
         broken.setattr(settings, "ROOT_URLCONF", "no_such_module_of_urls")
         assert (await ask(guarded, "/x")).status == 401
     assert (await ask(guarded, "/x")).status == 401, "not again within a second"
-    monkeypatch.setattr("xuna_middleware.middleware._SECONDS_BETWEEN_SEARCHES", 0.0)
+    monkeypatch.setattr("xuna_middleware.web.app_root_paths._SECONDS_BETWEEN_SEARCHES", 0.0)
     assert (await ask(guarded, "/x")).status == 200
     assert (await ask(guarded, "/x/api/data")).status == 401
 

@@ -25,6 +25,24 @@ from xuna_middleware.web.cross_site import Origins
 from xuna_middleware.web.refusals import Refusals
 
 
+@dataclass(slots=True)
+class Runtime:
+    """Hold the event loop on which a gate started last, and whether it gave its warnings."""
+
+    started_on: Callable[[], asyncio.AbstractEventLoop | None] = lambda: None
+    has_warned: bool = False
+
+    def enter(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Note that the gate runs on a loop; tell whether that is news."""
+        if self.started_on() is loop:
+            return False
+        self.started_on = weakref.ref(loop)
+        return True
+
+    def leave(self) -> None:
+        self.started_on = lambda: None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Core:
     """Hold the parts of a gate. A gate refers to one of these; to swap a part is to swap it whole.
@@ -47,7 +65,7 @@ class Core:
     metadata: ResourceMetadata | None
     #: Of these a line is logged at the first start.
     unlimited: tuple[Agent, ...]
-    runtime: "Runtime" = field(default_factory=lambda: Runtime())
+    runtime: Runtime = field(default_factory=Runtime)
 
     @property
     def refusals(self) -> Refusals:
@@ -79,21 +97,3 @@ class Core:
     def has_relay(self) -> bool:
         """Tell whether an agent lists the transport `relay`."""
         return any("relay" in agent.transports for agent in self.pipeline.agents.values())
-
-
-@dataclass(slots=True)
-class Runtime:
-    """Hold the event loop on which a gate started last, and whether it gave its warnings."""
-
-    started_on: Callable[[], asyncio.AbstractEventLoop | None] = lambda: None
-    has_warned: bool = False
-
-    def enter(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Note that the gate runs on a loop; tell whether that is news."""
-        if self.started_on() is loop:
-            return False
-        self.started_on = weakref.ref(loop)
-        return True
-
-    def leave(self) -> None:
-        self.started_on = lambda: None

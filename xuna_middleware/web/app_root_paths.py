@@ -9,10 +9,12 @@ Django and Channels search a path for a `re_path()` that doesn't begin with `^`:
 in `/open/api/` as well. Those patterns are found here, too.
 """
 
+import asyncio
 import gc
 import logging
 import re
 import sys
+import time
 import weakref
 from collections.abc import Iterable, Iterator
 from importlib import import_module
@@ -20,6 +22,9 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any, Final
 
 logger = logging.getLogger("xuna_middleware")
+
+#: Between two tries to load a URLconf that can't be loaded.
+_SECONDS_BETWEEN_SEARCHES: Final = 1.0
 
 #: How many middlewares around an app are looked through.
 _MOST_MIDDLEWARES: Final = 20
@@ -59,6 +64,10 @@ class AppsInProcess:
         self._wrapped = wrapped
         self._seen: list[weakref.ref[Any]] = []
         self._look()
+        #: What `find_patterns()` found; None until it did.
+        self.patterns: tuple[re.Pattern[str], ...] | None = None
+        self._search: asyncio.Future[None] | None = None
+        self._searched_at = -_SECONDS_BETWEEN_SEARCHES
 
     def root_paths(self) -> tuple[str, ...]:
         """Return the root paths of all FastAPI apps, and Django's.
@@ -69,13 +78,34 @@ class AppsInProcess:
         found = {_script_name(), *(_checked(app.__dict__.get("root_path", "")) for app in apps)}
         return tuple(sorted(found - {""}))
 
+    async def find_patterns(self) -> None:
+        """Look for the app's patterns at a request, since Django loads its URLconf at the first
+        one; where that fails, again at later ones, once a second at most.
+
+        Requests that come meanwhile wait for the same look.
+        """
+        loop = asyncio.get_running_loop()
+        if self._search is None or self._search.get_loop() is not loop or self._search.done():
+            if time.monotonic() < self._searched_at + _SECONDS_BETWEEN_SEARCHES:
+                return
+            self._search = asyncio.ensure_future(self._look_for_patterns())
+        await asyncio.shield(self._search)
+
+    async def _look_for_patterns(self) -> None:
+        # A URLconf may read the database, which Django allows in no thread with an event loop.
+        if self._have_urlconf():
+            self.patterns = await asyncio.to_thread(self._searched_patterns)
+        else:
+            self.patterns = self._searched_patterns()
+        self._searched_at = time.monotonic()
+
     @staticmethod
-    def have_urlconf() -> bool:
+    def _have_urlconf() -> bool:
         """Tell whether Django is there and configured, with a URLconf."""
         settings = getattr(sys.modules.get("django.conf"), "settings", None)
         return bool(getattr(settings, "configured", False)) and hasattr(settings, "ROOT_URLCONF")
 
-    def searched_patterns(self) -> tuple[re.Pattern[str], ...] | None:
+    def _searched_patterns(self) -> tuple[re.Pattern[str], ...] | None:
         """Return the patterns of Django's URLconf and of Channels' routers that are searched
         anywhere in a path. None where the URLconf can't be loaded.
 
@@ -106,7 +136,7 @@ class AppsInProcess:
         return tuple(found)
 
     def _url_patterns(self, resolvers: ModuleType) -> Iterator[Any]:
-        if self.have_urlconf():
+        if self._have_urlconf():
             yield from resolvers.get_resolver().url_patterns
         for router in self._look():
             yield from router.__dict__.get("routes", ()) if _is_channels(router) else ()

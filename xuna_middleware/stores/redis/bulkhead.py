@@ -18,8 +18,6 @@ from xuna_middleware.stores.protocol import Region, StoreBusyError, StoreError, 
 #: Seconds for which a command waits for its place, unless its share says more; its own `timeout`
 #: begins afterwards.
 QUEUE_SECONDS: Final = 5.0
-
-
 #: Seconds after which one account is told that it asks too much: whoever asks again at once, over
 #: hundreds of connections, leaves this process no time for others. So many wait for that at once.
 REFUSED_AFTER_SECONDS: Final = 1.0
