@@ -62,11 +62,18 @@ async def compare_all(most: int, seed: int) -> bool:
 async def compare_trees(most: int, seed: int) -> bool:
     """Compare apps in mounts with the gate, print what was run, and tell whether nothing leaked."""
     from support.routers import silence
-    from support.trees import NAMES, guards_of, leaks_in, nestings, open_tree, paths_in
+    from support.trees import (
+        NAMES,
+        guards_of,
+        leaks_in,
+        leaks_where_names_overlap,
+        nestings,
+        open_tree,
+        paths_in,
+    )
 
-    trees = asked = ran = 0
-    leaks: list[str] = []
     with silence():
+        trees, asked, ran, leaks = await leaks_where_names_overlap()
         for levels in range(1, len(NAMES) + 1):
             base = "".join(NAMES[:levels])
             guards, dice = guards_of(base), random.Random(seed)

@@ -317,3 +317,21 @@ async def leaks_in(tree: Tree, guards: list[Guard], paths: list[str]) -> tuple[i
         if open_by and await tree.runs(path):
             leaks += [f"{tree.name}: {name}: {path}" for name in open_by]
     return passed, leaks
+
+
+async def leaks_where_names_overlap() -> tuple[int, int, int, list[str]]:
+    """Return how many trees with a mount that matches by text were looked at, with how many paths,
+    how many of these a guard lets through, and what leaked.
+    """
+    trees = asked = passed = 0
+    leaks: list[str] = []
+    for nesting in overlapping():
+        if not {"BlackSheep", "dispatcher"} & {*nesting.mounts}:
+            continue
+        async with open_tree(nesting) as tree:
+            if tree is not None:
+                guards, paths = [Guard(["secret"], protect=[tree.secret])], parts_of(tree.secret)
+                through, found = await leaks_in(tree, guards, paths)
+                trees, asked, passed = trees + 1, asked + len(paths), passed + through
+                leaks += found
+    return trees, asked, passed, leaks
