@@ -138,8 +138,9 @@ class AppsInProcess:
     def _url_patterns(self, resolvers: ModuleType) -> Iterator[Any]:
         if self._have_urlconf():
             yield from resolvers.get_resolver().url_patterns
-        for router in self._look():
-            yield from router.__dict__.get("routes", ()) if _is_channels(router) else ()
+        if "channels.routing" in sys.modules:
+            for router in filter(_is_channels, self._look()):
+                yield from router.__dict__.get("routes", ())
 
     def _look(self) -> list[Any]:
         known = (("fastapi", "FastAPI"), ("channels.routing", "URLRouter"))
