@@ -23,7 +23,8 @@ from starlette.types import Scope
 from benchmarks.harness import Batch, Contender, each_request, plain, receive, scope, send
 from benchmarks.peers import NO_OP, answer
 from benchmarks.tokens import AUDIENCE, ISSUER, Mint
-from xuna_middleware import Agent, Freshness, JWTVerifier, XunaGate, XunaMiddleware, XunaPlatform
+from xuna_middleware import Agent, JWTVerifier, XunaGate, XunaMiddleware, XunaPlatform
+from xuna_middleware.identity import JWKSRefresh
 
 RAW_EC: Final = "raw ES256 verification"
 UNKNOWN: Final = "XunaMiddleware, unknown kid in the cooldown"
@@ -161,7 +162,7 @@ async def longest_wait(mint: Mint, *, callers: int) -> tuple[float, int]:
     figure is how often the provider was asked.
     """
     provider = Hanging(mint)
-    app = wrapped(provider, freshness=Freshness(cooldown=1))
+    app = wrapped(provider, freshness=JWKSRefresh(cooldown=1))
     await app(scope("/api/me", mint.token(-1)), receive, send)
     waiting = [
         asyncio.create_task(app(_with_made_up_kid(mint.token(-n)), receive, send))

@@ -37,11 +37,11 @@ from xuna_middleware.identity.bound import mtls as certificates
 from xuna_middleware.identity.client_address import client_address
 from xuna_middleware.identity.jwt import _jose
 from xuna_middleware.identity.keys.jwks import import_member
-from xuna_middleware.identity.proxies.trusted import Networks
+from xuna_middleware.identity.proxies.trusted import TrustedProxies
 from xuna_middleware.identity.tickets.tickets import ticket_in
 from xuna_middleware.platform.records import read_conversation
 from xuna_middleware.platform.webhooks import MAX_BYTES, read_finished, read_signature
-from xuna_middleware.relay.frame_filter import Judge
+from xuna_middleware.relay.frame_filter import FrameFilter
 from xuna_middleware.relay.frames import FIRST, is_turn, read_first
 from xuna_middleware.web.protected_paths import (
     MAX_LENGTH,
@@ -162,7 +162,7 @@ def of_client() -> Reader:
     return Reader(
         name="a client's frame",
         takes="64 KiB, audio 1 MiB",
-        read=Judge(RelayRules(), lambda: 0.0),
+        read=FrameFilter(RelayRules(), lambda: 0.0),
         inputs=inputs,
     )
 
@@ -251,7 +251,7 @@ def extract_quietly(scope: Mapping[str, Any]) -> object:
 
 
 def of_headers() -> list[Reader]:
-    proxies = Networks(("10.0.0.0/8", "fd00::/8", "192.168.0.0/16", "127.0.0.1"))
+    proxies = TrustedProxies(("10.0.0.0/8", "fd00::/8", "192.168.0.0/16", "127.0.0.1"))
 
     def hops(value: bytes) -> object:
         headers = [(b"x-forwarded-for", value)]

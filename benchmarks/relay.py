@@ -70,7 +70,7 @@ _SCRATCH: Final = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Way:
+class PersonalizationMode:
     """Name a way to the platform: where conversations are opened, and which process carries them.
 
     `process` is None where nobody stands between.
@@ -148,8 +148,8 @@ async def _side_by_side(platform: str, mint: Mint) -> tuple[Rounds, Rounds]:
             )
 
 
-def _ways(servers: ExitStack, platform: str, mint: Mint) -> list[Way]:
-    ways = [Way(name=DIRECT, url=f"ws://{platform}{CONVERSATION}")]
+def _ways(servers: ExitStack, platform: str, mint: Mint) -> list[PersonalizationMode]:
+    ways = [PersonalizationMode(name=DIRECT, url=f"ws://{platform}{CONVERSATION}")]
     nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
     if nginx is not None:
         ways.append(servers.enter_context(_running_nginx(nginx, platform)))
@@ -160,23 +160,25 @@ def _ways(servers: ExitStack, platform: str, mint: Mint) -> list[Way]:
 
 
 @contextmanager
-def _running_gate(name: str, factory: str, platform: str, mint: Mint) -> Iterator[Way]:
+def _running_gate(
+    name: str, factory: str, platform: str, mint: Mint
+) -> Iterator[PersonalizationMode]:
     app = f"benchmarks.gates:{factory}"
     with running_gate(app, f"http://{platform}", mint) as (process, url):
-        yield Way(name=name, url=url, process=process)
+        yield PersonalizationMode(name=name, url=url, process=process)
 
 
 @contextmanager
-def _running_bare(platform: str) -> Iterator[Way]:
+def _running_bare(platform: str) -> Iterator[PersonalizationMode]:
     port = free_port()
     upstream = f"ws://{platform}{CONVERSATION}"
     command = [sys.executable, "-m", "benchmarks.bare_proxy", f"{port}", upstream]
     with serving(command, port) as process:
-        yield Way(name=BARE, url=f"ws://127.0.0.1:{port}", process=process)
+        yield PersonalizationMode(name=BARE, url=f"ws://127.0.0.1:{port}", process=process)
 
 
 @contextmanager
-def _running_nginx(command: str, platform: str) -> Iterator[Way]:
+def _running_nginx(command: str, platform: str) -> Iterator[PersonalizationMode]:
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         scratch = "\n  ".join(f"{name}_temp_path {folder}/{name};" for name in _SCRATCH)
@@ -187,7 +189,7 @@ def _running_nginx(command: str, platform: str) -> Iterator[Way]:
         started = [command, "-c", f"{configuration}", "-p", folder, "-e", f"{folder}/early"]
         with serving(started, port) as process:
             url = f"ws://127.0.0.1:{port}{CONVERSATION}"
-            yield Way(name=NGINX, url=url, process=process)
+            yield PersonalizationMode(name=NGINX, url=url, process=process)
 
 
 def headers(mint: Mint, count: int, first: int = 0) -> Iterator[dict[str, str]]:
@@ -197,7 +199,9 @@ def headers(mint: Mint, count: int, first: int = 0) -> Iterator[dict[str, str]]:
 
 
 async def _rounds(
-    ways: Sequence[Way], batch: Callable[[Way], Awaitable[float]], rounds: int = ROUNDS
+    ways: Sequence[PersonalizationMode],
+    batch: Callable[[PersonalizationMode], Awaitable[float]],
+    rounds: int = ROUNDS,
 ) -> Rounds:
     """Run a batch of each way once a round, in a new random order; the first round is a warm-up."""
     samples: dict[str, list[float]] = {way.name: [] for way in ways}
@@ -210,7 +214,7 @@ async def _rounds(
     return Rounds({name: seen[1:] for name, seen in samples.items()})
 
 
-async def _frame_cost(way: Way, sockets: Sequence[ClientConnection]) -> float:
+async def _frame_cost(way: PersonalizationMode, sockets: Sequence[ClientConnection]) -> float:
     """Return CPU nanoseconds of the carrying process for each frame."""
     before = cpu(way.carrier)
     passed = await talk(sockets, EXCHANGES, AT_ONCE)
@@ -230,7 +234,7 @@ async def _latency(socket: ClientConnection) -> float:
 async def _crowds(platform: str, mint: Mint) -> tuple[tuple[Crowd, ...], Rounds]:
     """Open ten, a hundred and a thousand conversations, each crowd through a process of its own."""
     with ExitStack() as servers:
-        ways: dict[Way, int] = {}
+        ways: dict[PersonalizationMode, int] = {}
         for count in OPEN:
             name = f"{RULED}: {count:,}"
             ways[servers.enter_context(_running_gate(name, "ruled", platform, mint))] = count
@@ -242,7 +246,7 @@ async def _crowds(platform: str, mint: Mint) -> tuple[tuple[Crowd, ...], Rounds]
 
 
 async def _measured(
-    stack: AsyncExitStack, ways: Mapping[Way, int], mint: Mint
+    stack: AsyncExitStack, ways: Mapping[PersonalizationMode, int], mint: Mint
 ) -> tuple[tuple[Crowd, ...], Rounds]:
     fresh, talked = {}, {}
     sockets: dict[str, list[ClientConnection]] = {}
@@ -255,7 +259,7 @@ async def _measured(
         talked[way.name] = resident(way.carrier) - empty
     idle = await _idle(tuple(ways))
 
-    async def batch(way: Way) -> float:
+    async def batch(way: PersonalizationMode) -> float:
         return await _crowd_cost(way, sockets[way.name], idle[way.name])
 
     crowds = tuple(
@@ -270,13 +274,13 @@ async def _measured(
     return crowds, await _rounds(tuple(ways), batch, CROWD_ROUNDS)
 
 
-async def _warm_up(way: Way, mint: Mint) -> None:
+async def _warm_up(way: PersonalizationMode, mint: Mint) -> None:
     """Have some conversations before: what is loaded at the first is nobody's."""
     async with AsyncExitStack() as stack:
         await talk(await opened(stack, way.url, headers(mint, AT_ONCE)), CYCLE, AT_ONCE)
 
 
-async def _idle(ways: Sequence[Way], seconds: float = 20.0) -> dict[str, float]:
+async def _idle(ways: Sequence[PersonalizationMode], seconds: float = 20.0) -> dict[str, float]:
     """Return which part of a processor each process takes, over four heartbeats and one ping."""
     before = {way.name: cpu(way.carrier) for way in ways}
     started = time.perf_counter_ns()
@@ -285,7 +289,9 @@ async def _idle(ways: Sequence[Way], seconds: float = 20.0) -> dict[str, float]:
     return {way.name: (cpu(way.carrier) - before[way.name]) / lasted for way in ways}
 
 
-async def _crowd_cost(way: Way, sockets: Sequence[ClientConnection], idle: float) -> float:
+async def _crowd_cost(
+    way: PersonalizationMode, sockets: Sequence[ClientConnection], idle: float
+) -> float:
     """Let about as many frames pass whatever the crowd, ten at once, through some or all of it."""
     speakers = random.sample(sockets, min(SPOKEN, len(sockets)))
     exchanges = math.ceil(SPOKEN / len(speakers)) * CYCLE

@@ -15,15 +15,14 @@ from xuna_middleware import (
     Identity,
     Limit,
     MemoryStore,
-    Quota,
     RedisStore,
-    Standing,
     TalkTime,
     claim,
 )
 from xuna_middleware.access.limits.budgets import make_budget
-from xuna_middleware.access.limits.keys import Circumstances
+from xuna_middleware.access.limits.keys import LimitContext
 from xuna_middleware.access.limits.reservations import Stores, reserve
+from xuna_middleware.stores import Quota, RevocationCheck
 
 RESERVED = "reservation of three limits, in memory"
 RESERVED_ONE = "reservation of one limit, in memory"
@@ -51,7 +50,7 @@ def _reserving(name: str, limits: Sequence[Any], contains: str) -> Contender:
     budget = make_budget(agent, (), 900)
     store = MemoryStore()
     stores = Stores(shared=store, fallback=store)
-    asked = Circumstances(
+    asked = LimitContext(
         identity=Identity(subject="user-1", claims={"tenant": "t", "iat": ISSUED}),
         agent="support",
     )
@@ -85,7 +84,7 @@ async def in_redis() -> InRedis:
             for name, kind in (("a", "rate"), ("b", "slot"), ("c", "time"))
         ]
         wanted = [("user-1", quotas[0]), ("user-1", quotas[1]), ("tenant-1", quotas[2])]
-        standing = Standing("user-1", ISSUED)
+        standing = RevocationCheck("user-1", ISSUED)
         await store.revoke("user-1", ISSUED - 1, 3600)
         assert (await store.reserve(wanted, standing=standing)).taken
         pairs = [

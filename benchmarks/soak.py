@@ -39,7 +39,8 @@ from benchmarks.relay import running_platform
 from benchmarks.servers import resident, running_redis
 from benchmarks.soaked import AT_ONCE, IDLE, OPERATOR, PATIENCE, REDIS, SHORT, TALK
 from benchmarks.tokens import Mint, claims
-from xuna_middleware import RedisStore, StoreError
+from xuna_middleware import RedisStore
+from xuna_middleware.stores import StoreError
 
 #: Callers who have several conversations; some ends need a caller of their own.
 CALLERS: Final = 40
@@ -304,7 +305,7 @@ async def _played(end: End, talk: Talk) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
+class LeaseStatus:
     """Hold what the gate's process and the store hold at one moment.
 
     Sockets are told apart by whose end is at the other side. `seconds` of talk are what the store
@@ -348,12 +349,12 @@ class Watch:
     client: Any
     mint: Mint
 
-    async def look(self) -> Held:
+    async def look(self) -> LeaseStatus:
         """Return what there is now; the connection that asks is not counted."""
         told = (await self.http.get("/debug/counts")).json()
         left = await self._left()
         sockets = Counter(_sockets(self.process))
-        return Held(
+        return LeaseStatus(
             tasks=told["tasks"],
             clients=sockets["local", self.gate] - 1,
             lines=sockets["remote", self.platform],
@@ -412,7 +413,7 @@ async def _told_every_minute(run: Run, watch: Watch) -> None:
         print(f"{minute:3} min | {run.open:3} open | {seen}", flush=True)
 
 
-async def _drained(watch: Watch, before: Held | None = None) -> Held:
+async def _drained(watch: Watch, before: LeaseStatus | None = None) -> LeaseStatus:
     """Wait until no more is held than before, no longer than leases may last."""
     until = time.monotonic() + DRAINED
     while True:
@@ -422,7 +423,7 @@ async def _drained(watch: Watch, before: Held | None = None) -> Held:
         await asyncio.sleep(1)
 
 
-def _left_over(before: Held, after: Held) -> list[str]:
+def _left_over(before: LeaseStatus, after: LeaseStatus) -> list[str]:
     """Name what is held that should not be."""
     counts = {
         "client sockets": after.clients,

@@ -57,10 +57,10 @@ class TestsTime(datetime):
         return cls.fromtimestamp(NOW, tz)
 
 
-Judge = Callable[[str], object]
+FrameFilter = Callable[[str], object]
 
 
-def ours() -> Judge:
+def ours() -> FrameFilter:
     """Return this package's verifier, at its defaults."""
     verifier = JWTVerifier(issuer=ISSUER, audience=AUDIENCE, jwks=KEYS, clock=lambda: NOW)
 
@@ -70,7 +70,7 @@ def ours() -> Judge:
     return judge
 
 
-def pyjwt() -> Judge:
+def pyjwt() -> FrameFilter:
     """Return PyJWT with everything required that it can check."""
     keys = jwt.PyJWKSet.from_dict(KEYS)
 
@@ -92,7 +92,7 @@ def pyjwt() -> Judge:
     return judge
 
 
-def joserfc() -> Judge:
+def joserfc() -> FrameFilter:
     """Return joserfc with its registry of claims, all essential."""
     keys = JoserfcKeys.import_key_set(KEYS)  # type: ignore[arg-type]
     # Unknown header parameters are to be ignored (RFC 7515 section 4), which is not its default.
@@ -117,14 +117,14 @@ def joserfc() -> Judge:
 
 
 #: Who judges, and the exceptions that say no. `ValueError` of `json.loads` is ours to catch above.
-JUDGES: Final[Mapping[str, tuple[Judge, tuple[type[Exception], ...]]]] = {
+JUDGES: Final[Mapping[str, tuple[FrameFilter, tuple[type[Exception], ...]]]] = {
     "xuna_middleware": (ours(), (InvalidTokenError,)),
     "PyJWT": (pyjwt(), (jwt.PyJWTError,)),
     "joserfc": (joserfc(), (errors.JoseError, json.JSONDecodeError)),
 }
 
 
-def verdict(judge: Judge, refusals: tuple[type[Exception], ...], token: str) -> str:
+def verdict(judge: FrameFilter, refusals: tuple[type[Exception], ...], token: str) -> str:
     """Tell what becomes of a token."""
     try:
         judge(token)

@@ -9,7 +9,8 @@ import sys
 from typing import Any
 
 from benchmarks.servers import running_redis
-from xuna_middleware import MemoryStore, Note, Quota, RedisStore, StoreError
+from xuna_middleware import MemoryStore, RedisStore
+from xuna_middleware.stores import PendingSettlement, Quota, StoreError
 from xuna_middleware.stores.protocol import taken_parts
 
 VISITORS = 1_000_000
@@ -79,7 +80,7 @@ async def _note(store: RedisStore, who: str) -> None:
     reserved = await store.reserve(wanted)
     about = f'["urn:xuna-gate:visitors","{who:_<22}","support"]'
     name = f"conv_{who:_<26}"
-    await store.remember(Note(name, taken_parts(wanted, reserved), about, 9000))
+    await store.remember(PendingSettlement(name, taken_parts(wanted, reserved), about, 9000))
 
 
 async def _each(count: int, call: Any) -> None:

@@ -8,12 +8,12 @@ import os
 
 import httpx
 
-from xuna_middleware import Agent, XunaGate, claim, cloudflare_access
+from xuna_middleware import Agent, XunaGate, claim, providers
 
 
 def make(transport: httpx.AsyncBaseTransport | None = None) -> XunaGate:
     """Return the gate; a test gives a transport that has keys of its own."""
-    access = cloudflare_access(
+    access = providers.cloudflare_access(
         os.environ.get("ACCESS_TEAM", "acme"),
         audience=os.environ.get("ACCESS_AUD", "the application's AUD tag"),
         transport=transport,

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from xuna_middleware import Agent, Identity, OIDCVerifier, XunaGate, deny, timed
+from xuna_middleware import Agent, Identity, OIDCVerifier, XunaGate, deny, with_timeout
 
 issuer = os.environ.get("OIDC_ISSUER", "https://login.acme.com")
 opa_url = os.environ.get("OPA_URL", "http://127.0.0.1:8181/v1/data/voice/allow")
@@ -31,7 +31,7 @@ gate = XunaGate(
         Agent(
             "support",
             id="agent_7101k5zvyjhmfg983brhmhkd98n6",
-            allow=timed(opa, seconds=1.5, when_down="closed"),
+            allow=with_timeout(opa, seconds=1.5, when_down="closed"),
         )
     ],
 )

@@ -1,6 +1,6 @@
 """An agent for everybody: no sign-in, and still no bill without end.
 
-uvicorn examples.public_agent:app, with XUNA_AI_API_KEY and XUNA_VISITOR_SECRET.
+uvicorn examples.public_agent:app, with XUNA_AI_API_KEY and XUNA_ANONYMOUS_SECRET.
 """
 
 from starlette.applications import Starlette
@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from xuna_middleware import Agent, Limit, TalkTime, Visitors, XunaGate, XunaMiddleware
+from xuna_middleware import Agent, AnonymousAccess, Limit, TalkTime, XunaGate, XunaMiddleware
 
 gate = XunaGate(
     agents=[
@@ -21,7 +21,7 @@ gate = XunaGate(
         )
     ],
     # Beside it: challenge=turnstile("<secret key>"), hcaptcha(…) or ProofOfWork().
-    visitors=Visitors(limits=[Limit("5/hour"), Limit("20/hour", per="address")]),
+    visitors=AnonymousAccess(limits=[Limit("5/hour"), Limit("20/hour", per="address")]),
 )
 
 

@@ -31,7 +31,6 @@ from xuna_middleware import (
     Agent,
     Credentials,
     GateError,
-    InvalidSignatureError,
     InvalidTokenError,
     JWTVerifier,
     PostCallWebhook,
@@ -40,6 +39,7 @@ from xuna_middleware import (
     XunaPlatform,
 )
 from xuna_middleware._core.strict_json import StrictJSONError, strict_object
+from xuna_middleware.errors import InvalidSignatureError
 from xuna_middleware.identity.authorization_header import extract
 from xuna_middleware.identity.jwt._jose import JOSEError, read_compact, read_proof
 from xuna_middleware.identity.keys.discovery import checked_jwks_uri

@@ -11,15 +11,7 @@ import httpx
 import pytest
 from support.signing import AUDIENCE, ISSUER, KEYS
 
-from xuna_middleware import (
-    ConfigurationError,
-    JWTVerifier,
-    OIDCVerifier,
-    XunaPlatform,
-    auth0,
-    entra,
-    keycloak,
-)
+from xuna_middleware import ConfigurationError, JWTVerifier, OIDCVerifier, XunaPlatform, providers
 
 TENANT: Final = "11111111-2222-3333-4444-555555555555"
 
@@ -101,17 +93,17 @@ BUILT: Final[list[tuple[Build, Mapping[str, Any], Mapping[str, frozenset[str]]]]
         {**DISCOVERY, "issuer": NOTHING},
     ),
     (
-        auth0,
+        providers.auth0,
         {"domain": "acme.eu.auth0.com", "audience": AUDIENCE},
         {**DISCOVERY, "domain": NOTHING},
     ),
     (
-        keycloak,
+        providers.keycloak,
         {"base_url": "https://sso.acme.com", "realm": "acme", "audience": "voice"},
         {**DISCOVERY, "base_url": NOTHING, "realm": ONE_TEXT},
     ),
     (
-        entra,
+        providers.entra,
         {"tenant_id": TENANT, "audience": AUDIENCE},
         {**DISCOVERY, "tenant_id": NOTHING, "version": NOTHING},
     ),
@@ -184,7 +176,7 @@ def test_what_can_be_gone_through_once_is_kept() -> None:
 
 def test_a_preset_takes_an_audience_of_any_kind() -> None:
     """It looks at the names and hands them on, all of them."""
-    verifier = auth0("acme.eu.auth0.com", audience=iter(["a", "b"]))  # type: ignore[arg-type]
+    verifier = providers.auth0("acme.eu.auth0.com", audience=iter(["a", "b"]))  # type: ignore[arg-type]
     assert verifier._policy.audience == {"a", "b"}
 
 
@@ -197,7 +189,7 @@ def test_a_claim_has_a_name(path: Any) -> None:
 
 def test_keycloaks_address_may_hold_the_word() -> None:
     """What is refused is a path with the realm in it, not a host of that name, nor half an IPv6."""
-    verifier = keycloak("https://realms.acme.com", "acme", audience="voice")
+    verifier = providers.keycloak("https://realms.acme.com", "acme", audience="voice")
     assert verifier.issuer == "https://realms.acme.com/realms/acme"
     with pytest.raises(ConfigurationError):
-        keycloak("https://[", "acme", audience="voice")
+        providers.keycloak("https://[", "acme", audience="voice")

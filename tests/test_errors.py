@@ -7,13 +7,10 @@ import pytest
 from starlette.exceptions import HTTPException
 from support.signing import CANARY
 
-from xuna_middleware import (
-    AccessDeniedError,
-    ConfigurationError,
-    GateError,
+from xuna_middleware import AccessDeniedError, ConfigurationError, GateError, InvalidTokenError
+from xuna_middleware.errors import (
     InvalidRequestError,
     InvalidSignatureError,
-    InvalidTokenError,
     NotAuthenticatedError,
     PlatformError,
     UnavailableError,

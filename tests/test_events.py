@@ -11,8 +11,8 @@ import pytest
 from support.doubles import CountedPlatform, ask, bearer, make_gate, make_verifier
 from support.signing import RSA
 
-from xuna_middleware import Agent, Background, ConfigurationError, Event, Immediate, XunaGate
-from xuna_middleware.events import Events
+from xuna_middleware import Agent, ConfigurationError, Event, Immediate, XunaGate
+from xuna_middleware.events import Background, Events
 
 
 def test_event_is_a_frozen_value() -> None:

@@ -11,24 +11,24 @@ from xuna_middleware.access.limits.budgets import START_WITHIN, Budget, held_for
 from xuna_middleware.access.limits.limits import AnyLimit, checked_limits
 from xuna_middleware.access.limits.reservations import Stores
 from xuna_middleware.access.rules.rule import RuleLike, as_rule
-from xuna_middleware.anonymous.admission import Entrance
+from xuna_middleware.anonymous.admission import Admission
 from xuna_middleware.anonymous.captcha import HEADER as CHALLENGE_HEADER
 from xuna_middleware.anonymous.cookie import HEADER as VISITOR_HEADER
-from xuna_middleware.anonymous.options import Visitors, check_visitors_limits
+from xuna_middleware.anonymous.options import AnonymousAccess, check_visitors_limits
 from xuna_middleware.endpoints.core import Core
 from xuna_middleware.endpoints.metadata import ResourceMetadata, metadata_document, metadata_url
 from xuna_middleware.errors import ConfigurationError
 from xuna_middleware.events import Events, Hook
 from xuna_middleware.identity.authentication import Authentication, Authenticator
-from xuna_middleware.identity.bound.request import Surroundings
+from xuna_middleware.identity.bound.request import Deployment
 from xuna_middleware.identity.jwt.verifiers import Verifier
 from xuna_middleware.identity.protocols import merge_traits
-from xuna_middleware.identity.proxies.trusted import Networks
-from xuna_middleware.issuing.pipeline import Pipeline, Terms, check_personalization
+from xuna_middleware.identity.proxies.trusted import TrustedProxies
+from xuna_middleware.issuing.pipeline import BudgetKey, Pipeline, check_personalization
 from xuna_middleware.issuing.settlement import Settlement
 from xuna_middleware.platform.rest.client import Platform, XunaPlatform
 from xuna_middleware.platform.webhooks import PostCallWebhook
-from xuna_middleware.relay.conversation import Relaying, relay_url
+from xuna_middleware.relay.conversation import RelayContext, relay_url
 from xuna_middleware.relay.live import LEASE, Sessions
 from xuna_middleware.stores.memory.store import MemoryStore
 from xuna_middleware.stores.protocol import Store
@@ -67,7 +67,7 @@ class Options:
     webhook: PostCallWebhook | None
     store: Store | None
     limits: Sequence[AnyLimit]
-    visitors: Visitors | None
+    visitors: AnonymousAccess | None
     cors_origins: Iterable[str]
     public_url: str | None
     operators: RuleLike | None
@@ -104,7 +104,7 @@ def assemble(options: Options) -> Core:
     check_personalization(pipeline)
     check_relay(agents.values(), platform, options.public_url)
     public_url = None if options.public_url is None else options.public_url.rstrip("/")
-    relaying = Relaying(
+    relaying = RelayContext(
         sessions=Sessions(*pipeline.stores.all),
         refusals=Refusals(events, _challenges(authentication, public_url)),
         authentication=authentication,
@@ -158,20 +158,20 @@ def override(
     )
 
 
-def _deployment(options: Options) -> Surroundings:
+def _deployment(options: Options) -> Deployment:
     url = options.public_url
-    return Surroundings(
+    return Deployment(
         origin=None if url is None else origin_of(url, "public_url"),
         store=checked_store(options.store),
-        trusted_proxies=Networks(options.trusted_proxies),
+        trusted_proxies=TrustedProxies(options.trusted_proxies),
         certificate_header=checked_header(options.client_cert_header, options.trusted_proxies),
     )
 
 
 def _entrance(
-    agents: Mapping[str, Agent], visitors: Visitors | None, deployment: Surroundings
-) -> Entrance | None:
-    if visitors is not None and not isinstance(visitors, Visitors):
+    agents: Mapping[str, Agent], visitors: AnonymousAccess | None, deployment: Deployment
+) -> Admission | None:
+    if visitors is not None and not isinstance(visitors, AnonymousAccess):
         raise ConfigurationError("visitors takes Visitors(…)")
     if not any(agent.anonymous for agent in agents.values()):
         if visitors is not None:
@@ -180,8 +180,8 @@ def _entrance(
             )
         return None
     is_secure = (deployment.origin or "").startswith("https:")
-    return Entrance(
-        visitors or Visitors(),
+    return Admission(
+        visitors or AnonymousAccess(),
         deployment.store,
         is_secure=is_secure,
         proxies=deployment.trusted_proxies,
@@ -191,9 +191,9 @@ def _entrance(
 def _authentication(
     verifier: Verifier | Sequence[Verifier] | None,
     authenticator: Authenticator | None,
-    deployment: Surroundings,
+    deployment: Deployment,
     agents: Mapping[str, Agent],
-    entrance: Entrance | None,
+    entrance: Admission | None,
 ) -> Authentication:
     return Authentication(
         verifier,
@@ -209,8 +209,8 @@ def _pipeline(
     agents: Mapping[str, Agent],
     platform: Platform,
     limits: Sequence[AnyLimit],
-    entrance: Entrance | None,
-    deployment: Surroundings,
+    entrance: Admission | None,
+    deployment: Deployment,
     events: Events,
 ) -> Pipeline:
     start_within = getattr(platform, "start_within", None) or START_WITHIN
@@ -365,9 +365,9 @@ def check_relay(agents: Iterable[Agent], platform: Platform, public_url: str | N
 def budgets_of(
     agents: Collection[Agent],
     everywhere: Sequence[AnyLimit],
-    visitors: Visitors | None,
+    visitors: AnonymousAccess | None,
     start_within: float,
-) -> Mapping[Terms, Budget]:
+) -> Mapping[BudgetKey, Budget]:
     """Return what limits conversations with each agent: of whom, and how it is held.
 
     Raises:
@@ -380,7 +380,7 @@ def budgets_of(
             check_visitors_limits(agent.name, (*everywhere, *agent.limits, *theirs))
     longest = max(held_for(agent, start_within) for agent in agents)
     return {
-        Terms(agent.name, for_visitors, leased): make_budget(
+        BudgetKey(agent.name, for_visitors, leased): make_budget(
             agent,
             everywhere,
             start_within,

@@ -14,9 +14,9 @@ from starlette.types import Receive, Scope, Send
 from xuna_middleware.access.agents import Agent
 from xuna_middleware.access.grants import Transport
 from xuna_middleware.access.limits.limits import AnyLimit
-from xuna_middleware.access.limits.reservations import check_standing
+from xuna_middleware.access.limits.reservations import ensure_not_revoked
 from xuna_middleware.access.rules.rule import RuleLike
-from xuna_middleware.anonymous.options import Visitors
+from xuna_middleware.anonymous.options import AnonymousAccess
 from xuna_middleware.assembly import Options, assemble, override
 from xuna_middleware.endpoints.callers import identify
 from xuna_middleware.endpoints.core import Core
@@ -30,11 +30,11 @@ from xuna_middleware.identity.authentication import Authenticator
 from xuna_middleware.identity.credentials import Identity
 from xuna_middleware.identity.jwt.verifiers import Verifier
 from xuna_middleware.issuing.explain import Explanation, explain, not_verified
-from xuna_middleware.issuing.pipeline import Order
+from xuna_middleware.issuing.pipeline import IssueRequest
 from xuna_middleware.platform.issued import ConversationToken, SignedUrl
 from xuna_middleware.platform.rest.client import Platform
 from xuna_middleware.platform.webhooks import PostCallWebhook
-from xuna_middleware.relay.live import Session
+from xuna_middleware.relay.live import LiveSession
 from xuna_middleware.stores.protocol import Store
 from xuna_middleware.web.lifespan import serve_lifespan
 
@@ -55,7 +55,7 @@ class XunaGate:
         webhook: `PostCallWebhook(…)` takes the platform's word, signed, for how long conversations
             were, at `/webhooks/post-call`.
         visitors: the terms for callers without credentials, where an agent has `anonymous=True`;
-            by default those of `Visitors()`.
+            by default those of `AnonymousAccess()`.
         cors_origins: exact origins of pages that may use the gate from elsewhere, and protected
             paths of the app: the gate answers preflights for these, too.
         public_url: where clients reach the gate, prefix included, like "https://acme.com/xuna";
@@ -90,7 +90,7 @@ class XunaGate:
         webhook: PostCallWebhook | None = None,
         store: Store | None = None,
         limits: Sequence[AnyLimit] = (),
-        visitors: Visitors | None = None,
+        visitors: AnonymousAccess | None = None,
         cors_origins: Iterable[str] = (),
         public_url: str | None = None,
         operators: RuleLike | None = None,
@@ -211,7 +211,7 @@ class XunaGate:
             raise ConfigurationError("gate.issue() takes the Identity of a verified caller")
         if transport not in ISSUING.values():
             raise ConfigurationError('transport must be "websocket" or "webrtc"')
-        order = Order(
+        order = IssueRequest(
             identity=identity,
             agent=agent,
             transport=transport,
@@ -257,7 +257,7 @@ class XunaGate:
             except GateError as error:
                 return not_verified(error)
             how = f"a token of {identity.issuer} for {identity.subject}"
-        order = Order(
+        order = IssueRequest(
             identity=identity,
             agent=agent,
             transport=transport,
@@ -282,7 +282,7 @@ class XunaGate:
             raise ConfigurationError("gate.settle() takes the seconds that a conversation lasted")
         return await self._core.pipeline.settlement.settle(conversation_id, seconds)
 
-    async def sessions(self) -> tuple[Session, ...]:
+    async def sessions(self) -> tuple[LiveSession, ...]:
         """Return the live conversations that the gate carries, in all processes with its store.
 
         Raises:
@@ -327,31 +327,31 @@ class XunaGate:
         """
         await revoke(self._core, issuer, subject, seconds)
 
-    async def check_standing(self, identity: Identity) -> None:
+    async def ensure_not_revoked(self, identity: Identity) -> None:
         """Refuse somebody whom `revoke()` named, in a route of your own: one look at the store.
 
         Raises:
             InvalidTokenError: what proves them was issued before that.
             UnavailableError: the store can't be asked.
         """
-        await check_standing(identity, self._core.store)
+        await ensure_not_revoked(identity, self._core.store)
 
-    async def close_entrance(self) -> None:
+    async def pause_anonymous(self) -> None:
         """Turn visitors away from the next request on, in every process that shares the store.
 
-        Lasts until `open_entrance()`, 100 years at most. With a `MemoryStore` it is this process
+        Lasts until `resume_anonymous()`, 100 years at most. With a `MemoryStore` it is this process
         alone. A store that loses its data is told again by a process that knew; see docs/limits.md.
 
         Raises:
             UnavailableError: the store can't be told. This process turns visitors away all the
-                same, until `open_entrance()` is called in any process, and tells the store when
+                same, until `resume_anonymous()` is called in any process, and tells the store when
                 the next visitor comes.
             ConfigurationError: there is no entrance.
         """
         await entrance_of(self._core).door.close()
 
-    async def open_entrance(self) -> None:
-        """Let visitors in again; see `close_entrance()`."""
+    async def resume_anonymous(self) -> None:
+        """Let visitors in again; see `pause_anonymous()`."""
         await entrance_of(self._core).door.open()
 
     @contextmanager

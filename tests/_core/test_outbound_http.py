@@ -544,7 +544,7 @@ async def test_cancelling_leaves_the_client_usable(outbound: Outbound) -> None:
 
 
 class Hidden:
-    """A header value as `Concealed` describes it."""
+    """A header value as `HiddenValue` describes it."""
 
     def reveal(self) -> str:
         return CANARY
@@ -695,13 +695,13 @@ async def test_a_proxy_that_is_down_is_no_connection(
 async def test_a_given_transport_is_used_and_closed() -> None:
     """`transport` replaces the network, and `aclose()` closes it."""
 
-    class Counted(httpx.MockTransport):
+    class BoundLimit(httpx.MockTransport):
         closed = 0
 
         async def aclose(self) -> None:
             self.closed += 1
 
-    transport = Counted(lambda request: httpx.Response(200, json={"path": request.url.path}))
+    transport = BoundLimit(lambda request: httpx.Response(200, json={"path": request.url.path}))
     client = Outbound(transport=transport)
     reply = await client.request("GET", "https://platform.test/x", max_bytes=99, timeout=5)
     await client.aclose()

@@ -14,18 +14,18 @@ from xuna_middleware import (
     ConfigurationError,
     GateError,
     Identity,
-    UnavailableError,
     all_of,
     any_of,
     deny,
     deny_list,
     none_of,
+    opening_hours,
     require_roles,
     require_scopes,
     require_tenants,
-    timed,
-    within,
+    with_timeout,
 )
+from xuna_middleware.errors import UnavailableError
 
 ANNA = Identity(subject="anna", issuer="https://one", claims={"tenant": "acme"})
 
@@ -94,7 +94,7 @@ async def test_tenants_by_another_claim() -> None:
 async def test_hours(hours: tuple[str, ...], tz: str, moment: str, admitted: bool) -> None:
     """In the zone's own time, summer time included."""
     at = datetime.fromisoformat(moment).replace(tzinfo=UTC).timestamp()
-    error = await refused(within(*hours, tz=tz, clock=lambda: at))
+    error = await refused(opening_hours(*hours, tz=tz, clock=lambda: at))
     assert (error is None) is admitted
     assert error is None or error.code == "outside_hours"
 
@@ -115,14 +115,14 @@ async def test_hours(hours: tuple[str, ...], tz: str, moment: str, admitted: boo
 def test_hours_that_are_none(hours: Any) -> None:
     """Refused where they are written."""
     with pytest.raises(ConfigurationError, match="within"):
-        within(*hours, tz="UTC")
+        opening_hours(*hours, tz="UTC")
 
 
 @pytest.mark.parametrize("tz", ["Mars/Olympus", "", "../etc/passwd", None])
 def test_zones_that_are_none(tz: Any) -> None:
     """Refused where they are written."""
     with pytest.raises(ConfigurationError, match="time zone"):
-        within("09:00-18:00", tz=tz)
+        opening_hours("09:00-18:00", tz=tz)
 
 
 async def test_deny_list_may_change() -> None:
@@ -182,11 +182,11 @@ MISTAKES: dict[str, Any] = {
         none_of,
         all_of,
         any_of,
-        timed,
-        lambda rule: timed(rule, when_down="open"),
+        with_timeout,
+        lambda rule: with_timeout(rule, when_down="open"),
         lambda rule: none_of(all_of(rule)),
         lambda rule: none_of(any_of(require_scopes("x"), rule)),
-        lambda rule: none_of(timed(rule)),
+        lambda rule: none_of(with_timeout(rule)),
         lambda rule: none_of(none_of(rule)),
         lambda rule: all_of(none_of(require_scopes("x")), rule),
     ],
@@ -220,8 +220,8 @@ class TestTimed:
             await asyncio.sleep(1.5)
             return True
 
-        assert isinstance(in_fast_time(refused(timed(late, seconds=1))), UnavailableError)
-        assert in_fast_time(refused(timed(late, seconds=1.6))) is None
+        assert isinstance(in_fast_time(refused(with_timeout(late, seconds=1))), UnavailableError)
+        assert in_fast_time(refused(with_timeout(late, seconds=1.6))) is None
 
     def test_longer_than_other_rules(self) -> None:
         """More than the two seconds that every function has."""
@@ -231,7 +231,7 @@ class TestTimed:
             return True
 
         assert isinstance(in_fast_time(refused(slow)), UnavailableError)
-        assert in_fast_time(refused(timed(slow, seconds=10))) is None
+        assert in_fast_time(refused(with_timeout(slow, seconds=10))) is None
 
     def test_whole_of_several(self) -> None:
         """A combination has its time in all."""
@@ -242,7 +242,7 @@ class TestTimed:
 
         both = all_of(slow, slow)
         assert in_fast_time(refused(both)) is None
-        assert isinstance(in_fast_time(refused(timed(both, seconds=2))), UnavailableError)
+        assert isinstance(in_fast_time(refused(with_timeout(both, seconds=2))), UnavailableError)
 
     async def test_open_when_down(self, caplog: pytest.LogCaptureFixture) -> None:
         """By the author's word; the log says so, and a no stays a no."""
@@ -254,9 +254,9 @@ class TestTimed:
             return deny("no_plan", "Voice is for Pro.")
 
         with caplog.at_level(logging.WARNING):
-            assert await refused(timed(down, when_down="open")) is None
+            assert await refused(with_timeout(down, when_down="open")) is None
         assert "is open" in caplog.text
-        error = await refused(timed(says_no, when_down="open"))
+        error = await refused(with_timeout(says_no, when_down="open"))
         assert error is not None
         assert error.code == "no_plan"
 
@@ -266,4 +266,4 @@ class TestTimed:
     def test_options_that_make_no_sense(self, options: dict[str, Any]) -> None:
         """Told at once."""
         with pytest.raises(ConfigurationError, match="timed"):
-            timed(require_scopes("x"), **options)
+            with_timeout(require_scopes("x"), **options)

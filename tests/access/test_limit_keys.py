@@ -14,11 +14,11 @@ from xuna_middleware import (
     Identity,
     Limit,
     LimitReachedError,
-    UnavailableError,
     claim,
 )
+from xuna_middleware.errors import UnavailableError
 from xuna_middleware.identity.client_address import client_address
-from xuna_middleware.identity.proxies.trusted import Networks
+from xuna_middleware.identity.proxies.trusted import TrustedProxies
 
 ANNA = Identity(subject="anna", issuer="https://one", client_id="app", claims={"team": "red"})
 
@@ -184,11 +184,11 @@ def test_addresses(peer: str | None, forwarded: list[str], counted: str | None) 
     """X-Forwarded-For is read from its end, and only as far as listed proxies wrote it."""
     headers = [(b"x-forwarded-for", value.encode()) for value in forwarded]
     scope = http_scope(client=None if peer is None else (peer, 1), headers=headers)
-    assert client_address(scope, Networks(["10.0.0.0/8"])) == counted
+    assert client_address(scope, TrustedProxies(["10.0.0.0/8"])) == counted
 
 
 def test_proxy_on_a_unix_socket() -> None:
     """Where it is listed it tells the address."""
     headers = [(b"x-forwarded-for", b"198.51.100.1")]
     scope = http_scope(client=None, headers=headers)
-    assert client_address(scope, Networks(["unix"])) == "198.51.100.1"
+    assert client_address(scope, TrustedProxies(["unix"])) == "198.51.100.1"

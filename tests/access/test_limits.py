@@ -17,12 +17,12 @@ from xuna_middleware import (
     MemoryStore,
     RedisStore,
     TalkTime,
-    UnavailableError,
     claim,
 )
 from xuna_middleware.access.limits.budgets import make_budget
-from xuna_middleware.access.limits.keys import Circumstances, subject_principal
+from xuna_middleware.access.limits.keys import LimitContext, subject_principal
 from xuna_middleware.access.limits.reservations import Stores, reserve
+from xuna_middleware.errors import UnavailableError
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ async def test_revoked_callers_reserve_nothing(limits: Any) -> None:
     store = MemoryStore()
     budget = make_budget(Agent("a", id="agent_1", limits=limits), (), 900)
     before, after = (
-        Circumstances(identity=Identity(subject="u", claims={"iat": iat}), agent="a")
+        LimitContext(identity=Identity(subject="u", claims={"iat": iat}), agent="a")
         for iat in (1000, 1001)
     )
     stores = Stores(shared=store, fallback=store)
@@ -221,7 +221,7 @@ async def test_revocation_that_can_t_be_read() -> None:
         shared=RedisStore("redis://127.0.0.1:1/0", namespace="xuna"), fallback=MemoryStore()
     )
     budget = make_budget(Agent("a", id="agent_1"), (), 900)
-    asked = Circumstances(identity=Identity(subject="u"), agent="a")
+    asked = LimitContext(identity=Identity(subject="u"), agent="a")
     with pytest.raises(UnavailableError):
         await reserve(budget, asked, stores)
     await stores.shared.aclose()

@@ -9,13 +9,13 @@ from support.signing import NOW, RSA, good_claims
 from xuna_middleware import (
     Agent,
     ConfigurationError,
-    StepUpRequiredError,
     all_of,
     any_of,
     require_acr,
     require_auth_age,
     require_scopes,
 )
+from xuna_middleware.errors import StepUpRequiredError
 
 RECENT: Final = require_auth_age(300, clock=lambda: NOW)
 STRONG: Final = require_acr("mfa", "phr")

@@ -11,15 +11,9 @@ import pytest
 from starlette.requests import HTTPConnection
 from support.doubles import http_scope
 
-from xuna_middleware import (
-    ConfigurationError,
-    MemoryStore,
-    ProofOfWork,
-    StoreError,
-    UnavailableError,
-    hcaptcha,
-    turnstile,
-)
+from xuna_middleware import ConfigurationError, MemoryStore, ProofOfWork, hcaptcha, turnstile
+from xuna_middleware.errors import UnavailableError
+from xuna_middleware.stores import StoreError
 
 SECRET = "cAnArY-site-secret"
 

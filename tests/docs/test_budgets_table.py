@@ -9,7 +9,7 @@ from typing import Any, Final
 import pytest
 
 import xuna_middleware
-from xuna_middleware import Region
+from xuna_middleware.stores import Region
 
 PACKAGE: Final = Path(xuna_middleware.__file__).parent
 PAGE: Final = (Path(__file__).parents[2] / "docs" / "budgets.md").read_text(encoding="utf-8")

@@ -11,7 +11,8 @@ from served import me, rehearsal  # type: ignore[import-not-found]
 from starlette.applications import Starlette
 from starlette.routing import Mount, Route
 
-from xuna_middleware import Agent, DPoP, Freshness, OIDCVerifier, XunaGate, XunaMiddleware
+from xuna_middleware import Agent, DPoP, OIDCVerifier, XunaGate, XunaMiddleware
+from xuna_middleware.identity import JWKSRefresh
 
 BINDINGS: Final[dict[str, dict[str, Any]]] = {
     "none": {},
@@ -32,7 +33,7 @@ def new_gate() -> XunaGate:
         verifier=OIDCVerifier(
             os.environ["SERVED_ISSUER"],
             audience="voice",
-            freshness=Freshness(refresh_after=10, max_stale=60, cooldown=1),
+            freshness=JWKSRefresh(refresh_after=10, max_stale=60, cooldown=1),
             **BINDINGS[binding],
         ),
         agents=[Agent("support", id="agent_1")],

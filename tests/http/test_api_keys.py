@@ -15,11 +15,11 @@ from xuna_middleware import (
     ConfigurationError,
     Credentials,
     Event,
-    NewAPIKey,
     hash_api_key,
     new_api_key,
     require_scopes,
 )
+from xuna_middleware.identity import NewAPIKey
 
 MADE: Final = new_api_key()
 KIOSK: Final = APIKey(hash=MADE.hash, subject="kiosk-7", scopes=["voice:talk"], claims={"floor": 3})

@@ -49,12 +49,12 @@ from xuna_middleware import (
     Identity,
     InvalidTokenError,
     MemoryStore,
-    NotAuthenticatedError,
-    StoreError,
     Verifier,
     XunaGate,
     XunaMiddleware,
 )
+from xuna_middleware.errors import NotAuthenticatedError
+from xuna_middleware.stores import StoreError
 
 SOME_KEY: Final[dict[str, Any]] = {"hash": f"sha256:{0:064x}", "subject": "kiosk"}
 PUBLIC: Final = "https://voice.acme.com/front/xuna"

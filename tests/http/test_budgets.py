@@ -29,6 +29,7 @@ from support.signing import EC, ISSUER, RSA, good_claims, proof, thumbprint
 
 from xuna_middleware import (
     Agent,
+    AnonymousAccess,
     Concurrent,
     ConfigurationError,
     DPoP,
@@ -38,11 +39,6 @@ from xuna_middleware import (
     MemoryStore,
     ProofOfWork,
     RedisStore,
-    Store,
-    StoreBusyError,
-    StoreError,
-    UnavailableError,
-    Visitors,
     XunaGate,
     XunaPlatform,
     claim,
@@ -50,9 +46,10 @@ from xuna_middleware import (
     turnstile,
 )
 from xuna_middleware.access.limits.budgets import TICKETS
-from xuna_middleware.access.limits.keys import Circumstances
-from xuna_middleware.anonymous.cookie import VisitorTickets, new_visit
+from xuna_middleware.access.limits.keys import LimitContext
+from xuna_middleware.anonymous.cookie import AnonymousTokens, new_visit
 from xuna_middleware.anonymous.switch import MOST_DEPARTED
+from xuna_middleware.errors import UnavailableError
 from xuna_middleware.gate import core_of
 from xuna_middleware.issuing.pipeline import (
     CALL_SECONDS,
@@ -71,6 +68,7 @@ from xuna_middleware.issuing.settlement import (
 )
 from xuna_middleware.platform.rest.client import CONNECTIONS
 from xuna_middleware.relay.live import LEASE
+from xuna_middleware.stores import Store, StoreBusyError, StoreError
 from xuna_middleware.stores.protocol import Quota, Region, named
 
 #: The name of the gate, in whatever store.
@@ -120,7 +118,7 @@ def keys_in(redis: RedisServer) -> int:
     return int(redis.command("DBSIZE").strip()[1:])
 
 
-def open_gate(*limits: Any, visitors: Visitors | None = None, **options: Any) -> XunaGate:
+def open_gate(*limits: Any, visitors: AnonymousAccess | None = None, **options: Any) -> XunaGate:
     """Return a gate with an agent that is open to visitors, and one that isn't."""
     agents = [
         Agent(
@@ -133,7 +131,7 @@ def open_gate(*limits: Any, visitors: Visitors | None = None, **options: Any) ->
         ),
         Agent("private", id="agent_2"),
     ]
-    terms = visitors or Visitors(secret=SECRET, limits=[])
+    terms = visitors or AnonymousAccess(secret=SECRET, limits=[])
     return make_gate(
         options.pop("platform", None),
         agents=agents,
@@ -149,7 +147,7 @@ def as_user(subject: str = "user-1", **claims: Any) -> list[tuple[bytes, bytes]]
 
 def visitors_ticket() -> tuple[bytes, bytes]:
     """Return a header with the ticket of somebody new, as the gate hands them out."""
-    ticket = VisitorTickets([SECRET], seconds=30 * 86_400, namespace=GATE).write(new_visit())
+    ticket = AnonymousTokens([SECRET], seconds=30 * 86_400, namespace=GATE).write(new_visit())
     return b"xuna-visitor", ticket.encode()
 
 
@@ -165,8 +163,8 @@ async def still_works(gate: XunaGate) -> None:
     """Somebody new is served, with and without credentials, and operators are heard."""
     assert (await visit(gate, *as_user("newcomer"), query=b"agent=private")).status == 200
     await gate.revoke("https://login.example.com/", "somebody")
-    await gate.close_entrance()
-    await gate.open_entrance()
+    await gate.pause_anonymous()
+    await gate.resume_anonymous()
     ticket = await visit(gate, *as_user("newcomer"), path="/ticket", method="POST")
     assert ticket.status == 200
 
@@ -192,7 +190,7 @@ async def test_whatever_refuses(case: str, kind: str, redis: RedisServer) -> Non
     """Before anything is counted, and after that."""
 
     def no(who: Identity) -> Any:
-        return deny("no", "No.") if who.subject.startswith("refused") or who.is_visitor else True
+        return deny("no", "No.") if who.subject.startswith("refused") or who.is_anonymous else True
 
     agent: dict[str, Any] = {}
     query, status = b"agent=faq", 403
@@ -218,7 +216,7 @@ async def test_whatever_refuses(case: str, kind: str, redis: RedisServer) -> Non
             agent=agent,
             platform=platform and platform.client(),
         )
-        await gate.open_entrance()
+        await gate.resume_anonymous()
         before = keys_in(redis)
         for number in range(OFTEN):
             for caller in (as_user(f"refused-{number}"), [visitors_ticket()]):
@@ -318,7 +316,7 @@ async def prove(
 async def test_solved_puzzles_shut_out_no_others() -> None:
     """Whoever solves them from many addresses shuts out whoever solves them."""
     store = MemoryStore(ROOM, namespace=GATE)
-    work = Visitors(secret=SECRET, challenge=ProofOfWork(1), limits=[])
+    work = AnonymousAccess(secret=SECRET, challenge=ProofOfWork(1), limits=[])
     gate = open_gate(visitors=work, store=store)
     statuses = [(await solve(gate, f"198.51.{n}.1")).status for n in range(OFTEN)]
     assert statuses[0] == 200
@@ -389,7 +387,7 @@ async def test_puzzles_of_one_address(
     async with stores(kind, redis) as store:
         gates = [
             open_gate(
-                visitors=Visitors(
+                visitors=AnonymousAccess(
                     secret=SECRET, challenge=ProofOfWork(2, per_address=3), limits=[]
                 ),
                 store=store(),
@@ -477,7 +475,7 @@ async def test_tickets_of_one_address() -> None:
 
     async def take(who: str, address: str | None) -> bool:
         identity = Identity(subject=who, issuer="https://login.example.com/")
-        asked = Circumstances(identity=identity, agent="faq", address=lambda: address)
+        asked = LimitContext(identity=identity, agent="faq", address=lambda: address)
         return (await store.reserve(await TICKETS.wanted(asked))).taken
 
     store = MemoryStore()
@@ -532,10 +530,10 @@ MADE_UP: Final = (b"xuna-challenge", b"made up")
 # Outbound calls that strangers cause: bounded, each use by itself
 
 
-def captcha() -> tuple[EightAtATime, Visitors]:
+def captcha() -> tuple[EightAtATime, AnonymousAccess]:
     service = EightAtATime(lambda request: b"made" in request.content, {"success": True})
     challenge = turnstile("site-secret", transport=service.transport)
-    return service, Visitors(secret=SECRET, challenge=challenge, limits=[])
+    return service, AnonymousAccess(secret=SECRET, challenge=challenge, limits=[])
 
 
 async def test_made_up_answers_of_one_address(caplog: pytest.LogCaptureFixture) -> None:
@@ -582,7 +580,7 @@ async def test_several_people_behind_one_address() -> None:
         return httpx.Response(200, json={"success": True})
 
     challenge = turnstile("site-secret", transport=httpx.MockTransport(slow))
-    gate = open_gate(visitors=Visitors(secret=SECRET, challenge=challenge, limits=[]))
+    gate = open_gate(visitors=AnonymousAccess(secret=SECRET, challenge=challenge, limits=[]))
     tasks = await begun([visit(gate, GOOD) for _ in range(40)])
     answered.set()
     async with asyncio.timeout(2):
@@ -636,7 +634,7 @@ async def test_own_challenge_that_knows_its_answers() -> None:
         def headers(self) -> dict[str, str]:
             return {}
 
-    gate = open_gate(visitors=Visitors(secret=SECRET, challenge=Mine(), limits=[]))
+    gate = open_gate(visitors=AnonymousAccess(secret=SECRET, challenge=Mine(), limits=[]))
     told = [
         (await visit(gate, (b"cookie", each))).status for each in (b"answer=", b"answer=x", b"a")
     ]
@@ -654,7 +652,7 @@ async def test_answers_are_shared_with_nobody() -> None:
         return httpx.Response(200, json={"success": is_first})
 
     challenge = turnstile("site-secret", transport=httpx.MockTransport(once))
-    gate = open_gate(visitors=Visitors(secret=SECRET, challenge=challenge, limits=[]))
+    gate = open_gate(visitors=AnonymousAccess(secret=SECRET, challenge=challenge, limits=[]))
     told = await asyncio.gather(visit(gate, GOOD), visit(gate, GOOD))
     assert sorted(answer.status for answer in told) == [200, 403]
 
@@ -671,7 +669,7 @@ async def test_function_of_the_users() -> None:
         await asyncio.Event().wait()
         return True
 
-    gate = open_gate(visitors=Visitors(secret=SECRET, challenge=slow, limits=[]))
+    gate = open_gate(visitors=AnonymousAccess(secret=SECRET, challenge=slow, limits=[]))
     for _ in range(10):
         assert (await visit(gate, GOOD)).status == 503
     tasks = await begun([visit(gate) for _ in range(62)])

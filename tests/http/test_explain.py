@@ -10,11 +10,11 @@ from support.signing import RSA, good_claims
 
 from xuna_middleware import (
     Agent,
+    AnonymousAccess,
     ConfigurationError,
     Identity,
     Limit,
     TalkTime,
-    Visitors,
     XunaGate,
     all_of,
     any_of,
@@ -23,9 +23,9 @@ from xuna_middleware import (
     require_claims,
     require_roles,
     require_scopes,
-    timed,
+    with_timeout,
 )
-from xuna_middleware.identity.credentials import Visit
+from xuna_middleware.identity.credentials import AnonymousVisitor
 
 NAMES = ["verify", "agent", "check input", "authorize", "reserve", "personalize", "issue"]
 
@@ -141,7 +141,7 @@ async def test_each_function_is_asked_once() -> None:
         await asyncio.sleep(0.02)
         return True
 
-    around = timed(all_of(late, require_scopes("voice:talk")), seconds=0.005)
+    around = with_timeout(all_of(late, require_scopes("voice:talk")), seconds=0.005)
     whole = all_of(any_of(all_of(rule)), none_of(require_roles("x"), none_of(rule)), around)
     told = await make_gate(agents=[agent(allow=whole)]).explain(token())
     assert sorted(asked) == ["late", "rule", "rule"], "the rule stands there twice"
@@ -150,7 +150,7 @@ async def test_each_function_is_asked_once() -> None:
 
 
 def a_visitor(visitor: str = "somebody") -> Identity:
-    return Visit(visitor=visitor).identity
+    return AnonymousVisitor(visitor=visitor).identity
 
 
 async def by_word(connection: HTTPConnection) -> bool:
@@ -160,7 +160,7 @@ async def by_word(connection: HTTPConnection) -> bool:
 def public(**terms: Any) -> XunaGate:
     limits = [Limit("9/day", per="all")]
     open_one = agent(anonymous=True, max_duration=60, limits=limits)
-    return make_gate(agents=[open_one], visitors=Visitors(secret="s" * 43, **terms))
+    return make_gate(agents=[open_one], visitors=AnonymousAccess(secret="s" * 43, **terms))
 
 
 def page(**options: Any) -> HTTPConnection:
@@ -180,7 +180,7 @@ async def test_visitor_at_the_entrance() -> None:
 async def test_visitor_at_a_closed_entrance() -> None:
     """The gate says no, and so does this."""
     gate = public()
-    await gate.close_entrance()
+    await gate.pause_anonymous()
     told = await gate.explain(a_visitor(), connection=page())
     assert not told.allowed
     (refusing,) = [each for each in told.steps if each.passed is False]

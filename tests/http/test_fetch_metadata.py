@@ -19,7 +19,7 @@ from support.doubles import (
 )
 from support.signing import RSA
 
-from xuna_middleware import Agent, Identity, Limit, MemoryStore, Visitors, XunaGate
+from xuna_middleware import Agent, AnonymousAccess, Identity, Limit, MemoryStore, XunaGate
 
 Pairs = list[tuple[bytes, bytes]]
 
@@ -126,7 +126,7 @@ def new_gate(platform: CountedPlatform, **options: Any) -> XunaGate:
         platform,
         authenticator=by_cookie,
         agents=[Agent("faq", id="agent_1", anonymous=True, max_duration=60, limits=limits)],
-        visitors=Visitors(secret="s" * 43),
+        visitors=AnonymousAccess(secret="s" * 43),
         operators=lambda who: who.subject == "anna",
         cors_origins=("https://app.example.com",),
         public_url=f"{PAGE}/xuna",

@@ -29,13 +29,13 @@ from xuna_middleware import (
     ConversationToken,
     Credentials,
     Identity,
-    InvalidRequestError,
     SignedUrl,
     XunaGate,
     XunaMiddleware,
     get_identity,
     require_scopes,
 )
+from xuna_middleware.errors import InvalidRequestError
 
 ANNA: Final = Identity(subject="anna", scopes=frozenset({"voice:talk"}))
 TWO: Final[list[Agent]] = [

@@ -30,6 +30,7 @@ from support.talking import talking
 
 from xuna_middleware import (
     Agent,
+    AnonymousAccess,
     Concurrent,
     ConfigurationError,
     Credentials,
@@ -41,14 +42,13 @@ from xuna_middleware import (
     PostCallWebhook,
     ProofOfWork,
     RedisStore,
-    Store,
     TalkTime,
     TenantVerifiers,
-    Visitors,
     XunaGate,
     XunaMiddleware,
 )
 from xuna_middleware.identity.protocols import MAX_TOKEN_SECONDS
+from xuna_middleware.stores import Store
 from xuna_middleware.stores.protocol import Region, Wanted
 
 THEIRS: Final = "https://theirs.example.com"
@@ -114,7 +114,7 @@ def visited(**options: Any) -> dict[str, Any]:
     """Return the options of a gate with one agent that visitors may use."""
     budget = [Limit("100/day", per="all")]
     agent = Agent("support", id="agent_1", anonymous=True, max_duration=60, limits=budget)
-    return {"agents": [agent], "visitors": Visitors(secret=SECRET, **options)}
+    return {"agents": [agent], "visitors": AnonymousAccess(secret=SECRET, **options)}
 
 
 # Tickets
@@ -397,7 +397,7 @@ async def test_sessions(store_of: Make, other: str) -> None:
 async def test_the_visitors_door(store_of: Make, other: str, expected: int) -> None:
     """A closed entrance is the gate's own."""
     here, there = ours(store_of("here"), **visited()), ours(store_of(other), **visited())
-    await here.close_entrance()
+    await here.pause_anonymous()
     assert (await ask(here, headers=PAGE)).status == 403
     assert (await ask(there, headers=PAGE)).status == expected
 
@@ -450,7 +450,7 @@ async def test_webhooks_that_came_before(store_of: Make, other: str, expected: s
 
 
 async def test_visitors_of_another_gate() -> None:
-    """XUNA_VISITOR_SECRET may be the same: a visitor's ticket names its gate by its signature, so
+    """XUNA_ANONYMOUS_SECRET may be the same: a visitor's ticket names its gate by its signature, so
     that a challenge passed there is not passed here.
     """
 

@@ -40,7 +40,7 @@ from support.signing import (
 )
 
 from xuna_middleware import OIDCVerifier, XunaGate, XunaMiddleware
-from xuna_middleware.identity.keys.sources import FetchedKeys
+from xuna_middleware.identity.keys.sources import RemoteKeys
 
 METADATA_URL: Final = f"{ISSUER}/.well-known/openid-configuration"
 KEYS_URL: Final = f"{ISSUER}/keys"
@@ -83,7 +83,7 @@ class Provider:
             clock=lambda: NOW + seconds() - begun,
             **options,
         )
-        assert isinstance(verifier._keys, FetchedKeys)
+        assert isinstance(verifier._keys, RemoteKeys)
         verifier._keys._now = seconds
         return make_gate(platform, verifier=verifier)
 

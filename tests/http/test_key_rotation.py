@@ -25,7 +25,7 @@ from support.doubles import (
 from support.signing import ISSUER, NOW, RSA, Signer, good_claims, jwks, rsa_signer
 
 from xuna_middleware import XunaGate
-from xuna_middleware.identity.keys.sources import FetchedKeys
+from xuna_middleware.identity.keys.sources import RemoteKeys
 
 OLD: Final = rsa_signer("old")
 NEW: Final = rsa_signer("new")
@@ -62,7 +62,7 @@ class Stage:
             transport=httpx.MockTransport(self.provider),
             clock=lambda: NOW + self.clock(),
         )
-        assert isinstance(verifier._keys, FetchedKeys)
+        assert isinstance(verifier._keys, RemoteKeys)
         verifier._keys._now = self.clock
         self.gate: XunaGate = make_gate(self.platform, verifier=verifier)
 

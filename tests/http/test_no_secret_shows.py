@@ -30,12 +30,12 @@ from xuna_middleware import (
     GateError,
     Identity,
     JWTVerifier,
-    PlatformError,
     PostCallWebhook,
     XunaGate,
     XunaMiddleware,
     XunaPlatform,
 )
+from xuna_middleware.errors import PlatformError
 
 SECRET: Final = b64(f"{CANARY}-{CANARY}-{CANARY}-{CANARY}-{CANARY}".encode())
 SECRETS: Final = {"keys": [{"kty": "oct", "kid": "s", "k": SECRET}]}

@@ -14,20 +14,22 @@ from xuna_middleware import (
     Agent,
     Concurrent,
     Event,
-    Level,
     Limit,
     MemoryStore,
-    Move,
-    Note,
-    Part,
-    Reserved,
-    Standing,
-    StoreError,
     TalkTime,
     XunaGate,
     XunaPlatform,
     claim,
     deny,
+)
+from xuna_middleware.stores import (
+    Charge,
+    MergeUsage,
+    PendingSettlement,
+    QuotaStatus,
+    ReserveResult,
+    RevocationCheck,
+    StoreError,
 )
 from xuna_middleware.stores.protocol import Wanted
 
@@ -325,21 +327,21 @@ class Down(MemoryStore):
     async def reserve(
         self,
         wanted: Sequence[Wanted],
-        move: Move | None = None,
-        standing: Standing | None = None,
-    ) -> Reserved:
+        move: MergeUsage | None = None,
+        standing: RevocationCheck | None = None,
+    ) -> ReserveResult:
         self._fail()
         return await super().reserve(wanted, move, standing)
 
-    async def look(self, wanted: Sequence[Wanted]) -> tuple[Level, ...]:
+    async def look(self, wanted: Sequence[Wanted]) -> tuple[QuotaStatus, ...]:
         self._fail()
         return await super().look(wanted)
 
-    async def give_back(self, parts: Sequence[Part]) -> None:
+    async def give_back(self, parts: Sequence[Charge]) -> None:
         self._fail()
         await super().give_back(parts)
 
-    async def remember(self, note: Note) -> None:
+    async def remember(self, note: PendingSettlement) -> None:
         self._fail()
         await super().remember(note)
 

@@ -35,7 +35,7 @@ from xuna_middleware._core.strict_json import (
 from xuna_middleware.identity.client_address import client_address
 from xuna_middleware.identity.jwt._jose import JOSEError, import_key
 from xuna_middleware.identity.keys import jwks as keysets
-from xuna_middleware.identity.proxies.trusted import Networks
+from xuna_middleware.identity.proxies.trusted import TrustedProxies
 
 JSON: Final = (b"content-type", b"application/json")
 #: Members that cost more than they weigh; each would fit into the reader's bytes.
@@ -283,7 +283,7 @@ def test_queries_are_read_as_parse_qsl_reads_them(query: str) -> None:
 
 async def test_hops_without_end() -> None:
     """The last 32 are read; whoever wrote thousands of trusted ones counts as one of them."""
-    proxies = Networks(("10.0.0.0/8", "127.0.0.1"))
+    proxies = TrustedProxies(("10.0.0.0/8", "127.0.0.1"))
 
     def seen(value: bytes) -> str | None:
         headers = [(b"x-forwarded-for", value)]

@@ -28,11 +28,11 @@ from xuna_middleware import (
     GateError,
     Identity,
     InvalidTokenError,
-    NotAuthenticatedError,
     XunaMiddleware,
     deny,
     require_scopes,
 )
+from xuna_middleware.errors import NotAuthenticatedError
 from xuna_middleware.events import Events
 from xuna_middleware.web.refusals import Attempt, Refusals
 

@@ -36,7 +36,7 @@ from xuna_middleware import (
     claim,
     require_scopes,
 )
-from xuna_middleware.anonymous.cookie import VisitorTickets, new_visit
+from xuna_middleware.anonymous.cookie import AnonymousTokens, new_visit
 
 
 async def test_signed_url_leads_to_the_gate() -> None:
@@ -250,7 +250,7 @@ async def test_visitors() -> None:
 async def test_visitor_who_signs_in_and_talks() -> None:
     """Their visitor's ticket ends when the conversation is opened, not where it isn't."""
     async with with_visitors() as stage:
-        ticket = VisitorTickets(["s" * 43], seconds=86_400).write(new_visit())
+        ticket = AnonymousTokens(["s" * 43], seconds=86_400).write(new_visit())
         cookie = (b"cookie", f"__Host-xuna_visitor={ticket}".encode())
         mine = [HOME, cookie, *stage.sign_in()]
         broken = httpx.MockTransport(lambda request: httpx.Response(404))

@@ -19,14 +19,10 @@ from support.relay_stage import (
 from support.scripted import GREETING, ScriptedLine
 from support.talking import ClosedError, Talk, talking
 
-from xuna_middleware import (
-    Identity,
-    MemoryStore,
-    RelayRules,
-    StoreError,
-)
+from xuna_middleware import Identity, MemoryStore, RelayRules
 from xuna_middleware.sandbox import SandboxAgent, SandboxPlatform
-from xuna_middleware.stores.protocol import Held
+from xuna_middleware.stores import StoreError
+from xuna_middleware.stores.protocol import LeaseStatus
 
 
 def test_longest_time() -> None:
@@ -175,8 +171,8 @@ async def test_revoked_between_reservation_and_lease(monkeypatch: pytest.MonkeyP
     """The lease says so: the 401 of any revoked caller, and the platform hears nothing."""
 
     class Late(MemoryStore):
-        async def hold(self, leases: Any) -> tuple[Held, ...]:
-            return tuple(Held(lease.slots, "revoked") for lease in leases)
+        async def hold(self, leases: Any) -> tuple[LeaseStatus, ...]:
+            return tuple(LeaseStatus(lease.slots, "revoked") for lease in leases)
 
     async with on_stage(store=Late()) as stage:
         line = ScriptedLine()
@@ -193,7 +189,7 @@ def test_lease_that_cannot_be_renewed() -> None:
     class Dying(MemoryStore):
         dead = False
 
-        async def hold(self, leases: Any) -> tuple[Held, ...]:
+        async def hold(self, leases: Any) -> tuple[LeaseStatus, ...]:
             if self.dead:
                 raise StoreError("away")
             return await super().hold(leases)
@@ -217,7 +213,7 @@ def test_lease_that_is_away_for_a_moment() -> None:
     class Shaky(MemoryStore):
         away = False
 
-        async def hold(self, leases: Any) -> tuple[Held, ...]:
+        async def hold(self, leases: Any) -> tuple[LeaseStatus, ...]:
             if self.away:
                 raise StoreError("away")
             return await super().hold(leases)

@@ -13,15 +13,12 @@ from support.relay_stage import (
 from support.signing import CANARY
 from support.talking import talking
 
-from xuna_middleware import (
-    ConversationToken,
-    Grant,
-    MemoryStore,
-    PlatformError,
-    StoreError,
-)
+from xuna_middleware import ConversationToken, MemoryStore
+from xuna_middleware.errors import PlatformError
 from xuna_middleware.gate import core_of
-from xuna_middleware.stores.protocol import Held
+from xuna_middleware.platform import Grant
+from xuna_middleware.stores import StoreError
+from xuna_middleware.stores.protocol import LeaseStatus
 
 
 def test_limits_from_the_ticket_to_the_end() -> None:
@@ -120,7 +117,7 @@ class Forgetful(MemoryStore):
         super().__init__()
         self.fails = fails
 
-    async def hold(self, leases: Any) -> tuple[Held, ...]:
+    async def hold(self, leases: Any) -> tuple[LeaseStatus, ...]:
         if self.fails == "hold":
             raise StoreError("away")
         return await super().hold(leases)
@@ -177,7 +174,7 @@ class Late(MemoryStore):
         super().__init__(monotonic=seconds)
         self.takes = takes
 
-    async def hold(self, leases: Any) -> tuple[Held, ...]:
+    async def hold(self, leases: Any) -> tuple[LeaseStatus, ...]:
         takes, self.takes = self.takes, 0.0
         await asyncio.sleep(takes)
         return await super().hold(leases)

@@ -23,14 +23,9 @@ from support.scripted import GREETING, ScriptedLine
 from support.signing import CANARY
 from support.talking import Talk, talking
 
-from xuna_middleware import (
-    Concurrent,
-    MemoryStore,
-    PlatformError,
-    RelayRules,
-    StoreError,
-    TalkTime,
-)
+from xuna_middleware import Concurrent, MemoryStore, RelayRules, TalkTime
+from xuna_middleware.errors import PlatformError
+from xuna_middleware.stores import StoreError
 
 
 async def test_operators_see_and_end() -> None:

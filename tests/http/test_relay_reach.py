@@ -27,11 +27,11 @@ from xuna_middleware import (
     Identity,
     InvalidTokenError,
     MemoryStore,
-    NotAuthenticatedError,
-    StoreError,
     XunaGate,
     XunaMiddleware,
 )
+from xuna_middleware.errors import NotAuthenticatedError
+from xuna_middleware.stores import StoreError
 
 
 async def test_visitors_ticket_opens_nothing_else() -> None:
@@ -188,8 +188,8 @@ async def test_revoked_operator() -> None:
         headers, issuer = stage.sign_in("boss"), stage.sandbox._provider.issuer
         who = Identity(subject="boss", issuer=issuer, claims={"iat": 1})
         assert (await stage.ask("/sessions", headers)).status == 200
-        await stage.gate.check_standing(who)
+        await stage.gate.ensure_not_revoked(who)
         await stage.gate.revoke(issuer, "boss")
         assert (await stage.ask("/sessions", headers)).status == 401
         with pytest.raises(InvalidTokenError):
-            await stage.gate.check_standing(who)
+            await stage.gate.ensure_not_revoked(who)

@@ -24,12 +24,12 @@ from xuna_middleware import (
     Event,
     Limit,
     MemoryStore,
-    StoreError,
     TalkTime,
-    UnavailableError,
     XunaPlatform,
 )
+from xuna_middleware.errors import UnavailableError
 from xuna_middleware.gate import core_of
+from xuna_middleware.stores import StoreError
 
 
 @pytest.mark.parametrize("path", ["/get-signed-url", "/conversation-token"])

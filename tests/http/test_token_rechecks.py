@@ -36,11 +36,11 @@ from xuna_middleware import (
     RedisStore,
     TenantVerifiers,
     Verifier,
-    VerifierTraits,
     XunaGate,
     XunaMiddleware,
     get_identity,
 )
+from xuna_middleware.identity import VerifierTraits
 from xuna_middleware.identity.rechecks import HeldToken
 from xuna_middleware.identity.tenants import Resolve
 from xuna_middleware.identity.tickets.sealing import seal, unseal

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from support.doubles import CountedPlatform, ask, make_gate
 
-from xuna_middleware import Agent, Concurrent, Limit, TalkTime, Visitors
+from xuna_middleware import Agent, AnonymousAccess, Concurrent, Limit, TalkTime
 
 CURE = 'limits=[Limit("20/hour"), Concurrent(2)]'
 
@@ -59,7 +59,7 @@ async def test_without_a_lifespan_at_the_first_request(caplog: pytest.LogCapture
         (
             {"anonymous": True, "max_duration": 60},
             {
-                "visitors": Visitors(secret="s" * 43, limits=[Limit("9/day", per="all")]),
+                "visitors": AnonymousAccess(secret="s" * 43, limits=[Limit("9/day", per="all")]),
                 "verifier": None,
             },
         ),
@@ -80,7 +80,7 @@ async def test_limits_of_anonymous_callers_bound_nobody_who_signed_in(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """They are counted for those without credentials alone."""
-    visitors = Visitors(secret="s" * 43, limits=[Limit("9/day", per="all")])
+    visitors = AnonymousAccess(secret="s" * 43, limits=[Limit("9/day", per="all")])
     agents = [Agent("a", id="agent_1", anonymous=True, max_duration=60)]
     with caplog.at_level(logging.WARNING, "xuna_middleware"):
         async with make_gate(CountedPlatform(), agents=agents, visitors=visitors):

@@ -18,10 +18,10 @@ from xuna_middleware import (
     Event,
     GateError,
     Identity,
-    UnavailableError,
     XunaGate,
     XunaMiddleware,
 )
+from xuna_middleware.errors import UnavailableError
 from xuna_middleware.gate import core_of
 
 SAME_ORIGIN = [(b"sec-fetch-site", b"same-origin")]

@@ -25,6 +25,7 @@ from support.signing import RSA, good_claims
 
 from xuna_middleware import (
     Agent,
+    AnonymousAccess,
     Concurrent,
     ConfigurationError,
     Event,
@@ -32,10 +33,7 @@ from xuna_middleware import (
     Limit,
     MemoryStore,
     ProofOfWork,
-    StoreError,
     TalkTime,
-    UnavailableError,
-    Visitors,
     XunaGate,
     XunaMiddleware,
     XunaPlatform,
@@ -43,8 +41,10 @@ from xuna_middleware import (
     deny,
     turnstile,
 )
-from xuna_middleware.anonymous.cookie import VisitorTickets, new_visit
+from xuna_middleware.anonymous.cookie import AnonymousTokens, new_visit
+from xuna_middleware.errors import UnavailableError
 from xuna_middleware.gate import core_of
+from xuna_middleware.stores import StoreError
 
 HOME: Final = "https://app.example.com"
 SECRET: Final = "s" * 43
@@ -63,7 +63,7 @@ class Clock:
         return self.now
 
 
-def open_gate(*limits: Any, visitors: Visitors | None = None, **options: Any) -> XunaGate:
+def open_gate(*limits: Any, visitors: AnonymousAccess | None = None, **options: Any) -> XunaGate:
     """Return a gate with an agent that is open to visitors, and one that isn't."""
     agent = options.pop("agent", {})
     agents = [
@@ -77,7 +77,7 @@ def open_gate(*limits: Any, visitors: Visitors | None = None, **options: Any) ->
         ),
         Agent("private", id="agent_2"),
     ]
-    visitors = visitors or Visitors(secret=SECRET)
+    visitors = visitors or AnonymousAccess(secret=SECRET)
     return make_gate(options.pop("platform", None), agents=agents, visitors=visitors, **options)
 
 
@@ -86,7 +86,7 @@ def turn(gate: XunaGate, clock: Clock) -> None:
     entrance = core_of(gate).entrance
     assert entrance is not None
     entrance._clock = clock
-    entrance._tickets = VisitorTickets([SECRET], seconds=30 * 86_400, clock=clock)
+    entrance._tickets = AnonymousTokens([SECRET], seconds=30 * 86_400, clock=clock)
 
 
 async def visit(
@@ -242,7 +242,7 @@ async def test_page_elsewhere_spends_nobodys_budget(headers: Sequence[tuple[byte
 
 async def test_budget_per_visitor() -> None:
     """Each visitor has their own."""
-    gate = open_gate(visitors=Visitors(secret=SECRET, limits=[Limit("1/hour")]))
+    gate = open_gate(visitors=AnonymousAccess(secret=SECRET, limits=[Limit("1/hour")]))
     anna, bert = ticket_of(await visit(gate)), ticket_of(await visit(gate))
     assert (await visit(gate, anna)).status == 429
     assert (await visit(gate, bert)).status == 429
@@ -251,7 +251,9 @@ async def test_budget_per_visitor() -> None:
 
 async def test_budget_per_address() -> None:
     """A new visitor at each request is still one address; IPv6 counts by /64."""
-    gate = open_gate(visitors=Visitors(secret=SECRET, limits=[Limit("2/hour", per="address")]))
+    gate = open_gate(
+        visitors=AnonymousAccess(secret=SECRET, limits=[Limit("2/hour", per="address")])
+    )
     for host in ("2001:db8::1", "2001:db8::2"):
         assert (await visit(gate, client=(host, 1))).status == 200
     assert (await visit(gate, client=("2001:db8::3", 1))).status == 429
@@ -260,7 +262,9 @@ async def test_budget_per_address() -> None:
 
 async def test_translated_addresses_are_budgeted_one_by_one() -> None:
     """Behind a NAT64 all IPv4 clients have one /64: each has a budget all the same."""
-    gate = open_gate(visitors=Visitors(secret=SECRET, limits=[Limit("1/hour", per="address")]))
+    gate = open_gate(
+        visitors=AnonymousAccess(secret=SECRET, limits=[Limit("1/hour", per="address")])
+    )
     told = []
     for host in ("64:ff9b::192.0.2.1", "64:ff9b::192.0.2.2", "192.0.2.1", "::ffff:192.0.2.2"):
         told.append((await visit(gate, client=(host, 1))).status)
@@ -269,7 +273,9 @@ async def test_translated_addresses_are_budgeted_one_by_one() -> None:
 
 async def test_one_subscriber_of_6to4_has_one_budget() -> None:
     """Although 65,536 networks of a /64 are theirs."""
-    gate = open_gate(visitors=Visitors(secret=SECRET, limits=[Limit("1/hour", per="address")]))
+    gate = open_gate(
+        visitors=AnonymousAccess(secret=SECRET, limits=[Limit("1/hour", per="address")])
+    )
     hosts = ("2002:c000:201::1", "2002:c000:201:1::1", "2002:c000:201:ffff::1", "192.0.2.1")
     told = [(await visit(gate, client=(host, 1))).status for host in hosts]
     assert told == [200, 429, 429, 429]
@@ -278,7 +284,9 @@ async def test_one_subscriber_of_6to4_has_one_budget() -> None:
 async def test_budget_for_all_together(me: Any) -> None:
     """However many come, from wherever; signed-in callers are counted apart."""
     limits = [TalkTime("2 minutes/day", per="all")]
-    gate = open_gate(Limit("9/day", per="all"), visitors=Visitors(secret=SECRET, limits=limits))
+    gate = open_gate(
+        Limit("9/day", per="all"), visitors=AnonymousAccess(secret=SECRET, limits=limits)
+    )
     told = [(await visit(gate, client=(f"10.0.0.{n}", 1))).status for n in range(4)]
     assert told == [200, 200, 429, 429]
     assert (await visit(gate, headers=me)).status == 200
@@ -305,9 +313,9 @@ def me() -> list[tuple[bytes, bytes]]:
 async def test_forged_tickets(forged: str) -> None:
     """They make nobody: whoever shows one is a new visitor, with the budgets of an address."""
     if forged.startswith("signed"):
-        forged = VisitorTickets(["t" * 43], seconds=3600).write(new_visit())
+        forged = AnonymousTokens(["t" * 43], seconds=3600).write(new_visit())
     limits = [Limit("1/hour"), Limit("2/hour", per="address")]
-    gate = open_gate(visitors=Visitors(secret=SECRET, limits=limits))
+    gate = open_gate(visitors=AnonymousAccess(secret=SECRET, limits=limits))
     headers = [(b"xuna-visitor", forged.encode())]
     first, second = [await visit(gate, headers=headers) for _ in range(2)]
     assert (first.status, second.status) == (200, 200)
@@ -317,7 +325,7 @@ async def test_forged_tickets(forged: str) -> None:
 
 async def test_ticket_with_another_visitor_in_it() -> None:
     """Every letter is signed."""
-    gate = open_gate(visitors=Visitors(secret=SECRET, limits=[Limit("1/hour")]))
+    gate = open_gate(visitors=AnonymousAccess(secret=SECRET, limits=[Limit("1/hour")]))
     ticket = ticket_of(await visit(gate))
     flipped = ("a" if ticket[0] != "a" else "b") + ticket[1:]
     assert (await visit(gate, ticket)).status == 429
@@ -337,7 +345,7 @@ async def test_secrets_rotate() -> None:
     limits = [Limit("1/hour")]
 
     def with_secrets(*secrets: str) -> XunaGate:
-        return open_gate(visitors=Visitors(secret=secrets, limits=limits))
+        return open_gate(visitors=AnonymousAccess(secret=secrets, limits=limits))
 
     old, new = "o" * 43, "n" * 43
     ticket = ticket_of(await visit(with_secrets(old)))
@@ -350,7 +358,7 @@ async def test_secrets_rotate() -> None:
 def test_tickets_end() -> None:
     """After so many seconds, by whichever clock; one that is dated ahead by more is none."""
     clock = Clock()
-    tickets = VisitorTickets([SECRET], seconds=60, clock=clock)
+    tickets = AnonymousTokens([SECRET], seconds=60, clock=clock)
     somebody = new_visit()
     scope = {"type": "http", "headers": [(b"xuna-visitor", tickets.write(somebody).encode())]}
     known = tickets.read(scope)
@@ -371,7 +379,7 @@ def test_tickets_end() -> None:
 async def test_clock_that_goes_back() -> None:
     """Gives nobody a new budget; a pass counts for no longer than one pass lasts."""
     clock = Clock()
-    terms = Visitors(secret=SECRET, challenge=by_word, challenge_lasts=600)
+    terms = AnonymousAccess(secret=SECRET, challenge=by_word, challenge_lasts=600)
     gate = open_gate(Limit("3/hour"), DAILY, visitors=terms)
     turn(gate, clock)
     solved = [(b"xuna-challenge", b"sesame")]
@@ -394,7 +402,7 @@ async def test_rules_are_asked_about_visitors() -> None:
 
     def office_hours(who: Identity) -> Any:
         assert not who.is_authenticated
-        return deny("closed", "Come back tomorrow.") if who.is_visitor else True
+        return deny("closed", "Come back tomorrow.") if who.is_anonymous else True
 
     answer = await visit(open_gate(agent={"allow": office_hours}))
     assert (answer.status, answer.json()["code"]) == (403, "closed")
@@ -413,15 +421,15 @@ async def test_switch_closes_the_entrance_at_once(me: Any) -> None:
     """For visitors, in all processes that share the store; who signed in is served."""
     store = MemoryStore()
     one, other = open_gate(store=store), open_gate(store=store)
-    await one.close_entrance()
-    await one.close_entrance()
+    await one.pause_anonymous()
+    await one.pause_anonymous()
     for gate in (one, other):
         answer = await visit(gate)
-        assert (answer.status, answer.json()["code"]) == (403, "visitors_closed")
+        assert (answer.status, answer.json()["code"]) == (403, "anonymous_paused")
         assert (await visit(gate, headers=me)).status == 200
-    await other.open_entrance()
+    await other.resume_anonymous()
     assert (await visit(one)).status == 200
-    await one.open_entrance()
+    await one.resume_anonymous()
     assert (await visit(one)).status == 200
 
 
@@ -433,21 +441,21 @@ async def test_closed_entrance_stays_closed() -> None:
     """However long ago that was, in a process that never heard of it, too."""
     now = 1000.0
     store = MemoryStore(monotonic=lambda: now)
-    await open_gate(store=store).close_entrance()
+    await open_gate(store=store).pause_anonymous()
     now += 3 * 366 * 86_400
-    assert (await visit(open_gate(store=store))).json()["code"] == "visitors_closed"
-    await open_gate(store=store).open_entrance()
+    assert (await visit(open_gate(store=store))).json()["code"] == "anonymous_paused"
+    await open_gate(store=store).resume_anonymous()
     assert (await visit(open_gate(store=store))).status == 200
 
 
 async def test_closed_entrance_makes_no_tickets(me: Any) -> None:
     """A ticket would outlive the closing; who signed in gets theirs."""
     gate = open_gate()
-    await gate.close_entrance()
+    await gate.pause_anonymous()
     answer = await ask_ticket(gate)
-    assert (answer.status, answer.json()["code"]) == (403, "visitors_closed")
+    assert (answer.status, answer.json()["code"]) == (403, "anonymous_paused")
     assert (await ask_ticket(gate, headers=me)).status == 200
-    await gate.open_entrance()
+    await gate.resume_anonymous()
     assert (await ask_ticket(gate)).status == 200
 
 
@@ -492,7 +500,7 @@ class Losing(MemoryStore):
 async def test_door_that_cannot_be_asked_is_closed(when: Any, path: str) -> None:
     """Whatever the limits say: nobody knows whether the operator closed it."""
     store = Losing()
-    terms = Visitors(secret=SECRET, limits=[Limit("9/hour", when_store_down=when)])
+    terms = AnonymousAccess(secret=SECRET, limits=[Limit("9/hour", when_store_down=when)])
     budget = Limit("1000/day", per="all", when_store_down="memory")
     gate = open_gate(budget, visitors=terms, store=store)
     store.down = "look reserve give_back"
@@ -506,13 +514,13 @@ async def test_store_that_lost_its_data_opens_nothing(caplog: pytest.LogCaptureF
     """Who closed it, or saw it closed, closes it again; the others learn of it then."""
     store = Losing()
     one, other, new = (open_gate(store=store) for _ in range(3))
-    await one.close_entrance()
+    await one.pause_anonymous()
     assert (await visit(other)).status == 403
     store.lose()
     for gate in (other, one, new):
-        assert (await visit(gate)).json()["code"] == "visitors_closed"
+        assert (await visit(gate)).json()["code"] == "anonymous_paused"
     assert caplog.text.count("closed again") == 1
-    await new.open_entrance()
+    await new.resume_anonymous()
     for gate in (one, other, new):
         assert (await visit(gate)).status == 200
     store.lose()
@@ -527,14 +535,14 @@ async def test_opening_that_fails_half_way(verb: str, is_closed: bool) -> None:
     store = Losing()
     gate = open_gate(store=store)
     if is_closed:
-        await gate.close_entrance()
+        await gate.pause_anonymous()
     store.down = verb
     if is_closed or verb != "give_back":
         with pytest.raises(UnavailableError):
-            await gate.open_entrance()
+            await gate.resume_anonymous()
     store.down = ""
     assert (await visit(gate)).status == (403 if is_closed else 200)
-    await gate.open_entrance()
+    await gate.resume_anonymous()
     assert (await visit(gate)).status == 200
 
 
@@ -545,26 +553,26 @@ async def test_closing_that_fails_half_way(verb: str) -> None:
     """
     store = Losing()
     one, other = (open_gate(store=store) for _ in range(2))
-    await one.close_entrance()
-    await one.open_entrance()
+    await one.pause_anonymous()
+    await one.resume_anonymous()
     store.down = verb
     with pytest.raises(UnavailableError):
-        await one.close_entrance()
+        await one.pause_anonymous()
     assert (await visit(one)).status == 503
     store.down = ""
-    assert (await visit(one)).json()["code"] == "visitors_closed"
-    assert (await visit(other)).json()["code"] == "visitors_closed"
-    await other.open_entrance()
+    assert (await visit(one)).json()["code"] == "anonymous_paused"
+    assert (await visit(other)).json()["code"] == "anonymous_paused"
+    await other.resume_anonymous()
     assert [(await visit(gate)).status for gate in (one, other)] == [200, 200]
     store.down = verb
     with pytest.raises(UnavailableError):
-        await one.close_entrance()
+        await one.pause_anonymous()
     store.down = ""
-    await one.open_entrance()
+    await one.resume_anonymous()
     assert [(await visit(gate)).status for gate in (one, other)] == [200, 200]
 
 
-class Counted(Losing):
+class BoundLimit(Losing):
     """A store that counts what is written at once."""
 
     under_way = most = 0
@@ -584,23 +592,23 @@ def test_visitors_have_the_store_told_once(loses: bool) -> None:
     """
 
     async def story() -> None:
-        store = Counted(monotonic=seconds)
+        store = BoundLimit(monotonic=seconds)
         gate = open_gate(store=store)
         if loses:
-            await gate.close_entrance()
+            await gate.pause_anonymous()
             store.lose()
         else:
             store.down = "look"
             with pytest.raises(UnavailableError):
-                await gate.close_entrance()
+                await gate.pause_anonymous()
             store.down = ""
         store.most = 0
         told = await asyncio.gather(*(visit(gate) for _ in range(100)))
-        assert {answer.json()["code"] for answer in told} == {"visitors_closed"}
+        assert {answer.json()["code"] for answer in told} == {"anonymous_paused"}
         assert store.most == 1
         store.down, gate = "reserve", open_gate(store=store)
         with pytest.raises(UnavailableError):
-            await gate.close_entrance()
+            await gate.pause_anonymous()
         store.most = 0
         told = await asyncio.gather(*(visit(gate) for _ in range(100)))
         assert {answer.status for answer in told} == {503}
@@ -618,17 +626,17 @@ def test_opening_after_a_closing_that_failed(caplog: pytest.LogCaptureFixture) -
         store = Losing(monotonic=seconds)
         one, other = (open_gate(store=store) for _ in range(2))
         for opens in (True, False):
-            await other.open_entrance()
+            await other.resume_anonymous()
             await asyncio.sleep(60)
             store.down = "look"
             with pytest.raises(UnavailableError):
-                await one.close_entrance()
+                await one.pause_anonymous()
             store.down = ""
-            await other.close_entrance()
-            assert (await visit(other)).json()["code"] == "visitors_closed"
+            await other.pause_anonymous()
+            assert (await visit(other)).json()["code"] == "anonymous_paused"
             await asyncio.sleep(8 * 3600)
             if opens:
-                await other.open_entrance()
+                await other.resume_anonymous()
                 assert [(await visit(gate)).status for gate in (one, other)] == [200, 200]
                 assert "could not tell the store" not in caplog.text
         assert [(await visit(gate)).status for gate in (one, other)] == [403, 403]
@@ -662,7 +670,7 @@ async def test_closing_while_the_store_is_full() -> None:
     gate = open_gate(store=Full())
     assert (await visit(gate)).status == 200
     with pytest.raises(UnavailableError):
-        await gate.close_entrance()
+        await gate.pause_anonymous()
     assert (await visit(gate)).status == 503
     assert (await ask(gate, "/agents")).status == 503
 
@@ -670,7 +678,7 @@ async def test_closing_while_the_store_is_full() -> None:
 async def test_closed_entrance_lists_no_agents(me: Any) -> None:
     """There are none that a visitor may use."""
     gate = open_gate()
-    await gate.close_entrance()
+    await gate.pause_anonymous()
     assert (await ask(gate, "/agents")).json() == {"agents": []}
     assert len((await ask(gate, "/agents", headers=me)).json()["agents"]) == 2
 
@@ -678,7 +686,7 @@ async def test_closed_entrance_lists_no_agents(me: Any) -> None:
 async def test_switch_without_an_entrance() -> None:
     """There is nothing to close."""
     with pytest.raises(ConfigurationError, match="anonymous=True"):
-        await make_gate().close_entrance()
+        await make_gate().pause_anonymous()
 
 
 async def left(gate: XunaGate, headers: Any) -> int:
@@ -847,7 +855,7 @@ async def test_passed_counts_under_this_challenge_only(before: Any, after: Any) 
 
     def gate(challenge: Any) -> XunaGate:
         return open_gate(
-            visitors=Visitors(secret=SECRET, challenge=challenge, limits=[]), store=store
+            visitors=AnonymousAccess(secret=SECRET, challenge=challenge, limits=[]), store=store
         )
 
     answer = (b"xuna-challenge", b"good")
@@ -860,7 +868,7 @@ async def test_passed_counts_under_this_challenge_only(before: Any, after: Any) 
 def test_terms_that_are_none(terms: Any) -> None:
     """Told at once."""
     with pytest.raises(ConfigurationError, match="terms"):
-        open_gate(visitors=Visitors(secret=SECRET, challenge=Mine(terms)))
+        open_gate(visitors=AnonymousAccess(secret=SECRET, challenge=Mine(terms)))
 
 
 class TestChallenge:
@@ -877,7 +885,7 @@ class TestChallenge:
         platform = CountedPlatform()
         gate = open_gate(
             Limit("2/hour", per="all"),
-            visitors=Visitors(secret=SECRET, challenge=by_word),
+            visitors=AnonymousAccess(secret=SECRET, challenge=by_word),
             platform=platform,
         )
         for word in (b"", b"simsim", b"sesam"):
@@ -902,7 +910,7 @@ class TestChallenge:
             return "xuna-challenge" in connection.headers
 
         platform = XunaPlatform(API_KEY, transport=httpx.MockTransport(late))
-        terms = Visitors(secret=SECRET, challenge=by_word, challenge_lasts=45)
+        terms = AnonymousAccess(secret=SECRET, challenge=by_word, challenge_lasts=45)
         gate = open_gate(visitors=terms, platform=platform)
         turn(gate, clock)
         ticket = ticket_of(await visit(gate, headers=[(b"xuna-challenge", b"solved")]))
@@ -922,13 +930,17 @@ class TestChallenge:
         broken = XunaPlatform(
             API_KEY, transport=httpx.MockTransport(lambda request: httpx.Response(500))
         )
-        gate = open_gate(visitors=Visitors(secret=SECRET, challenge=challenge), platform=broken)
+        gate = open_gate(
+            visitors=AnonymousAccess(secret=SECRET, challenge=challenge), platform=broken
+        )
         failed = await visit(gate)
         assert failed.status in (502, 503)
         with gate.overridden(platform=platform.client()):
             assert (await visit(gate, ticket_of(failed))).status == 200
         limits = [Limit("1/hour", per="address")]
-        gate = open_gate(visitors=Visitors(secret=SECRET, challenge=challenge, limits=limits))
+        gate = open_gate(
+            visitors=AnonymousAccess(secret=SECRET, challenge=challenge, limits=limits)
+        )
         assert (await visit(gate)).status == 200
         refused = await visit(gate)
         assert refused.status == 429
@@ -940,7 +952,9 @@ class TestChallenge:
         store = MemoryStore()
         old, new = "o" * 43, "n" * 43
         one, other, later = (
-            open_gate(visitors=Visitors(secret=secrets, challenge=ProofOfWork(6)), store=store)
+            open_gate(
+                visitors=AnonymousAccess(secret=secrets, challenge=ProofOfWork(6)), store=store
+            )
             for secrets in ([old], [old], [new, old])
         )
         answers = []
@@ -949,7 +963,7 @@ class TestChallenge:
             headers = [(b"xuna-challenge", solution.encode())]
             answers += [(await visit(each, headers=headers)).status for each in (gate, one)]
         assert answers == [200, 403, 200, 403]
-        stranger = open_gate(visitors=Visitors(secret="x" * 43, challenge=ProofOfWork(6)))
+        stranger = open_gate(visitors=AnonymousAccess(secret="x" * 43, challenge=ProofOfWork(6)))
         solution = solved((await visit(stranger)).header("Xuna-Challenge") or "")
         refused = await visit(one, headers=[(b"xuna-challenge", solution.encode())])
         assert refused.status == 403
@@ -959,7 +973,7 @@ class TestChallenge:
         secret, store = "w" * 43, MemoryStore()
         gates = [
             open_gate(
-                visitors=Visitors(
+                visitors=AnonymousAccess(
                     secret=SECRET, challenge=ProofOfWork(6, secret=secret, store=store)
                 )
             )
@@ -975,13 +989,13 @@ class TestChallenge:
         async def challenge(connection: HTTPConnection) -> bool:
             raise AssertionError("nobody asks while it is closed")
 
-        gate = open_gate(visitors=Visitors(secret=SECRET, challenge=challenge))
-        await gate.close_entrance()
-        assert (await visit(gate)).json()["code"] == "visitors_closed"
+        gate = open_gate(visitors=AnonymousAccess(secret=SECRET, challenge=challenge))
+        await gate.pause_anonymous()
+        assert (await visit(gate)).json()["code"] == "anonymous_paused"
 
     async def test_signed_in_callers_are_not_asked(self, me: Any) -> None:
         """It is for visitors."""
-        gate = open_gate(visitors=Visitors(secret=SECRET, challenge=never))
+        gate = open_gate(visitors=AnonymousAccess(secret=SECRET, challenge=never))
         assert (await visit(gate, headers=me)).status == 200
         assert (await visit(gate)).status == 403
 
@@ -992,7 +1006,7 @@ class TestChallenge:
         async def odd(connection: HTTPConnection) -> bool:
             return told  # type: ignore[no-any-return]
 
-        gate = open_gate(visitors=Visitors(secret=SECRET, challenge=odd))
+        gate = open_gate(visitors=AnonymousAccess(secret=SECRET, challenge=odd))
         assert (await visit(gate)).status == 403
 
     async def test_hook_that_fails(self) -> None:
@@ -1001,12 +1015,12 @@ class TestChallenge:
         async def broken(connection: HTTPConnection) -> bool:
             raise LookupError("of the user's own")
 
-        gate = open_gate(visitors=Visitors(secret=SECRET, challenge=broken))
+        gate = open_gate(visitors=AnonymousAccess(secret=SECRET, challenge=broken))
         assert (await visit(gate)).status == 503
 
     async def test_proof_of_work(self) -> None:
         """The refusal carries a puzzle; its solution is taken once."""
-        gate = open_gate(visitors=Visitors(secret=SECRET, challenge=ProofOfWork(8)))
+        gate = open_gate(visitors=AnonymousAccess(secret=SECRET, challenge=ProofOfWork(8)))
         refused = await visit(gate)
         assert refused.status == 403
         solution = solved(refused.header("Xuna-Challenge") or "")
@@ -1062,7 +1076,7 @@ def test_visitors_without_a_common_budget(limits: Any) -> None:
         make_gate(agents=agents)
     shared = [Limit("9/day", per="all")]
     make_gate(agents=agents, limits=shared)
-    make_gate(agents=agents, visitors=Visitors(limits=shared))
+    make_gate(agents=agents, visitors=AnonymousAccess(limits=shared))
 
 
 @pytest.mark.parametrize("per", ["client", claim("tenant"), ("address", "client")])
@@ -1095,13 +1109,13 @@ def test_limits_that_refuse_every_visitor(per: Any) -> None:
 def test_terms_that_make_no_sense(options: dict[str, Any]) -> None:
     """Refused when they are written, or when the gate is built."""
     with pytest.raises(ConfigurationError):
-        open_gate(visitors=Visitors(**options))
+        open_gate(visitors=AnonymousAccess(**options))
 
 
 def test_terms_without_an_open_agent() -> None:
     """They would say nothing."""
     with pytest.raises(ConfigurationError, match="anonymous=True"):
-        make_gate(visitors=Visitors())
+        make_gate(visitors=AnonymousAccess())
 
 
 def test_gate_for_visitors_only() -> None:
@@ -1114,15 +1128,15 @@ def test_gate_for_visitors_only() -> None:
 
 def test_secret_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read where none was given; shown nowhere."""
-    monkeypatch.setenv("XUNA_VISITOR_SECRET", SECRET)
-    visitors = Visitors()
+    monkeypatch.setenv("XUNA_ANONYMOUS_SECRET", SECRET)
+    visitors = AnonymousAccess()
     assert visitors.secret == (SECRET,)
     assert SECRET not in repr(visitors)
-    assert SECRET not in repr(VisitorTickets([SECRET], seconds=60))
+    assert SECRET not in repr(AnonymousTokens([SECRET], seconds=60))
 
 
 async def test_made_up_secret_is_told(caplog: pytest.LogCaptureFixture) -> None:
     """Several workers would not know each other's visitors."""
-    async with open_gate(visitors=Visitors()):
+    async with open_gate(visitors=AnonymousAccess()):
         pass
-    assert "XUNA_VISITOR_SECRET" in caplog.text
+    assert "XUNA_ANONYMOUS_SECRET" in caplog.text

@@ -32,11 +32,11 @@ from xuna_middleware import (
     Event,
     MemoryStore,
     PostCallWebhook,
-    StoreError,
     TalkTime,
     XunaGate,
     XunaMiddleware,
 )
+from xuna_middleware.stores import StoreError
 
 WEBHOOK: Final = "/webhooks/post-call"
 MEGABYTE: Final = 1024 * 1024

@@ -23,17 +23,16 @@ from xuna_middleware import (
     Credentials,
     Identity,
     InvalidTokenError,
-    NotAuthenticatedError,
-    UnavailableError,
     Verifier,
 )
+from xuna_middleware.errors import NotAuthenticatedError, UnavailableError
 from xuna_middleware.identity.authentication import Authentication, Caller
-from xuna_middleware.identity.bound.request import Surroundings
-from xuna_middleware.identity.proxies.trusted import Networks
+from xuna_middleware.identity.bound.request import Deployment
+from xuna_middleware.identity.proxies.trusted import TrustedProxies
 from xuna_middleware.stores.memory.store import MemoryStore
 
-SURROUNDINGS: Final = Surroundings(
-    origin=None, store=MemoryStore(), trusted_proxies=Networks(()), certificate_header=None
+SURROUNDINGS: Final = Deployment(
+    origin=None, store=MemoryStore(), trusted_proxies=TrustedProxies(()), certificate_header=None
 )
 ANNA: Final = Identity(subject="anna")
 OWN_ANNA: Final = Identity(subject="anna", issuer="own")

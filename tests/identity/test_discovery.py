@@ -11,14 +11,9 @@ import pytest
 from support.doubles import CountedPlatform, ask, bearer, in_fast_time, make_gate
 from support.signing import AUDIENCE, EC, ISSUER, KEYS, NOW, RSA, good_claims, jwks, rsa_signer
 
-from xuna_middleware import (
-    ConfigurationError,
-    Credentials,
-    Freshness,
-    JWTVerifier,
-    OIDCVerifier,
-    UnavailableError,
-)
+from xuna_middleware import ConfigurationError, Credentials, JWTVerifier, OIDCVerifier
+from xuna_middleware.errors import UnavailableError
+from xuna_middleware.identity import JWKSRefresh
 
 METADATA_PATH: Final = "/.well-known/openid-configuration"
 METADATA: Final = {"issuer": ISSUER, "jwks_uri": f"{ISSUER}/keys"}
@@ -377,7 +372,7 @@ def test_last_good_set_survives_a_rotten_renewal() -> None:
     async def story() -> None:
         loop = asyncio.get_running_loop()
         provider = Provider()
-        verifier = provider.verifier(freshness=Freshness(refresh_after=10))
+        verifier = provider.verifier(freshness=JWKSRefresh(refresh_after=10))
         await verifier.verify(Credentials(scheme="bearer", token=RSA.token()))
         provider.answers[f"{ISSUER}/keys"] = KEY_SETS_REFUSED["with a private RSA key"]
         begun, fetched = loop.time(), len(provider.requests)
@@ -416,7 +411,7 @@ def test_moved_keys_are_found_again() -> None:
 
     async def story() -> None:
         provider = Provider()
-        verifier = provider.verifier(freshness=Freshness(refresh_after=60))
+        verifier = provider.verifier(freshness=JWKSRefresh(refresh_after=60))
         await verifier.verify(Credentials(scheme="bearer", token=RSA.token()))
         moved = rsa_signer("moved")
         provider.answers[f"{ISSUER}/keys"] = httpx.Response(404)

@@ -15,7 +15,6 @@ from xuna_middleware.errors import (
     UnavailableError,
 )
 from xuna_middleware.identity.bound.dpop import DPoP, Proofs
-from xuna_middleware.identity.bound.request import Presented
 from xuna_middleware.identity.jwt._jose import import_key
 from xuna_middleware.stores.protocol import Region, StoreError
 
@@ -73,7 +72,7 @@ async def check(shown: Shown, option: DPoP | None = None, now: float = NOW, by: 
     """Check what is shown, as for a token bound to a signer's key."""
     thumbprint = import_key(public(by)).thumbprint
     proofs = Proofs(option or DPoP(), lambda: now)
-    await proofs.check(cast("Presented", shown), TOKEN, thumbprint, "issuer", "subject")
+    await proofs.check(cast("ProofContext", shown), TOKEN, thumbprint, "issuer", "subject")
 
 
 @pytest.mark.parametrize("signer", [EC, ED, RSA])

@@ -10,7 +10,6 @@ from support.signing import EC, NOW, proof, thumbprint
 
 from xuna_middleware import DPoP, InvalidTokenError, MemoryStore
 from xuna_middleware.identity.bound.dpop import Proofs
-from xuna_middleware.identity.bound.request import Presented
 
 URL: Final = "https://acme.com/xuna/get-signed-url"
 OPTION: Final = DPoP(max_age=60, leeway=5)
@@ -57,7 +56,7 @@ class Replays(RuleBasedStateMachine):
         self.now += seconds
 
     def passes(self, made: bytes, process: int) -> bool:
-        shown = cast("Presented", Shown(proofs=(made,), store=self.store))
+        shown = cast("ProofContext", Shown(proofs=(made,), store=self.store))
         story: Any = self.checkers[process].check(shown, "token", thumbprint(EC.jwk), "issuer", "a")
         try:
             story.send(None)

@@ -18,12 +18,12 @@ from support.signing import EC, ED, ISSUER, RSA, Signer, jwks, rsa_signer
 from xuna_middleware.errors import ConfigurationError, InvalidTokenError, UnavailableError
 from xuna_middleware.identity.keys.endpoints import KeySourceError
 from xuna_middleware.identity.keys.jwks import read_key_set
-from xuna_middleware.identity.keys.sources import FetchedKeys, Freshness
+from xuna_middleware.identity.keys.sources import JWKSRefresh, RemoteKeys
 
 Given = TypeVarTuple("Given")
 
 OTHER = rsa_signer("second")
-FRESHNESS = Freshness(refresh_after=300, max_stale=3600, cooldown=10)
+FRESHNESS = JWKSRefresh(refresh_after=300, max_stale=3600, cooldown=10)
 
 
 @dataclass
@@ -56,7 +56,7 @@ class Story:
     """Hold a provider, the keys fetched from it, and how often they changed."""
 
     provider: Provider
-    keys: FetchedKeys
+    keys: RemoteKeys
     changes: list[float]
 
     async def find(self, signer: Signer = RSA, kid: str | None = "") -> str | None:
@@ -79,7 +79,7 @@ def told(story: Callable[[Story], Coroutine[Any, Any, None]], **provider: Any) -
     async def run() -> None:
         changes: list[float] = []
         source = Provider(**provider)
-        keys = FetchedKeys(
+        keys = RemoteKeys(
             ISSUER,
             source.load,
             lambda: changes.append(seconds()),
@@ -313,8 +313,8 @@ def test_set_is_renewed_in_the_background() -> None:
 def test_set_that_is_due_again_when_it_arrives() -> None:
     """A provider slower than the set's age: one fetch follows another, and it never ends."""
     provider = Provider(delay=20)
-    freshness = Freshness(refresh_after=10)
-    keys = FetchedKeys(ISSUER, provider.load, lambda: None, freshness, monotonic=seconds)
+    freshness = JWKSRefresh(refresh_after=10)
+    keys = RemoteKeys(ISSUER, provider.load, lambda: None, freshness, monotonic=seconds)
 
     async def story() -> None:
         keys.start()
@@ -335,7 +335,7 @@ def test_fetches_live_in_no_requests_context() -> None:
         return read_key_set(jwks(RSA))
 
     async def story() -> None:
-        keys = FetchedKeys(ISSUER, load, lambda: None, FRESHNESS, monotonic=seconds)
+        keys = RemoteKeys(ISSUER, load, lambda: None, FRESHNESS, monotonic=seconds)
         trace.set("of the first request")
         await keys.find("rsa", "RS256")
         await asyncio.gather(keys.find("new", "RS256"), return_exceptions=True)
@@ -393,7 +393,7 @@ class WatchedLoop(FastLoop):
 def test_one_timer_whatever_is_planned() -> None:
     """A plan takes the place of the one before; renewals, strangers and starts add none."""
     provider = Provider()
-    keys = FetchedKeys(ISSUER, provider.load, lambda: None, FRESHNESS, monotonic=seconds)
+    keys = RemoteKeys(ISSUER, provider.load, lambda: None, FRESHNESS, monotonic=seconds)
 
     async def story() -> None:
         loop = asyncio.get_running_loop()
@@ -413,10 +413,10 @@ def test_one_timer_whatever_is_planned() -> None:
 
 def test_freshness_that_is_none() -> None:
     """Said when it is built, not at the first token."""
-    others: list[Any] = [300, 0, {}, Freshness]
+    others: list[Any] = [300, 0, {}, JWKSRefresh]
     for freshness in others:
         with pytest.raises(ConfigurationError, match="Freshness"):
-            FetchedKeys(ISSUER, Provider().load, lambda: None, freshness)
+            RemoteKeys(ISSUER, Provider().load, lambda: None, freshness)
 
 
 def test_withdrawn_key_is_refused_within_the_documented_time() -> None:
@@ -574,7 +574,7 @@ def test_unknown_kids_do_not_shorten_the_backoff() -> None:
 def test_nothing_shortens_the_backoff_in_another_loop() -> None:
     """What one loop has planned for five minutes on gives way to a failure that another met."""
     provider = Provider(delay=0)
-    keys = FetchedKeys(ISSUER, provider.load, lambda: None, FRESHNESS, monotonic=seconds)
+    keys = RemoteKeys(ISSUER, provider.load, lambda: None, FRESHNESS, monotonic=seconds)
 
     async def use() -> None:
         keys.start()
@@ -597,7 +597,7 @@ def test_nothing_shortens_the_backoff_in_another_loop() -> None:
 def test_older_answer_never_overwrites_a_newer() -> None:
     """Fetches of two loops end in the wrong order: the later-begun one stays."""
     provider, changes = Provider(), list[float]()
-    keys = FetchedKeys(
+    keys = RemoteKeys(
         ISSUER, provider.load, lambda: changes.append(seconds()), FRESHNESS, monotonic=seconds
     )
     with two_loops() as (one, two):
@@ -694,7 +694,7 @@ def test_load_that_makes_a_fault_of_its_cancellation() -> None:
             raise KeySourceError("fetch: protocol") from None
 
     async def story() -> None:
-        keys = FetchedKeys(ISSUER, load, lambda: None, FRESHNESS, monotonic=seconds)
+        keys = RemoteKeys(ISSUER, load, lambda: None, FRESHNESS, monotonic=seconds)
         waiting = asyncio.create_task(keys.find("rsa", "RS256"))
         await asyncio.sleep(1)
         keys.stop()
@@ -718,7 +718,7 @@ def test_load_that_ends_well_in_spite_of_its_cancellation() -> None:
         return read_key_set(jwks(RSA))
 
     async def story() -> None:
-        keys = FetchedKeys(ISSUER, load, lambda: None, FRESHNESS, monotonic=seconds)
+        keys = RemoteKeys(ISSUER, load, lambda: None, FRESHNESS, monotonic=seconds)
         await keys.find("rsa", "RS256")
         await asyncio.sleep(296)
         waiting = asyncio.create_task(keys.find("made-up", "RS256"))
@@ -766,7 +766,7 @@ def test_a_set_that_raises_what_nobody_expects(caplog: pytest.LogCaptureFixture)
         raise RecursionError("secret text")
 
     async def story() -> None:
-        keys = FetchedKeys(ISSUER, load, lambda: None, FRESHNESS, monotonic=seconds)
+        keys = RemoteKeys(ISSUER, load, lambda: None, FRESHNESS, monotonic=seconds)
         with pytest.raises(UnavailableError):
             await keys.find("rsa", "RS256")
         keys.stop()
@@ -781,7 +781,7 @@ def test_second_event_loop() -> None:
     """A gate outlives a loop: keys stay, and the next loop renews them."""
     provider = Provider()
     elapsed = [0.0]
-    keys = FetchedKeys(ISSUER, provider.load, lambda: None, FRESHNESS, monotonic=lambda: elapsed[0])
+    keys = RemoteKeys(ISSUER, provider.load, lambda: None, FRESHNESS, monotonic=lambda: elapsed[0])
 
     async def first() -> None:
         keys.start()
@@ -806,7 +806,7 @@ def test_second_event_loop() -> None:
 def test_second_event_loop_after_a_fetch_was_cut_off() -> None:
     """The loop ends in the middle of the first fetch; the next one begins anew."""
     provider = Provider(delay=1000)
-    keys = FetchedKeys(ISSUER, provider.load, lambda: None, FRESHNESS, monotonic=lambda: 0.0)
+    keys = RemoteKeys(ISSUER, provider.load, lambda: None, FRESHNESS, monotonic=lambda: 0.0)
 
     async def first() -> None:
         keys.start()
@@ -844,7 +844,7 @@ def two_loops() -> Iterator[tuple[Callable[..., Any], Callable[..., Any]]]:
 def test_two_loops_in_turn_fetch_no_more_than_one_does() -> None:
     """However long they take turns, a set is renewed when it is due, and then once."""
     provider = Provider(delay=0)
-    keys = FetchedKeys(ISSUER, provider.load, lambda: None, FRESHNESS, monotonic=seconds)
+    keys = RemoteKeys(ISSUER, provider.load, lambda: None, FRESHNESS, monotonic=seconds)
 
     async def start() -> None:
         keys.start()
@@ -870,7 +870,7 @@ def test_two_loops_in_turn_fetch_no_more_than_one_does() -> None:
 def test_stop_answers_who_waits_in_another_loop() -> None:
     """It ends the fetch of each loop, and the timers, wherever it is called."""
     provider = Provider(held=asyncio.Event())
-    keys = FetchedKeys(ISSUER, provider.load, lambda: None, FRESHNESS, monotonic=seconds)
+    keys = RemoteKeys(ISSUER, provider.load, lambda: None, FRESHNESS, monotonic=seconds)
 
     async def begin() -> "asyncio.Task[Any]":
         waiting = asyncio.create_task(keys.find("rsa", "RS256"))
@@ -905,7 +905,7 @@ def test_fetch_of_one_loop_is_not_lost_to_another() -> None:
         keys.start()
         await asyncio.sleep(1)
 
-    keys = FetchedKeys(ISSUER, load, lambda: None, FRESHNESS, monotonic=seconds)
+    keys = RemoteKeys(ISSUER, load, lambda: None, FRESHNESS, monotonic=seconds)
     with two_loops() as (one, two):
         one(start())
         two(start())
@@ -917,7 +917,7 @@ def test_fetch_of_one_loop_is_not_lost_to_another() -> None:
 def test_closed_loops_are_forgotten() -> None:
     """A gate used in a thousand loops, as by tests, holds on to the last ones only."""
     provider = Provider()
-    keys = FetchedKeys(ISSUER, provider.load, lambda: None, FRESHNESS, monotonic=lambda: 0.0)
+    keys = RemoteKeys(ISSUER, provider.load, lambda: None, FRESHNESS, monotonic=lambda: 0.0)
 
     async def use() -> "weakref.ref[Any]":
         keys.start()
@@ -976,7 +976,7 @@ def test_made_up_kids_leave_nothing_behind() -> None:
     told(story)
 
 
-def _size(keys: FetchedKeys) -> int:
+def _size(keys: RemoteKeys) -> int:
     """Count what is held, however deep."""
     held = [value for value in vars(keys).values() if isinstance(value, dict | list | set)]
     inner = keys._keys

@@ -19,6 +19,7 @@ from support.signing import EC, ISSUER, NOW, RSA, good_claims, proof, thumbprint
 
 from xuna_middleware import (
     Agent,
+    AnonymousAccess,
     APIKey,
     APIKeyVerifier,
     ConfigurationError,
@@ -30,18 +31,15 @@ from xuna_middleware import (
     OIDCVerifier,
     TenantVerifiers,
     Verifier,
-    VerifierTraits,
-    Visitors,
     XunaGate,
     XunaMiddleware,
-    cloudflare_access,
-    entra_multitenant,
-    merge_traits,
     new_api_key,
+    providers,
 )
 from xuna_middleware.endpoints.operators import revoked_for
 from xuna_middleware.errors import UnavailableError
 from xuna_middleware.gate import core_of
+from xuna_middleware.identity import VerifierTraits, merge_traits
 from xuna_middleware.identity.protocols import MAX_TOKEN_SECONDS, traits_of
 from xuna_middleware.identity.rechecks import HeldToken
 
@@ -168,13 +166,13 @@ def test_revocation_of_what_says_how_long_it_lives() -> None:
         revoked_for(core_of(make_gate(verifier=[opaque, make_verifier(issuer=OTHER)])), OTHER)
         < 2 * DAY
     )
-    proxy = cloudflare_access("acme", audience="aud", max_lifetime=30 * DAY)
+    proxy = providers.cloudflare_access("acme", audience="aud", max_lifetime=30 * DAY)
     gate = make_gate(authenticator=proxy)
     assert revoked_for(core_of(gate), "anything") == 30 * DAY + 30
     assert revoked_for(core_of(make_gate(authenticator=nobody)), "local") == DAY + 30
     budget = [Limit("9/day", per="all")]
     open_agent = Agent("open", id="agent_1", anonymous=True, limits=budget, max_duration=60)
-    gate = make_gate(agents=[open_agent], visitors=Visitors(ticket_lasts=60 * 86_400))
+    gate = make_gate(agents=[open_agent], visitors=AnonymousAccess(ticket_lasts=60 * 86_400))
     assert revoked_for(core_of(gate), "urn:xuna-gate:visitors") == 60 * DAY
 
 
@@ -225,9 +223,9 @@ async def test_revocation_for_longer(moved: Moved) -> None:
 async def test_opaque_token_that_is_older_than_its_bound() -> None:
     """With an `iat` the verifier holds `max_lifetime`, so that a revocation can."""
     from xuna_middleware.errors import InvalidTokenError
-    from xuna_middleware.identity.introspection.policy import AnswerPolicy
+    from xuna_middleware.identity.introspection.policy import IntrospectionPolicy
 
-    policy = AnswerPolicy(
+    policy = IntrospectionPolicy(
         issuer=ISSUER,
         audience=frozenset({"voice"}),
         client_ids=frozenset(),
@@ -236,7 +234,7 @@ async def test_opaque_token_that_is_older_than_its_bound() -> None:
         role_claims=(),
         leeway=30,
         max_lifetime=DAY,
-        takes_bound=False,
+        accepts_bound=False,
     )
     said = {"active": True, "sub": "anna", "aud": "voice"}
     assert policy.check({**said, "iat": NOW - DAY - 30}, NOW).subject == "anna"
@@ -345,7 +343,7 @@ async def test_declared_issuers_are_the_only_ones() -> None:
 def test_entra_tenants_say_it_by_themselves() -> None:
     """They are known from the start, and so is all about them."""
     tenant = "11111111-2222-3333-4444-555555555555"
-    verifier = entra_multitenant(
+    verifier = providers.entra_multitenant(
         tenants=[tenant], audience="11111111-2222-3333-4444-666666666666", max_lifetime=2 * DAY
     )
     issuer = f"https://login.microsoftonline.com/{tenant}/v2.0"
@@ -425,13 +423,13 @@ async def test_session_of_an_issuer_that_was_not_declared(
 ) -> None:
     """An authenticator that declares issuers is held to them as well."""
 
-    class Session:
+    class LiveSession:
         traits = VerifierTraits(issuers=frozenset({ISSUER}))
 
         async def __call__(self, connection: object) -> Identity | None:
             return Identity(issuer=OTHER, subject=SUBJECT)
 
-    gate = make_gate(verifier=None, authenticator=Session())
+    gate = make_gate(verifier=None, authenticator=LiveSession())
     answer = await ask(gate, headers=[(b"sec-fetch-site", b"same-origin")])
     assert answer.status == 503
     assert "VerifierTraits(issuers=…)" in caplog.text

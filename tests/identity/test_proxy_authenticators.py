@@ -26,14 +26,10 @@ from support.proxies import (
 )
 from support.signing import Signer, ec_signer
 
-from xuna_middleware import (
-    ConfigurationError,
-    Credentials,
-    Freshness,
-    InvalidTokenError,
-    UnavailableError,
-)
+from xuna_middleware import ConfigurationError, Credentials, InvalidTokenError
 from xuna_middleware._core.http import Outbound
+from xuna_middleware.errors import UnavailableError
+from xuna_middleware.identity import JWKSRefresh
 from xuna_middleware.identity.jwt._jose import JOSEError
 from xuna_middleware.identity.proxies.authenticators import (
     ProxyAuthenticator,
@@ -146,7 +142,7 @@ def kid(number: int) -> str:
 
 def keys_of(published: Published, **freshness: float) -> KeysByAddress:
     """Return a source in fast time."""
-    kept = Freshness(**freshness) if freshness else None
+    kept = JWKSRefresh(**freshness) if freshness else None
     outbound = Outbound(transport=published.transport)
     return KeysByAddress("the load balancer", ADDRESS, outbound, kept, monotonic=seconds)
 

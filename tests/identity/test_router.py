@@ -25,7 +25,6 @@ from xuna_middleware import (
     APIKeyVerifier,
     ConfigurationError,
     Credentials,
-    Freshness,
     Identity,
     IntrospectionVerifier,
     InvalidTokenError,
@@ -33,6 +32,7 @@ from xuna_middleware import (
     new_api_key,
 )
 from xuna_middleware.gate import core_of
+from xuna_middleware.identity import JWKSRefresh
 
 OTHER: Final = "https://other.example.com"
 PUBLIC: Final = "https://acme.com/xuna"
@@ -108,7 +108,7 @@ def fetching(issuer: str, provider: Published) -> Any:
         issuer=issuer,
         jwks_uri=f"{issuer}/jwks",
         transport=provider.transport(),
-        freshness=Freshness(cooldown=10),
+        freshness=JWKSRefresh(cooldown=10),
     )
 
 
@@ -191,13 +191,13 @@ async def test_remembered_choice_is_never_a_remembered_yes() -> None:
 
 async def test_choices_are_bounded() -> None:
     """Good tokens without end don't make it grow."""
-    from xuna_middleware.identity.router import IssuerChoice
+    from xuna_middleware.identity.router import IssuerRouter
 
     class Anyone(Tickets):
         async def verify(self, credentials: Credentials) -> Identity:
             return Identity(subject="owner")
 
-    choice = IssuerChoice([Anyone(), make_verifier()])
+    choice = IssuerRouter([Anyone(), make_verifier()])
     for number in range(4200):
         await choice.verify(Credentials(scheme="bearer", token=f"own_{number}"))
     assert len(choice._choices) == 4096

@@ -18,11 +18,11 @@ from xuna_middleware import (
     Identity,
     JWTVerifier,
     TenantVerifiers,
-    VerifierTraits,
     XunaGate,
     XunaMiddleware,
 )
 from xuna_middleware.gate import core_of
+from xuna_middleware.identity import VerifierTraits
 
 TENANT: Final = "https://one.example.com"
 PUBLIC: Final = "https://acme.com/xuna"

@@ -8,7 +8,8 @@ import pytest
 from support.doubles import in_fast_time, make_verifier
 from support.signing import ISSUER, NOW, RSA, good_claims, jwks, rsa_signer
 
-from xuna_middleware import Credentials, Freshness, Identity, InvalidTokenError
+from xuna_middleware import Credentials, Identity, InvalidTokenError
+from xuna_middleware.identity import JWKSRefresh
 from xuna_middleware.identity.jwt.token_cache import (
     MAX_OCTETS,
     MAX_TOKEN_LENGTH,
@@ -159,7 +160,7 @@ def test_withdrawn_key_ends_what_is_remembered() -> None:
 
     async def story() -> None:
         verifier = make_verifier(
-            jwks_uri=f"{ISSUER}/keys", transport=handler, freshness=Freshness(refresh_after=20)
+            jwks_uri=f"{ISSUER}/keys", transport=handler, freshness=JWKSRefresh(refresh_after=20)
         )
         token = RSA.token()
         await verifier.verify(credentials(token))

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from xuna_middleware.errors import ConfigurationError
-from xuna_middleware.identity.proxies.trusted import Networks
+from xuna_middleware.identity.proxies.trusted import TrustedProxies
 
-LISTED = Networks(("10.0.0.0/8", "::1", "fe80::/10"))
+LISTED = TrustedProxies(("10.0.0.0/8", "::1", "fe80::/10"))
 
 
 @pytest.mark.parametrize("host", ["10.1.2.3", "::1", "::ffff:10.1.2.3", "fe80::1%eth0"])
@@ -30,7 +30,7 @@ def test_address_in_another_is_no_proxy(host: str) -> None:
 
 def test_mapped_networks() -> None:
     """Mean the IPv4 network: a peer is the same whichever way the operator and the server spell."""
-    listed = Networks(("::ffff:10.0.0.0/104", "::ffff:192.0.2.1"))
+    listed = TrustedProxies(("::ffff:10.0.0.0/104", "::ffff:192.0.2.1"))
     for host in ("10.1.2.3", "::ffff:10.1.2.3", "192.0.2.1"):
         assert listed.contains((host, 1))
     for host in ("11.0.0.1", "192.0.2.2", "::10.1.2.3"):
@@ -46,11 +46,11 @@ def test_not_listed(host: str) -> None:
 def test_a_unix_socket() -> None:
     """No address: only where "unix" is listed."""
     assert not LISTED.contains(None)
-    assert Networks(("unix",)).contains(None)
+    assert TrustedProxies(("unix",)).contains(None)
 
 
 @pytest.mark.parametrize("entries", ["10.0.0.1", ("proxy.local",), ("10.0.0.1/8",), (5,)])
 def test_no_network(entries: Any) -> None:
     """Refused while the gate is being built."""
     with pytest.raises(ConfigurationError, match="trusted_proxies"):
-        Networks(entries)
+        TrustedProxies(entries)

@@ -6,7 +6,8 @@ import pytest
 from support.doubles import make_verifier
 from support.signing import AUDIENCE, ISSUER, KEYS, RSA, b64
 
-from xuna_middleware import ConfigurationError, Freshness, JWTVerifier, OIDCVerifier
+from xuna_middleware import ConfigurationError, JWTVerifier, OIDCVerifier
+from xuna_middleware.identity import JWKSRefresh
 
 SECRET: Final = {"kty": "oct", "kid": "s", "k": b64(b"k" * 32)}
 
@@ -125,7 +126,7 @@ def test_oidc_option_that_makes_no_sense(options: dict[str, Any]) -> None:
 def test_freshness_refuses_what_is_no_duration(name: str, value: Any) -> None:
     """NaN would make keys good for ever."""
     with pytest.raises(ConfigurationError):
-        Freshness(**{name: value})
+        JWKSRefresh(**{name: value})
 
 
 @pytest.mark.parametrize(
@@ -143,12 +144,12 @@ def test_freshness_refuses_what_is_no_duration(name: str, value: Any) -> None:
 def test_freshness_out_of_bounds(options: dict[str, Any], mend: str) -> None:
     """No fetching without pause, and no set that is too old before it is renewed."""
     with pytest.raises(ConfigurationError, match=mend):
-        Freshness(**options)
+        JWKSRefresh(**options)
 
 
 def test_freshness_at_its_bounds() -> None:
     """The least of each is accepted."""
-    assert Freshness(refresh_after=10, max_stale=10, cooldown=1).max_stale == 10
+    assert JWKSRefresh(refresh_after=10, max_stale=10, cooldown=1).max_stale == 10
 
 
 @pytest.mark.parametrize("freshness", [300, 0, {"refresh_after": 300}])

@@ -13,7 +13,8 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
-from xuna_middleware import ConfigurationError, PlatformError, XunaPlatform
+from xuna_middleware import ConfigurationError, XunaPlatform
+from xuna_middleware.errors import PlatformError
 from xuna_middleware.platform import connect as dialling
 from xuna_middleware.platform.connect import open_line
 

@@ -8,7 +8,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
 from xuna_middleware.platform.connect import open_line
-from xuna_middleware.platform.protocol import Line
+from xuna_middleware.platform.protocol import PlatformConnection
 
 #: More than all buffers between two sockets of one machine hold.
 MANY = 128
@@ -28,7 +28,7 @@ class Slow:
             self.heard.put_nowait(str(frame))
 
     @asynccontextmanager
-    async def line(self) -> AsyncIterator[Line]:
+    async def line(self) -> AsyncIterator[PlatformConnection]:
         """Serve on loopback, and yield a line to it."""
         async with serve(self.talk, "127.0.0.1", 0, compression=None) as server:
             port = server.sockets[0].getsockname()[1]
@@ -40,7 +40,7 @@ class Slow:
                 await line.close(1000, "")
 
 
-async def send_all(line: Line) -> None:
+async def send_all(line: PlatformConnection) -> None:
     for number in range(MANY):
         await line.send(f"{number} ".ljust(LARGE, "x"))
 

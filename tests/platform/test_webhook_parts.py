@@ -15,8 +15,9 @@ from support.deliveries import SECRET, digest, signature, transcript
 from support.signing import CANARY, NOW
 
 import xuna_middleware
-from xuna_middleware import ConfigurationError, InvalidSignatureError, PostCallWebhook
-from xuna_middleware.platform.rest.responses import Flaw
+from xuna_middleware import ConfigurationError, PostCallWebhook
+from xuna_middleware.errors import InvalidSignatureError
+from xuna_middleware.platform.rest.responses import Invalid
 from xuna_middleware.platform.webhooks import Finished, read_finished, read_signature
 
 PACKAGE: Final = str(Path(xuna_middleware.__file__).parent)
@@ -213,7 +214,7 @@ WITHOUT_EFFECT: Final[dict[str, bytes]] = {
 def test_what_proves_nothing(body: bytes) -> None:
     """Told why, in no words of the body."""
     said = read_finished(body)
-    assert isinstance(said, Flaw)
+    assert isinstance(said, Invalid)
     assert said.reason.isprintable()
     assert "conv_" not in said.reason
 

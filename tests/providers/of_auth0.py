@@ -16,7 +16,7 @@ from documented import (
 )
 from support.signing import LEFT_OUT, NOW
 
-from xuna_middleware import OIDCVerifier, auth0
+from xuna_middleware import OIDCVerifier, providers
 
 ISSUER: Final = "https://acme.eu.auth0.com/"
 API: Final = "https://api.acme.com"
@@ -31,7 +31,7 @@ DOCUMENTS: Final = published(
 
 
 def tokens(**options: Any) -> OIDCVerifier:
-    return auth0("acme.eu.auth0.com", audience=API, **reach(DOCUMENTS), **options)
+    return providers.auth0("acme.eu.auth0.com", audience=API, **reach(DOCUMENTS), **options)
 
 
 DEFAULT: Final = Token(
@@ -93,20 +93,26 @@ PROVIDER: Final = Provider(
         "no type": DEFAULT.but(header={}),
     },
     pasted=(
-        (lambda: auth0("acme.eu.auth0.com", audience=API), ISSUER),
-        (lambda: auth0("https://acme.eu.auth0.com/", audience=API), ISSUER),
-        (lambda: auth0(" https://ACME.eu.auth0.com ", audience=API), ISSUER),
-        (lambda: auth0("login.acme.com", audience=[API]), "https://login.acme.com/"),
+        (lambda: providers.auth0("acme.eu.auth0.com", audience=API), ISSUER),
+        (lambda: providers.auth0("https://acme.eu.auth0.com/", audience=API), ISSUER),
+        (lambda: providers.auth0(" https://ACME.eu.auth0.com ", audience=API), ISSUER),
+        (lambda: providers.auth0("login.acme.com", audience=[API]), "https://login.acme.com/"),
     ),
     mended=(
-        (lambda: auth0("http://acme.eu.auth0.com", audience=API), "without http://"),
-        (lambda: auth0("acme", audience=API), "whole domain"),
-        (lambda: auth0("", audience=API), "whole domain"),
-        (lambda: auth0("https://acme.eu.auth0.com/authorize", audience=API), "path"),
-        (lambda: auth0("ada@acme.eu.auth0.com", audience=API), "whole domain"),
-        (lambda: auth0("acme.eu.auth0.com", audience=""), "audience"),
-        (lambda: auth0("acme.eu.auth0.com", audience=[]), "audience"),
-        (lambda: auth0("acme.eu.auth0.com", audience=f"{ISSUER}userinfo"), "API's identifier"),
-        (lambda: auth0("acme.eu.auth0.com", audience=[API, f"{ISSUER}api/v2/"]), "identifier"),
+        (lambda: providers.auth0("http://acme.eu.auth0.com", audience=API), "without http://"),
+        (lambda: providers.auth0("acme", audience=API), "whole domain"),
+        (lambda: providers.auth0("", audience=API), "whole domain"),
+        (lambda: providers.auth0("https://acme.eu.auth0.com/authorize", audience=API), "path"),
+        (lambda: providers.auth0("ada@acme.eu.auth0.com", audience=API), "whole domain"),
+        (lambda: providers.auth0("acme.eu.auth0.com", audience=""), "audience"),
+        (lambda: providers.auth0("acme.eu.auth0.com", audience=[]), "audience"),
+        (
+            lambda: providers.auth0("acme.eu.auth0.com", audience=f"{ISSUER}userinfo"),
+            "API's identifier",
+        ),
+        (
+            lambda: providers.auth0("acme.eu.auth0.com", audience=[API, f"{ISSUER}api/v2/"]),
+            "identifier",
+        ),
     ),
 )

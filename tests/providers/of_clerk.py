@@ -5,7 +5,7 @@ from typing import Any, Final
 from documented import JWT, Accepted, Provider, Token, published, reach
 from support.signing import LEFT_OUT, NOW
 
-from xuna_middleware import OIDCVerifier, clerk
+from xuna_middleware import OIDCVerifier, providers
 
 ISSUER: Final = "https://clerk.acme.com"
 APP: Final = "https://app.acme.com"
@@ -13,7 +13,7 @@ DOCUMENTS: Final = published(ISSUER, f"{ISSUER}/.well-known/jwks.json")
 
 
 def tokens(**options: Any) -> OIDCVerifier:
-    return clerk("clerk.acme.com", authorized_parties=APP, **reach(DOCUMENTS), **options)
+    return providers.clerk("clerk.acme.com", authorized_parties=APP, **reach(DOCUMENTS), **options)
 
 
 SESSION: Final = Token(
@@ -64,21 +64,30 @@ PROVIDER: Final = Provider(
         "a minute ago": SESSION.but(iat=NOW - 120, nbf=NOW - 130, exp=NOW - 60),
     },
     pasted=(
-        (lambda: clerk("clerk.acme.com", authorized_parties=APP), ISSUER),
-        (lambda: clerk(f" {ISSUER}/ ", authorized_parties=[APP]), ISSUER),
+        (lambda: providers.clerk("clerk.acme.com", authorized_parties=APP), ISSUER),
+        (lambda: providers.clerk(f" {ISSUER}/ ", authorized_parties=[APP]), ISSUER),
         (
-            lambda: clerk(
+            lambda: providers.clerk(
                 "your-site.clerk.accounts.dev", authorized_parties="http://localhost:3000"
             ),
             "https://your-site.clerk.accounts.dev",
         ),
     ),
     mended=(
-        (lambda: clerk("pk_test_Y2xlcmsuYWNtZS5jb20k", authorized_parties=APP), "publishable"),
-        (lambda: clerk("", authorized_parties=APP), "Frontend API"),
-        (lambda: clerk("clerk.acme.com", authorized_parties=""), "authorized_parties"),
-        (lambda: clerk("clerk.acme.com", authorized_parties=[]), "authorized_parties"),
-        (lambda: clerk("clerk.acme.com", authorized_parties=f"{APP}/x"), "without a path"),
-        (lambda: clerk("clerk.acme.com", authorized_parties="http://app.acme.com"), "https"),
+        (
+            lambda: providers.clerk("pk_test_Y2xlcmsuYWNtZS5jb20k", authorized_parties=APP),
+            "publishable",
+        ),
+        (lambda: providers.clerk("", authorized_parties=APP), "Frontend API"),
+        (lambda: providers.clerk("clerk.acme.com", authorized_parties=""), "authorized_parties"),
+        (lambda: providers.clerk("clerk.acme.com", authorized_parties=[]), "authorized_parties"),
+        (
+            lambda: providers.clerk("clerk.acme.com", authorized_parties=f"{APP}/x"),
+            "without a path",
+        ),
+        (
+            lambda: providers.clerk("clerk.acme.com", authorized_parties="http://app.acme.com"),
+            "https",
+        ),
     ),
 )

@@ -14,7 +14,7 @@ from documented import (
 )
 from support.signing import LEFT_OUT, NOW
 
-from xuna_middleware import OIDCVerifier, cognito
+from xuna_middleware import OIDCVerifier, providers
 
 POOL: Final = "eu-central-1_AbCdEfGhI"
 ISSUER: Final = f"https://cognito-idp.eu-central-1.amazonaws.com/{POOL}"
@@ -28,11 +28,11 @@ DOCUMENTS: Final = published(
 
 
 def tokens(**options: Any) -> OIDCVerifier:
-    return cognito(POOL, client_id=CLIENT, **reach(DOCUMENTS), **options)
+    return providers.cognito(POOL, client_id=CLIENT, **reach(DOCUMENTS), **options)
 
 
 def tokens_of_two_apps(**options: Any) -> OIDCVerifier:
-    return cognito(POOL, client_id=[CLIENT, "another"], **reach(DOCUMENTS), **options)
+    return providers.cognito(POOL, client_id=[CLIENT, "another"], **reach(DOCUMENTS), **options)
 
 
 ACCESS: Final = Token(
@@ -96,22 +96,22 @@ PROVIDER: Final = Provider(
         "another region": ACCESS.but(iss=ISSUER.replace("eu-central-1.", "us-east-1.")),
     },
     pasted=(
-        (lambda: cognito(POOL, client_id=CLIENT), ISSUER),
-        (lambda: cognito(f" {POOL} ", client_id=[CLIENT]), ISSUER),
+        (lambda: providers.cognito(POOL, client_id=CLIENT), ISSUER),
+        (lambda: providers.cognito(f" {POOL} ", client_id=[CLIENT]), ISSUER),
         (
-            lambda: cognito("us-gov-west-1_Ab1", client_id=CLIENT),
+            lambda: providers.cognito("us-gov-west-1_Ab1", client_id=CLIENT),
             "https://cognito-idp.us-gov-west-1.amazonaws.com/us-gov-west-1_Ab1",
         ),
     ),
     mended=(
-        (lambda: cognito("", client_id=CLIENT), "pool's id"),
-        (lambda: cognito("acme", client_id=CLIENT), "not its name"),
-        (lambda: cognito(ISSUER, client_id=CLIENT), "pool's id"),
-        (lambda: cognito("eu-central-1_Ab/..", client_id=CLIENT), "pool's id"),
-        (lambda: cognito("cn-north-1_AbCdEf", client_id=CLIENT), "pool's id"),
-        (lambda: cognito(None, client_id=CLIENT), "pool's id"),  # type: ignore[arg-type]
-        (lambda: cognito(POOL, client_id=""), "client_id"),
-        (lambda: cognito(POOL, client_id=[]), "client_id"),
-        (lambda: cognito(POOL, client_id=7), "client_id"),  # type: ignore[arg-type]
+        (lambda: providers.cognito("", client_id=CLIENT), "pool's id"),
+        (lambda: providers.cognito("acme", client_id=CLIENT), "not its name"),
+        (lambda: providers.cognito(ISSUER, client_id=CLIENT), "pool's id"),
+        (lambda: providers.cognito("eu-central-1_Ab/..", client_id=CLIENT), "pool's id"),
+        (lambda: providers.cognito("cn-north-1_AbCdEf", client_id=CLIENT), "pool's id"),
+        (lambda: providers.cognito(None, client_id=CLIENT), "pool's id"),  # type: ignore[arg-type]
+        (lambda: providers.cognito(POOL, client_id=""), "client_id"),
+        (lambda: providers.cognito(POOL, client_id=[]), "client_id"),
+        (lambda: providers.cognito(POOL, client_id=7), "client_id"),  # type: ignore[arg-type]
     ),
 )

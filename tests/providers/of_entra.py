@@ -16,7 +16,7 @@ from documented import (
 )
 from support.signing import LEFT_OUT, NOW
 
-from xuna_middleware import OIDCVerifier, TenantVerifiers, entra, entra_multitenant
+from xuna_middleware import OIDCVerifier, TenantVerifiers, providers
 
 LOGIN: Final = "https://login.microsoftonline.com"
 TENANT: Final = "fec4f964-8bc9-4fac-b972-1c1da35adbcd"
@@ -56,21 +56,21 @@ DOCUMENTS: Final = {
 
 
 def tokens(**options: Any) -> OIDCVerifier:
-    return entra(TENANT, audience=API, **reach(DOCUMENTS), **options)
+    return providers.entra(TENANT, audience=API, **reach(DOCUMENTS), **options)
 
 
 def tokens_v1(**options: Any) -> OIDCVerifier:
     audience = [API, f"api://{API}"]
-    return entra(TENANT, audience=audience, version=1, **reach(DOCUMENTS), **options)
+    return providers.entra(TENANT, audience=audience, version=1, **reach(DOCUMENTS), **options)
 
 
 def tokens_of_two(**options: Any) -> TenantVerifiers:
     reached = reach(DOCUMENTS)
-    return entra_multitenant(tenants=[TENANT, SECOND], audience=API, **reached, **options)
+    return providers.entra_multitenant(tenants=[TENANT, SECOND], audience=API, **reached, **options)
 
 
 def tokens_v1_of_two(**options: Any) -> TenantVerifiers:
-    return entra_multitenant(
+    return providers.entra_multitenant(
         tenants=(SECOND.upper(), TENANT),
         audience=f"api://{API}",
         version=1,
@@ -159,26 +159,29 @@ PROVIDER: Final = Provider(
         "two tenants, ID token": shown_to(tokens_of_two, ID_TOKEN.but(aud=API)),
     },
     pasted=(
-        (lambda: entra(TENANT, audience=API), issuer(TENANT)),
-        (lambda: entra(f" {TENANT.upper()} ", audience=API), issuer(TENANT)),
-        (lambda: entra(TENANT, audience=f"api://{API}", version=1), issuer_v1(TENANT)),
+        (lambda: providers.entra(TENANT, audience=API), issuer(TENANT)),
+        (lambda: providers.entra(f" {TENANT.upper()} ", audience=API), issuer(TENANT)),
+        (lambda: providers.entra(TENANT, audience=f"api://{API}", version=1), issuer_v1(TENANT)),
     ),
     mended=(
-        (lambda: entra("common", audience=API), "entra_multitenant"),
-        (lambda: entra("Organizations", audience=API), "entra_multitenant"),
-        (lambda: entra("consumers", audience=API), "entra_multitenant"),
-        (lambda: entra("acme.onmicrosoft.com", audience=API), "GUID"),
-        (lambda: entra("", audience=API), "GUID"),
-        (lambda: entra(issuer(TENANT), audience=API), "GUID"),
-        (lambda: entra(TENANT, audience=""), "audience"),
-        (lambda: entra(TENANT, audience=f"api://{API}"), "version=1"),
-        (lambda: entra(TENANT, audience="https://graph.microsoft.com"), "your own API"),
-        (lambda: entra(TENANT, audience=API, version=3), "1 or 2"),  # type: ignore[arg-type]
-        (lambda: entra_multitenant(tenants=[], audience=API), "tenants must list"),
-        (lambda: entra_multitenant(tenants=None, audience=API), "tenants"),  # type: ignore[arg-type]
-        (lambda: entra_multitenant(tenants=[TENANT, "common"], audience=API), "every tenant"),
-        (lambda: entra_multitenant(tenants=[TENANT, ""], audience=API), "tenants"),
-        (lambda: entra_multitenant(tenants=[TENANT], audience=[]), "audience"),
-        (lambda: entra_multitenant(tenants=[TENANT], audience=API, leeway=-1), "leeway"),
+        (lambda: providers.entra("common", audience=API), "entra_multitenant"),
+        (lambda: providers.entra("Organizations", audience=API), "entra_multitenant"),
+        (lambda: providers.entra("consumers", audience=API), "entra_multitenant"),
+        (lambda: providers.entra("acme.onmicrosoft.com", audience=API), "GUID"),
+        (lambda: providers.entra("", audience=API), "GUID"),
+        (lambda: providers.entra(issuer(TENANT), audience=API), "GUID"),
+        (lambda: providers.entra(TENANT, audience=""), "audience"),
+        (lambda: providers.entra(TENANT, audience=f"api://{API}"), "version=1"),
+        (lambda: providers.entra(TENANT, audience="https://graph.microsoft.com"), "your own API"),
+        (lambda: providers.entra(TENANT, audience=API, version=3), "1 or 2"),  # type: ignore[arg-type]
+        (lambda: providers.entra_multitenant(tenants=[], audience=API), "tenants must list"),
+        (lambda: providers.entra_multitenant(tenants=None, audience=API), "tenants"),  # type: ignore[arg-type]
+        (
+            lambda: providers.entra_multitenant(tenants=[TENANT, "common"], audience=API),
+            "every tenant",
+        ),
+        (lambda: providers.entra_multitenant(tenants=[TENANT, ""], audience=API), "tenants"),
+        (lambda: providers.entra_multitenant(tenants=[TENANT], audience=[]), "audience"),
+        (lambda: providers.entra_multitenant(tenants=[TENANT], audience=API, leeway=-1), "leeway"),
     ),
 )

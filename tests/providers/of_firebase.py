@@ -15,7 +15,7 @@ from documented import (
 )
 from support.signing import LEFT_OUT, NOW
 
-from xuna_middleware import OIDCVerifier, firebase
+from xuna_middleware import OIDCVerifier, providers
 
 PROJECT: Final = "acme-voice"
 ISSUER: Final = f"https://securetoken.google.com/{PROJECT}"
@@ -31,15 +31,15 @@ del DOCUMENTS[f"{ISSUER}/.well-known/openid-configuration"]["authorization_endpo
 
 
 def tokens(**options: Any) -> OIDCVerifier:
-    return firebase(PROJECT, **reach(DOCUMENTS), **options)
+    return providers.firebase(PROJECT, **reach(DOCUMENTS), **options)
 
 
 def tokens_of_anybody(**options: Any) -> OIDCVerifier:
-    return firebase(PROJECT, anonymous=True, **reach(DOCUMENTS), **options)
+    return providers.firebase(PROJECT, anonymous=True, **reach(DOCUMENTS), **options)
 
 
 def tokens_of_a_tenant(**options: Any) -> OIDCVerifier:
-    return firebase(PROJECT, tenant="acme-x1y2z", **reach(DOCUMENTS), **options)
+    return providers.firebase(PROJECT, tenant="acme-x1y2z", **reach(DOCUMENTS), **options)
 
 
 ID_TOKEN: Final = Token(
@@ -93,15 +93,15 @@ PROVIDER: Final = Provider(
         "another tenant's": OF_TENANT.but(firebase={**IN_TENANT, "tenant": "evil-x1y2z"}),
         "an access token": ID_TOKEN.but(header={"typ": "at+jwt"}),
     },
-    pasted=((lambda: firebase(" acme-voice "), ISSUER),),
+    pasted=((lambda: providers.firebase(" acme-voice "), ISSUER),),
     mended=(
-        (lambda: firebase(""), "project's id"),
-        (lambda: firebase("Acme Voice"), "not its name"),
-        (lambda: firebase("123456789012"), "its number"),
-        (lambda: firebase(ISSUER), "URL"),
-        (lambda: firebase("acme-voice", tenant=""), "tenant"),
-        (lambda: firebase("acme-voice", tenant="a/b"), "tenant"),
-        (lambda: firebase("acme-voice", anonymous=1), "True or False"),  # type: ignore[arg-type]
-        (lambda: firebase("acme-voice", tenant=7), "tenant"),  # type: ignore[arg-type]
+        (lambda: providers.firebase(""), "project's id"),
+        (lambda: providers.firebase("Acme Voice"), "not its name"),
+        (lambda: providers.firebase("123456789012"), "its number"),
+        (lambda: providers.firebase(ISSUER), "URL"),
+        (lambda: providers.firebase("acme-voice", tenant=""), "tenant"),
+        (lambda: providers.firebase("acme-voice", tenant="a/b"), "tenant"),
+        (lambda: providers.firebase("acme-voice", anonymous=1), "True or False"),  # type: ignore[arg-type]
+        (lambda: providers.firebase("acme-voice", tenant=7), "tenant"),  # type: ignore[arg-type]
     ),
 )

@@ -5,7 +5,7 @@ from typing import Any, Final
 from documented import HOUR, JWT, OTHER_KEY, Accepted, Provider, Token, public, published, reach
 from support.signing import LEFT_OUT
 
-from xuna_middleware import OIDCVerifier, google
+from xuna_middleware import OIDCVerifier, providers
 
 ISSUER: Final = "https://accounts.google.com"
 WEB: Final = "1008719970978-hb24n2dstb40o45d4feuo2ukqmcc6381.apps.googleusercontent.com"
@@ -19,15 +19,19 @@ DOCUMENTS: Final = published(
 
 
 def tokens(**options: Any) -> OIDCVerifier:
-    return google(client_id=WEB, **reach(DOCUMENTS), **options)
+    return providers.google(client_id=WEB, **reach(DOCUMENTS), **options)
 
 
 def tokens_of_acme(**options: Any) -> OIDCVerifier:
-    return google(client_id=[WEB], hosted_domain="acme.com", **reach(DOCUMENTS), **options)
+    return providers.google(
+        client_id=[WEB], hosted_domain="acme.com", **reach(DOCUMENTS), **options
+    )
 
 
 def tokens_of_an_app(**options: Any) -> OIDCVerifier:
-    return google(client_id=WEB, authorized_parties=ANDROID, **reach(DOCUMENTS), **options)
+    return providers.google(
+        client_id=WEB, authorized_parties=ANDROID, **reach(DOCUMENTS), **options
+    )
 
 
 ID_TOKEN: Final = Token(
@@ -80,16 +84,19 @@ PROVIDER: Final = Provider(
         "an access token": ID_TOKEN.but(header={"typ": "at+jwt"}, scope="openid"),
     },
     pasted=(
-        (lambda: google(client_id=WEB), ISSUER),
-        (lambda: google(client_id=f" {WEB} ", hosted_domain="ACME.com"), ISSUER),
+        (lambda: providers.google(client_id=WEB), ISSUER),
+        (lambda: providers.google(client_id=f" {WEB} ", hosted_domain="ACME.com"), ISSUER),
     ),
     mended=(
-        (lambda: google(client_id=""), "client_id"),
-        (lambda: google(client_id=[]), "client_id"),
-        (lambda: google(client_id="acme-voice"), "googleusercontent"),
-        (lambda: google(client_id=WEB, authorized_parties=["android"]), "googleusercontent"),
-        (lambda: google(client_id=WEB, hosted_domain=""), "hosted_domain"),
-        (lambda: google(client_id=WEB, hosted_domain="acme"), "hosted_domain"),
-        (lambda: google(client_id=WEB, hosted_domain="gmail.com"), "gmail.com"),
+        (lambda: providers.google(client_id=""), "client_id"),
+        (lambda: providers.google(client_id=[]), "client_id"),
+        (lambda: providers.google(client_id="acme-voice"), "googleusercontent"),
+        (
+            lambda: providers.google(client_id=WEB, authorized_parties=["android"]),
+            "googleusercontent",
+        ),
+        (lambda: providers.google(client_id=WEB, hosted_domain=""), "hosted_domain"),
+        (lambda: providers.google(client_id=WEB, hosted_domain="acme"), "hosted_domain"),
+        (lambda: providers.google(client_id=WEB, hosted_domain="gmail.com"), "gmail.com"),
     ),
 )

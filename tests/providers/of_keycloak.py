@@ -17,7 +17,7 @@ from documented import (
 )
 from support.signing import LEFT_OUT, NOW
 
-from xuna_middleware import OIDCVerifier, keycloak
+from xuna_middleware import OIDCVerifier, providers
 
 ISSUER: Final = "https://sso.acme.com/realms/acme"
 INSIDE: Final = "http://keycloak:8080/realms/acme"
@@ -38,7 +38,9 @@ DOCUMENTS: Final = {
 
 
 def tokens(**options: Any) -> OIDCVerifier:
-    return keycloak("https://sso.acme.com", "acme", audience="voice", **reach(DOCUMENTS), **options)
+    return providers.keycloak(
+        "https://sso.acme.com", "acme", audience="voice", **reach(DOCUMENTS), **options
+    )
 
 
 DEFAULT: Final = Token(
@@ -105,24 +107,36 @@ PROVIDER: Final = Provider(
         "lightweight, without sub": DEFAULT.but(sub=LEFT_OUT),
     },
     pasted=(
-        (lambda: keycloak("https://sso.acme.com/", "acme", audience="voice"), ISSUER),
+        (lambda: providers.keycloak("https://sso.acme.com/", "acme", audience="voice"), ISSUER),
         (
-            lambda: keycloak("https://sso.acme.com/auth/", "acme", audience="voice"),
+            lambda: providers.keycloak("https://sso.acme.com/auth/", "acme", audience="voice"),
             "https://sso.acme.com/auth/realms/acme",
         ),
         (
-            lambda: keycloak("http://localhost:8080", "my realm", audience="voice"),
+            lambda: providers.keycloak("http://localhost:8080", "my realm", audience="voice"),
             "http://localhost:8080/realms/my%20realm",
         ),
     ),
     mended=(
-        (lambda: keycloak("sso.acme.com", "acme", audience="voice"), "https://sso.acme.com"),
-        (lambda: keycloak("http://sso.acme.com", "acme", audience="voice"), "insecure_hosts"),
-        (lambda: keycloak("https://sso.acme.com?a=b", "acme", audience="voice"), "base_url"),
-        (lambda: keycloak(ISSUER, "acme", audience="voice"), "second argument"),
-        (lambda: keycloak("https://sso.acme.com", "", audience="voice"), "realm"),
-        (lambda: keycloak("https://sso.acme.com", "a/b", audience="voice"), "realm"),
-        (lambda: keycloak("https://sso.acme.com", "acme", audience=""), "audience"),
-        (lambda: keycloak("https://sso.acme.com", "acme", audience="account"), "Audience mapper"),
+        (
+            lambda: providers.keycloak("sso.acme.com", "acme", audience="voice"),
+            "https://sso.acme.com",
+        ),
+        (
+            lambda: providers.keycloak("http://sso.acme.com", "acme", audience="voice"),
+            "insecure_hosts",
+        ),
+        (
+            lambda: providers.keycloak("https://sso.acme.com?a=b", "acme", audience="voice"),
+            "base_url",
+        ),
+        (lambda: providers.keycloak(ISSUER, "acme", audience="voice"), "second argument"),
+        (lambda: providers.keycloak("https://sso.acme.com", "", audience="voice"), "realm"),
+        (lambda: providers.keycloak("https://sso.acme.com", "a/b", audience="voice"), "realm"),
+        (lambda: providers.keycloak("https://sso.acme.com", "acme", audience=""), "audience"),
+        (
+            lambda: providers.keycloak("https://sso.acme.com", "acme", audience="account"),
+            "Audience mapper",
+        ),
     ),
 )

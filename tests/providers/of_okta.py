@@ -15,7 +15,7 @@ from documented import (
 )
 from support.signing import LEFT_OUT, NOW
 
-from xuna_middleware import OIDCVerifier, okta
+from xuna_middleware import OIDCVerifier, providers
 
 ORG: Final = "https://acme.okta.com"
 ISSUER: Final = f"{ORG}/oauth2/default"
@@ -27,7 +27,7 @@ DOCUMENTS: Final = published(
 
 
 def tokens(**options: Any) -> OIDCVerifier:
-    return okta("acme.okta.com", audience=API, **reach(DOCUMENTS), **options)
+    return providers.okta("acme.okta.com", audience=API, **reach(DOCUMENTS), **options)
 
 
 ACCESS: Final = Token(
@@ -81,21 +81,24 @@ PROVIDER: Final = Provider(
         "another audience": ACCESS.but(aud="api://billing"),
     },
     pasted=(
-        (lambda: okta("acme.okta.com", audience=API), ISSUER),
-        (lambda: okta("https://ACME.okta.com/", audience=API, server="default"), ISSUER),
+        (lambda: providers.okta("acme.okta.com", audience=API), ISSUER),
+        (lambda: providers.okta("https://ACME.okta.com/", audience=API, server="default"), ISSUER),
         (
-            lambda: okta("id.acme.com", audience=API, server="aus9o8wzjhckw9TLa0h7z"),
+            lambda: providers.okta("id.acme.com", audience=API, server="aus9o8wzjhckw9TLa0h7z"),
             "https://id.acme.com/oauth2/aus9o8wzjhckw9TLa0h7z",
         ),
     ),
     mended=(
-        (lambda: okta("acme", audience=API), "whole domain"),
-        (lambda: okta(ISSUER, audience=API), "server="),
-        (lambda: okta("acme-admin.okta.com", audience=API), "-admin"),
-        (lambda: okta("acme.okta.com", audience=""), "audience"),
-        (lambda: okta("acme.okta.com", audience=ORG), "custom authorization server"),
-        (lambda: okta("acme.okta.com", audience=API, server=""), "custom authorization server"),
-        (lambda: okta("acme.okta.com", audience=API, server="a/b"), "server"),
-        (lambda: okta("acme.okta.com", audience=API, server=None), "server"),  # type: ignore[arg-type]
+        (lambda: providers.okta("acme", audience=API), "whole domain"),
+        (lambda: providers.okta(ISSUER, audience=API), "server="),
+        (lambda: providers.okta("acme-admin.okta.com", audience=API), "-admin"),
+        (lambda: providers.okta("acme.okta.com", audience=""), "audience"),
+        (lambda: providers.okta("acme.okta.com", audience=ORG), "custom authorization server"),
+        (
+            lambda: providers.okta("acme.okta.com", audience=API, server=""),
+            "custom authorization server",
+        ),
+        (lambda: providers.okta("acme.okta.com", audience=API, server="a/b"), "server"),
+        (lambda: providers.okta("acme.okta.com", audience=API, server=None), "server"),  # type: ignore[arg-type]
     ),
 )

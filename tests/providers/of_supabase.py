@@ -5,7 +5,7 @@ from typing import Any, Final
 from documented import HOUR, JWT, Accepted, Provider, Token, published, reach
 from support.signing import LEFT_OUT, NOW
 
-from xuna_middleware import OIDCVerifier, supabase
+from xuna_middleware import OIDCVerifier, providers
 
 REF: Final = "abcdefghijklmnopqrst"
 ISSUER: Final = f"https://{REF}.supabase.co/auth/v1"
@@ -14,15 +14,15 @@ CLIENT: Final = "9a8b7c6d-5e4f-3a2b-1c0d-9e8f7a6b5c4d"
 
 
 def tokens(**options: Any) -> OIDCVerifier:
-    return supabase(REF, **reach(DOCUMENTS), **options)
+    return providers.supabase(REF, **reach(DOCUMENTS), **options)
 
 
 def tokens_of_anybody(**options: Any) -> OIDCVerifier:
-    return supabase(REF, anonymous=True, **reach(DOCUMENTS), **options)
+    return providers.supabase(REF, anonymous=True, **reach(DOCUMENTS), **options)
 
 
 def tokens_of_an_app(**options: Any) -> OIDCVerifier:
-    return supabase(REF, oauth_clients=CLIENT, **reach(DOCUMENTS), **options)
+    return providers.supabase(REF, oauth_clients=CLIENT, **reach(DOCUMENTS), **options)
 
 
 ACCESS: Final = Token(
@@ -78,23 +78,26 @@ PROVIDER: Final = Provider(
         "the API keys' issuer": ACCESS.but(iss="supabase"),
     },
     pasted=(
-        (lambda: supabase(REF), ISSUER),
-        (lambda: supabase(f"https://{REF}.supabase.co"), ISSUER),
-        (lambda: supabase(f" https://{REF}.supabase.co/ "), ISSUER),
-        (lambda: supabase(ISSUER), ISSUER),
-        (lambda: supabase("https://api.acme.com/auth/v1/"), "https://api.acme.com/auth/v1"),
-        (lambda: supabase("http://127.0.0.1:54321"), "http://127.0.0.1:54321/auth/v1"),
+        (lambda: providers.supabase(REF), ISSUER),
+        (lambda: providers.supabase(f"https://{REF}.supabase.co"), ISSUER),
+        (lambda: providers.supabase(f" https://{REF}.supabase.co/ "), ISSUER),
+        (lambda: providers.supabase(ISSUER), ISSUER),
+        (
+            lambda: providers.supabase("https://api.acme.com/auth/v1/"),
+            "https://api.acme.com/auth/v1",
+        ),
+        (lambda: providers.supabase("http://127.0.0.1:54321"), "http://127.0.0.1:54321/auth/v1"),
     ),
     mended=(
-        (lambda: supabase(""), "project"),
-        (lambda: supabase("http://api.acme.com"), "https"),
-        (lambda: supabase("https://"), "reference id"),
-        (lambda: supabase("https://api..acme.com"), "reference id"),
-        (lambda: supabase("https://a:b@api.acme.com"), "reference id"),
-        (lambda: supabase("https://api.acme.com:99999"), "absolute URL"),
-        (lambda: supabase(REF, anonymous="no"), "True or False"),  # type: ignore[arg-type]
-        (lambda: supabase(f"https://{REF}.supabase.co/rest/v1"), "reference id"),
-        (lambda: supabase(REF, oauth_clients=[""]), "oauth_clients"),
-        (lambda: supabase(REF, oauth_clients=7), "oauth_clients"),  # type: ignore[arg-type]
+        (lambda: providers.supabase(""), "project"),
+        (lambda: providers.supabase("http://api.acme.com"), "https"),
+        (lambda: providers.supabase("https://"), "reference id"),
+        (lambda: providers.supabase("https://api..acme.com"), "reference id"),
+        (lambda: providers.supabase("https://a:b@api.acme.com"), "reference id"),
+        (lambda: providers.supabase("https://api.acme.com:99999"), "absolute URL"),
+        (lambda: providers.supabase(REF, anonymous="no"), "True or False"),  # type: ignore[arg-type]
+        (lambda: providers.supabase(f"https://{REF}.supabase.co/rest/v1"), "reference id"),
+        (lambda: providers.supabase(REF, oauth_clients=[""]), "oauth_clients"),
+        (lambda: providers.supabase(REF, oauth_clients=7), "oauth_clients"),  # type: ignore[arg-type]
     ),
 )

@@ -15,7 +15,7 @@ from documented import (
 )
 from support.signing import LEFT_OUT, NOW
 
-from xuna_middleware import OIDCVerifier, zitadel
+from xuna_middleware import OIDCVerifier, providers
 
 ISSUER: Final = "https://acme-x1y2z3.zitadel.cloud"
 PROJECT: Final = "344374183645413380"
@@ -31,7 +31,9 @@ def roles_of(project: str, **roles: Any) -> dict[str, Any]:
 
 
 def tokens(**options: Any) -> OIDCVerifier:
-    return zitadel("acme-x1y2z3.zitadel.cloud", audience=PROJECT, **reach(DOCUMENTS), **options)
+    return providers.zitadel(
+        "acme-x1y2z3.zitadel.cloud", audience=PROJECT, **reach(DOCUMENTS), **options
+    )
 
 
 ACCESS: Final = Token(
@@ -71,7 +73,7 @@ PROVIDER: Final = Provider(
         "no type": Accepted(ACCESS.but(header={}), APP, roles={"streaming", "caller"}),
         "two projects": Accepted(
             Token(
-                preset=lambda **o: zitadel(
+                preset=lambda **o: providers.zitadel(
                     ISSUER, audience=[PROJECT, "999"], **reach(DOCUMENTS), **o
                 ),
                 claims=ACCESS.claims,
@@ -93,17 +95,20 @@ PROVIDER: Final = Provider(
         "another instance": ACCESS.but(iss="https://evil-x1y2z3.zitadel.cloud"),
     },
     pasted=(
-        (lambda: zitadel("acme-x1y2z3.zitadel.cloud", audience=PROJECT), ISSUER),
-        (lambda: zitadel(f" {ISSUER}/ ", audience=[PROJECT]), ISSUER),
-        (lambda: zitadel("http://localhost:8080", audience=PROJECT), "http://localhost:8080"),
+        (lambda: providers.zitadel("acme-x1y2z3.zitadel.cloud", audience=PROJECT), ISSUER),
+        (lambda: providers.zitadel(f" {ISSUER}/ ", audience=[PROJECT]), ISSUER),
+        (
+            lambda: providers.zitadel("http://localhost:8080", audience=PROJECT),
+            "http://localhost:8080",
+        ),
     ),
     mended=(
-        (lambda: zitadel("", audience=PROJECT), "domain"),
-        (lambda: zitadel("acme.zitadel.cloud.", audience=PROJECT), "domain"),
-        (lambda: zitadel("acme.zitadel.cloud?a", audience=PROJECT), "domain"),
-        (lambda: zitadel("a." * 200 + "cloud", audience=PROJECT), "domain"),
-        (lambda: zitadel(f"{ISSUER}/oauth/v2", audience=PROJECT), "without a path"),
-        (lambda: zitadel("http://id.acme.com", audience=PROJECT), "https"),
-        (lambda: zitadel("acme.zitadel.cloud", audience=""), "audience"),
+        (lambda: providers.zitadel("", audience=PROJECT), "domain"),
+        (lambda: providers.zitadel("acme.zitadel.cloud.", audience=PROJECT), "domain"),
+        (lambda: providers.zitadel("acme.zitadel.cloud?a", audience=PROJECT), "domain"),
+        (lambda: providers.zitadel("a." * 200 + "cloud", audience=PROJECT), "domain"),
+        (lambda: providers.zitadel(f"{ISSUER}/oauth/v2", audience=PROJECT), "without a path"),
+        (lambda: providers.zitadel("http://id.acme.com", audience=PROJECT), "https"),
+        (lambda: providers.zitadel("acme.zitadel.cloud", audience=""), "audience"),
     ),
 )

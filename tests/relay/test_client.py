@@ -14,8 +14,8 @@ from xuna_middleware.relay.close_codes import (
     FRAME_TOO_LARGE,
     NON_AUDIO_FRAME_TOO_LARGE,
     REVOKED,
-    EndedError,
-    Ending,
+    CloseReason,
+    ConversationClosedError,
     hung_up,
 )
 
@@ -34,7 +34,7 @@ async def accepted(send: Any = None) -> tuple[Client, Talk]:
 async def test_goodbye_is_said_once() -> None:
     """To whoever was accepted, and did not leave by themselves."""
     client, talk = await accepted()
-    await client.close(Ending(code=4411, reason="é" * 100))
+    await client.close(CloseReason(code=4411, reason="é" * 100))
     await client.close(REVOKED)
     (goodbye,) = [message for message in talk.sent if message["type"] == "websocket.close"]
     assert goodbye == {"type": "websocket.close", "code": 4411, "reason": "é" * 61}
@@ -104,11 +104,11 @@ def test_goodbye_that_goes_on_when_it_is_cancelled() -> None:
         ({"type": "websocket.receive", "text": "é" * 1025}, FRAME_TOO_LARGE),
     ],
 )
-async def test_instead_of_a_first_frame(message: Message, ending: Ending) -> None:
+async def test_instead_of_a_first_frame(message: Message, ending: CloseReason) -> None:
     """Whatever a server leaves out."""
     client, talk = await accepted()
     await talk.to_app.put(message)
-    with pytest.raises(EndedError) as caught:
+    with pytest.raises(ConversationClosedError) as caught:
         await client.first(2048, 1024)
     assert caught.value.ending == ending
 

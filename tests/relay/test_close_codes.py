@@ -4,20 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from xuna_middleware import (
-    AccessDeniedError,
-    GateError,
-    InvalidRequestError,
-    InvalidTokenError,
-    LimitReachedError,
-    PlatformError,
-    UnavailableError,
-)
+from xuna_middleware import AccessDeniedError, GateError, InvalidTokenError, LimitReachedError
+from xuna_middleware.errors import InvalidRequestError, PlatformError, UnavailableError
 from xuna_middleware.relay import close_codes as endings
 from xuna_middleware.relay.close_codes import (
     PLATFORM_ERROR,
-    EndedError,
-    Ending,
+    CloseReason,
+    ConversationClosedError,
     cause_of,
     closed_by_platform,
     hung_up,
@@ -39,17 +32,20 @@ def test_codes_that_may_stand_in_a_close_frame() -> None:
 @pytest.mark.parametrize(
     ("told", "ending"),
     [
-        ((1000, "done"), Ending(code=1000, reason="done", by="platform")),
-        ((4321, "a word of its own"), Ending(code=4321, reason="a word of its own", by="platform")),
-        ((1008, ""), Ending(code=1008, reason="", by="platform")),
-        ((1005, ""), Ending(code=1000, reason="", by="platform")),
+        ((1000, "done"), CloseReason(code=1000, reason="done", by="platform")),
+        (
+            (4321, "a word of its own"),
+            CloseReason(code=4321, reason="a word of its own", by="platform"),
+        ),
+        ((1008, ""), CloseReason(code=1008, reason="", by="platform")),
+        ((1005, ""), CloseReason(code=1000, reason="", by="platform")),
         ((1006, ""), PLATFORM_ERROR),
         ((1015, ""), PLATFORM_ERROR),
         ((2500, "reserved"), PLATFORM_ERROR),
         (None, PLATFORM_ERROR),
     ],
 )
-def test_the_platforms_own_close(told: tuple[int, str] | None, ending: Ending) -> None:
+def test_the_platforms_own_close(told: tuple[int, str] | None, ending: CloseReason) -> None:
     """It passes through where it may be sent; where it said none, it broke off."""
     assert closed_by_platform(told) == ending
 
@@ -64,10 +60,10 @@ def test_the_platforms_own_close(told: tuple[int, str] | None, ending: Ending) -
         (hung_up(1006, "broken off"), (1000, "")),
         (endings.REVOKED, (1000, "")),
         (endings.MAX_DURATION, (1000, "")),
-        (Ending(code=4321, reason="its own", by="platform"), (1000, "")),
+        (CloseReason(code=4321, reason="its own", by="platform"), (1000, "")),
     ],
 )
-def test_what_the_platform_is_told(ending: Ending, told: tuple[int, str]) -> None:
+def test_what_the_platform_is_told(ending: CloseReason, told: tuple[int, str]) -> None:
     """A client's goodbye is handed on; what the gate decides is none of the platform's affairs."""
     assert told_to_platform(ending) == told
 
@@ -80,7 +76,7 @@ def test_what_the_platform_is_told(ending: Ending, told: tuple[int, str]) -> Non
         (hung_up(4000, "é\n\x00"), "client: é??"),
     ],
 )
-def test_why_it_ended_in_one_line(ending: Ending, cause: str) -> None:
+def test_why_it_ended_in_one_line(ending: CloseReason, cause: str) -> None:
     """Either side's word may be anything."""
     assert cause_of(ending) == cause
 
@@ -100,7 +96,7 @@ def test_why_it_ended_in_one_line(ending: Ending, cause: str) -> None:
 )
 def test_refusals_have_a_close_code(error: GateError, code: int, reason: str) -> None:
     """4000 and the status, and the code as the reason."""
-    assert refused(error) == Ending(code=code, reason=reason, by="gate")
+    assert refused(error) == CloseReason(code=code, reason=reason, by="gate")
 
 
 @pytest.mark.parametrize("reason", ["", "a" * 123, "a" * 124, "é" * 62, "a" + "€" * 41, "😀" * 40])
@@ -120,7 +116,9 @@ def test_a_reason_that_is_no_utf8() -> None:
 def test_every_end_of_the_gates_own_may_be_sent() -> None:
     """Each is a row of the table at the top of the module."""
     own = [
-        each for each in vars(endings).values() if isinstance(each, Ending) and each.by == "gate"
+        each
+        for each in vars(endings).values()
+        if isinstance(each, CloseReason) and each.by == "gate"
     ]
     assert len(own) > 15
     for ending in own:
@@ -134,11 +132,11 @@ def test_every_end_of_the_gates_own_may_be_sent() -> None:
 def test_the_documented_table_has_each_end() -> None:
     """docs/relay.md tells every code and reason that a client may see."""
     page = (Path(__file__).parents[2] / "docs/relay.md").read_text(encoding="utf-8")
-    for ending in (each for each in vars(endings).values() if isinstance(each, Ending)):
+    for ending in (each for each in vars(endings).values() if isinstance(each, CloseReason)):
         rows = [row for row in page.splitlines() if row.startswith(f"| {ending.code} |")]
         assert ending.by == "client" or any(f"`{ending.reason}`" in row for row in rows), ending
 
 
 def test_an_end_says_its_word() -> None:
     """And nothing else."""
-    assert str(EndedError(endings.NO_JSON)) == "no_json"
+    assert str(ConversationClosedError(endings.NO_JSON)) == "no_json"

@@ -10,20 +10,20 @@ from xuna_middleware.relay.close_codes import (
     IDLE_TIMEOUT,
     MAX_DURATION,
     TOKEN_EXPIRED,
-    Ending,
+    CloseReason,
 )
 from xuna_middleware.relay.deadlines import Deadlines
 
 
 def first_end(
     set_up: Callable[[Deadlines], object], clock: Callable[[], float] = seconds
-) -> tuple[Ending, float]:
+) -> tuple[CloseReason, float]:
     """Return which end comes first, and after how many seconds."""
 
-    async def story() -> tuple[Ending, float]:
-        ended: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+    async def story() -> tuple[CloseReason, float]:
+        ended: asyncio.Future[CloseReason] = asyncio.get_running_loop().create_future()
 
-        def end(ending: Ending) -> None:
+        def end(ending: CloseReason) -> None:
             if not ended.done():
                 ended.set_result(ending)
 

@@ -12,7 +12,7 @@ from xuna_middleware.relay.close_codes import (
     SECOND_FIRST_FRAME,
     TOO_MANY_FRAMES,
 )
-from xuna_middleware.relay.frame_filter import ODD_TEXT, Dropped, Judge, Refresh
+from xuna_middleware.relay.frame_filter import ODD_TEXT, Dropped, FrameFilter, Refresh
 from xuna_middleware.relay.frames import FIRST, REFRESH
 
 HELLO: Final = '{"type":"user_message","text":"hello"}'
@@ -36,8 +36,8 @@ class Clock:
         return self.now
 
 
-def judge(rules: RelayRules = FREE) -> Judge:
-    return Judge(rules, Clock())
+def judge(rules: RelayRules = FREE) -> FrameFilter:
+    return FrameFilter(rules, Clock())
 
 
 SECOND_FIRST_FRAMES: Final = (
@@ -325,7 +325,7 @@ def test_frames_that_the_agent_opens(frames: Any, text: str, verdict: Any) -> No
 def test_rate_in_each_second() -> None:
     """So many a second, and then as many again."""
     clock = Clock()
-    judged = Judge(RelayRules(frames_per_second=3), clock)
+    judged = FrameFilter(RelayRules(frames_per_second=3), clock)
     for second in (1000.0, 1001.5, 1007.9):
         clock.now = second
         assert [judged(HELLO) for _ in range(4)] == [None, None, None, TOO_MANY_FRAMES]
@@ -337,7 +337,7 @@ def test_rate_in_each_second() -> None:
 def test_a_pong_is_no_sign_of_life(rules: RelayRules) -> None:
     """A client answers pings by itself, while nobody speaks."""
     clock = Clock()
-    judged = Judge(rules, clock)
+    judged = FrameFilter(rules, clock)
     clock.now += 5
     judged(PONG)
     judged('{"typ\\u0065":"pong"}')

@@ -10,8 +10,8 @@ from xuna_middleware.relay.close_codes import (
     MEMBER_NOT_OPEN,
     NO_JSON,
     PLATFORM_ERROR,
-    EndedError,
-    Ending,
+    CloseReason,
+    ConversationClosedError,
 )
 from xuna_middleware.relay.frames import (
     FIRST,
@@ -103,9 +103,9 @@ def test_what_a_first_frame_holds_is_in_no_rendering() -> None:
         (first(source_info={f"n{i}": "x" for i in range(9)}), MEMBER_NOT_OPEN),
     ],
 )
-def test_what_is_no_first_frame(text: str, ending: Ending) -> None:
+def test_what_is_no_first_frame(text: str, ending: CloseReason) -> None:
     """Each has one word, and none of them repeats what was sent."""
-    with pytest.raises(EndedError) as caught:
+    with pytest.raises(ConversationClosedError) as caught:
         read_first(text)
     assert caught.value.ending == ending
     assert str(caught.value) == ending.reason
@@ -161,7 +161,7 @@ def test_conversation_of_the_platforms_first_frame(frame: str, conversation_id: 
 @pytest.mark.parametrize("frame", ["", "<html>", "[]", "\ud800", b"", told("a").encode()])
 def test_what_is_no_frame_of_the_platforms(frame: str | bytes) -> None:
     """Garbage and binary frames end it."""
-    with pytest.raises(EndedError) as caught:
+    with pytest.raises(ConversationClosedError) as caught:
         conversation_of(frame)
     assert caught.value.ending == PLATFORM_ERROR
 
@@ -185,5 +185,5 @@ def test_turns_of_the_agent(text: str, is_one: bool) -> None:
 def test_frames_are_read_one_way_or_not_at_all() -> None:
     """Duplicate members would be read differently by different readers."""
     assert read_frame('{"a":1}') == {"a": 1}
-    with pytest.raises(EndedError):
+    with pytest.raises(ConversationClosedError):
         read_frame('{"a":1,"a":2}')

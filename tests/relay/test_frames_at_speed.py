@@ -14,10 +14,10 @@ from xuna_middleware.relay.close_codes import (
     FRAME_NOT_OPEN,
     NO_JSON,
     SECOND_FIRST_FRAME,
-    EndedError,
-    Ending,
+    CloseReason,
+    ConversationClosedError,
 )
-from xuna_middleware.relay.frame_filter import Judge
+from xuna_middleware.relay.frame_filter import FrameFilter
 from xuna_middleware.relay.frames import (
     AUDIO,
     FIRST,
@@ -93,17 +93,17 @@ DISGUISED: Final = st.builds(
 )
 
 
-def strictly(text: str) -> tuple[dict[str, Any], FrameNames] | Ending:
+def strictly(text: str) -> tuple[dict[str, Any], FrameNames] | CloseReason:
     """Return what the strict reader finds, or how a conversation ends for want of it."""
     try:
         members = read_frame(text)
         return members, FrameNames(members)
-    except EndedError as error:
+    except ConversationClosedError as error:
         return error.ending
 
 
-def judge(rules: RelayRules) -> Judge:
-    return Judge(rules, lambda: 1000.0)
+def judge(rules: RelayRules) -> FrameFilter:
+    return FrameFilter(rules, lambda: 1000.0)
 
 
 @given(DISGUISED)
@@ -137,7 +137,7 @@ def test_what_passes_unread_would_pass_when_read(text: str) -> None:
 def test_what_a_strict_reader_calls_a_first_frame_never_passes(text: str) -> None:
     """Nor does what is for the gate, or what two readers could read differently."""
     read = strictly(text)
-    if isinstance(read, Ending):
+    if isinstance(read, CloseReason):
         assert all(judge(rules)(text) == read for rules in RULES)
         return
     members, names = read

@@ -8,7 +8,7 @@ from support.doubles import in_fast_time
 from support.scripted import ScriptedLine
 from support.talking import Talk
 
-from xuna_middleware import MemoryStore, RelayRules, StoreError
+from xuna_middleware import MemoryStore, RelayRules
 from xuna_middleware.relay.client import Client
 from xuna_middleware.relay.close_codes import (
     ENDED_BY_OPERATOR,
@@ -16,11 +16,12 @@ from xuna_middleware.relay.close_codes import (
     LEASE_LOST,
     MAX_DURATION,
     REVOKED,
-    Ending,
+    CloseReason,
 )
-from xuna_middleware.relay.live import Live, Session, Sessions, new_session_id
+from xuna_middleware.relay.live import LiveConversation, LiveSession, Sessions, new_session_id
 from xuna_middleware.relay.pumps import Relay
-from xuna_middleware.stores.protocol import Held, Lease, Standing
+from xuna_middleware.stores import StoreError
+from xuna_middleware.stores.protocol import Lease, LeaseStatus, RevocationCheck
 
 
 class Store(MemoryStore):
@@ -31,7 +32,7 @@ class Store(MemoryStore):
         self.beats: list[int] = []
         self.fails: Exception | None = None
 
-    async def hold(self, leases: Any) -> tuple[Held, ...]:
+    async def hold(self, leases: Any) -> tuple[LeaseStatus, ...]:
         self.beats.append(len(leases))
         if self.fails is not None:
             raise self.fails
@@ -39,15 +40,21 @@ class Store(MemoryStore):
 
 
 def new_live(
-    store: MemoryStore, subject: str = "user-1", *, must_hold: bool = True, issued_at: float = 10.0
-) -> Live:
-    session = Session(
+    store: MemoryStore,
+    subject: str = "user-1",
+    *,
+    lease_required: bool = True,
+    issued_at: float = 10.0,
+) -> LiveConversation:
+    session = LiveSession(
         id=new_session_id(), issuer="i", subject=subject, agent="support", started_at=1.0
     )
-    return Live(session, store, (), Standing(subject, issued_at), must_hold=must_hold)
+    return LiveConversation(
+        session, store, (), RevocationCheck(subject, issued_at), lease_required=lease_required
+    )
 
 
-def carried(live: Live) -> "asyncio.Task[Ending]":
+def carried(live: LiveConversation) -> "asyncio.Task[CloseReason]":
     """Let a relay carry it, with two ends that say nothing."""
     talk = Talk()
     client = Client({"type": "websocket"}, talk.receive, talk.send)
@@ -132,8 +139,8 @@ async def test_word_before_anything_is_carried() -> None:
 async def test_fresh_token_before_anything_is_carried() -> None:
     """The standing is the new one; there is no deadline yet."""
     live = new_live(Store())
-    live.renew(Standing("user-1", 99.0), 1.0)
-    assert live.lease.standing == Standing("user-1", 99.0)
+    live.renew(RevocationCheck("user-1", 99.0), 1.0)
+    assert live.lease.standing == RevocationCheck("user-1", 99.0)
 
 
 async def test_name_that_the_platform_tells() -> None:
@@ -152,7 +159,7 @@ async def test_lease_that_need_not_be_held() -> None:
     sessions = Sessions(store)
     with pytest.raises(StoreError):
         await sessions.enter(new_live(store))
-    live = new_live(store, must_hold=False)
+    live = new_live(store, lease_required=False)
     await sessions.enter(live)
     assert len(sessions) == 1
     await sessions.leave(live)
@@ -211,7 +218,7 @@ def test_shared_stores_are_asked_once_each() -> None:
     async def story() -> None:
         shared, fallback = Store(), Store()
         sessions = Sessions(shared, fallback)
-        lives = [new_live(shared), new_live(fallback, "user-2", must_hold=False)]
+        lives = [new_live(shared), new_live(fallback, "user-2", lease_required=False)]
         for live in lives:
             await sessions.enter(live)
         await asyncio.sleep(6)
@@ -226,7 +233,7 @@ def test_shared_stores_are_asked_once_each() -> None:
 
 def test_a_lease_shows_no_more_than_is_told() -> None:
     """What is not known is left out."""
-    session = Session(id="ses_1", issuer="i", subject="s", agent="a", started_at=1.0)
+    session = LiveSession(id="ses_1", issuer="i", subject="s", agent="a", started_at=1.0)
     assert session.to_dict() == {
         "id": "ses_1",
         "issuer": "i",

@@ -6,10 +6,10 @@ from typing import Final
 import pytest
 
 from xuna_middleware import MemoryStore
-from xuna_middleware.relay.live import Live, Session
-from xuna_middleware.stores.protocol import Standing
+from xuna_middleware.relay.live import LiveConversation, LiveSession
+from xuna_middleware.stores.protocol import RevocationCheck
 
-SESSION: Final = Session(
+SESSION: Final = LiveSession(
     id="ses_1", issuer="https://login.example", subject="ünï", agent="support", started_at=1.5
 )
 
@@ -28,9 +28,11 @@ def test_what_is_not_known_is_not_told() -> None:
 @pytest.mark.parametrize("name", [None, "conv_1"])
 async def test_a_lease_carries_the_whole_session(name: str | None) -> None:
     """Any process reads it back as it was, the platform's name included once that is known."""
-    live = Live(SESSION, MemoryStore(), (), Standing("p", 1.0), must_hold=True)
+    live = LiveConversation(
+        SESSION, MemoryStore(), (), RevocationCheck("p", 1.0), lease_required=True
+    )
     if name is not None:
         live.told(name)
-    read = Session(**json.loads(live.lease.about))
+    read = LiveSession(**json.loads(live.lease.about))
     assert read == live.session
     assert read.conversation_id == name

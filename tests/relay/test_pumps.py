@@ -28,7 +28,7 @@ from xuna_middleware.relay.close_codes import (
     SECOND_FIRST_FRAME,
     TOKEN_EXPIRED,
     TOO_MANY_FRAMES,
-    Ending,
+    CloseReason,
     hung_up,
 )
 from xuna_middleware.relay.deadlines import Deadlines
@@ -51,7 +51,7 @@ class Scene:
         self.told: list[str] = []
         self.renewed: list[str] = []
         client = Client({"type": "websocket"}, self.talk.receive, self.send)
-        self.ended: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+        self.ended: asyncio.Future[CloseReason] = asyncio.get_running_loop().create_future()
         self.deadlines = Deadlines(self.end)
         self.relay = Relay(
             client,
@@ -74,7 +74,7 @@ class Scene:
             raise OSError("nobody is there")
         await self.talk.send(message)
 
-    def end(self, ending: Ending) -> None:
+    def end(self, ending: CloseReason) -> None:
         if not self.ended.done():
             self.ended.set_result(ending)
 
@@ -94,10 +94,10 @@ def played(
     rules: RelayRules | None = None,
     max_duration: float = 3_600,
     expires_at: float | None = None,
-) -> tuple[Ending, float, Scene]:
+) -> tuple[CloseReason, float, Scene]:
     """Run a plot beside a relay; return how it ended, after how many seconds, and the scene."""
 
-    async def story() -> tuple[Ending, float, Scene]:
+    async def story() -> tuple[CloseReason, float, Scene]:
         scene = Scene(rules or RelayRules(), *says)
         acting = None if plot is None else asyncio.ensure_future(plot(scene))
         scene.deadlines.expire_at(expires_at)
@@ -152,7 +152,7 @@ def test_both_ways_in_order() -> None:
         (RelayRules(client_frames=ANY), '{"a":[' + "{}," * 1_000 + "0]}", NO_JSON),
     ],
 )
-def test_what_a_client_may_not_send(rules: RelayRules, said: Any, ending: Ending) -> None:
+def test_what_a_client_may_not_send(rules: RelayRules, said: Any, ending: CloseReason) -> None:
     """It ends the conversation, and the platform never sees it."""
 
     async def plot(scene: Scene) -> None:
@@ -277,7 +277,7 @@ def test_deadlines() -> None:
         ((GREETING, b"\x00"), PLATFORM_ERROR, 0),
     ],
 )
-def test_what_the_platform_begins_with(says: Any, ending: Ending, after: int) -> None:
+def test_what_the_platform_begins_with(says: Any, ending: CloseReason, after: int) -> None:
     """Without a first word no client connects; a binary frame is none of its frames."""
     assert played(says=says)[:2] == (ending, after)
 
@@ -289,7 +289,7 @@ def test_platform_that_begins_without_an_id() -> None:
         scene.line.hang_up(1000, "done")
 
     ending, _, scene = played(plot, says=('{"type":"ping"}',))
-    assert ending == Ending(code=1000, reason="done", by="platform")
+    assert ending == CloseReason(code=1000, reason="done", by="platform")
     assert scene.told == []
     assert scene.talk.frames() == ['{"type":"ping"}']
 
@@ -317,7 +317,7 @@ def test_last_words_of_the_platform_while_the_client_talks() -> None:
         scene.takes.set()
 
     ending, _, scene = played(plot)
-    assert ending == Ending(code=1008, reason="error", by="platform")
+    assert ending == CloseReason(code=1008, reason="error", by="platform")
     assert len(scene.talk.frames()) == 21
 
 
@@ -331,7 +331,7 @@ def test_line_that_breaks_before_the_first_frame() -> None:
         scene.line.takes.set()
 
     ending, after, scene = played(plot)
-    assert (ending, after) == (Ending(code=4321, reason="full", by="platform"), 1)
+    assert (ending, after) == (CloseReason(code=4321, reason="full", by="platform"), 1)
     assert scene.line.heard == []
 
 

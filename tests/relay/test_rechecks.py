@@ -8,8 +8,14 @@ from typing import Any
 import pytest
 from support.doubles import in_fast_time, seconds
 
-from xuna_middleware import UnavailableError
-from xuna_middleware.relay.close_codes import GOING_AWAY, REVOKED, EndedError, Ending, refused
+from xuna_middleware.errors import UnavailableError
+from xuna_middleware.relay.close_codes import (
+    GOING_AWAY,
+    REVOKED,
+    CloseReason,
+    ConversationClosedError,
+    refused,
+)
 from xuna_middleware.relay.rechecks import Recheck
 
 
@@ -19,7 +25,7 @@ class Asked:
     def __init__(self, *answers: Exception | None) -> None:
         self.answers = list(answers)
         self.times: list[float] = []
-        self.endings: list[Ending] = []
+        self.endings: list[CloseReason] = []
 
     async def ask(self) -> None:
         self.times.append(seconds())
@@ -116,7 +122,7 @@ def test_how_soon_the_first_comes(is_soon: bool) -> None:
     """Within a second, where nobody asked since the ticket was made."""
 
     async def story() -> None:
-        asked = Asked(EndedError(REVOKED))
+        asked = Asked(ConversationClosedError(REVOKED))
         asked.recheck().start(60, soon=is_soon)
         await asyncio.sleep(1)
         assert asked.endings == ([REVOKED] if is_soon else [])
@@ -146,7 +152,7 @@ def test_stopped_while_it_asks() -> None:
 
         async def ask() -> None:
             await answered.wait()
-            raise EndedError(REVOKED)
+            raise ConversationClosedError(REVOKED)
 
         recheck = Recheck(ask, refuse_all, asked.endings.append)
         recheck.start(60)
@@ -160,4 +166,4 @@ def test_stopped_while_it_asks() -> None:
     in_fast_time(story())
 
 
-refuse_all: Callable[[Exception], Ending] = lambda _: refused(UnavailableError())  # noqa: E731
+refuse_all: Callable[[Exception], CloseReason] = lambda _: refused(UnavailableError())  # noqa: E731

@@ -21,13 +21,13 @@ from xuna_middleware import (
     Event,
     MemoryStore,
     PostCallWebhook,
-    StoreError,
     TalkTime,
     XunaMiddleware,
     XunaPlatform,
 )
 from xuna_middleware.sandbox import Place, SandboxAgent, SandboxPlatform, serve
 from xuna_middleware.sandbox.webhooks import Webhook
+from xuna_middleware.stores import StoreError
 from xuna_middleware.testing import sandboxed
 
 from .stage import AGENT, Caller, Clock

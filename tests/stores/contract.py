@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 
-from xuna_middleware import Move, Note, OverBudgetError, Part, Quota, Region, Store
+from xuna_middleware.stores import (
+    Charge,
+    MergeUsage,
+    OverBudgetError,
+    PendingSettlement,
+    Quota,
+    Region,
+    Store,
+)
 from xuna_middleware.stores.protocol import taken_parts
 
 
@@ -90,7 +98,7 @@ class StoreContract:
         """In part, in whole, and never more than was taken."""
         key, quota = new_key(), window(10, amount=10)
         reserved = await store.reserve([(key, quota)])
-        part = Part(key, quota.field, reserved.marks[0], 4, "rate")
+        part = Charge(key, quota.field, reserved.marks[0], 4, "rate")
         await store.give_back([part])
         assert (await store.look([(key, quota)]))[0].left == 4
         await store.give_back([part, part])
@@ -102,7 +110,7 @@ class StoreContract:
         """To give back less than nothing takes more, even beyond what there is."""
         key, quota = new_key(), window(10, amount=10)
         reserved = await store.reserve([(key, quota)])
-        await store.give_back([Part(key, quota.field, reserved.marks[0], -5, "rate")])
+        await store.give_back([Charge(key, quota.field, reserved.marks[0], -5, "rate")])
         assert (await store.look([(key, quota)]))[0].left == -5
 
     async def test_slots_come_back_one_by_one(self, store: Store) -> None:
@@ -110,7 +118,9 @@ class StoreContract:
         wanted = [(new_key(), slots(2))]
         first, second, third = [await store.reserve(wanted) for _ in range(3)]
         assert (first.taken, second.taken, third.taken) == (True, True, False)
-        await store.give_back([Part(wanted[0][0], wanted[0][1].field, second.marks[0], 1, "rate")])
+        await store.give_back(
+            [Charge(wanted[0][0], wanted[0][1].field, second.marks[0], 1, "rate")]
+        )
         assert (await store.reserve(wanted)).taken
         assert not (await store.reserve(wanted)).taken
 
@@ -127,7 +137,7 @@ class StoreContract:
         for wanted, least, most in ((brief, 9, 10.3), (longer, 690, 715), (longest, 1490, 1531)):
             (level,) = await store.look([wanted])
             assert least < level.seconds <= most
-            part = Part(person, wanted[1].field, marks[wanted], 9, "slot")
+            part = Charge(person, wanted[1].field, marks[wanted], 9, "slot")
             await store.give_back([part])
         assert (await store.look([brief]))[0] == (9, 0)
 
@@ -141,10 +151,10 @@ class StoreContract:
         key, quota = new_key(), window(3)
         mark = (await store.reserve([(key, quota)])).marks[0]
         parts = [
-            Part(key, quota.field, mark + 1, 1, "rate"),
-            Part(key, quota.field, mark - 60_000, 1, "rate"),
+            Charge(key, quota.field, mark + 1, 1, "rate"),
+            Charge(key, quota.field, mark - 60_000, 1, "rate"),
         ]
-        await store.give_back([*parts, Part(new_key(), quota.field, mark, 1, "rate")])
+        await store.give_back([*parts, Charge(new_key(), quota.field, mark, 1, "rate")])
         assert (await store.look([(key, quota)]))[0].left == 2
 
     async def test_nothing_taken_only_looks(self, store: Store) -> None:
@@ -166,14 +176,14 @@ class StoreContract:
         visitor, person, quota = new_key(), new_key(), window(10)
         taken = [await store.reserve([(visitor, quota)]) for _ in range(3)]
         await store.reserve([(person, quota)])
-        move = Move(visitor, person, 60)
+        move = MergeUsage(visitor, person, 60)
         assert (await store.reserve([(person, quota)], move)).levels[0].left == 5
         assert (await store.look([(person, quota)]))[0].left == 8, "nothing has moved yet"
         assert (await store.move(move, [])).taken
         assert (await store.reserve([(person, quota)], move)).levels[0].left == 4
         assert (await store.move(move, [])).taken
         assert (await store.reserve([(visitor, quota)])).levels[0].left == 3
-        await store.give_back([Part(visitor, quota.field, taken[0].marks[0], 1, "rate")])
+        await store.give_back([Charge(visitor, quota.field, taken[0].marks[0], 1, "rate")])
         left = [(await store.look([(who, quota)]))[0].left for who in (visitor, person)]
         assert left == [4, 4]
 
@@ -183,17 +193,17 @@ class StoreContract:
         quota = slots(9)
         await store.reserve([(visitor, quota)])
         await store.reserve([(first, quota)])
-        await store.move(Move(visitor, first, 60), [])
-        told = await store.reserve([(second, quota)], Move(visitor, second, 60))
-        await store.move(Move(visitor, second, 60), [])
+        await store.move(MergeUsage(visitor, first, 60), [])
+        told = await store.reserve([(second, quota)], MergeUsage(visitor, second, 60))
+        await store.move(MergeUsage(visitor, second, 60), [])
         assert told.levels[0].left == 8
         assert (await store.look([(first, quota)]))[0].left == 7
 
     async def test_visitor_who_spent_nothing(self, store: Store) -> None:
         """There is nothing to move, and nothing is kept of it."""
         visitor, person, quota = new_key(), new_key(), window(9)
-        await store.reserve([(person, quota)], Move(visitor, person, 60))
-        await store.move(Move(visitor, person, 60), [])
+        await store.reserve([(person, quota)], MergeUsage(visitor, person, 60))
+        await store.move(MergeUsage(visitor, person, 60), [])
         assert (await store.reserve([(visitor, quota)])).levels[0].left == 8
 
     async def test_nothing_moves_where_somebody_is_refused(self, store: Store) -> None:
@@ -202,7 +212,9 @@ class StoreContract:
         for _ in range(3):
             await store.reserve([(visitor, quota)])
         for _ in range(2):
-            assert not (await store.reserve([(person, quota)], Move(visitor, person, 60))).taken
+            assert not (
+                await store.reserve([(person, quota)], MergeUsage(visitor, person, 60))
+            ).taken
         levels = await store.look([(person, quota), (visitor, quota)])
         assert [level.left for level in levels] == [3, 0]
 
@@ -210,17 +222,17 @@ class StoreContract:
         """A mark that can be made once, and a bound for each person, stand beside it."""
         visitor, person, quota = new_key(), new_key(), window(9)
         mark, share = (new_key(), window(1)), (new_key(), slots(2))
-        move = Move(visitor, person, 60)
+        move = MergeUsage(visitor, person, 60)
         await store.reserve([(visitor, quota)])
         assert (await store.move(move, [mark, share])).taken
         assert [level.left for level in await store.look([mark, share])] == [0, 1]
-        again = await store.move(Move(visitor, new_key(), 60), [mark, share])
+        again = await store.move(MergeUsage(visitor, new_key(), 60), [mark, share])
         assert (again.taken, [level.left for level in again.levels]) == (False, [0, 1])
         other = new_key()
         await store.reserve([(other, quota)])
         await store.reserve([share])
         assert not (
-            await store.move(Move(other, person, 60), [(new_key(), window(1)), share])
+            await store.move(MergeUsage(other, person, 60), [(new_key(), window(1)), share])
         ).taken
         assert [level.left for level in await store.look([(person, quota), (other, quota)])] == [
             8,
@@ -274,7 +286,7 @@ class StoreContract:
         wanted = [(new_key(), window(9)), (new_key(), talk(1000, 600)), (new_key(), slots(2))]
         reserved = await store.reserve(wanted)
         name = new_key()
-        await store.remember(Note(name, taken_parts(wanted, reserved), "about it", 60))
+        await store.remember(PendingSettlement(name, taken_parts(wanted, reserved), "about it", 60))
         assert [each.left for each in await store.look(wanted)] == [8, 400, 1]
         assert await store.settle(name, 250) == "about it"
         assert [each.left for each in await store.look(wanted)] == [8, 750, 2]
@@ -285,7 +297,7 @@ class StoreContract:
         """The true length counts, whatever was taken for it."""
         wanted = [(new_key(), talk(1000, 600))]
         name, reserved = new_key(), await store.reserve(wanted)
-        await store.remember(Note(name, taken_parts(wanted, reserved), "", 60))
+        await store.remember(PendingSettlement(name, taken_parts(wanted, reserved), "", 60))
         assert await store.settle(name, 1600) == ""
         assert (await store.look(wanted))[0].left == -600
 
@@ -293,7 +305,7 @@ class StoreContract:
         """However many hear of the end at once."""
         wanted = [(new_key(), talk(1000, 600))]
         name, reserved = new_key(), await store.reserve(wanted)
-        await store.remember(Note(name, taken_parts(wanted, reserved), "x", 60))
+        await store.remember(PendingSettlement(name, taken_parts(wanted, reserved), "x", 60))
         told = await asyncio.gather(*(store.settle(name, 100) for _ in range(50)))
         assert told.count("x") == 1
         assert (await store.look(wanted))[0].left == 900
@@ -306,7 +318,7 @@ class StoreContract:
         for name in names:
             reserved = await store.reserve(wanted)
             assert reserved.open_notes == ()
-            await store.remember(Note(name, taken_parts(wanted, reserved), "", 60))
+            await store.remember(PendingSettlement(name, taken_parts(wanted, reserved), "", 60))
         assert (await store.reserve(wanted)).open_notes == tuple(names)
         await store.settle(names[0], 0)
         assert (await store.reserve(wanted)).taken
@@ -317,7 +329,7 @@ class StoreContract:
         person = new_key()
         wanted = [(person, window(1)), (person, slots(2))]
         reserved = await store.reserve(wanted)
-        await store.remember(Note(new_key(), taken_parts(wanted, reserved), "", 60))
+        await store.remember(PendingSettlement(new_key(), taken_parts(wanted, reserved), "", 60))
         refused = await store.reserve(wanted)
         assert (refused.taken, refused.open_notes) == (False, ())
 
@@ -357,7 +369,7 @@ class StoreContract:
         while True:
             reserved = await store.reserve(wanted)
             if reserved.taken:
-                note = Note(new_key(), taken_parts(wanted, reserved), "", 60)
+                note = PendingSettlement(new_key(), taken_parts(wanted, reserved), "", 60)
                 await store.remember(note)
                 open_ones += 1
             elif not reserved.open_notes:
@@ -372,9 +384,9 @@ class StoreContract:
         visitor, person, quota = new_key(), new_key(), slots(23)
         own = await noted(store, [(person, quota)], 3)
         brought = await noted(store, [(visitor, quota)], 20)
-        refused = await store.reserve([(person, quota)], Move(visitor, person, 60))
+        refused = await store.reserve([(person, quota)], MergeUsage(visitor, person, 60))
         assert (refused.taken, refused.open_notes) == (False, (*own, *brought))
-        await store.move(Move(visitor, person, 60), [])
+        await store.move(MergeUsage(visitor, person, 60), [])
         assert await store.settle(brought[19], 0) == "about"
         assert (await store.reserve([(visitor, quota)])).taken
         assert (await store.reserve([(person, quota)])).open_notes == (*own, *brought[:19])
@@ -384,10 +396,12 @@ class StoreContract:
         visitor, person, name = new_key(), new_key(), new_key()
         quota = talk(1000, 600)
         reserved = await store.reserve([(visitor, quota)])
-        await store.remember(Note(name, taken_parts([(visitor, quota)], reserved), "", 60))
-        refused = await store.reserve([(person, quota)], Move(visitor, person, 60))
+        await store.remember(
+            PendingSettlement(name, taken_parts([(visitor, quota)], reserved), "", 60)
+        )
+        refused = await store.reserve([(person, quota)], MergeUsage(visitor, person, 60))
         assert (refused.taken, refused.open_notes) == (False, (name,))
-        await store.move(Move(visitor, person, 60), [])
+        await store.move(MergeUsage(visitor, person, 60), [])
         await store.settle(name, 100)
         assert [(await store.look([(who, quota)]))[0].left for who in (visitor, person)] == [
             900,
@@ -400,7 +414,7 @@ class StoreContract:
         name, reserved = new_key(), await store.reserve(wanted)
         parts = taken_parts(wanted, reserved)
         await store.give_back(parts)
-        await store.remember(Note(name, parts, "late", 60))
+        await store.remember(PendingSettlement(name, parts, "late", 60))
         assert await store.settle(name, 0) == "late"
         assert (await store.look(wanted))[0].left == 2
 
@@ -445,7 +459,9 @@ async def noted(
     names = [new_key() for _ in range(count)]
     for name in names:
         reserved = await store.reserve(wanted)
-        await store.remember(Note(name, taken_parts(wanted, reserved), "about", seconds))
+        await store.remember(
+            PendingSettlement(name, taken_parts(wanted, reserved), "about", seconds)
+        )
     return tuple(names)
 
 

@@ -5,7 +5,7 @@ from typing import Final
 
 import pytest
 
-from xuna_middleware import Lease, Move, Part, Quota, Standing, Store
+from xuna_middleware.stores import Charge, Lease, MergeUsage, Quota, RevocationCheck, Store
 from xuna_middleware.stores.protocol import taken_parts
 
 from .contract import new_key, slots, window
@@ -78,7 +78,7 @@ class LeaseContract:
     ) -> None:
         """A slot that is gone is taken anew, beyond what there is."""
         wanted = (new_key(), leased(1))
-        lost = Part(wanted[0], wanted[1].field, 1, 1, "slot")
+        lost = Charge(wanted[0], wanted[1].field, 1, 1, "slot")
         await talking(store, wanted)
         (held,) = await store.hold([make_lease(lost)])
         assert held.word == ""
@@ -169,9 +169,9 @@ class LeaseContract:
         """Their slot is the person's from then on: held for them, and given back to them."""
         visitor, person, quota = new_key(), new_key(), leased(2)
         lease = await talking(store, (visitor, quota))
-        moved = await store.reserve([(person, quota)], Move(visitor, person, 60))
+        moved = await store.reserve([(person, quota)], MergeUsage(visitor, person, 60))
         assert (moved.taken, moved.levels[0].left) == (True, 0)
-        await store.move(Move(visitor, person, 60), [])
+        await store.move(MergeUsage(visitor, person, 60), [])
         (held,) = await store.hold([lease])
         assert held.slots[0].principal == visitor
         assert (await store.look([(person, quota), (visitor, quota)]))[0].left == 0
@@ -183,9 +183,13 @@ class LeaseContract:
         who, wanted = new_key(), [(new_key(), window(9)), (new_key(), slots(9))]
         await store.revoke(who, ISSUED, 60)
         for issued_at in (ISSUED, ISSUED - 0.25, 0.0, int(ISSUED), None):
-            reserved = await store.reserve(wanted, standing=Standing(who, issued_at))
+            reserved = await store.reserve(wanted, standing=RevocationCheck(who, issued_at))
             assert reserved == (False, (), (), (), True)
-        for standing in (Standing(who, ISSUED + 0.25), Standing(new_key(), 0.0), None):
+        for standing in (
+            RevocationCheck(who, ISSUED + 0.25),
+            RevocationCheck(new_key(), 0.0),
+            None,
+        ):
             reserved = await store.reserve(wanted, standing=standing)
             assert (reserved.taken, reserved.is_revoked) == (True, False)
         assert [level.left for level in await store.look(wanted)] == [6, 6]
@@ -193,9 +197,15 @@ class LeaseContract:
     async def test_only_the_revocation_is_read(self, store: Store) -> None:
         """Where nothing is to be counted."""
         who = new_key()
-        assert await store.reserve([], standing=Standing(who, ISSUED)) == (True, (), (), (), False)
+        assert await store.reserve([], standing=RevocationCheck(who, ISSUED)) == (
+            True,
+            (),
+            (),
+            (),
+            False,
+        )
         await store.revoke(who, ISSUED, 60)
-        assert (await store.reserve([], standing=Standing(who, ISSUED))).is_revoked
+        assert (await store.reserve([], standing=RevocationCheck(who, ISSUED))).is_revoked
         assert (await store.reserve([])).taken
 
     async def test_revoked_move_nothing(self, store: Store) -> None:
@@ -203,18 +213,18 @@ class LeaseContract:
         visitor, person, quota = new_key(), new_key(), window(9)
         await store.reserve([(visitor, quota)])
         await store.revoke(person, ISSUED, 60)
-        move, standing = Move(visitor, person, 60), Standing(person, ISSUED)
+        move, standing = MergeUsage(visitor, person, 60), RevocationCheck(person, ISSUED)
         assert (await store.reserve([(person, quota)], move, standing)).is_revoked
         assert [x.left for x in await store.look([(person, quota), (visitor, quota)])] == [9, 8]
-        new = Standing(person, ISSUED + 1)
+        new = RevocationCheck(person, ISSUED + 1)
         assert (await store.reserve([(person, quota)], move, new)).levels[0].left == 7
 
     async def test_revoked_conversation_is_told(self, store: Store) -> None:
         """Of several conversations only those that it reaches; it goes before "ended"."""
         who, wanted = new_key(), (new_key(), leased(5))
-        old = await talking(store, wanted, standing=Standing(who, ISSUED))
-        undated = await talking(store, wanted, standing=Standing(who, None))
-        new = await talking(store, wanted, standing=Standing(who, ISSUED + 1))
+        old = await talking(store, wanted, standing=RevocationCheck(who, ISSUED))
+        undated = await talking(store, wanted, standing=RevocationCheck(who, None))
+        new = await talking(store, wanted, standing=RevocationCheck(who, ISSUED + 1))
         await store.revoke(who, ISSUED, 60)
         assert await store.end(old.name)
         told = await store.hold([old, undated, new])
@@ -228,7 +238,7 @@ class LeaseContract:
         """It isn't held even once: there is nothing to end."""
         who = new_key()
         await store.revoke(who, ISSUED, 60)
-        lease = make_lease()._replace(standing=Standing(who, ISSUED))
+        lease = make_lease()._replace(standing=RevocationCheck(who, ISSUED))
         assert await store.hold([lease]) == (((), "revoked"),)
         assert await store.end(lease.name) is False
 
@@ -237,8 +247,8 @@ class LeaseContract:
         who = new_key()
         for at in (ISSUED, ISSUED - 100, ISSUED + 1, ISSUED):
             await store.revoke(who, at, 60)
-        assert (await store.reserve([], standing=Standing(who, ISSUED + 1))).is_revoked
-        assert not (await store.reserve([], standing=Standing(who, ISSUED + 2))).is_revoked
+        assert (await store.reserve([], standing=RevocationCheck(who, ISSUED + 1))).is_revoked
+        assert not (await store.reserve([], standing=RevocationCheck(who, ISSUED + 2))).is_revoked
 
     async def test_revocation_is_never_shortened(self, store: Store) -> None:
         """A later one that lasts for less lasts as long; a short one ends by itself."""
@@ -246,9 +256,9 @@ class LeaseContract:
         await store.revoke(who, ISSUED, 60)
         await store.revoke(who, ISSUED + 1, 0.01)
         await store.revoke(short, ISSUED, 0.01)
-        while (await store.reserve([], standing=Standing(short, ISSUED))).is_revoked:
+        while (await store.reserve([], standing=RevocationCheck(short, ISSUED))).is_revoked:
             pass  # until it has ended
-        assert (await store.reserve([], standing=Standing(who, ISSUED + 1))).is_revoked
+        assert (await store.reserve([], standing=RevocationCheck(who, ISSUED + 1))).is_revoked
 
     async def test_woken(self, store: Store) -> None:
         """By an end and by a revocation, and by nothing that nobody called."""
@@ -288,13 +298,13 @@ def leased(most: int, *, seconds: float = 60, held: float = 10, field: str = "s"
     return Quota(field=field, most=most, amount=1, seconds=seconds, kind="slot", held=held)
 
 
-def make_lease(*parts: Part, name: str = "", about: str = "somebody") -> Lease:
+def make_lease(*parts: Charge, name: str = "", about: str = "somebody") -> Lease:
     """Return a lease of ten seconds."""
     return Lease(name or new_key(), about, 10, parts, None)
 
 
 async def talking(
-    store: Store, *wanted: tuple[str, Quota], standing: Standing | None = None
+    store: Store, *wanted: tuple[str, Quota], standing: RevocationCheck | None = None
 ) -> Lease:
     """Reserve, and hold for the first time."""
     reserved = await store.reserve(wanted)

@@ -4,14 +4,16 @@ import asyncio
 
 import pytest
 
-from xuna_middleware import AccessDeniedError, Move, RedisStore, UnavailableError
-from xuna_middleware.anonymous.switch import Door
+from xuna_middleware import AccessDeniedError, RedisStore
+from xuna_middleware.anonymous.switch import AdmissionSwitch
+from xuna_middleware.errors import UnavailableError
+from xuna_middleware.stores import MergeUsage
 
 from .contract import new_key
 from .redis_server import running_redis
 
 
-async def lets_in(door: Door, visitor: str = "anna") -> bool:
+async def lets_in(door: AdmissionSwitch, visitor: str = "anna") -> bool:
     try:
         return await door.check(visitor)
     except AccessDeniedError:
@@ -24,7 +26,7 @@ def test_door_in_redis() -> None:
 
         async def story() -> None:
             stores = [RedisStore(redis.url, namespace="door") for _ in range(2)]
-            one, other = (Door(store) for store in stores)
+            one, other = (AdmissionSwitch(store) for store in stores)
             assert await lets_in(one)
             await one.close()
             assert not await lets_in(other)
@@ -42,7 +44,7 @@ def test_door_in_redis() -> None:
             await one.open()
             assert await lets_in(other)
             visitor = new_key()
-            assert await one.leave(visitor, Move(visitor, new_key(), 60), 60)
+            assert await one.leave(visitor, MergeUsage(visitor, new_key(), 60), 60)
             assert not await lets_in(other, visitor)
             redis.kill()
             with pytest.raises(UnavailableError):

@@ -15,16 +15,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from xuna_middleware import (
-    Held,
+from xuna_middleware import MemoryStore, RedisStore
+from xuna_middleware.stores import (
+    Charge,
     Lease,
-    MemoryStore,
-    Move,
-    Note,
-    Part,
+    LeaseStatus,
+    MergeUsage,
+    PendingSettlement,
     Quota,
-    RedisStore,
-    Standing,
+    RevocationCheck,
     Store,
 )
 from xuna_middleware.stores.protocol import taken_parts
@@ -59,7 +58,7 @@ wants = st.lists(
     unique_by=lambda wanted: (wanted[0], wanted[1].field),
 )
 issued = st.none() | st.integers(1, 4)
-standings = st.none() | st.builds(Standing, st.sampled_from(PEOPLE), issued)
+standings = st.none() | st.builds(RevocationCheck, st.sampled_from(PEOPLE), issued)
 
 
 class Clock:
@@ -76,7 +75,7 @@ class Talk:
 
     ends: int
     about: str
-    parts: tuple[Part, ...]
+    parts: tuple[Charge, ...]
     is_ended: bool = False
 
 
@@ -97,8 +96,8 @@ class Counting(RuleBasedStateMachine):
         #: (principal, field, end) → amount
         self.model: dict[tuple[str, str, int], int] = {}
         self.is_now: dict[str, str] = {}
-        self.taken: list[tuple[Part, ...]] = []
-        self.notes: dict[str, tuple[Part, ...]] = {}
+        self.taken: list[tuple[Charge, ...]] = []
+        self.notes: dict[str, tuple[Charge, ...]] = {}
         self.noted = 0
         #: What the holders know, and what the store was told.
         self.leases: dict[str, Lease] = {}
@@ -127,7 +126,7 @@ class Counting(RuleBasedStateMachine):
 
     @rule(wanted=wants, note=st.booleans(), standing=standings)
     def reserve(
-        self, wanted: list[tuple[str, Quota]], note: bool, standing: Standing | None
+        self, wanted: list[tuple[str, Quota]], note: bool, standing: RevocationCheck | None
     ) -> None:
         # Two names of one person would count twice in one go, which no gate asks for.
         wanted = list({(self.is_now.get(w, w), q.field): (w, q) for w, q in wanted}.values())
@@ -180,10 +179,10 @@ class Counting(RuleBasedStateMachine):
         step = int(seconds * 1000) // 50
         return -(-(self.now + int(seconds * 1000)) // step) * step
 
-    def remember(self, parts: tuple[Part, ...]) -> None:
+    def remember(self, parts: tuple[Charge, ...]) -> None:
         self.noted += 1
         name = f"conv_{id(self)}_{self.noted}"
-        self.run(self.store.remember(Note(name, parts, name, FOREVER)))
+        self.run(self.store.remember(PendingSettlement(name, parts, name, FOREVER)))
         self.notes[name] = parts
 
     @rule(data=st.data(), whole=st.booleans())
@@ -213,7 +212,7 @@ class Counting(RuleBasedStateMachine):
 
     @rule(visitor=st.sampled_from(PEOPLE[2:]), person=st.sampled_from(PEOPLE[:2]))
     def sign_in(self, visitor: str, person: str) -> None:
-        move = Move(visitor, person, FOREVER)
+        move = MergeUsage(visitor, person, FOREVER)
         wanted = [(person, replace(quota, amount=0)) for quota in QUOTAS[:4]]
         levels = self.run(self.store.reserve(wanted, move)).levels
         brings = visitor not in self.is_now
@@ -237,9 +236,9 @@ class Counting(RuleBasedStateMachine):
         )
 
     @rule(data=st.data(), standing=standings, seconds=st.sampled_from([4, 10]))
-    def begin(self, data: st.DataObject, standing: Standing | None, seconds: float) -> None:
+    def begin(self, data: st.DataObject, standing: RevocationCheck | None, seconds: float) -> None:
         """Turn a reservation into a conversation, whose other parts stay counted."""
-        parts: tuple[Part, ...] = ()
+        parts: tuple[Charge, ...] = ()
         if self.taken:
             parts = self.taken.pop(data.draw(st.integers(0, len(self.taken) - 1)))
         self.noted += 1
@@ -263,13 +262,13 @@ class Counting(RuleBasedStateMachine):
             for lease, held in zip(leases, told, strict=True):
                 self.leases[lease.name] = lease._replace(slots=held.slots)
 
-    def held(self, lease: Lease) -> Held:
+    def held(self, lease: Lease) -> LeaseStatus:
         talk = self.talk(lease.name)
         parts = lease.slots if talk is None else talk.parts
         if self.is_revoked(lease.standing):
-            return Held(parts, "revoked")
+            return LeaseStatus(parts, "revoked")
         if talk is not None and talk.is_ended:
-            return Held(parts, "ended")
+            return LeaseStatus(parts, "ended")
         self.return_(parts)
         parts = tuple(part._replace(mark=self.rounded(lease.seconds)) for part in parts)
         for part in parts:
@@ -278,7 +277,7 @@ class Counting(RuleBasedStateMachine):
             self.model[key] = self.model.get(key, 0) + part.amount
         ends = self.now + int(lease.seconds * 1000)
         self.talks[lease.name] = Talk(ends, lease.about, parts)
-        return Held(parts, "")
+        return LeaseStatus(parts, "")
 
     def talk(self, name: str) -> Talk | None:
         talk = self.talks.get(name)
@@ -309,7 +308,7 @@ class Counting(RuleBasedStateMachine):
         self.run(self.store.revoke(principal, at, FOREVER))
         self.revoked[principal] = max(at, self.revoked.get(principal, 0))
 
-    def is_revoked(self, standing: Standing | None) -> bool:
+    def is_revoked(self, standing: RevocationCheck | None) -> bool:
         if standing is None or standing.principal not in self.revoked:
             return False
         return standing.issued_at is None or standing.issued_at <= self.revoked[standing.principal]

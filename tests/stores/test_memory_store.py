@@ -9,14 +9,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from xuna_middleware import (
-    ConfigurationError,
-    MemoryStore,
-    Move,
-    Note,
-    Part,
+from xuna_middleware import ConfigurationError, MemoryStore
+from xuna_middleware.stores import (
+    Charge,
+    MergeUsage,
+    PendingSettlement,
     Region,
-    Standing,
+    RevocationCheck,
     StoreError,
 )
 from xuna_middleware.stores.memory import entries
@@ -158,9 +157,11 @@ async def test_what_ended_is_not_there_before_it_is_removed(
     wanted = [("visitors/v", window(9, seconds=10))]
     await store.put("a", b"old", 10, Region.TICKETS)
     await store.put("b", b"old", 10, Region.TICKETS)
-    note = Note("n", taken_parts(wanted, await store.reserve(wanted)), "", 10)
+    note = PendingSettlement("n", taken_parts(wanted, await store.reserve(wanted)), "", 10)
     await store.remember(note)
-    await store.move(Move("visitors/v", "callers/p", 10), [("departed/v", window(1, seconds=10))])
+    await store.move(
+        MergeUsage("visitors/v", "callers/p", 10), [("departed/v", window(1, seconds=10))]
+    )
     await store.hold([make_lease(name="lease")])
     await store.revoke("callers/p", 5.0, 10)
     clock.now += 11
@@ -172,7 +173,7 @@ async def test_what_ended_is_not_there_before_it_is_removed(
     assert await store.settle("n", 0) is None
     assert await store.leases() == ()
     assert not await store.end("lease")
-    assert (await store.reserve((), None, Standing("callers/p", 1.0))).taken
+    assert (await store.reserve((), None, RevocationCheck("callers/p", 1.0))).taken
     (level,) = await store.look([("departed/v", window(1))])
     assert level.left == 1
     assert (await store.reserve([("visitors/v", window(9))])).taken
@@ -202,14 +203,14 @@ async def test_what_fills_one_region_leaves_the_others_alone() -> None:
         await store.reserve([(f"visitors/{number}", window(9))])
         await store.put(f"ticket-{number}", b"", 60, Region.VISITORS_TICKETS)
         await store.put(f"puzzle-{number}", b"", 60, Region.PUZZLES)
-        await store.remember(Note(f"note-{number}", (), "", 60))
-        await store.move(Move("v", "p", 60), [(f"departed/{number}", window(1))])
+        await store.remember(PendingSettlement(f"note-{number}", (), "", 60))
+        await store.move(MergeUsage("v", "p", 60), [(f"departed/{number}", window(1))])
     for refused in (
         store.reserve([("visitors/x", window(9))]),
         store.put("ticket-x", b"", 60, Region.VISITORS_TICKETS),
         store.put("puzzle-x", b"", 60, Region.PUZZLES),
-        store.remember(Note("note-x", (), "", 60)),
-        store.move(Move("v", "p", 60), [("departed/x", window(1))]),
+        store.remember(PendingSettlement("note-x", (), "", 60)),
+        store.move(MergeUsage("v", "p", 60), [("departed/x", window(1))]),
     ):
         with pytest.raises(StoreError, match=r"full of .*MemoryStore\(most="):
             await refused
@@ -265,7 +266,7 @@ async def test_full_store_holds_on_to_what_runs() -> None:
         lease = lease._replace(slots=held.slots)
         for refused in (
             store.hold([lease, make_lease()]),
-            store.hold([make_lease(Part("x", "s", 1, 1, "slot"))]),
+            store.hold([make_lease(Charge("x", "s", 1, 1, "slot"))]),
             store.revoke("x", 1.0, 60),
         ):
             with pytest.raises(StoreError, match="full"):
@@ -280,7 +281,7 @@ async def test_what_ran_out_leaves_nothing() -> None:
     """Leases and revocations end by the store's clock, and make room."""
     clock = Clock()
     store, wanted = MemoryStore(3, monotonic=clock), ("a", leased(2))
-    lease = await talking(store, wanted, standing=Standing("a", 1.0))
+    lease = await talking(store, wanted, standing=RevocationCheck("a", 1.0))
     await store.revoke("a", 1.0, 10)
     clock.now += 10.2
     assert await store.leases() == ()

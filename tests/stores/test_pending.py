@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from xuna_middleware import MemoryStore, Note
+from xuna_middleware import MemoryStore
+from xuna_middleware.stores import PendingSettlement
 from xuna_middleware.stores.pending import MOST_LISTED, told
 from xuna_middleware.stores.protocol import taken_parts
 
@@ -47,7 +48,7 @@ async def test_both_stores_tell_of_the_same(clocked: ClockedRedis, count: int) -
     names = await noted(memory, wanted, count, seconds=DAY)
     for name in names:
         reserved = await clocked.reserve(wanted)
-        note = Note(name, taken_parts(wanted, reserved), "about", DAY)
+        note = PendingSettlement(name, taken_parts(wanted, reserved), "about", DAY)
         await clocked.remember(note)
     for turn in range(7):
         clock.now += 5

@@ -11,17 +11,11 @@ import pytest
 from support.doubles import ask, bearer, in_fast_time, make_gate, seconds
 from support.signing import ISSUER, RSA, good_claims
 
-from xuna_middleware import (
-    Agent,
-    Limit,
-    RedisStore,
-    Region,
-    StoreBusyError,
-    StoreError,
-    UnavailableError,
-)
-from xuna_middleware.anonymous.switch import Door
-from xuna_middleware.stores.protocol import Part, Standing, named, taken_parts
+from xuna_middleware import Agent, Limit, RedisStore
+from xuna_middleware.anonymous.switch import AdmissionSwitch
+from xuna_middleware.errors import UnavailableError
+from xuna_middleware.stores import Region, StoreBusyError, StoreError
+from xuna_middleware.stores.protocol import Charge, RevocationCheck, named, taken_parts
 from xuna_middleware.stores.redis import bulkhead
 
 from .contract import new_key, window
@@ -58,7 +52,7 @@ async def store(redis: RedisServer) -> AsyncIterator[HeldUp]:
 async def of_a_visitor(store: RedisStore, name: str) -> object:
     visitor = named(Region.VISITORS, name)
     everybody = named(Region.COMMON, "all"), window(10**6)
-    return await store.reserve([everybody], None, Standing(visitor, None))
+    return await store.reserve([everybody], None, RevocationCheck(visitor, None))
 
 
 async def of_a_caller(store: RedisStore, name: str) -> object:
@@ -103,7 +97,7 @@ async def let_go_on(store: HeldUp, asking: list[asyncio.Task[object]]) -> None:
 
 def others(store: RedisStore) -> dict[str, Callable[[], Awaitable[object]]]:
     """Return what no flood may keep waiting."""
-    lease, door = make_lease(), Door(store)
+    lease, door = make_lease(), AdmissionSwitch(store)
     return {
         "revoke": lambda: store.revoke(new_key(), 1.0, 60),
         "end": lambda: store.end(new_key()),
@@ -156,7 +150,7 @@ def test_all_that_was_taken_is_given_back() -> None:
 
     async def story() -> None:
         store = Slow(0.02)
-        part = Part(named(Region.CALLERS, "one"), "", 1, 1, "rate")
+        part = Charge(named(Region.CALLERS, "one"), "", 1, 1, "rate")
         await asyncio.gather(*(store.give_back([part]) for _ in range(3_000)))
 
     in_fast_time(story())
@@ -182,7 +176,9 @@ async def test_strangers_leave_room_for_callers(store: HeldUp, share: str) -> No
         await store.put(new_key(), b"", 60, Region.TICKETS)
         await (taking_a_ticket if share == "visitors" else of_a_visitor)(store, new_key())
     with pytest.raises(UnavailableError if share == "visitors" else StoreBusyError):
-        await (Door(store).check("anna") if share == "visitors" else store.take(new_key()))
+        await (
+            AdmissionSwitch(store).check("anna") if share == "visitors" else store.take(new_key())
+        )
     await let_go_on(store, asking)
 
 

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import pytest
 
-from xuna_middleware import ConfigurationError, RedisStore, Region, StoreError
+from xuna_middleware import ConfigurationError, RedisStore
+from xuna_middleware.stores import Region, StoreError
 
 from .contract import new_key, window
 from .lossy_link import LossyLink, lossy_link

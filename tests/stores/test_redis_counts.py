@@ -11,7 +11,8 @@ from typing import Any, Final
 
 import pytest
 
-from xuna_middleware import Quota, RedisStore, StoreError
+from xuna_middleware import RedisStore
+from xuna_middleware.stores import Quota, StoreError
 from xuna_middleware.stores.protocol import taken_parts
 
 from .contract import new_key, slots, window
@@ -26,7 +27,8 @@ REQUESTS: Final = int(os.environ.get("EXACTNESS_REQUESTS", "1000"))
 #: how often it got each.
 RIVAL: Final = """
 import asyncio, json, sys
-from xuna_middleware import Quota, RedisStore
+from xuna_middleware import RedisStore
+from xuna_middleware.stores import Quota
 url, run, requests = sys.argv[1], sys.argv[2], int(sys.argv[3])
 MOST = (50, 500, 5000)
 async def main():
@@ -298,8 +300,9 @@ async def test_start_without_redis(caplog: pytest.LogCaptureFixture) -> None:
 
 async def test_bytes_of_principals_and_reservations(store: RedisStore, redis: RedisServer) -> None:
     """A principal with three limits, and a reservation that can be settled: 300 bytes each."""
-    from xuna_middleware import Identity, Note
+    from xuna_middleware import Identity
     from xuna_middleware.issuing.settlement import about_whom
+    from xuna_middleware.stores import PendingSettlement
     from xuna_middleware.stores.protocol import taken_parts
 
     person = new_key()
@@ -313,7 +316,9 @@ async def test_bytes_of_principals_and_reservations(store: RedisStore, redis: Re
     principal = await client.memory_usage(store._keys.principal(person)) or 0
     who = Identity(issuer="https://acme.eu.auth0.com/", subject="auth0|" + "5" * 24)
     about = about_whom(who, "support")
-    await store.remember(Note("conv_" + "x" * 26, taken_parts(wanted, reserved)[1:], about, 60))
+    await store.remember(
+        PendingSettlement("conv_" + "x" * 26, taken_parts(wanted, reserved)[1:], about, 60)
+    )
     note = await client.memory_usage(store._keys.note("conv_" + "x" * 26)) or 0
     grown = (await client.memory_usage(store._keys.principal(person)) or 0) - principal
     print(principal, note, grown)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from xuna_middleware import Note, Part
+from xuna_middleware.stores import Charge, PendingSettlement
 from xuna_middleware.stores.redis import encoding as notation
 
 
@@ -25,12 +25,12 @@ def test_usual_names_are_listed_short() -> None:
 def test_note_holds_what_may_come_back() -> None:
     """A line for each principal; slots and time, in base 36; of rates nothing comes back."""
     parts = (
-        Part("anna", "slots", 1_700_000_000_000, 1, "slot"),
-        Part("all:", "talk", 35, 180_000, "time"),
-        Part("anna", "rate", 36, 1, "rate"),
-        Part("anna", "talk", 36, 0, "time"),
+        Charge("anna", "slots", 1_700_000_000_000, 1, "slot"),
+        Charge("all:", "talk", 35, 180_000, "time"),
+        Charge("anna", "rate", 36, 1, "rate"),
+        Charge("anna", "talk", 36, 0, "time"),
     )
-    text = notation.note_text(Note("conv_1", parts, "about", 60)).split("\n")
+    text = notation.note_text(PendingSettlement("conv_1", parts, "about", 60)).split("\n")
     anna, everybody = notation.digest("anna"), notation.digest("all:")
     assert text == ["about", f"{anna} slots/loyw3v28/1 talk:10:0", f"{everybody} talk:z:3uw0"]
     assert int("loyw3v28", 36) == 1_700_000_000_000

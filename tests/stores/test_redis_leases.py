@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import pytest
 
-from xuna_middleware import Lease, Quota, RedisStore, Standing, StoreError
+from xuna_middleware import RedisStore
+from xuna_middleware.stores import Lease, Quota, RevocationCheck, StoreError
 from xuna_middleware.stores.protocol import taken_parts
 
 from .contract import StoreContract, new_key, window
@@ -18,7 +19,8 @@ from .redis_server import PASSWORD, RedisServer
 #: Another process that holds one conversation until it is told to end it, and then lets it go.
 HOLDER: Final = """
 import asyncio, sys
-from xuna_middleware import Lease, Quota, RedisStore, Standing
+from xuna_middleware import RedisStore, Standing
+from xuna_middleware.stores import Lease, Quota
 from xuna_middleware.stores.protocol import taken_parts
 url, who, name = sys.argv[1:]
 async def main():
@@ -105,7 +107,7 @@ async def test_server_that_is_away(redis: RedisServer) -> None:
     lease = await talking(store, (new_key(), leased(3)))
     redis.kill()
     try:
-        reading = store.reserve([], standing=Standing("somebody", ISSUED))
+        reading = store.reserve([], standing=RevocationCheck("somebody", ISSUED))
         for verb in (*writing(store, lease), store.leases(), reading):
             with pytest.raises(StoreError) as caught:
                 await verb
@@ -136,7 +138,7 @@ async def test_server_that_takes_no_writes(
     finally:
         redis.command(*mend)
     assert [level.left for level in await store.look(wanted)] == [2, 2]
-    assert not (await store.reserve([], standing=Standing("somebody", ISSUED))).is_revoked
+    assert not (await store.reserve([], standing=RevocationCheck("somebody", ISSUED))).is_revoked
     assert (await store.hold([lease]))[0].word == ""
 
 
@@ -316,7 +318,7 @@ async def test_user_who_may_not_publish(redis: RedisServer) -> None:
     assert await store.end(lease.name)
     await store.revoke(who, ISSUED, 60)
     assert (await store.hold([lease]))[0].word == "ended"
-    assert (await store.reserve([], standing=Standing(who, ISSUED))).is_revoked
+    assert (await store.reserve([], standing=RevocationCheck(who, ISSUED))).is_revoked
     assert not waiting.done()
     waiting.cancel()
     await store.aclose()
@@ -325,7 +327,7 @@ async def test_user_who_may_not_publish(redis: RedisServer) -> None:
 async def test_round_trips(store: RedisStore, redis: RedisServer) -> None:
     """A reservation with a standing is one command; so are sixty-four leases."""
     wanted = [(new_key(), leased(200)), (new_key(), window(200))]
-    standing = Standing(new_key(), ISSUED)
+    standing = RevocationCheck(new_key(), ISSUED)
     reserved = await store.reserve(wanted, standing=standing)
     slot = taken_parts(wanted, reserved)[:1]
     leases = [make_lease(*slot)._replace(standing=standing) for _ in range(130)]
@@ -341,7 +343,7 @@ async def test_round_trips(store: RedisStore, redis: RedisServer) -> None:
 async def test_all_that_is_kept_ends(redis: RedisServer) -> None:
     """Every key has a life of its own and stands under the hash tag, the index included."""
     store, run = RedisStore(redis.url, namespace="mortal"), new_key()
-    lease = await talking(store, (run, leased(3)), standing=Standing(run, ISSUED))
+    lease = await talking(store, (run, leased(3)), standing=RevocationCheck(run, ISSUED))
     await store.hold([lease])
     await store.end(lease.name)
     await store.revoke(run, ISSUED, 60)

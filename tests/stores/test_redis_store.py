@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import pytest
 
-from xuna_middleware import ConfigurationError, RedisStore, Region, StoreError
+from xuna_middleware import ConfigurationError, RedisStore
+from xuna_middleware.stores import Region, StoreError
 
 from .contract import StoreContract, new_key
 from .lease_contract import LeaseContract
@@ -18,7 +19,8 @@ from .redis_server import PASSWORD, RedisServer
 #: Each of several processes tries the same hundred keys and prints how often it was first.
 RIVAL: Final = """
 import asyncio, sys
-from xuna_middleware import RedisStore, Region
+from xuna_middleware import RedisStore
+from xuna_middleware.stores import Region
 async def main(url, run):
     store = RedisStore(url, namespace="xuna")
     sys.stdin.readline()

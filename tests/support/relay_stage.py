@@ -15,6 +15,7 @@ from support.doubles import Answer, ask, echo_app
 from support.signing import CANARY
 from xuna_middleware import (
     Agent,
+    AnonymousAccess,
     Concurrent,
     Event,
     Identity,
@@ -23,7 +24,6 @@ from xuna_middleware import (
     OIDCVerifier,
     SignedUrl,
     TalkTime,
-    Visitors,
     XunaGate,
     XunaMiddleware,
 )
@@ -168,7 +168,7 @@ async def with_visitors(**options: Any) -> AsyncIterator[Stage]:
         limits=[Limit("100/day", per="all")],
     )
     private = Agent("private", id="agent_2", transports=("relay",))
-    visitors = Visitors(secret="s" * 43)
+    visitors = AnonymousAccess(secret="s" * 43)
     async with on_stage(faq, private, visitors=visitors, **options) as stage:
         yield stage
 

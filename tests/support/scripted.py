@@ -18,7 +18,7 @@ class LineGoneError(Exception):
 
 
 class ScriptedLine:
-    """Be a `Line`: what the platform says is put in, what it hears is kept."""
+    """Be a `PlatformConnection`: what the platform says is put in, what it hears is kept."""
 
     def __init__(self, *says: str | bytes) -> None:
         self._says: asyncio.Queue[str | bytes | None] = asyncio.Queue()

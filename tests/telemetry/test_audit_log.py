@@ -15,8 +15,9 @@ from support.doubles import CountedPlatform, ask, bearer, make_gate
 from support.signing import CANARY, RSA, good_claims
 from typer.testing import CliRunner
 
-from xuna_middleware import Agent, Background, ConfigurationError, Event, Limit
+from xuna_middleware import Agent, ConfigurationError, Event, Limit
 from xuna_middleware.cli.commands import app
+from xuna_middleware.events import Background
 from xuna_middleware.telemetry import AuditLog, verify_audit_log
 from xuna_middleware.telemetry.chain import START, End, line_of, resumed
 

@@ -15,7 +15,7 @@ from support.doubles import CountedPlatform, ask, bearer, make_gate
 from support.signing import RSA, good_claims
 from typer.testing import CliRunner
 
-from xuna_middleware import Agent, ConfigurationError, Event, Identity, Limit, Visitors
+from xuna_middleware import Agent, AnonymousAccess, ConfigurationError, Event, Identity, Limit
 from xuna_middleware.cli.commands import app
 from xuna_middleware.telemetry import AuditLog, verify_audit_log
 from xuna_middleware.telemetry import audit as audit_module
@@ -105,7 +105,7 @@ async def test_anonymous_callers_are_strangers(path: Path) -> None:
     log = AuditLog(path, clock=Clock())
     limits = [Limit("1/hour", per="all")]
     agents = [Agent("faq", id="agent_1", anonymous=True, max_duration=60, limits=limits)]
-    visitors = Visitors(secret="s" * 43)
+    visitors = AnonymousAccess(secret="s" * 43)
     gate = make_gate(CountedPlatform(), agents=agents, visitors=visitors, on_event=[log])
     for _ in range(300):
         await ask(gate, headers=[(b"sec-fetch-site", b"same-origin")])

@@ -9,7 +9,8 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 from support.talking import FIRST
 
-from xuna_middleware import Agent, OIDCVerifier, PlatformError, XunaGate, XunaMiddleware
+from xuna_middleware import Agent, OIDCVerifier, XunaGate, XunaMiddleware
+from xuna_middleware.errors import PlatformError
 from xuna_middleware.sandbox import SandboxAgent, SandboxPlatform
 from xuna_middleware.testing import sandboxed
 from xuna_middleware.testing.lines import connect_in_process

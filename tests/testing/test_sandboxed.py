@@ -15,7 +15,6 @@ from xuna_middleware import (
     Agent,
     Identity,
     OIDCVerifier,
-    UnavailableError,
     XunaGate,
     XunaMiddleware,
     XunaPlatform,
@@ -23,6 +22,7 @@ from xuna_middleware import (
     require_roles,
     require_scopes,
 )
+from xuna_middleware.errors import UnavailableError
 from xuna_middleware.sandbox import SandboxAgent, SandboxPlatform
 from xuna_middleware.testing import sandboxed
 

@@ -654,18 +654,18 @@ async def test_patterns_of_django_that_are_read_from_a_database(
 def test_patterns_are_held_against_protected_paths_once() -> None:
     """Not anew for each path that is asked for; other patterns are looked at anew."""
 
-    class Counted:
+    class BoundLimit:
         searches = 0
 
         def search(self, text: str) -> object:
-            Counted.searches += 1
+            BoundLimit.searches += 1
             return re.search("data", text)
 
-    searched: Any = (Counted(),)
+    searched: Any = (BoundLimit(),)
     rules = ProtectedPaths([f"/{number}/data" for number in range(30)])
     for path in ("/a", "/b", "/c"):
         assert rules.classify(Target(path, searched=searched)) is Ground.OPEN
-    assert Counted.searches == 1 + 3
+    assert BoundLimit.searches == 1 + 3
     assert rules.classify(Target("/x/data", searched=searched)) is Ground.PROTECTED
     others = (re.compile("nothing"),)
     assert rules.classify(Target("/x/data", searched=others)) is Ground.OPEN

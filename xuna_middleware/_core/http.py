@@ -11,7 +11,7 @@ The rules, all of them kept here so that no caller can forget one:
 - a redirect is an answer like any other, never followed: a header with a key in it would travel
   along (RFC 9110 section 15.4); cookies are neither kept nor sent;
 - nothing is sent twice: retries are the caller's decision;
-- a header value may be `Concealed`: it is revealed only where no traceback of ours can show it,
+- a header value may be `HiddenValue`: it is revealed only where no traceback of ours can show it,
   and no error says more than a host name and a class name.
 
 httpx's *transports* are used directly, without its `AsyncClient`: that one would log each address
@@ -56,7 +56,7 @@ _FORM: Final = "application/x-www-form-urlencoded"
 _NO_HEADERS: Final[Mapping[str, str]] = {}
 
 
-class Concealed(Protocol):
+class HiddenValue(Protocol):
     """A header value that shows itself to nobody but the wire."""
 
     def reveal(self) -> str:
@@ -120,7 +120,7 @@ class Outbound:
         method: str,
         url: str,
         *,
-        headers: Mapping[str, str | Concealed] = _NO_HEADERS,
+        headers: Mapping[str, str | HiddenValue] = _NO_HEADERS,
         json: Any = None,
         form: str | None = None,
         params: Mapping[str, str] | None = None,
@@ -214,7 +214,7 @@ class _Message:
 
     method: str
     url: httpx.URL = field(repr=False)
-    headers: Mapping[str, str | Concealed] = field(repr=False)
+    headers: Mapping[str, str | HiddenValue] = field(repr=False)
     content: bytes | None = field(repr=False)
     content_type: str
     connect_timeout: float

@@ -22,7 +22,7 @@ T = TypeVar("T")
 _Owner: TypeAlias = tuple[asyncio.AbstractEventLoop, Hashable]
 
 
-class Questions(Generic[K, T]):
+class SingleFlight(Generic[K, T]):
     """Run one task for all who ask the same at the same time, in each event loop.
 
     At most `in_flight` run at once and `waiting` more may wait for their turn; what comes beyond
@@ -200,7 +200,7 @@ def _take_one_off(
         counts[loop] -= 1
 
 
-class Recent(Generic[K]):
+class ExpiringSet(Generic[K]):
     """Remember keys for some seconds, each with a few octets about it; of more than 4,096 the
     oldest go first.
     """

@@ -74,7 +74,7 @@ class Agent:
             variable; by default nothing. A client's own is never passed on.
         anonymous: callers without credentials are admitted as well, on the terms of
             `XunaGate(visitors=…)`; needs `max_duration`. A rule is asked about them, too:
-            `who.is_visitor` tells them.
+            `who.is_anonymous` tells them.
         limits: `Limit(…)`, `Concurrent(…)` and `TalkTime(…)`, counted for this agent alone; those
             of the gate are counted over all its agents. Without any, each caller may have any
             number of conversations, and the gate logs a WARNING about it when it starts.

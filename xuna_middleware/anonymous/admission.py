@@ -2,7 +2,7 @@
 
 A visitor is a caller of their own, known again by a signed ticket. They reach the agents that are
 open to them and no others, pass a challenge where one is set, and have limits of their own. Whoever
-signs in later keeps what they spent: see `Move`. Their ticket ends with that: else a stranger who
+signs in later keeps what they spent: see `MergeUsage`. Their ticket ends with that: else a stranger who
 planted it in their browser, or kept a copy, could go on in their name.
 """
 
@@ -19,23 +19,23 @@ from typing import Any, Final
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
-from xuna_middleware._core.single_flight import Questions
+from xuna_middleware._core.single_flight import SingleFlight
 from xuna_middleware.anonymous.cookie import (
     HEADER,
-    VisitorTickets,
+    AnonymousTokens,
     new_visit,
     passed,
 )
 from xuna_middleware.anonymous.options import (
     SECRET_VARIABLE,
+    AnonymousAccess,
     AnswerReader,
-    Challenge,
-    ChallengeLike,
-    Visitors,
+    CaptchaCheck,
+    CaptchaCheckLike,
     WithTerms,
 )
 from xuna_middleware.anonymous.proof_of_work import ProofOfWork
-from xuna_middleware.anonymous.switch import Door
+from xuna_middleware.anonymous.switch import AdmissionSwitch
 from xuna_middleware.errors import (
     AccessDeniedError,
     ConfigurationError,
@@ -44,10 +44,10 @@ from xuna_middleware.errors import (
     trace_of,
 )
 from xuna_middleware.identity.client_address import client_address
-from xuna_middleware.identity.credentials import Visit
-from xuna_middleware.identity.proxies.trusted import Networks
+from xuna_middleware.identity.credentials import AnonymousVisitor
+from xuna_middleware.identity.proxies.trusted import TrustedProxies
 from xuna_middleware.stores.namespace import namespace_of
-from xuna_middleware.stores.protocol import Move, Store
+from xuna_middleware.stores.protocol import MergeUsage, Store
 
 logger = logging.getLogger("xuna_middleware")
 
@@ -64,20 +64,20 @@ _LONGEST_TERMS: Final = 1024
 _LEEWAY: Final = 30.0
 
 
-class Entrance:
+class Admission:
     """Let visitors in. `is_secure` says that clients come over TLS."""
 
     def __init__(
         self,
-        visitors: Visitors,
+        visitors: AnonymousAccess,
         store: Store,
         *,
         is_secure: bool,
-        proxies: Networks,
+        proxies: TrustedProxies,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.visitors = visitors
-        self.door = Door(store)
+        self.door = AdmissionSwitch(store)
         self._is_secure = is_secure
         self._clock = clock
         secrets = visitors.secret or (token_urlsafe(),)
@@ -85,14 +85,14 @@ class Entrance:
         self._challenge = _shared(visitors.challenge, secrets, store, self._address)
         #: What visitors have to pass, in words that are the same in every process.
         self.terms = _terms(self._challenge)
-        self._asking = Questions[Any, bool](
+        self._asking = SingleFlight[Any, bool](
             "challenge",
             in_flight=CHALLENGES,
             waiting=CHALLENGES_WAITING,
             of_one=CHALLENGES_OF_ONE,
             of_one_waiting=CHALLENGES_OF_ONE_WAITING,
         )
-        self._tickets = VisitorTickets(
+        self._tickets = AnonymousTokens(
             secrets,
             seconds=visitors.ticket_lasts,
             namespace=namespace_of(store),
@@ -100,19 +100,19 @@ class Entrance:
             clock=clock,
         )
 
-    def known(self, scope: Scope) -> Visit | None:
+    def known(self, scope: Scope) -> AnonymousVisitor | None:
         """Return which visitor a request was before, as its ticket says."""
         return self._tickets.read(scope, is_secure=self._is_secure_at(scope))
 
-    def visit(self, scope: Scope) -> Visit:
+    def visit(self, scope: Scope) -> AnonymousVisitor:
         """Return which visitor comes, a new one where nobody is known."""
         return self.known(scope) or new_visit()
 
-    async def check_door(self, visit: Visit, scope: Scope) -> None:
+    async def check_door(self, visit: AnonymousVisitor, scope: Scope) -> None:
         """Refuse visitors while the entrance is closed, and whoever has signed in meanwhile.
 
         Raises:
-            AccessDeniedError: 403 `visitors_closed`, or `visitor_signed_in` with a new ticket.
+            AccessDeniedError: 403 `anonymous_paused`, or `visitor_signed_in` with a new ticket.
             UnavailableError: it can't be known.
         """
         if not await self.door.check(visit.visitor):
@@ -123,7 +123,7 @@ class Entrance:
                 headers=self.headers(new_visit(), scope),
             )
 
-    async def leave(self, visit: Visit, move: Move) -> bool:
+    async def leave(self, visit: AnonymousVisitor, move: MergeUsage) -> bool:
         """End a visitor's ticket, since they signed in; tell whether it has ended.
 
         Raises:
@@ -135,7 +135,9 @@ class Entrance:
         """Return what makes a browser forget its ticket."""
         return self._handed_out("", 0, scope)
 
-    async def check_challenge(self, visit: Visit, connection: HTTPConnection | None) -> Visit:
+    async def check_challenge(
+        self, visit: AnonymousVisitor, connection: HTTPConnection | None
+    ) -> AnonymousVisitor:
         """Return the visit as admitted; whoever passes the challenge now has passed it for a while.
 
         Raises:
@@ -151,7 +153,7 @@ class Entrance:
             raise _unsolved(challenge)
         return passed(visit, self._clock() + self.visitors.challenge_lasts)
 
-    def check_passed(self, visit: Visit) -> None:
+    def check_passed(self, visit: AnonymousVisitor) -> None:
         """Refuse a visitor who passed no challenge, or too long ago, without asking anybody.
 
         Raises:
@@ -160,7 +162,7 @@ class Entrance:
         if self._challenge is not None and not self._has_passed(visit):
             raise _unsolved(self._challenge)
 
-    def headers(self, visit: Visit, scope: Scope) -> Mapping[str, str]:
+    def headers(self, visit: AnonymousVisitor, scope: Scope) -> Mapping[str, str]:
         """Return what tells a visitor who they are from now on; nothing where they know."""
         if not visit.is_new:
             return {}
@@ -204,24 +206,24 @@ class Entrance:
     def _is_secure_at(self, scope: Scope) -> bool:
         return self._is_secure or scope.get("scheme") in ("https", "wss")
 
-    def _has_passed(self, visit: Visit) -> bool:
+    def _has_passed(self, visit: AnonymousVisitor) -> bool:
         # Never for longer than one pass lasts, whatever the clock was that dated it.
         left = visit.passed_until - self._clock()
         return 0 < left <= self.visitors.challenge_lasts + _LEEWAY
 
 
 def _shared(
-    challenge: ChallengeLike | None,
+    challenge: CaptchaCheckLike | None,
     secrets: Sequence[str],
     store: Store,
     address: Callable[[HTTPConnection], str | None],
-) -> ChallengeLike | None:
+) -> CaptchaCheckLike | None:
     if isinstance(challenge, ProofOfWork):
         return challenge.sharing(secrets, store, address)
     return challenge
 
 
-def _terms(challenge: ChallengeLike | None) -> str:
+def _terms(challenge: CaptchaCheckLike | None) -> str:
     """Return which challenge it is, in words that are the same in every process."""
     if challenge is None:
         return "no challenge"
@@ -251,12 +253,12 @@ def _unsolved(challenge: Any) -> AccessDeniedError:
         "Solve the challenge, and send its answer with the request.",
         code="challenge_required",
         cause="challenge: no answer, or a wrong one",
-        headers=challenge.headers() if isinstance(challenge, Challenge) else None,
+        headers=challenge.headers() if isinstance(challenge, CaptchaCheck) else None,
     )
 
 
 async def _verdict(challenge: Any, connection: HTTPConnection) -> bool:
-    ask = challenge.passed if isinstance(challenge, Challenge) else challenge
+    ask = challenge.passed if isinstance(challenge, CaptchaCheck) else challenge
     told = ask(connection)
     return (await told if inspect.isawaitable(told) else told) is True
 

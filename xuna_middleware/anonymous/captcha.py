@@ -1,6 +1,6 @@
 """Challenges that somebody else sets: Cloudflare Turnstile and hCaptcha.
 
-The page solves it and sends the answer in the header `Xuna-Challenge`. Both services take it at an
+The page solves it and sends the answer in the header `Xuna-CaptchaCheck`. Both services take it at an
 address of theirs (`siteverify`), with the site's secret, once, and answer `{"success": true}`.
 """
 

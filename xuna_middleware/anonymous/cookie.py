@@ -18,7 +18,7 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from xuna_middleware.errors import ConfigurationError
-from xuna_middleware.identity.credentials import Visit
+from xuna_middleware.identity.credentials import AnonymousVisitor
 
 HEADER: Final = "Xuna-Visitor"
 _COOKIE: Final = "xuna_visitor"
@@ -30,7 +30,7 @@ _DIGITS: Final = 16
 _MISSING: Final = 'visitors need itsdangerous: pip install "xuna-middleware[visitors]"'
 
 
-class VisitorTickets:
+class AnonymousTokens:
     """Sign tickets, and read them. Of several secrets the first one signs, all verify.
 
     A ticket is good for `seconds`, and as long before its date, by whatever clock reads it, at
@@ -63,7 +63,7 @@ class VisitorTickets:
         """Return the name of the cookie for these tickets; see `cookie_name()`."""
         return cookie_name(is_secure, self._namespace)
 
-    def read(self, scope: Scope, *, is_secure: bool = True) -> Visit | None:
+    def read(self, scope: Scope, *, is_secure: bool = True) -> AnonymousVisitor | None:
         """Return who comes with a request, as its ticket says; None without a ticket of ours.
 
         `is_secure` says that the client came over TLS: see `cookie_name()`.
@@ -73,12 +73,12 @@ class VisitorTickets:
             return None
         return self._read(text)
 
-    def write(self, visit: Visit) -> str:
+    def write(self, visit: AnonymousVisitor) -> str:
         """Return the ticket of a visit."""
         said = f"{visit.visitor}.{visit.passed_until}-{self._terms}"
         return self._signer.sign(said).decode()  # type: ignore[no-any-return]
 
-    def _read(self, text: str) -> Visit | None:
+    def _read(self, text: str) -> AnonymousVisitor | None:
         from itsdangerous import BadData
 
         try:
@@ -90,15 +90,17 @@ class VisitorTickets:
             return None
         visitor, _, said = signed.decode().rpartition(".")
         passed_until, _, terms = said.partition("-")
-        return Visit(visitor=visitor, passed_until=int(passed_until) if terms == self._terms else 0)
+        return AnonymousVisitor(
+            visitor=visitor, passed_until=int(passed_until) if terms == self._terms else 0
+        )
 
 
-def new_visit() -> Visit:
+def new_visit() -> AnonymousVisitor:
     """Return a visitor nobody has seen before."""
-    return Visit(visitor=secrets.token_urlsafe(_OCTETS), is_new=True)
+    return AnonymousVisitor(visitor=secrets.token_urlsafe(_OCTETS), is_new=True)
 
 
-def passed(visit: Visit, until: float) -> Visit:
+def passed(visit: AnonymousVisitor, until: float) -> AnonymousVisitor:
     """Return the visit of somebody who passed a challenge."""
     return replace(visit, passed_until=int(until), is_new=True)
 

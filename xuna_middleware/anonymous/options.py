@@ -12,7 +12,7 @@ from xuna_middleware.access.limits.limits import AnyLimit, Concurrent, Limit, ch
 from xuna_middleware.access.values.sources import MISSING, Claim
 from xuna_middleware.errors import ConfigurationError
 
-SECRET_VARIABLE: Final = "XUNA_VISITOR_SECRET"  # noqa: S105  (a variable's name)
+SECRET_VARIABLE: Final = "XUNA_ANONYMOUS_SECRET"  # noqa: S105  (a variable's name)
 
 #: Anybody can become a new visitor at will, so what counts is the address, and all together.
 DEFAULT_LIMITS: Final = (Limit("10/hour"), Limit("30/hour", per="address"))
@@ -22,7 +22,7 @@ _LEAST_SECRET: Final = 32
 
 
 @runtime_checkable
-class Challenge(Protocol):
+class CaptchaCheck(Protocol):
     """Tell people from programs, or make programs pay."""
 
     async def passed(self, connection: HTTPConnection) -> bool:
@@ -54,23 +54,23 @@ class WithTerms(Protocol):
 
 
 #: A challenge, or an async function of `(connection)` that tells whether it is passed.
-ChallengeLike: TypeAlias = Challenge | Callable[[HTTPConnection], Awaitable[bool]]
+CaptchaCheckLike: TypeAlias = CaptchaCheck | Callable[[HTTPConnection], Awaitable[bool]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Visitors:
+class AnonymousAccess:
     """Say on which terms callers without credentials may talk to agents with `anonymous=True`.
 
     Attributes:
         secret: signs the visitors' tickets; 32 characters or more, or a list, the newest first.
-            None reads XUNA_VISITOR_SECRET; without that one, each process makes one up, and its
+            None reads XUNA_ANONYMOUS_SECRET; without that one, each process makes one up, and its
             tickets end with it: everybody is new after a restart, and to another worker.
         limits: count visitors only, beside the limits of the gate and of the agent: per "subject"
             is each visitor, per "address" each address, per "all" all visitors together. For every
             anonymous agent there must be a `Limit` or `TalkTime` per "all" or "agent" somewhere,
             not `when_store_down="open"`, and `max_duration`: a crowd may come, and what it costs
             must have an end.
-        challenge: a `Challenge` (`ProofOfWork()`, `turnstile(…)`, `hcaptcha(…)`), or an async
+        challenge: a `CaptchaCheck` (`ProofOfWork()`, `turnstile(…)`, `hcaptcha(…)`), or an async
             function of `(connection)` that returns True where it is passed; it has 5 s. Eight of
             these are asked for at once, four of one address, and 64 wait; 16 more of one address
             wait until its four are answered; beyond that, 503. Requests without an answer take no
@@ -90,7 +90,7 @@ class Visitors:
 
     secret: str | Sequence[str] | None = field(default=None, repr=False)
     limits: Sequence[AnyLimit] = DEFAULT_LIMITS
-    challenge: ChallengeLike | None = None
+    challenge: CaptchaCheckLike | None = None
     challenge_lasts: int = 3600
     ticket_lasts: int = 30 * _DAY
 
@@ -156,4 +156,4 @@ def _is_common_budget(one: AnyLimit) -> bool:
 
 
 def _is_challenge(value: Any) -> bool:
-    return is_async(value) or (isinstance(value, Challenge) and not isinstance(value, type))
+    return is_async(value) or (isinstance(value, CaptchaCheck) and not isinstance(value, type))

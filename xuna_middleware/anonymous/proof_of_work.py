@@ -35,10 +35,10 @@ _LEEWAY: Final = 30
 
 
 class ProofOfWork:
-    """Challenge visitors with a hash puzzle; the refusal carries it in `Xuna-Challenge`.
+    """Challenge visitors with a hash puzzle; the refusal carries it in `Xuna-CaptchaCheck`.
 
-    `Xuna-Challenge: work;bits=16;puzzle=<puzzle>` comes with the 403; the page asks again with
-    `Xuna-Challenge: <puzzle>.<number>`.
+    `Xuna-CaptchaCheck: work;bits=16;puzzle=<puzzle>` comes with the 403; the page asks again with
+    `Xuna-CaptchaCheck: <puzzle>.<number>`.
 
     Args:
         bits: zero bits that are wanted; each doubles the work. 16 takes a phone about a second.

@@ -13,11 +13,11 @@ from collections.abc import Awaitable
 from dataclasses import replace
 from typing import Final, TypeVar
 
-from xuna_middleware._core.single_flight import Questions
+from xuna_middleware._core.single_flight import SingleFlight
 from xuna_middleware.errors import AccessDeniedError, UnavailableError
 from xuna_middleware.stores.protocol import (
-    Move,
-    Part,
+    Charge,
+    MergeUsage,
     Quota,
     Region,
     Store,
@@ -62,7 +62,7 @@ def _departures(person: str, seconds: float) -> Wanted:
     return named(Region.DEPARTED, person), quota
 
 
-class Door:
+class AdmissionSwitch:
     """Stand between visitors and all that is open to them."""
 
     def __init__(self, store: Store) -> None:
@@ -74,7 +74,7 @@ class Door:
         #: When somebody called `close()` last, by the event loop's clock.
         self._closed_at = 0.0
         #: What visitors cause to be written: once for all of them, so that operators have room.
-        self._written_for_visitors = Questions[str, bool](
+        self._written_for_visitors = SingleFlight[str, bool](
             "visitors: telling the store of the entrance", in_flight=1, waiting=1
         )
 
@@ -82,7 +82,7 @@ class Door:
         """Refuse visitors while the door is closed; else tell whether this one has not left.
 
         Raises:
-            AccessDeniedError: 403 `visitors_closed`. UnavailableError: the store can't be asked.
+            AccessDeniedError: 403 `anonymous_paused`. UnavailableError: the store can't be asked.
         """
         marks = _CLOSED, _OPENED, _left(visitor)
         levels = await _told(self._store.look(marks))
@@ -99,7 +99,7 @@ class Door:
             raise _closed()
         return not has_left
 
-    async def leave(self, visitor: str, move: Move, seconds: float) -> bool:
+    async def leave(self, visitor: str, move: MergeUsage, seconds: float) -> bool:
         """Let a visitor become a person, and turn away for so many seconds whoever comes as that
         visitor; tell whether the visitor has left.
 
@@ -180,7 +180,7 @@ class Door:
         if level.left == _MANY:
             return
         looked = await _told(self._store.reserve([(who, replace(quota, amount=0))]))
-        taken = Part(who, quota.field, looked.marks[0], _MANY - level.left, quota.kind)
+        taken = Charge(who, quota.field, looked.marks[0], _MANY - level.left, quota.kind)
         await _told(self._store.give_back([taken]))
 
 
@@ -190,8 +190,8 @@ def _now() -> float:
 
 def _closed() -> AccessDeniedError:
     return AccessDeniedError(
-        "Visitors are not admitted right now.",
-        code="visitors_closed",
+        "AnonymousAccess are not admitted right now.",
+        code="anonymous_paused",
         cause="visitors: the entrance is closed",
     )
 

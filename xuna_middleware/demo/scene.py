@@ -11,6 +11,7 @@ import httpx
 from xuna_middleware import (
     AccessDeniedError,
     Agent,
+    AnonymousAccess,
     Concurrent,
     Event,
     Identity,
@@ -20,7 +21,6 @@ from xuna_middleware import (
     ProofOfWork,
     RelayRules,
     TalkTime,
-    Visitors,
     XunaGate,
     XunaPlatform,
     all_of,
@@ -192,7 +192,7 @@ def build_gate(wiring: Wiring, *, agents: Iterable[Agent] = AGENTS) -> XunaGate:
             include_conversation_id=True,
             transport=httpx.AsyncHTTPTransport(),
         ),
-        visitors=Visitors(
+        visitors=AnonymousAccess(
             secret=token_urlsafe(),
             limits=[Limit("20/hour", per="address")],
             challenge=ProofOfWork(12),

@@ -15,7 +15,7 @@ async def identify(
 ) -> Caller:
     """Return the caller of a scope outside the gate's own routes; visitors are refused.
 
-    `base` is the public address of whatever serves the scope: see `Presented`. `nobody` is raised
+    `base` is the public address of whatever serves the scope: see `ProofContext`. `nobody` is raised
     in place of a NotAuthenticatedError.
 
     Raises:
@@ -53,7 +53,7 @@ async def _caller(core: Core, scope: Scope, base: str | None, visitors: bool) ->
     entrance = core.entrance
     try:
         caller = await core.authentication.authenticate(scope, base)
-        if caller.identity.is_visitor and not visitors:  # by a ticket, which is used up
+        if caller.identity.is_anonymous and not visitors:  # by a ticket, which is used up
             raise NotAuthenticatedError(cause="ticket: a visitor's, where none is let in")
     except NotAuthenticatedError:
         # A presented header is decided by the verifier alone, and makes nobody a visitor.

@@ -10,15 +10,15 @@ from starlette.requests import HTTPConnection
 from xuna_middleware.access.agents import Agent
 from xuna_middleware.access.limits.reservations import Stores
 from xuna_middleware.access.rules.rule import Rule
-from xuna_middleware.anonymous.admission import Entrance
+from xuna_middleware.anonymous.admission import Admission
 from xuna_middleware.endpoints.metadata import ResourceMetadata
 from xuna_middleware.events import Events
 from xuna_middleware.identity.authentication import Authentication
-from xuna_middleware.identity.bound.request import Surroundings
-from xuna_middleware.identity.credentials import Visit
+from xuna_middleware.identity.bound.request import Deployment
+from xuna_middleware.identity.credentials import AnonymousVisitor
 from xuna_middleware.issuing.pipeline import Pipeline
 from xuna_middleware.platform.webhooks import PostCallWebhook
-from xuna_middleware.relay.conversation import Relaying
+from xuna_middleware.relay.conversation import RelayContext
 from xuna_middleware.stores.protocol import Store
 from xuna_middleware.web.cors import AppCORS, GateCORS
 from xuna_middleware.web.cross_site import Origins
@@ -54,8 +54,8 @@ class Core:
 
     authentication: Authentication
     pipeline: Pipeline
-    relaying: Relaying
-    deployment: Surroundings
+    relaying: RelayContext
+    deployment: Deployment
     origins: Origins
     cors: GateCORS
     app_cors: AppCORS
@@ -72,7 +72,7 @@ class Core:
         return self.relaying.refusals
 
     @property
-    def entrance(self) -> Entrance | None:
+    def entrance(self) -> Admission | None:
         return self.pipeline.entrance
 
     @property
@@ -87,7 +87,7 @@ class Core:
     def store(self) -> Store:
         return self.pipeline.stores.shared
 
-    def visit_of(self, connection: HTTPConnection | None) -> Visit | None:
+    def visit_of(self, connection: HTTPConnection | None) -> AnonymousVisitor | None:
         """Return which visitor a connection's ticket names; None where there is none."""
         if self.entrance is None or connection is None:
             return None

@@ -2,13 +2,19 @@
 
 from xuna_middleware.endpoints.core import Core
 from xuna_middleware.errors import GateError, InvalidRequestError
-from xuna_middleware.issuing.pipeline import Order, admitted_agent, issue, meant_agent, named_agent
+from xuna_middleware.issuing.pipeline import (
+    IssueRequest,
+    authorize_for_ticket,
+    issue,
+    named_agent,
+    resolve_agent,
+)
 from xuna_middleware.platform.issued import ConversationToken, SignedUrl
 from xuna_middleware.relay.client import Client
-from xuna_middleware.relay.conversation import converse, lead_to_relay, ticket_of
+from xuna_middleware.relay.conversation import converse, issue_relay_url, ticket_of
 
 
-async def issue_to_app(core: Core, order: Order) -> SignedUrl | ConversationToken:
+async def issue_to_app(core: Core, order: IssueRequest) -> SignedUrl | ConversationToken:
     """Issue a credential in a route of the app's.
 
     Raises:
@@ -19,7 +25,7 @@ async def issue_to_app(core: Core, order: Order) -> SignedUrl | ConversationToke
         return await issue_credential(core, order)
 
 
-async def issue_credential(core: Core, order: Order) -> SignedUrl | ConversationToken:
+async def issue_credential(core: Core, order: IssueRequest) -> SignedUrl | ConversationToken:
     """Issue a credential: the platform's, or for a relayed agent one that leads to the gate.
 
     Raises:
@@ -27,12 +33,12 @@ async def issue_credential(core: Core, order: Order) -> SignedUrl | Conversation
     """
     pipeline = core.pipeline
     order.attempt.agent = named_agent(pipeline, order)
-    if order.transport == "websocket" and meant_agent(pipeline, order).is_relayed:
-        return await lead_to_relay(pipeline, core.relaying, order, _origin_of(order))
+    if order.transport == "websocket" and resolve_agent(pipeline, order).is_relayed:
+        return await issue_relay_url(pipeline, core.relaying, order, _origin_of(order))
     return await issue(pipeline, order)
 
 
-async def issue_ticket(core: Core, order: Order, origin: str | None) -> tuple[str, float]:
+async def issue_ticket(core: Core, order: IssueRequest, origin: str | None) -> tuple[str, float]:
     """Return a one-time ticket's text and its seconds; `origin` is the page's.
 
     Raises:
@@ -41,11 +47,11 @@ async def issue_ticket(core: Core, order: Order, origin: str | None) -> tuple[st
     order.attempt.agent = named_agent(core.pipeline, order)
     if order.dynamic_variables is not None or order.overrides is not None:
         raise InvalidRequestError(cause="body: a ticket carries no variables and no overrides")
-    agent = await admitted_agent(core.pipeline, order)
+    agent = await authorize_for_ticket(core.pipeline, order)
     return await core.authentication.make_ticket(ticket_of(order, agent, origin))
 
 
-async def carry_conversation(core: Core, order: Order, client: Client) -> None:
+async def carry_conversation(core: Core, order: IssueRequest, client: Client) -> None:
     """Carry one conversation to its end.
 
     Raises:
@@ -55,5 +61,5 @@ async def carry_conversation(core: Core, order: Order, client: Client) -> None:
     await converse(core.pipeline, core.relaying, order, client)
 
 
-def _origin_of(order: Order) -> str | None:
+def _origin_of(order: IssueRequest) -> str | None:
     return None if order.connection is None else order.connection.headers.get("origin")

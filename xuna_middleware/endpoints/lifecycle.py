@@ -10,7 +10,7 @@ from xuna_middleware.access.agents import Agent
 from xuna_middleware.endpoints.core import Core
 from xuna_middleware.errors import ConfigurationError
 from xuna_middleware.events import Event, EventName, Events
-from xuna_middleware.identity.jwt.verifiers import Service, Telling
+from xuna_middleware.identity.jwt.verifiers import KeyEventSource, Lifecycle
 from xuna_middleware.platform.rest.client import Platform
 from xuna_middleware.platform.webhooks import PostCallWebhook
 from xuna_middleware.web.servers import unfit_servers_loaded
@@ -38,7 +38,7 @@ def start(core: Core) -> None:
     if not core.runtime.enter(asyncio.get_running_loop()):
         return
     for service in services_of(core):
-        if isinstance(service, Telling):
+        if isinstance(service, KeyEventSource):
             service.listen(_telling(core.events))
         service.start()
     start_store = getattr(core.store, "start", None)
@@ -84,14 +84,14 @@ def missing(core: Core) -> list[str]:
     return found + [name for name, part in checked.items() if _lacks_a_setting(part)]
 
 
-def services_of(core: Core) -> Iterator[Service]:
+def services_of(core: Core) -> Iterator[Lifecycle]:
     """Yield the verifiers, and the authenticator, that run in the background."""
     known = (*core.authentication.verifiers, core.authentication.authenticator)
     return filter(_is_service, known)
 
 
-def _is_service(part: object) -> TypeGuard[Service]:
-    return isinstance(part, Service)
+def _is_service(part: object) -> TypeGuard[Lifecycle]:
+    return isinstance(part, Lifecycle)
 
 
 def _telling(events: Events) -> Callable[[EventName, str, str], None]:

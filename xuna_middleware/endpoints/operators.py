@@ -8,15 +8,15 @@ from typing import TypeVar
 from starlette.requests import HTTPConnection
 
 from xuna_middleware.access.limits.keys import subject_principal
-from xuna_middleware.access.limits.reservations import check_standing
+from xuna_middleware.access.limits.reservations import ensure_not_revoked
 from xuna_middleware.access.rules.rule import Rule
-from xuna_middleware.anonymous.admission import Entrance
+from xuna_middleware.anonymous.admission import Admission
 from xuna_middleware.endpoints.core import Core
 from xuna_middleware.errors import ConfigurationError, NotAuthenticatedError, UnavailableError
 from xuna_middleware.events import Event
 from xuna_middleware.identity.credentials import VISITOR_ISSUER, Identity
 from xuna_middleware.identity.protocols import DEFAULT_TOKEN_SECONDS, MAX_TOKEN_SECONDS
-from xuna_middleware.relay.live import Session
+from xuna_middleware.relay.live import LiveSession
 from xuna_middleware.stores.protocol import StoreError
 
 logger = logging.getLogger("xuna_middleware")
@@ -33,15 +33,15 @@ async def check_operator(
         NotAuthenticatedError: a visitor. InvalidTokenError: somebody who was revoked.
         GateError: the rule says no, or can't be asked.
     """
-    if identity.is_visitor:
+    if identity.is_anonymous:
         raise NotAuthenticatedError(cause="no credentials: operators have some")
-    await check_standing(identity, core.store)
+    await ensure_not_revoked(identity, core.store)
     refusal = await rule.refusal(identity, connection)
     if refusal is not None:
         raise refusal
 
 
-async def list_sessions(core: Core) -> tuple[Session, ...]:
+async def list_sessions(core: Core) -> tuple[LiveSession, ...]:
     """Return the live conversations that the gate carries, in all processes with its store.
 
     Raises:
@@ -99,7 +99,7 @@ def revoked_for(core: Core, issuer: str, given: float = 0.0) -> float:
     return given or MAX_TOKEN_SECONDS
 
 
-def entrance_of(core: Core) -> Entrance:
+def entrance_of(core: Core) -> Admission:
     """Return the visitors' entrance.
 
     Raises:

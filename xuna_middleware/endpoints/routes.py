@@ -40,10 +40,10 @@ from xuna_middleware.endpoints.webhook import WEBHOOK, receive_webhook
 from xuna_middleware.errors import GateError, InvalidRequestError
 from xuna_middleware.identity.authentication import Caller
 from xuna_middleware.identity.tickets.tickets import Ticket
-from xuna_middleware.issuing.pipeline import Order, meant_agent, usable_agents
+from xuna_middleware.issuing.pipeline import IssueRequest, resolve_agent, usable_agents
 from xuna_middleware.relay.client import Client
 from xuna_middleware.web.refusals import Attempt
-from xuna_middleware.web.requests import Asked, agent_in_query, read_request
+from xuna_middleware.web.requests import RequestBody, agent_in_query, read_request
 from xuna_middleware.web.responses import answer, deny, method_not_allowed, not_found
 
 #: The routes that hand out credentials; these are what a gate without a prefix claims.
@@ -145,17 +145,17 @@ async def _hand_out_ticket(request: _Request) -> Response:
     return answer(made, headers=request.attempt.headers)
 
 
-async def _read_order(transport: Transport, request: _Request) -> Order:
+async def _read_order(transport: Transport, request: _Request) -> IssueRequest:
     """Read who asks for what, from where it may be asked."""
     core, scope = request.core, request.scope
     caller = await request.caller()
     request.attempt.identity, request.attempt.transport = caller.identity, transport
-    is_visitor = caller.identity.is_visitor
-    if caller.ambient and not is_visitor:
+    is_anonymous = caller.identity.is_anonymous
+    if caller.ambient and not is_anonymous:
         core.origins.check(request.headers, scope["method"])
     order = _ordered(caller, transport, await read_request(scope, request.receive), request)
-    if is_visitor:  # whoever forgot their token is told so, and not where to ask from
-        meant_agent(core.pipeline, order)
+    if is_anonymous:  # whoever forgot their token is told so, and not where to ask from
+        resolve_agent(core.pipeline, order)
         core.origins.check(request.headers, scope["method"])
     return order
 
@@ -167,7 +167,7 @@ async def _carry(path: str, request: _Request, send: Send) -> None:
     await carry_conversation(request.core, order, Client(request.scope, request.receive, send))
 
 
-async def _read_conversation(request: _Request) -> Order:
+async def _read_conversation(request: _Request) -> IssueRequest:
     """Read who wants to talk to which agent, and from which page."""
     core = request.core
     caller = await request.caller()
@@ -175,9 +175,9 @@ async def _read_conversation(request: _Request) -> Order:
     named = agent_in_query(request.scope.get("query_string", b""))
     if caller.ticket is not None:
         named = _bound(caller.ticket, named)
-    order = _ordered(caller, "relay", Asked(agent=named), request)
-    if caller.identity.is_visitor:  # as in _read_order()
-        meant_agent(core.pipeline, order)
+    order = _ordered(caller, "relay", RequestBody(agent=named), request)
+    if caller.identity.is_anonymous:  # as in _read_order()
+        resolve_agent(core.pipeline, order)
     if caller.ambient:
         core.origins.check_websocket(request.headers, required=True)
     return replace(order, has_ticket=caller.ticket is not None)
@@ -235,8 +235,10 @@ _ROUTES: Final[Mapping[str, _Route]] = {
 }
 
 
-def _ordered(caller: Caller, transport: Transport, asked: Asked, request: _Request) -> Order:
-    return Order(
+def _ordered(
+    caller: Caller, transport: Transport, asked: RequestBody, request: _Request
+) -> IssueRequest:
+    return IssueRequest(
         identity=caller.identity,
         agent=asked.agent,
         transport=transport,

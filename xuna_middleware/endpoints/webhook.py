@@ -22,7 +22,7 @@ from starlette.types import Receive, Scope
 from xuna_middleware._core.strict_json import read_aside
 from xuna_middleware.endpoints.core import Core
 from xuna_middleware.events import Event
-from xuna_middleware.platform.rest.responses import Flaw
+from xuna_middleware.platform.rest.responses import Invalid
 from xuna_middleware.platform.webhooks import (
     MAX_BYTES,
     Finished,
@@ -56,7 +56,7 @@ async def receive_webhook(core: Core, scope: Scope, receive: Receive) -> Respons
     body = await read_raw(scope, receive, MAX_BYTES)
     webhook.verify(signature, body)
     said = await read_aside(read_finished, body)
-    if isinstance(said, Flaw):
+    if isinstance(said, Invalid):
         logger.info("a webhook without effect: %s", said.reason)
         _emit(core, said.reason)
     else:

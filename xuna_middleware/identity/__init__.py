@@ -1,1 +1,21 @@
-"""Who is calling: from what a request presents to a verified identity."""
+"""Who calls: from what a request presents to a verified identity.
+
+Public: what a verifier of your own may use.
+"""
+
+from xuna_middleware.identity.api_keys import NewAPIKey
+from xuna_middleware.identity.authentication import Authenticator
+from xuna_middleware.identity.jwt.claims import TokenKind
+from xuna_middleware.identity.keys.sources import JWKSRefresh
+from xuna_middleware.identity.protocols import VerifierTraits, merge_traits
+from xuna_middleware.identity.rechecks import Rechecks
+
+__all__ = [
+    "Authenticator",
+    "JWKSRefresh",
+    "NewAPIKey",
+    "Rechecks",
+    "TokenKind",
+    "VerifierTraits",
+    "merge_traits",
+]

@@ -19,8 +19,8 @@ from xuna_middleware.errors import (
     trace_of,
 )
 from xuna_middleware.identity.authorization_header import extract, is_token
-from xuna_middleware.identity.bound.request import Presented, Surroundings
-from xuna_middleware.identity.credentials import Credentials, Identity, Visit
+from xuna_middleware.identity.bound.request import Deployment, ProofContext
+from xuna_middleware.identity.credentials import AnonymousVisitor, Credentials, Identity
 from xuna_middleware.identity.jwt.verifiers import Verifier
 from xuna_middleware.identity.protocols import (
     DEFAULT_TOKEN_SECONDS,
@@ -34,7 +34,7 @@ from xuna_middleware.identity.rechecks import (
     recheck_by,
     recheck_interval_of,
 )
-from xuna_middleware.identity.router import IssuerChoice
+from xuna_middleware.identity.router import IssuerRouter
 from xuna_middleware.identity.tickets.tickets import Ticket, Tickets, Voucher, ticket_in
 from xuna_middleware.identity.tickets.trust import Trust
 
@@ -63,7 +63,7 @@ class Caller(NamedTuple):
     ambient: bool
     voucher: Voucher
     ticket: Ticket | None = None
-    visit: Visit | None = None
+    visit: AnonymousVisitor | None = None
     token: HeldToken | None = None
 
 
@@ -85,7 +85,7 @@ class Authentication:
         self,
         verifier: Verifier | Sequence[Verifier] | None,
         authenticator: Authenticator | None,
-        surroundings: Surroundings,
+        surroundings: Deployment,
         *,
         agents: Collection[str] = (),
         visitors: str | None = None,
@@ -118,7 +118,7 @@ class Authentication:
         )
 
     async def authenticate(self, scope: Scope, base: str | None = None) -> Caller:
-        """Return the caller of an HTTP or WebSocket scope; for `base` see `Presented`.
+        """Return the caller of an HTTP or WebSocket scope; for `base` see `ProofContext`.
 
         Raises:
             NotAuthenticatedError: nothing was presented. InvalidRequestError: malformed.
@@ -229,7 +229,7 @@ class Authentication:
                 have sealed the token into a ticket.
         """
         verifier, traits = self._verifier, self._merged
-        if isinstance(verifier, IssuerChoice):
+        if isinstance(verifier, IssuerRouter):
             verifier, traits = verifier.verifier_of(token.reveal())
         if not traits.may_verify(token.issuer):
             raise InvalidTokenError(
@@ -239,7 +239,7 @@ class Authentication:
         return verifier, traits
 
     def _shown(self, credentials: Credentials, scope: Scope, base: str | None) -> Credentials:
-        presented = Presented(scope=scope, surroundings=self._surroundings, base=base)
+        presented = ProofContext(scope=scope, surroundings=self._surroundings, base=base)
         return replace(credentials, presented=presented)
 
     async def _taken(self, text: str) -> Caller:
@@ -276,7 +276,7 @@ def _checked_verifiers(verifier: Verifier | Sequence[Verifier]) -> tuple[Verifie
 
 
 def _one_of(verifiers: tuple[Verifier, ...]) -> Verifier | None:
-    return IssuerChoice(verifiers) if len(verifiers) > 1 else next(iter(verifiers), None)
+    return IssuerRouter(verifiers) if len(verifiers) > 1 else next(iter(verifiers), None)
 
 
 async def _identity_of(

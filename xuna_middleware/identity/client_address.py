@@ -28,7 +28,7 @@ from typing import Final
 
 from starlette.types import Scope
 
-from xuna_middleware.identity.proxies.trusted import Address, Networks, read_address
+from xuna_middleware.identity.proxies.trusted import Address, TrustedProxies, read_address
 
 _FORWARDED_FOR = b"x-forwarded-for"
 #: Hops that are read, from the end: far more proxies than any request passes. Reading the 9,000
@@ -36,7 +36,7 @@ _FORWARDED_FOR = b"x-forwarded-for"
 _MOST_HOPS = 32
 
 
-def client_address(scope: Scope, proxies: Networks) -> str | None:
+def client_address(scope: Scope, proxies: TrustedProxies) -> str | None:
     """Return the address that a request counts under; None where the server tells none."""
     client = scope.get("client")
     peer = client[0] if client else None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from xuna_middleware.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from xuna_middleware.identity.bound.request import Presented
+    from xuna_middleware.identity.bound.request import ProofContext
 
 #: The issuer of callers without credentials; only the gate itself makes such identities.
 VISITOR_ISSUER: Final = "urn:xuna-gate:visitors"
@@ -32,7 +32,7 @@ class Credentials:
 
     scheme: Scheme
     token: str = field(repr=False)
-    presented: "Presented | None" = field(default=None, repr=False, compare=False)
+    presented: "ProofContext | None" = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, init=False)
@@ -94,13 +94,13 @@ class Identity:
         write(self, "expires_at", expires_at)
 
     @property
-    def is_visitor(self) -> bool:
+    def is_anonymous(self) -> bool:
         """Tell whether this is somebody who presented nothing, known by a ticket of the gate's."""
         return self.issuer == VISITOR_ISSUER
 
     @property
     def is_authenticated(self) -> bool:
-        return not self.is_visitor
+        return not self.is_anonymous
 
     @property
     def display_name(self) -> str:
@@ -112,7 +112,7 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Visit:
+class AnonymousVisitor:
     """Say which visitor comes. `passed_until` is in seconds since the epoch, 0 where never."""
 
     visitor: str

@@ -131,7 +131,7 @@ class Described(Protocol):
 
 
 @runtime_checkable
-class Recognizing(Protocol):
+class TokenMatcher(Protocol):
     """Tell one's own tokens by their looks. A verifier of one's own may do this, too."""
 
     def recognizes(self, token: str) -> bool:

@@ -22,7 +22,7 @@ from xuna_middleware.identity.jwt._jose import JOSEError, read_compact, read_obj
 from xuna_middleware.identity.jwt.token_cache import fingerprint
 from xuna_middleware.identity.jwt.verifiers import Verifier
 from xuna_middleware.identity.protocols import (
-    Recognizing,
+    TokenMatcher,
     VerifierTraits,
     merge_traits,
     traits_of,
@@ -31,7 +31,7 @@ from xuna_middleware.identity.protocols import (
 _MOST_CHOICES: Final = 4096
 
 
-class IssuerChoice:
+class IssuerRouter:
     """Hand each token to the one verifier that it is for; exactly, or none."""
 
     def __init__(self, verifiers: Sequence[Verifier]) -> None:
@@ -109,12 +109,12 @@ def unverified_issuer(token: str) -> str:
     return issuer if isinstance(issuer, str) else ""
 
 
-class _RecognizingVerifier(Verifier, Recognizing, Protocol):
+class _RecognizingVerifier(Verifier, TokenMatcher, Protocol):
     """A verifier that recognizes."""
 
 
 def _recognizes(verifier: Verifier) -> TypeGuard[_RecognizingVerifier]:
-    return isinstance(verifier, Recognizing)
+    return isinstance(verifier, TokenMatcher)
 
 
 def _in_order(verifiers: Sequence[_RecognizingVerifier]) -> list[_RecognizingVerifier]:

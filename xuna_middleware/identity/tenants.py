@@ -33,7 +33,7 @@ from functools import partial
 from typing import Final, TypeAlias
 
 from xuna_middleware._core.callables import is_async
-from xuna_middleware._core.single_flight import Questions, Recent
+from xuna_middleware._core.single_flight import ExpiringSet, SingleFlight
 from xuna_middleware.errors import (
     ConfigurationError,
     InvalidTokenError,
@@ -42,7 +42,7 @@ from xuna_middleware.errors import (
 )
 from xuna_middleware.identity.credentials import Credentials, Identity
 from xuna_middleware.identity.jwt.options import checked_seconds
-from xuna_middleware.identity.jwt.verifiers import Service, Telling, Verifier
+from xuna_middleware.identity.jwt.verifiers import KeyEventSource, Lifecycle, Verifier
 from xuna_middleware.identity.keys.endpoints import configured_host
 from xuna_middleware.identity.keys.sources import Listener
 from xuna_middleware.identity.protocols import VerifierTraits, traits_of
@@ -118,12 +118,12 @@ class TenantVerifiers:
         self._tenants: OrderedDict[str, _Tenant] = OrderedDict()
         self._newcomers: OrderedDict[str, _Tenant] = OrderedDict()
         self._few = max(in_flight, most // 10)
-        self._unknown = Recent[str](_UNKNOWN_SECONDS)
-        self._failed = Recent[str](_FAILED_SECONDS)
-        self._look_ups = Questions[str, _Tenant | None](
+        self._unknown = ExpiringSet[str](_UNKNOWN_SECONDS)
+        self._failed = ExpiringSet[str](_FAILED_SECONDS)
+        self._look_ups = SingleFlight[str, _Tenant | None](
             "tenant look-ups", in_flight=in_flight, waiting=LOOK_UPS_WAITING
         )
-        self._known_look_ups = Questions[str, _Tenant | None](
+        self._known_look_ups = SingleFlight[str, _Tenant | None](
             "look-ups of known tenants", in_flight=in_flight, waiting=LOOK_UPS_WAITING
         )
         #: Verifiers that are being closed, and tenants that were let go while they have users.
@@ -330,7 +330,7 @@ class TenantVerifiers:
             return
         self._leaving.discard(tenant)
         verifier = tenant.verifier
-        if not isinstance(verifier, Service) or self._is_in_use(tenant):
+        if not isinstance(verifier, Lifecycle) or self._is_in_use(tenant):
             return
         closing = asyncio.get_running_loop().create_task(_closed(verifier), context=Context())
         self._closing[closing] = verifier
@@ -398,14 +398,14 @@ def _check(verifier: object, issuer: str, declared: VerifierTraits) -> None:
 
 def _begin(verifier: Verifier, listeners: Iterable[Listener]) -> None:
     """Let a verifier begin what it does beside requests."""
-    if isinstance(verifier, Telling):
+    if isinstance(verifier, KeyEventSource):
         for listener in listeners:
             verifier.listen(listener)
-    if isinstance(verifier, Service):
+    if isinstance(verifier, Lifecycle):
         verifier.start()
 
 
-async def _closed(verifier: Service) -> None:
+async def _closed(verifier: Lifecycle) -> None:
     """Close a verifier. Nobody waits for it, so what goes wrong is for the log."""
     try:
         await verifier.aclose()

@@ -11,18 +11,18 @@ from starlette.requests import HTTPConnection
 
 from xuna_middleware.access.agents import Agent
 from xuna_middleware.access.grants import Personalization
-from xuna_middleware.access.limits.reservations import Remaining, check_standing
+from xuna_middleware.access.limits.reservations import Remaining, ensure_not_revoked
 from xuna_middleware.access.rules.rule import Rule, asked_once
 from xuna_middleware.access.values.personalize import check_client, personalize
-from xuna_middleware.anonymous.admission import Entrance
+from xuna_middleware.anonymous.admission import Admission
 from xuna_middleware.errors import GateError
 from xuna_middleware.identity.credentials import Identity
 from xuna_middleware.issuing.pipeline import (
-    Order,
+    IssueRequest,
     Pipeline,
     check_limits,
     check_transport,
-    meant_agent,
+    resolve_agent,
 )
 
 
@@ -64,10 +64,10 @@ _NAMES: Final = ("verify", "agent", "check input", "authorize", "reserve", "pers
 _VISITORS_NAMES: Final = (*_NAMES[:4], "entrance", *_NAMES[4:])
 
 
-async def explain(pipeline: Pipeline, order: Order, verified: str) -> Explanation:
+async def explain(pipeline: Pipeline, order: IssueRequest, verified: str) -> Explanation:
     """Go through the steps for an order whose caller was verified, as far as they go."""
     steps = [_passed("verify", verified)]
-    names = _VISITORS_NAMES if order.identity.is_visitor else _NAMES
+    names = _VISITORS_NAMES if order.identity.is_anonymous else _NAMES
     try:
         await _decide(steps, pipeline, order)
     except GateError as error:
@@ -80,8 +80,8 @@ def not_verified(error: GateError) -> Explanation:
     return _whole([_refused("verify", error)], _NAMES)
 
 
-async def _decide(steps: list[Step], pipeline: Pipeline, order: Order) -> None:
-    agent = meant_agent(pipeline, order)
+async def _decide(steps: list[Step], pipeline: Pipeline, order: IssueRequest) -> None:
+    agent = resolve_agent(pipeline, order)
     if agent.is_relayed and order.transport == "websocket":
         order = replace(order, transport="relay")
     check_transport(agent, order.transport)
@@ -92,7 +92,7 @@ async def _decide(steps: list[Step], pipeline: Pipeline, order: Order) -> None:
     steps += await _rule_steps(asked_once(agent.rule), order.identity, order.connection)
     if any(step.passed is False and not step.depth for step in steps):
         return
-    if pipeline.entrance is not None and order.identity.is_visitor:
+    if pipeline.entrance is not None and order.identity.is_anonymous:
         steps.append(await _entrance(pipeline.entrance, order))
     steps.append(await _limits(pipeline, order, agent))
     whole = await personalize(agent, order.identity, order.connection, client)
@@ -100,7 +100,7 @@ async def _decide(steps: list[Step], pipeline: Pipeline, order: Order) -> None:
     steps.append(_passed("issue", f"would ask the platform for {_CREDENTIALS[order.transport]}"))
 
 
-async def _entrance(entrance: Entrance, order: Order) -> Step:
+async def _entrance(entrance: Admission, order: IssueRequest) -> Step:
     """Look at the door and the ticket. A challenge's answer is left alone: most are good once."""
     await entrance.check_door(order.visitor, order.scope)
     entrance.check_passed(order.visitor)
@@ -108,8 +108,8 @@ async def _entrance(entrance: Entrance, order: Order) -> Step:
     return _passed("entrance", f"open, {asked}")
 
 
-async def _limits(pipeline: Pipeline, order: Order, agent: Agent) -> Step:
-    await check_standing(order.identity, pipeline.stores.shared)
+async def _limits(pipeline: Pipeline, order: IssueRequest, agent: Agent) -> Step:
+    await ensure_not_revoked(order.identity, pipeline.stores.shared)
     left = await check_limits(pipeline, agent, order)
     return _passed("reserve", "; ".join(map(_remaining, left)) or "no limits")
 

@@ -16,11 +16,11 @@ from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
-from xuna_middleware._core.single_flight import Questions
+from xuna_middleware._core.single_flight import SingleFlight
 from xuna_middleware.access.agents import Agent, authorize
 from xuna_middleware.access.grants import Grant, Personalization, Transport
 from xuna_middleware.access.limits.budgets import TICKETS, VISITORS_TICKETS, Budget
-from xuna_middleware.access.limits.keys import Circumstances, subject_principal
+from xuna_middleware.access.limits.keys import LimitContext, subject_principal
 from xuna_middleware.access.limits.reservations import (
     EVERY_KIND,
     Remaining,
@@ -32,7 +32,7 @@ from xuna_middleware.access.limits.reservations import (
     reserve,
 )
 from xuna_middleware.access.values.personalize import check_client, personalize
-from xuna_middleware.anonymous.admission import Entrance
+from xuna_middleware.anonymous.admission import Admission
 from xuna_middleware.errors import (
     AccessDeniedError,
     ConfigurationError,
@@ -45,15 +45,15 @@ from xuna_middleware.errors import (
 )
 from xuna_middleware.events import Event, EventName, Events
 from xuna_middleware.identity.client_address import client_address
-from xuna_middleware.identity.credentials import Identity, Visit
-from xuna_middleware.identity.proxies.trusted import Networks
+from xuna_middleware.identity.credentials import AnonymousVisitor, Identity
+from xuna_middleware.identity.proxies.trusted import TrustedProxies
 from xuna_middleware.identity.rechecks import HeldToken
 from xuna_middleware.identity.tickets.tickets import Voucher
 from xuna_middleware.issuing.settlement import Settlement, about_whom
 from xuna_middleware.platform.issued import ConversationToken, SignedUrl
 from xuna_middleware.platform.rest.client import Platform
 from xuna_middleware.platform.wire import check_carriable
-from xuna_middleware.stores.protocol import Kind, Move
+from xuna_middleware.stores.protocol import Kind, MergeUsage
 from xuna_middleware.web.refusals import Attempt
 
 logger = logging.getLogger("xuna_middleware")
@@ -86,7 +86,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class IssueRequest:
     """Hold what a known caller asks for. What the client sent is unchecked, and in no rendering.
 
     `agent` is a configured name; None where the gate has only one. `overrides` are in the
@@ -103,7 +103,7 @@ class Order:
     dynamic_variables: Any = field(default=None, repr=False)
     overrides: Any = field(default=None, repr=False)
     connection: HTTPConnection | None = field(default=None, repr=False)
-    visit: Visit | None = field(default=None, repr=False)
+    visit: AnonymousVisitor | None = field(default=None, repr=False)
     has_ticket: bool = False
     voucher: Voucher = "application"
     token: HeldToken | None = field(default=None, repr=False)
@@ -115,14 +115,16 @@ class Order:
         return {} if self.connection is None else self.connection.scope
 
     @property
-    def visitor(self) -> Visit:
+    def visitor(self) -> AnonymousVisitor:
         """Which visitor this is; one who passed no challenge, where no ticket of theirs says so."""
         visit, who = self.visit, self.identity.subject
-        return visit if visit is not None and visit.visitor == who else Visit(visitor=who)
+        return (
+            visit if visit is not None and visit.visitor == who else AnonymousVisitor(visitor=who)
+        )
 
 
-def _visitors_calls() -> Questions[Any, Any]:
-    return Questions(
+def _visitors_calls() -> SingleFlight[Any, Any]:
+    return SingleFlight(
         "platform: visitors' calls",
         in_flight=VISITORS_CALLS,
         waiting=VISITORS_WAITING,
@@ -131,8 +133,8 @@ def _visitors_calls() -> Questions[Any, Any]:
     )
 
 
-def _callers_calls() -> Questions[Any, Any]:
-    return Questions(
+def _callers_calls() -> SingleFlight[Any, Any]:
+    return SingleFlight(
         "platform: callers' calls",
         in_flight=CALLERS_CALLS,
         waiting=CALLERS_WAITING,
@@ -142,7 +144,7 @@ def _callers_calls() -> Questions[Any, Any]:
     )
 
 
-class Terms(NamedTuple):
+class BudgetKey(NamedTuple):
     """Say which limits apply: an agent's, for visitors or for others, and whether they are held by
     leases, since the gate itself carries the conversation.
     """
@@ -159,15 +161,15 @@ class Pipeline:
     agents: Mapping[str, Agent]
     platform: Platform
     events: Events
-    budgets: "Mapping[Terms, Budget]"
-    entrance: Entrance | None
+    budgets: "Mapping[BudgetKey, Budget]"
+    entrance: Admission | None
     stores: Stores
     settlement: Settlement
-    proxies: Networks
+    proxies: TrustedProxies
     clock: Callable[[], float] = time.time
     #: Bound how many wait for the platform: visitors, and all others.
-    visitors_calls: Questions[Any, Any] = field(default_factory=_visitors_calls, repr=False)
-    callers_calls: Questions[Any, Any] = field(default_factory=_callers_calls, repr=False)
+    visitors_calls: SingleFlight[Any, Any] = field(default_factory=_visitors_calls, repr=False)
+    callers_calls: SingleFlight[Any, Any] = field(default_factory=_callers_calls, repr=False)
     #: What goes on when the request that began it has ended.
     background: set[asyncio.Task[Any]] = field(default_factory=set, repr=False)
 
@@ -182,7 +184,7 @@ class Pipeline:
         self, agent: Agent, identity: Identity, transport: Transport = "websocket"
     ) -> Budget:
         """Return what limits this caller's conversations with an agent."""
-        return self.budgets[Terms(agent.name, identity.is_visitor, transport == "relay")]
+        return self.budgets[BudgetKey(agent.name, identity.is_anonymous, transport == "relay")]
 
     async def finish(self) -> None:
         """Wait a little for what goes on in the running event loop."""
@@ -204,7 +206,7 @@ class Pipeline:
         self.events.emit(event)
 
 
-async def issue(pipeline: Pipeline, order: Order) -> SignedUrl | ConversationToken:
+async def issue(pipeline: Pipeline, order: IssueRequest) -> SignedUrl | ConversationToken:
     """Decide, and get the pass from the platform.
 
     Does not check: who calls (`order.identity` is believed), or from which site.
@@ -212,7 +214,7 @@ async def issue(pipeline: Pipeline, order: Order) -> SignedUrl | ConversationTok
     Raises:
         GateError: one of the documented answers. Nothing was issued then.
     """
-    agent = meant_agent(pipeline, order)
+    agent = resolve_agent(pipeline, order)
     check_transport(agent, order.transport)
     client = check_client(agent, order.dynamic_variables, order.overrides)
     rule = await decide(pipeline, agent, order)
@@ -245,7 +247,7 @@ async def issue(pipeline: Pipeline, order: Order) -> SignedUrl | ConversationTok
     return issued
 
 
-async def admitted_agent(pipeline: Pipeline, order: Order) -> Agent:
+async def authorize_for_ticket(pipeline: Pipeline, order: IssueRequest) -> Agent:
     """Decide as far as a ticket needs it: there is such an agent, its rule says yes, and its limits
     have something left. Takes nothing.
 
@@ -254,11 +256,11 @@ async def admitted_agent(pipeline: Pipeline, order: Order) -> Agent:
     Raises:
         GateError: one of the documented answers.
     """
-    agent = meant_agent(pipeline, order)
+    agent = resolve_agent(pipeline, order)
     rule = await decide(pipeline, agent, order)
     await check_limits(pipeline, agent, order)
     await reserve(
-        VISITORS_TICKETS if order.identity.is_visitor else TICKETS,
+        VISITORS_TICKETS if order.identity.is_anonymous else TICKETS,
         circumstances(pipeline, agent, order.identity, order.connection),
         pipeline.stores,
     )
@@ -266,7 +268,7 @@ async def admitted_agent(pipeline: Pipeline, order: Order) -> Agent:
     return agent
 
 
-async def decide(pipeline: Pipeline, agent: Agent, order: Order) -> str:
+async def decide(pipeline: Pipeline, agent: Agent, order: IssueRequest) -> str:
     """Ask the agent's rule, and visitors for their challenge; return the rule's name.
 
     Raises:
@@ -279,7 +281,9 @@ async def decide(pipeline: Pipeline, agent: Agent, order: Order) -> str:
     return rule
 
 
-async def check_limits(pipeline: Pipeline, agent: Agent, order: Order) -> tuple[Remaining, ...]:
+async def check_limits(
+    pipeline: Pipeline, agent: Agent, order: IssueRequest
+) -> tuple[Remaining, ...]:
     """Return what is left of the limits of an order, and take nothing.
 
     Raises:
@@ -300,11 +304,11 @@ async def usable_agents(
     Raises:
         UnavailableError: one of the rules, or the store, can't be asked now.
     """
-    if identity.is_visitor and not await _may_enter(pipeline, identity):
+    if identity.is_anonymous and not await _may_enter(pipeline, identity):
         return []
     usable = []
     for agent in pipeline.agents.values():
-        if identity.is_visitor and not agent.anonymous:
+        if identity.is_anonymous and not agent.anonymous:
             continue
         try:
             await authorize(agent, identity, connection)
@@ -318,7 +322,7 @@ async def usable_agents(
     return usable
 
 
-def named_agent(pipeline: Pipeline, order: Order) -> str | None:
+def named_agent(pipeline: Pipeline, order: IssueRequest) -> str | None:
     """Return the configured name of the agent that an order means; None where it means none."""
     if order.agent is None and len(pipeline.agents) == 1:
         return next(iter(pipeline.agents))
@@ -348,9 +352,9 @@ def check_personalization(pipeline: Pipeline) -> None:
             )
 
 
-def meant_agent(pipeline: Pipeline, order: Order) -> Agent:
+def resolve_agent(pipeline: Pipeline, order: IssueRequest) -> Agent:
     """Return the agent that is meant; to visitors, those that aren't open to them are nothing."""
-    if not order.identity.is_visitor:
+    if not order.identity.is_anonymous:
         return _chosen(pipeline.agents, order.agent)
     agent = pipeline.agents.get(named_agent(pipeline, order) or "")
     if agent is None or not agent.anonymous:
@@ -358,10 +362,10 @@ def meant_agent(pipeline: Pipeline, order: Order) -> Agent:
     return agent
 
 
-async def _check_entrance(pipeline: Pipeline, order: Order) -> None:
+async def _check_entrance(pipeline: Pipeline, order: IssueRequest) -> None:
     """Look at the door, and ask visitors for their challenge. Others pass."""
     entrance = pipeline.entrance
-    if entrance is None or not order.identity.is_visitor:
+    if entrance is None or not order.identity.is_anonymous:
         return
     await entrance.check_door(order.visitor, order.scope)
     if order.has_ticket:
@@ -377,7 +381,7 @@ async def _may_enter(pipeline: Pipeline, visitor: Identity) -> bool:
         return False
 
 
-async def signed_in(pipeline: Pipeline, agent: Agent, order: Order) -> None:
+async def signed_in(pipeline: Pipeline, agent: Agent, order: IssueRequest) -> None:
     """End the visitor's ticket of a signed-in caller to whom a credential was issued, and make what
     that visitor took the caller's.
 
@@ -398,12 +402,12 @@ async def signed_in(pipeline: Pipeline, agent: Agent, order: Order) -> None:
         logger.warning("visitors: the ticket of one who signed in stays good: %s", error.cause)
 
 
-def _move(budget: Budget, order: Order) -> Move | None:
+def _move(budget: Budget, order: IssueRequest) -> MergeUsage | None:
     """Return whom a signed-in caller was before, as their visitor's ticket says."""
-    if order.visit is None or order.identity.is_visitor:
+    if order.visit is None or order.identity.is_anonymous:
         return None
     visitor, person = order.visit.identity, order.identity
-    return Move(subject_principal(visitor), subject_principal(person), budget.longest)
+    return MergeUsage(subject_principal(visitor), subject_principal(person), budget.longest)
 
 
 def _chosen(agents: Mapping[str, Agent], name: str | None) -> Agent:
@@ -436,7 +440,7 @@ def check_transport(agent: Agent, transport: Transport) -> None:
 
 
 def granted(
-    pipeline: Pipeline, agent: Agent, order: Order, rule: str, personal: Personalization
+    pipeline: Pipeline, agent: Agent, order: IssueRequest, rule: str, personal: Personalization
 ) -> Grant:
     """Return what the platform is asked for."""
     return Grant(
@@ -450,7 +454,7 @@ def granted(
     )
 
 
-async def reserved(pipeline: Pipeline, agent: Agent, order: Order) -> Reservation:
+async def reserved(pipeline: Pipeline, agent: Agent, order: IssueRequest) -> Reservation:
     """Take of all limits, or of none; see `reserve()`."""
     budget = pipeline.budget(agent, order.identity, order.transport)
     asked = circumstances(pipeline, agent, order.identity, order.connection)
@@ -465,7 +469,7 @@ async def reserved(pipeline: Pipeline, agent: Agent, order: Order) -> Reservatio
 
 
 async def _taken(
-    pipeline: Pipeline, budget: Budget, asked: Circumstances, move: Move | None
+    pipeline: Pipeline, budget: Budget, asked: LimitContext, move: MergeUsage | None
 ) -> Reservation:
     """Reserve; where time or slots are wanting, look once whether some of them are over."""
     try:
@@ -477,7 +481,9 @@ async def _taken(
     return await reserve(budget, asked, pipeline.stores, move)
 
 
-def _remembered(pipeline: Pipeline, reservation: Reservation, order: Order, issued: Issued) -> None:
+def _remembered(
+    pipeline: Pipeline, reservation: Reservation, order: IssueRequest, issued: Issued
+) -> None:
     """Note, beside the answer, by which conversation a reservation can be settled."""
     if issued.conversation_id is None or reservation.store is None:
         return
@@ -494,8 +500,8 @@ def _remembered(pipeline: Pipeline, reservation: Reservation, order: Order, issu
 
 def circumstances(
     pipeline: Pipeline, agent: Agent, identity: Identity, connection: HTTPConnection | None
-) -> Circumstances:
-    return Circumstances(
+) -> LimitContext:
+    return LimitContext(
         identity=identity,
         agent=agent.name,
         connection=connection,
@@ -538,7 +544,7 @@ async def ask_platform(
     try:
         async with asyncio.timeout(CALL_SECONDS):
             issued: Issued
-            if grant.identity.is_visitor:
+            if grant.identity.is_anonymous:
                 owner = _address(pipeline, connection)
                 issued = await pipeline.visitors_calls.alone(call, owner)
             else:

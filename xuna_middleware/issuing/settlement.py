@@ -19,9 +19,9 @@ from itertools import count
 from math import inf
 from typing import Final, Literal, NamedTuple
 
-from xuna_middleware._core.single_flight import Questions
+from xuna_middleware._core.single_flight import SingleFlight
 from xuna_middleware.access.limits.budgets import milliseconds
-from xuna_middleware.access.limits.keys import Circumstances, subject_principal
+from xuna_middleware.access.limits.keys import LimitContext, subject_principal
 from xuna_middleware.errors import ConfigurationError, UnavailableError
 from xuna_middleware.events import Event, EventName, Events
 from xuna_middleware.identity.credentials import Identity
@@ -89,7 +89,7 @@ class Settlement:
         #: A heap: what is to be looked at first is its first.
         self._expected: list[Expected] = []
         self._owned = Counter[str]()
-        self._late = Questions[str, bool](
+        self._late = SingleFlight[str, bool](
             "conversations at their latest end", in_flight=LATE_ASK, waiting=MOST_EXPECTED
         )
         self._numbers = count()
@@ -107,7 +107,7 @@ class Settlement:
         """Look after so many seconds whether somebody settled it, and else ask the platform once;
         `reserved` is in milliseconds. What is beyond the bounds counts in full.
         """
-        owner = identity.issuer if identity.is_visitor else subject_principal(identity)
+        owner = identity.issuer if identity.is_anonymous else subject_principal(identity)
         if len(self._expected) >= MOST_EXPECTED or self._owned[owner] >= EXPECTED_OF_ONE:
             return
         self._owned[owner] += 1
@@ -127,7 +127,7 @@ class Settlement:
                 task.cancel()
 
     async def settle_ended(
-        self, platform: Platform, conversations: Iterable[str], asked: Circumstances
+        self, platform: Platform, conversations: Iterable[str], asked: LimitContext
     ) -> bool:
         """Ask for some conversations, and settle those that are over; tell whether there were any.
         `asked` says on whose behalf.
@@ -137,7 +137,7 @@ class Settlement:
         """
         settled: list[bool] = []
         questions, owner = self._callers, subject_principal(asked.identity)
-        if asked.identity.is_visitor:
+        if asked.identity.is_anonymous:
             questions, owner = self._visitors, asked.address() or ""
 
         async def look(conversation_id: str) -> None:
@@ -267,8 +267,8 @@ class Settlement:
         )
 
 
-def _refused(owners: Literal["account", "address"]) -> Questions[str, bool]:
-    return Questions(
+def _refused(owners: Literal["account", "address"]) -> SingleFlight[str, bool]:
+    return SingleFlight(
         "conversations that may have ended",
         in_flight=REFUSED_ASK,
         waiting=REFUSED_WAIT,

@@ -1,1 +1,15 @@
-"""The platform step: exchange a grant for a credential of XUNA AI's."""
+"""The one platform: grants in, credentials out.
+
+Public: what a `Platform` of your own is given and what it returns.
+"""
+
+from xuna_middleware.access.grants import Grant, Personalization
+from xuna_middleware.platform.protocol import PlatformConnection
+from xuna_middleware.platform.records import ConversationRecord
+
+__all__ = [
+    "ConversationRecord",
+    "Grant",
+    "Personalization",
+    "PlatformConnection",
+]

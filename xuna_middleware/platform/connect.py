@@ -11,7 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from xuna_middleware.errors import ConfigurationError, PlatformError
-from xuna_middleware.platform.protocol import SUBPROTOCOL, Line
+from xuna_middleware.platform.protocol import SUBPROTOCOL, PlatformConnection
 
 if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection, connect
@@ -24,7 +24,7 @@ _WAITING: Final = 8
 _MISSING: Final = 'the relay needs websockets: pip install "xuna-middleware[relay]"'
 
 
-async def open_line(url: str, *, max_frame: int, heeds_proxies: bool = True) -> Line:
+async def open_line(url: str, *, max_frame: int, heeds_proxies: bool = True) -> PlatformConnection:
     """Open the WebSocket at a signed URL, which was checked and is told to nobody.
 
     `heeds_proxies`: go by the proxies that the environment names.
@@ -51,7 +51,7 @@ async def open_line(url: str, *, max_frame: int, heeds_proxies: bool = True) -> 
 
 
 class _Line:
-    """Carry frames over a connection of `websockets`; a `Line`."""
+    """Carry frames over a connection of `websockets`; a `PlatformConnection`."""
 
     __slots__ = ("_connection", "_waiting", "recv", "send")
 

@@ -7,7 +7,7 @@ from typing import Final, Protocol
 SUBPROTOCOL: Final = "convai"
 
 
-class Line(Protocol):
+class PlatformConnection(Protocol):
     """Be an open WebSocket to the platform.
 
     Attributes:

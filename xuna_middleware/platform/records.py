@@ -12,7 +12,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from xuna_middleware._core.strict_json import TRANSCRIPT
-from xuna_middleware.platform.rest.requests import Question
+from xuna_middleware.platform.rest.requests import ApiRequest
 from xuna_middleware.platform.rest.responses import json_object
 
 #: In bytes: the answer holds the transcript.
@@ -24,24 +24,24 @@ _LONGEST: Final = 86_400 * 7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+class ConversationRecord:
     """Say that a conversation is over, and how many seconds it lasted."""
 
     seconds: float
 
 
-def ask_conversation(conversation_id: str) -> Question:
+def ask_conversation(conversation_id: str) -> ApiRequest:
     """Ask for a conversation. Its id is the platform's own, `conv_…`."""
-    return Question(method="GET", path=_PATH + quote(conversation_id, safe=""), params={})
+    return ApiRequest(method="GET", path=_PATH + quote(conversation_id, safe=""), params={})
 
 
-def read_conversation(status: int, body: bytes) -> Ended | None:
+def read_conversation(status: int, body: bytes) -> ConversationRecord | None:
     """Return how a conversation ended; None where it runs, or nothing certain is said."""
     members = json_object(body, TRANSCRIPT) if status == 200 else None
     if members is None or members.get("status") not in _OVER:
         return None
     seconds = length(members)
-    return None if seconds is None else Ended(seconds=seconds)
+    return None if seconds is None else ConversationRecord(seconds=seconds)
 
 
 def length(conversation: Mapping[str, Any]) -> float | None:

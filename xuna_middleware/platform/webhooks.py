@@ -28,7 +28,7 @@ from xuna_middleware.errors import (
     UnavailableError,
 )
 from xuna_middleware.platform.records import length
-from xuna_middleware.platform.rest.responses import Flaw, conversation_id, json_object
+from xuna_middleware.platform.rest.responses import Invalid, conversation_id, json_object
 from xuna_middleware.platform.secrets import Secret
 
 #: In bytes, of a body: the transcript is in it.
@@ -172,19 +172,19 @@ def read_signature(values: Sequence[str]) -> Signature:
     return Signature(time=found[1], digests=tuple(found[2].split(",v0=")[1:]))
 
 
-def read_finished(body: bytes) -> Finished | Flaw:
+def read_finished(body: bytes) -> Finished | Invalid:
     """Return what a signed body says of a conversation, or why it says nothing that counts."""
     members = json_object(body, TRANSCRIPT)
     if members is None:
-        return Flaw("not a strict JSON object")
+        return Invalid("not a strict JSON object")
     if members.get("type") != _TRANSCRIPT:
-        return Flaw("audio" if members.get("type") == _AUDIO else "of an unknown type")
+        return Invalid("audio" if members.get("type") == _AUDIO else "of an unknown type")
     data: Any = members.get("data")
     if not isinstance(data, dict):
-        return Flaw("without data")
+        return Invalid("without data")
     known, seconds = conversation_id(data.get("conversation_id")), length(data)
     if known is None or seconds is None:
-        return Flaw("without the id or the length of a conversation")
+        return Invalid("without the id or the length of a conversation")
     return Finished(conversation_id=known, seconds=seconds)
 
 

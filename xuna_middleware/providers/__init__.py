@@ -10,6 +10,11 @@ of the same provider, and people who signed in as nobody.
 What is said of a provider is from its documentation, not from a live tenant.
 """
 
+from xuna_middleware.identity.proxies.authenticators import (
+    aws_alb,
+    cloudflare_access,
+    google_iap,
+)
 from xuna_middleware.providers.auth0 import auth0
 from xuna_middleware.providers.clerk import clerk
 from xuna_middleware.providers.cognito import cognito
@@ -23,12 +28,15 @@ from xuna_middleware.providers.zitadel import zitadel
 
 __all__ = [
     "auth0",
+    "aws_alb",
     "clerk",
+    "cloudflare_access",
     "cognito",
     "entra",
     "entra_multitenant",
     "firebase",
     "google",
+    "google_iap",
     "keycloak",
     "okta",
     "supabase",

@@ -9,7 +9,7 @@ from xuna_middleware.identity.bound.dpop import DPoP
 from xuna_middleware.identity.bound.policy import Mode
 from xuna_middleware.identity.jwt.claims import ClaimPath
 from xuna_middleware.identity.keys.endpoints import configured_host
-from xuna_middleware.identity.keys.sources import Freshness
+from xuna_middleware.identity.keys.sources import JWKSRefresh
 
 if TYPE_CHECKING:
     import httpx
@@ -43,7 +43,7 @@ class VerifierOptions(TypedDict, total=False):
     metadata_url: str | None
     insecure_hosts: Iterable[str]
     endpoint_hosts: Iterable[str]
-    freshness: Freshness | None
+    freshness: JWKSRefresh | None
     transport: "httpx.AsyncBaseTransport | None"
     clock: Callable[[], float]
 

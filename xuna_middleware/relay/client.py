@@ -15,8 +15,8 @@ from xuna_middleware.relay.close_codes import (
     FRAME_TOO_LARGE,
     GONE,
     NON_AUDIO_FRAME_TOO_LARGE,
-    EndedError,
-    Ending,
+    CloseReason,
+    ConversationClosedError,
     hung_up,
     short,
 )
@@ -57,12 +57,12 @@ class Client:
         """
         message = await self.receive()
         if message["type"] != "websocket.connect":
-            raise EndedError(GONE)
+            raise ConversationClosedError(GONE)
         chosen = SUBPROTOCOL if SUBPROTOCOL in self._offered else None
         try:
             await self.send({"type": "websocket.accept", "subprotocol": chosen, "headers": []})
         except Exception:  # servers raise what they like where the client has gone
-            raise EndedError(GONE) from None
+            raise ConversationClosedError(GONE) from None
         self._is_open = True
 
     async def first(self, max_frame: int, max_non_audio_frame: int) -> str:
@@ -75,18 +75,18 @@ class Client:
             async with asyncio.timeout(_FIRST):
                 message = await self.receive()
         except TimeoutError:
-            raise EndedError(FIRST_FRAME_TIMEOUT) from None
+            raise ConversationClosedError(FIRST_FRAME_TIMEOUT) from None
         text = message.get("text")
         if text is None:
-            raise EndedError(without_text(message))
+            raise ConversationClosedError(without_text(message))
         size = size_of(text)
         if size > max_frame:
-            raise EndedError(FRAME_TOO_LARGE)
+            raise ConversationClosedError(FRAME_TOO_LARGE)
         if size > max_non_audio_frame:
-            raise EndedError(NON_AUDIO_FRAME_TOO_LARGE)
+            raise ConversationClosedError(NON_AUDIO_FRAME_TOO_LARGE)
         return str(text)
 
-    async def close(self, ending: Ending) -> None:
+    async def close(self, ending: CloseReason) -> None:
         """Say goodbye, if anybody is there to hear it."""
         if not self._is_open or ending.by == "client":
             return
@@ -103,7 +103,7 @@ class Client:
             return
 
 
-def without_text(message: Message) -> Ending:
+def without_text(message: Message) -> CloseReason:
     """Return the end that a message without text makes: a binary frame, or a goodbye."""
     if message["type"] != "websocket.disconnect":
         return BINARY_FRAME

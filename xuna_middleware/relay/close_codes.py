@@ -41,7 +41,7 @@ _STATUSES: Final = (400, 401, 403, 429, 502, 503, 504)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
+class CloseReason:
     """Say how a conversation ended: the close code, the word beside it, and who ended it.
 
     `option` is what would change it, where that is an option of `RelayRules`; for the log.
@@ -53,75 +53,81 @@ class Ending:
     option: str = field(default="", compare=False, repr=False)
 
 
-class EndedError(Exception):
+class ConversationClosedError(Exception):
     """End a conversation from wherever it is; holds no word of a frame."""
 
-    def __init__(self, ending: Ending) -> None:
+    def __init__(self, ending: CloseReason) -> None:
         super().__init__(ending.reason)
         self.ending = ending
 
 
-GOING_AWAY: Final = Ending(code=1001, reason="going_away")
-BINARY_FRAME: Final = Ending(code=1003, reason="binary_frame")
-FRAME_TOO_LARGE: Final = Ending(code=1009, reason="frame_too_large", option="max_frame")
-NON_AUDIO_FRAME_TOO_LARGE: Final = Ending(
+GOING_AWAY: Final = CloseReason(code=1001, reason="going_away")
+BINARY_FRAME: Final = CloseReason(code=1003, reason="binary_frame")
+FRAME_TOO_LARGE: Final = CloseReason(code=1009, reason="frame_too_large", option="max_frame")
+NON_AUDIO_FRAME_TOO_LARGE: Final = CloseReason(
     code=1009, reason="frame_too_large", option="max_non_audio_frame"
 )
-NO_JSON: Final = Ending(code=4400, reason="no_json")
-FIRST_FRAME_EXPECTED: Final = Ending(code=4400, reason="first_frame_expected")
-SECOND_FIRST_FRAME: Final = Ending(code=4400, reason="second_first_frame")
-MEMBER_NOT_OPEN: Final = Ending(code=4400, reason="member_not_open")
-TOKEN_EXPIRED: Final = Ending(code=4401, reason="token_expired")
-FRAME_NOT_OPEN: Final = Ending(code=4403, reason="frame_not_open", option="client_frames")
-FIRST_FRAME_TIMEOUT: Final = Ending(code=4408, reason="first_frame_timeout")
-IDLE_TIMEOUT: Final = Ending(code=4408, reason="idle_timeout", option="idle_timeout")
-CLIENT_STALLED: Final = Ending(code=4408, reason="client_stalled")
-MAX_DURATION: Final = Ending(code=4410, reason="max_duration")
-REVOKED: Final = Ending(code=4411, reason="revoked")
-ENDED_BY_OPERATOR: Final = Ending(code=4412, reason="ended_by_operator")
-TOO_MANY_FRAMES: Final = Ending(code=4429, reason="too_many_frames", option="frames_per_second")
-PLATFORM_ERROR: Final = Ending(code=4502, reason="platform_error")
-LEASE_LOST: Final = Ending(code=4503, reason="lease_lost")
-PLATFORM_TIMEOUT: Final = Ending(code=4504, reason="platform_timeout")
+NO_JSON: Final = CloseReason(code=4400, reason="no_json")
+FIRST_FRAME_EXPECTED: Final = CloseReason(code=4400, reason="first_frame_expected")
+SECOND_FIRST_FRAME: Final = CloseReason(code=4400, reason="second_first_frame")
+MEMBER_NOT_OPEN: Final = CloseReason(code=4400, reason="member_not_open")
+TOKEN_EXPIRED: Final = CloseReason(code=4401, reason="token_expired")
+FRAME_NOT_OPEN: Final = CloseReason(code=4403, reason="frame_not_open", option="client_frames")
+FIRST_FRAME_TIMEOUT: Final = CloseReason(code=4408, reason="first_frame_timeout")
+IDLE_TIMEOUT: Final = CloseReason(code=4408, reason="idle_timeout", option="idle_timeout")
+CLIENT_STALLED: Final = CloseReason(code=4408, reason="client_stalled")
+MAX_DURATION: Final = CloseReason(code=4410, reason="max_duration")
+REVOKED: Final = CloseReason(code=4411, reason="revoked")
+ENDED_BY_OPERATOR: Final = CloseReason(code=4412, reason="ended_by_operator")
+TOO_MANY_FRAMES: Final = CloseReason(
+    code=4429, reason="too_many_frames", option="frames_per_second"
+)
+PLATFORM_ERROR: Final = CloseReason(code=4502, reason="platform_error")
+LEASE_LOST: Final = CloseReason(code=4503, reason="lease_lost")
+PLATFORM_TIMEOUT: Final = CloseReason(code=4504, reason="platform_timeout")
 #: The process is stopped, or has a fault of its own.
-FAULT: Final = Ending(code=1011, reason="internal_error")
+FAULT: Final = CloseReason(code=1011, reason="internal_error")
 
 
 #: What stands for a code where a side broke off (RFC 6455 section 7.1.5).
 BROKEN_OFF: Final = 1006
 #: The client left without a goodbye.
-GONE: Final = Ending(code=BROKEN_OFF, reason="", by="client")
+GONE: Final = CloseReason(code=BROKEN_OFF, reason="", by="client")
 
 
-def hung_up(code: int, reason: str) -> Ending:
+def hung_up(code: int, reason: str) -> CloseReason:
     """Return the end of a conversation that its client left."""
-    return Ending(code=code, reason=reason, by="client")
+    return CloseReason(code=code, reason=reason, by="client")
 
 
-def closed_by_platform(told: tuple[int, str] | None) -> Ending:
+def closed_by_platform(told: tuple[int, str] | None) -> CloseReason:
     """Return the end that the platform made; where it said nothing, it broke off."""
     if told is None:
         return PLATFORM_ERROR
     code, reason = told
     if code == _NO_CODE:
-        return Ending(code=_NORMAL, reason="", by="platform")
-    return Ending(code=code, reason=reason, by="platform") if is_sendable(code) else PLATFORM_ERROR
+        return CloseReason(code=_NORMAL, reason="", by="platform")
+    return (
+        CloseReason(code=code, reason=reason, by="platform")
+        if is_sendable(code)
+        else PLATFORM_ERROR
+    )
 
 
-def refused(error: GateError) -> Ending:
+def refused(error: GateError) -> CloseReason:
     """Return the end that stands for a refusal: 4000 and its status, its code as the reason."""
     if error.status_code in _STATUSES:
-        return Ending(code=4000 + error.status_code, reason=error.code)
-    return Ending(code=4400, reason=error.code)
+        return CloseReason(code=4000 + error.status_code, reason=error.code)
+    return CloseReason(code=4400, reason=error.code)
 
 
-def cause_of(ending: Ending) -> str:
+def cause_of(ending: CloseReason) -> str:
     """Return who ended it and why, in one printable line; either side's word may be anything."""
     word = "".join(letter if letter.isprintable() else "?" for letter in ending.reason)
     return f"{ending.by}: {word or 'closed'}"
 
 
-def told_to_platform(ending: Ending) -> tuple[int, str]:
+def told_to_platform(ending: CloseReason) -> tuple[int, str]:
     """Return the code and reason to hang up with: the client's own, else an ordinary end."""
     if ending.by == "client" and is_sendable(ending.code):
         return ending.code, short(ending.reason)

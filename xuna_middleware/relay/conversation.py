@@ -36,21 +36,21 @@ from xuna_middleware.identity.credentials import Identity
 from xuna_middleware.identity.rechecks import HeldToken
 from xuna_middleware.identity.tickets.tickets import Ticket
 from xuna_middleware.issuing.pipeline import (
-    Order,
+    IssueRequest,
     Pipeline,
-    admitted_agent,
     ask_platform,
+    authorize_for_ticket,
     check_transport,
     decide,
     granted,
-    meant_agent,
     released,
     reserved,
+    resolve_agent,
     signed_in,
 )
 from xuna_middleware.issuing.settlement import about_whom
 from xuna_middleware.platform.issued import ConversationToken, SignedUrl
-from xuna_middleware.platform.protocol import Line
+from xuna_middleware.platform.protocol import PlatformConnection
 from xuna_middleware.platform.rest.responses import conversation_id
 from xuna_middleware.platform.wire import for_client, for_platform, not_for_clients
 from xuna_middleware.relay.client import Client
@@ -58,14 +58,14 @@ from xuna_middleware.relay.close_codes import (
     FAULT,
     GOING_AWAY,
     REVOKED,
-    EndedError,
-    Ending,
+    CloseReason,
+    ConversationClosedError,
     cause_of,
     refused,
     told_to_platform,
 )
 from xuna_middleware.relay.frames import FIRST, REFRESH, FirstFrame, read_first
-from xuna_middleware.relay.live import Live, Session, Sessions, new_session_id
+from xuna_middleware.relay.live import LiveConversation, LiveSession, Sessions, new_session_id
 from xuna_middleware.relay.pumps import Relay
 from xuna_middleware.relay.rechecks import Recheck
 from xuna_middleware.relay.usage import Meter
@@ -83,7 +83,7 @@ _TIMES: Final = frozenset({"exp", "iat", "nbf"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Relaying:
+class RelayContext:
     """Hold what conversations need beside the pipeline.
 
     `url` is where clients reach `/conversation`, None where nobody said.
@@ -100,13 +100,13 @@ class Relaying:
 class _Conversation:
     """Hold what is known of one conversation, as it becomes known."""
 
-    order: Order
+    order: IssueRequest
     agent: Agent
     server: Personalization
     user_id: str | None
     signed: SignedUrl = field(repr=False)
     reservation: Reservation
-    live: Live
+    live: LiveConversation
     #: Whom the caller's token proves, as it was last asked about.
     identity: Identity
     #: What is asked about while the conversation runs, how often, and what asks.
@@ -115,7 +115,7 @@ class _Conversation:
     recheck: Recheck | None = None
     #: Whether the store knows how its time can be settled; else this process settles it by itself.
     is_noted: bool = False
-    line: Line | None = None
+    line: PlatformConnection | None = None
     relay: Relay | None = None
 
     @property
@@ -134,7 +134,7 @@ def relay_url(public_url: str) -> str:
     return f"ws{public_url.removeprefix('http')}/conversation"
 
 
-def ticket_of(order: Order, agent: Agent, origin: str | None) -> Ticket:
+def ticket_of(order: IssueRequest, agent: Agent, origin: str | None) -> Ticket:
     """Return the ticket of whoever asked, for an agent and the page they asked from."""
     return Ticket(
         identity=order.identity,
@@ -145,8 +145,8 @@ def ticket_of(order: Order, agent: Agent, origin: str | None) -> Ticket:
     )
 
 
-async def lead_to_relay(
-    pipeline: Pipeline, relaying: Relaying, order: Order, origin: str | None
+async def issue_relay_url(
+    pipeline: Pipeline, relaying: RelayContext, order: IssueRequest, origin: str | None
 ) -> SignedUrl:
     """Return a signed URL that leads to the gate itself, with a ticket in it that is good once.
 
@@ -157,11 +157,11 @@ async def lead_to_relay(
         GateError: one of the documented answers.
     """
     order = replace(order, transport="relay")
-    agent = meant_agent(pipeline, order)
+    agent = resolve_agent(pipeline, order)
     session = _carried(
         check_client(agent, order.dynamic_variables, order.overrides, is_whole=False)
     )
-    await admitted_agent(pipeline, order)
+    await authorize_for_ticket(pipeline, order)
     ticket, seconds = await relaying.authentication.make_ticket(ticket_of(order, agent, origin))
     return SignedUrl(
         url=f"{relaying.url}?{urlencode({'agent': agent.name, 'ticket': ticket})}",
@@ -171,7 +171,9 @@ async def lead_to_relay(
     )
 
 
-async def converse(pipeline: Pipeline, relaying: Relaying, order: Order, client: Client) -> None:
+async def converse(
+    pipeline: Pipeline, relaying: RelayContext, order: IssueRequest, client: Client
+) -> None:
     """Carry one conversation to its end.
 
     Does not check: who calls (`order.identity` is believed), or from which page.
@@ -184,7 +186,7 @@ async def converse(pipeline: Pipeline, relaying: Relaying, order: Order, client:
     ending = GOING_AWAY  # a server that stops cancels what runs
     try:
         ending = await _carried_on(pipeline, relaying, talk, client)
-    except EndedError as ended:
+    except ConversationClosedError as ended:
         ending = ended.ending
     except Exception as error:  # reported, and told as far as a close code can
         reported = _report(relaying, talk, error)
@@ -194,9 +196,9 @@ async def converse(pipeline: Pipeline, relaying: Relaying, order: Order, client:
         await asyncio.shield(closing)
 
 
-async def _opened(pipeline: Pipeline, relaying: Relaying, order: Order) -> _Conversation:
+async def _opened(pipeline: Pipeline, relaying: RelayContext, order: IssueRequest) -> _Conversation:
     """Decide, reserve, and get a signed URL: all that can be done before the client is accepted."""
-    agent = meant_agent(pipeline, order)
+    agent = resolve_agent(pipeline, order)
     check_transport(agent, "relay")
     _check_life(order.identity, relaying.clock())
     _check_platform(pipeline)
@@ -241,8 +243,8 @@ async def _opened(pipeline: Pipeline, relaying: Relaying, order: Order) -> _Conv
 
 
 async def _carried_on(
-    pipeline: Pipeline, relaying: Relaying, talk: _Conversation, client: Client
-) -> Ending:
+    pipeline: Pipeline, relaying: RelayContext, talk: _Conversation, client: Client
+) -> CloseReason:
     """Accept the client, hand its first frame on, and carry what comes after."""
     agent, live = talk.agent, talk.live
     await _noted(pipeline, talk)
@@ -250,8 +252,8 @@ async def _carried_on(
     live.deadlines.expire_at(talk.order.identity.expires_at)
     talk.recheck = _rechecking(relaying, talk)
     talk.recheck.start(talk.recheck_seconds, soon=talk.order.has_ticket)
-    first = await live.unless_ended(_first_frame(talk, client))
-    await live.unless_ended(_connect(pipeline, talk))
+    first = await live.race_with_end(_first_frame(talk, client))
+    await live.race_with_end(_connect(pipeline, talk))
     assert talk.line is not None, "it is connected"  # noqa: S101
     talk.relay = Relay(
         client,
@@ -319,12 +321,12 @@ def _signed(issued: SignedUrl | ConversationToken) -> SignedUrl:
 
 def _live(
     pipeline: Pipeline,
-    relaying: Relaying,
-    order: Order,
+    relaying: RelayContext,
+    order: IssueRequest,
     agent: Agent,
     reservation: Reservation,
-) -> Live:
-    session = Session(
+) -> LiveConversation:
+    session = LiveSession(
         id=new_session_id(),
         issuer=order.identity.issuer,
         subject=order.identity.subject,
@@ -332,16 +334,16 @@ def _live(
         started_at=relaying.clock(),
     )
     store = reservation.store or pipeline.stores.shared
-    return Live(
+    return LiveConversation(
         session,
         store,
         reservation.slots,
         standing_of(order.identity),
-        must_hold=store is pipeline.stores.shared,
+        lease_required=store is pipeline.stores.shared,
     )
 
 
-async def _held(relaying: Relaying, live: Live, began: float) -> None:
+async def _held(relaying: RelayContext, live: LiveConversation, began: float) -> None:
     """Hold the lease. Where it comes too late after the reservation, somebody else may have the
     slots by now.
     """
@@ -365,7 +367,7 @@ async def _noted(pipeline: Pipeline, talk: _Conversation) -> None:
     )
 
 
-def _renewing(relaying: Relaying, talk: _Conversation) -> Callable[[str], Awaitable[str]]:
+def _renewing(relaying: RelayContext, talk: _Conversation) -> Callable[[str], Awaitable[str]]:
     """Return what takes a fresh token: it must prove the same caller, and says the new end."""
 
     async def renew(token: str) -> str:
@@ -388,7 +390,7 @@ def _renewing(relaying: Relaying, talk: _Conversation) -> Callable[[str], Awaita
     return renew
 
 
-def _rechecking(relaying: Relaying, talk: _Conversation) -> Recheck:
+def _rechecking(relaying: RelayContext, talk: _Conversation) -> Recheck:
     """Return what asks again about a conversation's token."""
 
     async def ask() -> None:
@@ -398,13 +400,13 @@ def _rechecking(relaying: Relaying, talk: _Conversation) -> Recheck:
             raise
         except GateError as error:
             _report(relaying, talk, error)
-            raise EndedError(REVOKED) from None
+            raise ConversationClosedError(REVOKED) from None
         try:
             await _authorize_still(talk, identity)
         except UnavailableError:
             raise
         except GateError as error:
-            raise EndedError(refused(_report(relaying, talk, error))) from None
+            raise ConversationClosedError(refused(_report(relaying, talk, error))) from None
         talk.identity = identity
         if identity.expires_at is not None:
             talk.live.deadlines.expire_at(identity.expires_at)
@@ -412,13 +414,13 @@ def _rechecking(relaying: Relaying, talk: _Conversation) -> Recheck:
     return Recheck(ask, lambda error: refused(_report(relaying, talk, error)), talk.live.end)
 
 
-def _report(relaying: Relaying, talk: _Conversation, error: Exception) -> GateError:
+def _report(relaying: RelayContext, talk: _Conversation, error: Exception) -> GateError:
     """Report what a conversation was refused after it was accepted."""
     attempt = Attempt(identity=talk.identity, agent=talk.agent.name, transport="relay")
     return relaying.refusals.report(error, attempt)
 
 
-async def _proven_still(relaying: Relaying, talk: _Conversation) -> Identity:
+async def _proven_still(relaying: RelayContext, talk: _Conversation) -> Identity:
     """Return whom the conversation's token proves now: the same caller as before.
 
     Raises:
@@ -451,7 +453,7 @@ def _grants_of(identity: Identity) -> tuple[object, ...]:
     return identity.scopes, identity.roles, identity.client_id, claims
 
 
-def _naming(live: Live) -> Callable[[str], None]:
+def _naming(live: LiveConversation) -> Callable[[str], None]:
     """Return what takes the platform's name for a conversation, where it is one for logs."""
 
     def told(named: str) -> None:
@@ -468,10 +470,10 @@ def _answer(members: Mapping[str, Any]) -> str:
 
 async def _closed(
     pipeline: Pipeline,
-    relaying: Relaying,
+    relaying: RelayContext,
     talk: _Conversation,
     client: Client,
-    ending: Ending,
+    ending: CloseReason,
 ) -> None:
     """Say goodbye, give back what was taken and not used, and tell what it came to."""
     meter, live = talk.meter, talk.live

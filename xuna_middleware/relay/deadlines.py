@@ -12,7 +12,7 @@ from xuna_middleware.relay.close_codes import (
     IDLE_TIMEOUT,
     MAX_DURATION,
     TOKEN_EXPIRED,
-    Ending,
+    CloseReason,
 )
 
 #: Seconds after which the clock is looked at again; the system's may be set meanwhile, or the
@@ -24,7 +24,7 @@ class Deadlines:
     """End one conversation in time, on the running event loop. `end` is called once or more."""
 
     def __init__(
-        self, end: Callable[[Ending], None], *, clock: Callable[[], float] = time.time
+        self, end: Callable[[CloseReason], None], *, clock: Callable[[], float] = time.time
     ) -> None:
         self._end = end
         self._clock = clock
@@ -57,7 +57,7 @@ class Deadlines:
         else:
             self._set("idle", left, lambda: self.be_heard(seconds, heard_at))
 
-    def look_every(self, seconds: float, look: Callable[[], Ending | None]) -> None:
+    def look_every(self, seconds: float, look: Callable[[], CloseReason | None]) -> None:
         """End where a look says so."""
 
         def again() -> None:

@@ -13,8 +13,8 @@ from xuna_middleware.relay.close_codes import (
     NON_AUDIO_FRAME_TOO_LARGE,
     SECOND_FIRST_FRAME,
     TOO_MANY_FRAMES,
-    EndedError,
-    Ending,
+    CloseReason,
+    ConversationClosedError,
 )
 from xuna_middleware.relay.frames import (
     AUDIO,
@@ -56,10 +56,10 @@ ODD_TEXT: Final = Dropped("with half a character, or NUL, in its text", is_odd_t
 
 
 #: None lets a frame pass.
-Verdict: TypeAlias = Ending | Refresh | Dropped | None
+Verdict: TypeAlias = CloseReason | Refresh | Dropped | None
 
 
-class Judge:
+class FrameFilter:
     """Judge the frames of one client, by the rules of its agent.
 
     `heard_at` is when the client last sent something other than `pong`, by the clock. `has_parsed`
@@ -97,7 +97,7 @@ class Judge:
             return self._closely(text)
         except OddTextError:
             return ODD_TEXT
-        except EndedError as error:
+        except ConversationClosedError as error:
             return error.ending
 
     def _closely(self, text: str) -> Verdict:
@@ -118,7 +118,7 @@ class Judge:
             self.heard_at = self._now()
         return verdict
 
-    def _by_list(self, kind: Any, names: FrameNames) -> Ending | Dropped | None:
+    def _by_list(self, kind: Any, names: FrameNames) -> CloseReason | Dropped | None:
         """Return what the agent's list says of a frame, by whichever of its members is read.
 
         A kind that isn't documented is dropped: a newer client, which sends it for a feature of its

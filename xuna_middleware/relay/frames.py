@@ -30,7 +30,7 @@ from xuna_middleware.relay.close_codes import (
     MEMBER_NOT_OPEN,
     NO_JSON,
     PLATFORM_ERROR,
-    EndedError,
+    ConversationClosedError,
 )
 
 FIRST: Final = "conversation_initiation_client_data"
@@ -91,7 +91,7 @@ class FirstFrame:
     source_info: Mapping[str, str] | None = None
 
 
-class OddTextError(EndedError):
+class OddTextError(ConversationClosedError):
     """Say that a frame is one but for escapes of what is no character; see `OddEscapesError`."""
 
 
@@ -103,9 +103,9 @@ def read_first(text: str, bounds: Bounds = SMALL) -> FirstFrame:
     """
     members = read_frame(text, bounds)
     if members.get("type") != FIRST:
-        raise EndedError(FIRST_FRAME_EXPECTED)
+        raise ConversationClosedError(FIRST_FRAME_EXPECTED)
     if not _MEMBERS.issuperset(members):
-        raise EndedError(MEMBER_NOT_OPEN)
+        raise ConversationClosedError(MEMBER_NOT_OPEN)
     return FirstFrame(
         dynamic_variables=members.get("dynamic_variables"),
         overrides=members.get("conversation_config_override"),
@@ -125,7 +125,7 @@ def read_frame(text: str, bounds: Bounds = SMALL) -> dict[str, Any]:
     except OddEscapesError:
         raise OddTextError(NO_JSON) from None
     except StrictJSONError:
-        raise EndedError(NO_JSON) from None
+        raise ConversationClosedError(NO_JSON) from None
 
 
 def is_plain_audio(text: str) -> bool:
@@ -153,13 +153,13 @@ class FrameNames:
 
     def __init__(self, members: Mapping[str, Any]) -> None:
         if len(members) > _MOST_MEMBERS or _wide_characters(members) > _MOST_WIDE:
-            raise EndedError(MEMBER_NOT_OPEN)
+            raise ConversationClosedError(MEMBER_NOT_OPEN)
         self._members = members
         self._names = [_folded(name) for name in members]
         named = zip(self._names, members.values(), strict=True)
         kinds = [_texts_in(kind) for name, kind in named if name == _KIND]
         if _wide_characters(kinds) > _MOST_WIDE:
-            raise EndedError(MEMBER_NOT_OPEN)
+            raise ConversationClosedError(MEMBER_NOT_OPEN)
         self._kinds = [_folded(kind) for kind in kinds]
 
     @property
@@ -206,11 +206,11 @@ def conversation_of(frame: str | bytes) -> str | None:
         EndedError: it is no frame at all.
     """
     if isinstance(frame, bytes):
-        raise EndedError(PLATFORM_ERROR)
+        raise ConversationClosedError(PLATFORM_ERROR)
     try:
         members = strict_object(frame.encode("utf-8", "surrogatepass"))
     except StrictJSONError:
-        raise EndedError(PLATFORM_ERROR) from None
+        raise ConversationClosedError(PLATFORM_ERROR) from None
     about = members.get(_CONVERSATION)
     found = about.get("conversation_id") if isinstance(about, dict) else None
     return found if isinstance(found, str) and members.get("type") == METADATA else None
@@ -269,7 +269,7 @@ def _source(told: Any) -> Mapping[str, str] | None:
         return None
     fits = isinstance(told, dict) and len(told) <= _MOST_SOURCE
     if not fits or not all(_is_short(part) for pair in told.items() for part in pair):
-        raise EndedError(MEMBER_NOT_OPEN)
+        raise ConversationClosedError(MEMBER_NOT_OPEN)
     source: dict[str, str] = told
     return source
 

@@ -19,11 +19,18 @@ from xuna_middleware.relay.close_codes import (
     GOING_AWAY,
     LEASE_LOST,
     REVOKED,
-    EndedError,
-    Ending,
+    CloseReason,
+    ConversationClosedError,
 )
 from xuna_middleware.relay.deadlines import Deadlines
-from xuna_middleware.stores.protocol import Held, Lease, Part, Standing, Store, StoreError
+from xuna_middleware.stores.protocol import (
+    Charge,
+    Lease,
+    LeaseStatus,
+    RevocationCheck,
+    Store,
+    StoreError,
+)
 
 logger = logging.getLogger("xuna_middleware")
 
@@ -42,7 +49,7 @@ _WORDS: Final = {"ended": ENDED_BY_OPERATOR, "revoked": REVOKED}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Session:
+class LiveSession:
     """Tell of one live conversation that a gate carries, in whatever process.
 
     Attributes:
@@ -70,29 +77,29 @@ def new_session_id() -> str:
     return f"ses_{secrets.token_hex(16)}"
 
 
-class Live:
+class LiveConversation:
     """Hold what belongs to one conversation of this process while it lasts.
 
-    `must_hold` ends it when the store can't be asked for as long as the lease lasts.
+    `lease_required` ends it when the store can't be asked for as long as the lease lasts.
     """
 
     def __init__(
         self,
-        session: Session,
+        session: LiveSession,
         store: Store,
-        slots: Sequence[Part],
-        standing: Standing,
+        slots: Sequence[Charge],
+        standing: RevocationCheck,
         *,
-        must_hold: bool,
+        lease_required: bool,
     ) -> None:
         self.session = session
         self.store = store
         self.slots = tuple(slots)
         self.standing = standing
-        self.must_hold = must_hold
+        self.lease_required = lease_required
         self.held_until = 0.0
         #: How it shall end, once somebody says so.
-        self.word: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+        self.word: asyncio.Future[CloseReason] = asyncio.get_running_loop().create_future()
         #: Set when all is given back and settled.
         self.gone = asyncio.Event()
         self.deadlines = Deadlines(self.end)
@@ -105,18 +112,18 @@ class Live:
     @property
     def is_lost(self) -> bool:
         """Whether its lease has run out, so that its slots may be somebody else's."""
-        return self.must_hold and asyncio.get_running_loop().time() >= self.held_until
+        return self.lease_required and asyncio.get_running_loop().time() >= self.held_until
 
     def is_late(self, reserved_at: float) -> bool:
         """Tell whether what was reserved for it may have been somebody else's in between."""
         return bool(self.slots) and asyncio.get_running_loop().time() - reserved_at >= LEASE
 
-    def end(self, ending: Ending) -> None:
+    def end(self, ending: CloseReason) -> None:
         """End it as soon as that can be. The first word counts."""
         if not self.word.done():
             self.word.set_result(ending)
 
-    async def unless_ended(self, doing: Coroutine[Any, Any, T]) -> T:
+    async def race_with_end(self, doing: Coroutine[Any, Any, T]) -> T:
         """Return what comes of something, unless the word to end comes first.
 
         Raises:
@@ -124,12 +131,12 @@ class Live:
         """
         if self.word.done():
             doing.close()
-            raise EndedError(self.word.result())
+            raise ConversationClosedError(self.word.result())
         task = asyncio.ensure_future(doing)
         try:
             await asyncio.wait((task, self.word), return_when=asyncio.FIRST_COMPLETED)
             if self.word.done():
-                raise EndedError(self.word.result())
+                raise ConversationClosedError(self.word.result())
             return task.result()
         finally:
             if not task.done():
@@ -141,7 +148,7 @@ class Live:
         if self.session.conversation_id is None:
             self.session = replace(self.session, conversation_id=conversation_id)
 
-    def renew(self, standing: Standing, expires_at: float | None) -> None:
+    def renew(self, standing: RevocationCheck, expires_at: float | None) -> None:
         """Let it last as long as a fresh token."""
         self.standing = standing
         self.deadlines.expire_at(expires_at)
@@ -155,12 +162,14 @@ class Sessions:
 
     def __init__(self, *stores: Store) -> None:
         self._stores = stores
-        self._beating: WeakKeyDictionary[asyncio.AbstractEventLoop, _Heart] = WeakKeyDictionary()
+        self._beating: WeakKeyDictionary[asyncio.AbstractEventLoop, LeaseRenewer] = (
+            WeakKeyDictionary()
+        )
 
     def __len__(self) -> int:
         return sum(len(heart.lives) for heart in self._beating.values())
 
-    async def enter(self, live: Live) -> None:
+    async def enter(self, live: LiveConversation) -> None:
         """Begin to hold a conversation's lease.
 
         Raises:
@@ -169,12 +178,12 @@ class Sessions:
         try:
             await _hold(live.store, [live])
         except StoreError:
-            if live.must_hold:
+            if live.lease_required:
                 raise
         loop = asyncio.get_running_loop()
-        self._beating.setdefault(loop, _Heart(self._stores[0])).add(live)
+        self._beating.setdefault(loop, LeaseRenewer(self._stores[0])).add(live)
 
-    async def abandon(self, live: Live) -> bool:
+    async def abandon(self, live: LiveConversation) -> bool:
         """Give up a lease of which it isn't known whether it is held; tell whether it may have been
         (what it held is free again then, or ends by itself).
         """
@@ -187,26 +196,28 @@ class Sessions:
         await _let_go(live.store, live, live.slots)
         return True
 
-    async def leave(self, live: Live) -> None:
+    async def leave(self, live: LiveConversation) -> None:
         """Give up the lease: what it holds is free again."""
         await self._renew_no_more(live)
         await _let_go(live.store, live, live.slots)
         if live.store is not self._stores[0]:
             await _let_go(self._stores[0], live, ())
 
-    async def _renew_no_more(self, live: Live) -> None:
+    async def _renew_no_more(self, live: LiveConversation) -> None:
         heart = self._beating.get(asyncio.get_running_loop())
         if heart is not None:
             await heart.remove(live)
 
-    async def all(self) -> tuple[Session, ...]:
+    async def all(self) -> tuple[LiveSession, ...]:
         """Return the live conversations of all processes.
 
         Raises:
             StoreError: they can't be known.
         """
         told = [about for store in self._stores for about in await store.leases()]
-        known = {session.id: session for session in (Session(**json.loads(one)) for one in told)}
+        known = {
+            session.id: session for session in (LiveSession(**json.loads(one)) for one in told)
+        }
         return tuple(known.values())
 
     async def end(self, session_id: str) -> bool:
@@ -233,21 +244,21 @@ class Sessions:
         await heart.stop()
 
 
-class _Heart:
+class LeaseRenewer:
     """Renew the leases of one event loop, as long as there are any."""
 
     def __init__(self, shared: Store) -> None:
-        self.lives: dict[str, Live] = {}
+        self.lives: dict[str, LiveConversation] = {}
         self._shared = shared
         self._holding = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
-    def add(self, live: Live) -> None:
+    def add(self, live: LiveConversation) -> None:
         self.lives[live.session.id] = live
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._beat())
 
-    async def remove(self, live: Live) -> None:
+    async def remove(self, live: LiveConversation) -> None:
         """Renew it no more. What is on its way is waited for: it says which slots are held."""
         async with self._holding:
             self.lives.pop(live.session.id, None)
@@ -275,19 +286,19 @@ class _Heart:
         async with self._holding:
             here, elsewhere = self._lives()
             await _try(_hold, here, self._shared)
-            by_store: dict[int, list[Live]] = {}
+            by_store: dict[int, list[LiveConversation]] = {}
             for live in elsewhere:
                 by_store.setdefault(id(live.store), []).append(live)
             for lives in by_store.values():
                 await _try(_hold, lives, lives[0].store)
             await _try(_show, elsewhere, self._shared)
 
-    def _lives(self) -> tuple[list[Live], list[Live]]:
+    def _lives(self) -> tuple[list[LiveConversation], list[LiveConversation]]:
         """Return what is to be renewed in the shared store, and what elsewhere; end what is lost,
         as after a time in which this process stood still.
         """
-        here: list[Live] = []
-        elsewhere: list[Live] = []
+        here: list[LiveConversation] = []
+        elsewhere: list[LiveConversation] = []
         for live in self.lives.values():
             if live.is_lost:
                 live.end(LEASE_LOST)
@@ -296,10 +307,10 @@ class _Heart:
         return here, elsewhere
 
 
-_Renew: TypeAlias = Callable[[Store, Sequence[Live]], Awaitable[None]]
+_Renew: TypeAlias = Callable[[Store, Sequence[LiveConversation]], Awaitable[None]]
 
 
-async def _try(renew: _Renew, lives: Sequence[Live], store: Store) -> None:
+async def _try(renew: _Renew, lives: Sequence[LiveConversation], store: Store) -> None:
     if not lives:
         return
     try:
@@ -308,7 +319,7 @@ async def _try(renew: _Renew, lives: Sequence[Live], store: Store) -> None:
         _end_lost(lives, error)
 
 
-async def _hold(store: Store, lives: Sequence[Live]) -> None:
+async def _hold(store: Store, lives: Sequence[LiveConversation]) -> None:
     """Renew leases, and pass on what the store says about them."""
     asked_at = asyncio.get_running_loop().time()
     held = await store.hold([live.lease for live in lives])
@@ -317,14 +328,14 @@ async def _hold(store: Store, lives: Sequence[Live]) -> None:
             live.slots, live.held_until = answer.slots, asked_at + LEASE
 
 
-async def _show(store: Store, lives: Sequence[Live]) -> None:
+async def _show(store: Store, lives: Sequence[LiveConversation]) -> None:
     """Show leases whose slots are held elsewhere, so that all can see and end them here, too."""
     held = await store.hold([live.lease._replace(slots=()) for live in lives])
     for live, answer in zip(lives, held, strict=True):
         _ended(live, answer)
 
 
-async def _let_go(store: Store, live: Live, slots: Sequence[Part]) -> None:
+async def _let_go(store: Store, live: LiveConversation, slots: Sequence[Charge]) -> None:
     try:
         await store.let_go(live.session.id, slots)
     except Exception as error:  # as in _try()
@@ -332,14 +343,14 @@ async def _let_go(store: Store, live: Live, slots: Sequence[Part]) -> None:
         logger.warning("a conversation's lease ends by itself, within 30 s: %s", why)
 
 
-def _ended(live: Live, answer: Held) -> bool:
+def _ended(live: LiveConversation, answer: LeaseStatus) -> bool:
     """End what the store says shall end; tell whether it says so."""
     if answer.word:
         live.end(_WORDS[answer.word])
     return bool(answer.word)
 
 
-def _end_lost(lives: Sequence[Live], error: Exception) -> None:
+def _end_lost(lives: Sequence[LiveConversation], error: Exception) -> None:
     """End what is held by nobody any more: others may have its slots, and none may know of it."""
     for live in lives:
         if live.is_lost:

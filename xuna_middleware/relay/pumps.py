@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 
 from xuna_middleware.access.relay_rules import RelayRules
 from xuna_middleware.errors import trace_of
-from xuna_middleware.platform.protocol import Line
+from xuna_middleware.platform.protocol import PlatformConnection
 from xuna_middleware.relay.client import Client, without_text
 from xuna_middleware.relay.close_codes import (
     CLIENT_STALLED,
@@ -19,12 +19,12 @@ from xuna_middleware.relay.close_codes import (
     GONE,
     PLATFORM_ERROR,
     PLATFORM_TIMEOUT,
-    EndedError,
-    Ending,
+    CloseReason,
+    ConversationClosedError,
     closed_by_platform,
 )
 from xuna_middleware.relay.deadlines import Deadlines
-from xuna_middleware.relay.frame_filter import Dropped, Judge, Refresh
+from xuna_middleware.relay.frame_filter import Dropped, FrameFilter, Refresh
 from xuna_middleware.relay.frames import conversation_of, is_turn
 from xuna_middleware.relay.usage import Meter, size_of
 
@@ -67,13 +67,13 @@ class Relay:
     def __init__(
         self,
         client: Client,
-        line: Line,
+        line: PlatformConnection,
         rules: RelayRules,
         *,
         first: str,
         renew: Renew,
         told: Callable[[str], None],
-        ended: "asyncio.Future[Ending]",
+        ended: "asyncio.Future[CloseReason]",
         deadlines: Deadlines,
         warn: Callable[..., None] = logger.warning,
     ) -> None:
@@ -84,7 +84,7 @@ class Relay:
         self._rules = rules
         self._renew = renew
         self._told = told
-        self._judge = Judge(rules, loop.time)
+        self._judge = FrameFilter(rules, loop.time)
         self._ended = ended
         self._deadlines = deadlines
         self._warn = warn
@@ -95,7 +95,7 @@ class Relay:
         self._dropped: set[bool] = set()
         self.meter = Meter(began=loop.time())
 
-    async def run(self, max_duration: float) -> Ending:
+    async def run(self, max_duration: float) -> CloseReason:
         """Carry frames until the end, and return how it ended.
 
         `max_duration` counts from now; a fresh token moves the token's end, and not this one.
@@ -113,7 +113,7 @@ class Relay:
             self._deadlines.be_heard(self._rules.idle_timeout, lambda: self._judge.heard_at)
         self._deadlines.look_every(_STUCK, self._stuck)
 
-    async def _pumped(self) -> Ending:
+    async def _pumped(self) -> CloseReason:
         """Run both pumps until one of them, or somebody else, says how it ends."""
         if self._ended.done():  # before a frame went anywhere
             return self._ended.result()
@@ -130,9 +130,9 @@ class Relay:
         _log_faults(told)
         if self._ended.done():
             return self._ended.result()
-        return next((one for one in told if isinstance(one, Ending)), FAULT)
+        return next((one for one in told if isinstance(one, CloseReason)), FAULT)
 
-    async def _to_platform(self) -> Ending:
+    async def _to_platform(self) -> CloseReason:
         """Hand on the first frame, then what else the client says."""
         self._waiting_for_platform = _THE_FIRST
         try:
@@ -142,10 +142,10 @@ class Relay:
         self._waiting_for_platform = 0
         try:
             return await self._from_client()
-        except EndedError as error:
+        except ConversationClosedError as error:
             return error.ending
 
-    async def _from_client(self) -> Ending:
+    async def _from_client(self) -> CloseReason:
         """Hand on what the client says."""
         receive, send, judge, meter = self._client.receive, self._line.send, self._judge, self.meter
         max_frame, turn = self._rules.max_frame, _Turn()
@@ -162,7 +162,7 @@ class Relay:
             verdict = judge(text)
             turn.left -= _EACH + (size * _PARSED if judge.has_parsed else size)
             if verdict is not None:
-                if isinstance(verdict, Ending):
+                if isinstance(verdict, CloseReason):
                     return verdict
                 if isinstance(verdict, Dropped):
                     self._log_dropped(verdict)
@@ -180,11 +180,11 @@ class Relay:
             self._waiting_for_platform = 0
             del message, text  # it may be large, and the next one long in coming
 
-    async def _said_by_the_other(self) -> Ending:
+    async def _said_by_the_other(self) -> CloseReason:
         """Wait: the platform's last words are still to be handed on, and then how it ended."""
         return await asyncio.shield(self._ended)
 
-    async def _to_client(self) -> Ending:
+    async def _to_client(self) -> CloseReason:
         """Hand on what the platform says."""
         recv, send, meter, turn = self._line.recv, self._client.send, self.meter, _Turn()
         try:
@@ -209,7 +209,7 @@ class Relay:
                     frame = await recv()
                 except Exception:  # the line's own; it says itself how it ended
                     return closed_by_platform(self._line.ended)
-        except EndedError as error:
+        except ConversationClosedError as error:
             return error.ending
         return PLATFORM_ERROR
 
@@ -223,9 +223,9 @@ class Relay:
             async with asyncio.timeout(_SPEAKS_WITHIN):
                 frame = await self._line.recv()
         except TimeoutError:
-            raise EndedError(PLATFORM_TIMEOUT) from None
+            raise ConversationClosedError(PLATFORM_TIMEOUT) from None
         except Exception:  # as in _to_client()
-            raise EndedError(closed_by_platform(self._line.ended)) from None
+            raise ConversationClosedError(closed_by_platform(self._line.ended)) from None
         conversation_id = conversation_of(frame)
         if conversation_id is not None:
             self._told(conversation_id)
@@ -241,7 +241,7 @@ class Relay:
         try:
             await self._client.send({"type": "websocket.send", "text": answer})
         except Exception:  # as in _to_client()
-            raise EndedError(GONE) from None
+            raise ConversationClosedError(GONE) from None
 
     def _log_dropped(self, frame: Dropped) -> None:
         """Log the first frame that is dropped for a reason; the others of a conversation are
@@ -263,7 +263,7 @@ class Relay:
                 frame.kind,
             )
 
-    def _stuck(self) -> Ending | None:
+    def _stuck(self) -> CloseReason | None:
         """Say whose side is stuck: the frame that waited at the last look waits still."""
         before, self._waited = self._waited, (self._waiting_for_client, self._waiting_for_platform)
         for was, still, ending in zip(before, self._waited, _STALLS, strict=True):
@@ -286,7 +286,7 @@ class _Turn:
         self.left = _TURN
 
 
-def _log_faults(told: Sequence[Ending | BaseException]) -> None:
+def _log_faults(told: Sequence[CloseReason | BaseException]) -> None:
     """Log what is a fault of the gate's own; its frames are in no traceback's text."""
     for one in told:
         if isinstance(one, Exception):

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from xuna_middleware.errors import UnavailableError
-from xuna_middleware.relay.close_codes import EndedError, Ending
+from xuna_middleware.relay.close_codes import CloseReason, ConversationClosedError
 
 #: A wait is at least this part of the interval.
 _SHORTEST: Final = 0.75
@@ -41,8 +41,8 @@ class Recheck:
     def __init__(
         self,
         ask: Callable[[], Awaitable[None]],
-        give_up: Callable[[Exception], Ending],
-        end: Callable[[Ending], None],
+        give_up: Callable[[Exception], CloseReason],
+        end: Callable[[CloseReason], None],
         *,
         spread: Callable[[float, float], float] = random.uniform,
     ) -> None:
@@ -83,7 +83,7 @@ class Recheck:
     async def _ask_once(self, seconds: float) -> None:
         try:
             await self._ask()
-        except EndedError as ended:
+        except ConversationClosedError as ended:
             self._end(ended.ending)
             return
         except Exception as error:  # a fault of the gate's own must not end the asking either

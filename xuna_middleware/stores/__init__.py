@@ -1,1 +1,35 @@
-"""What the processes of one gate share: used proofs and one-time tickets."""
+"""What the processes of one gate share. Public: the protocol `Store` and its values."""
+
+from xuna_middleware.stores.protocol import (
+    Charge,
+    Lease,
+    LeaseStatus,
+    MergeUsage,
+    OverBudgetError,
+    PendingSettlement,
+    Quota,
+    QuotaStatus,
+    Region,
+    ReserveResult,
+    RevocationCheck,
+    Store,
+    StoreBusyError,
+    StoreError,
+)
+
+__all__ = [
+    "Charge",
+    "Lease",
+    "LeaseStatus",
+    "MergeUsage",
+    "OverBudgetError",
+    "PendingSettlement",
+    "Quota",
+    "QuotaStatus",
+    "Region",
+    "ReserveResult",
+    "RevocationCheck",
+    "Store",
+    "StoreBusyError",
+    "StoreError",
+]

@@ -135,7 +135,7 @@ def step_of(length: int) -> int:
 Wanted: TypeAlias = tuple[str, Quota]
 
 
-class Level(NamedTuple):
+class QuotaStatus(NamedTuple):
     """Say how much of a quota is left, below 0 where more was used, and in how many seconds some
     of what was taken comes back (0 where nothing was).
     """
@@ -144,7 +144,7 @@ class Level(NamedTuple):
     seconds: float
 
 
-class Reserved(NamedTuple):
+class ReserveResult(NamedTuple):
     """Say whether all was taken or nothing, and for each quota where it stands afterwards.
 
     `marks` say when each comes back, in milliseconds of the store's clock: by them it is given
@@ -154,13 +154,13 @@ class Reserved(NamedTuple):
     """
 
     taken: bool
-    levels: tuple[Level, ...]
+    levels: tuple[QuotaStatus, ...]
     marks: tuple[int, ...] = ()
     open_notes: tuple[str, ...] = ()
     is_revoked: bool = False
 
 
-class Part(NamedTuple):
+class Charge(NamedTuple):
     """Name a taken amount, or as much of it as is to be given back; below 0 it takes more."""
 
     principal: str
@@ -170,19 +170,19 @@ class Part(NamedTuple):
     kind: Kind
 
 
-class Note(NamedTuple):
+class PendingSettlement(NamedTuple):
     """Remember a reservation by a name until somebody settles it, for so many seconds.
 
     `about` is the writer's own, one line.
     """
 
     name: str
-    parts: tuple[Part, ...]
+    parts: tuple[Charge, ...]
     about: str
     seconds: float
 
 
-def unused(parts: Sequence[Part], milliseconds: int) -> tuple[Part, ...]:
+def unused(parts: Sequence[Charge], milliseconds: int) -> tuple[Charge, ...]:
     """Return what is to be given back after a conversation of this length: slots, and the time that
     it did not use. That credentials were issued stays counted.
     """
@@ -191,17 +191,17 @@ def unused(parts: Sequence[Part], milliseconds: int) -> tuple[Part, ...]:
     return (*slots, *(part._replace(amount=part.amount - milliseconds) for part in time))
 
 
-def taken_parts(wanted: Sequence[Wanted], reserved: Reserved) -> tuple[Part, ...]:
+def taken_parts(wanted: Sequence[Wanted], reserved: ReserveResult) -> tuple[Charge, ...]:
     """Return all that a reservation took."""
     pairs = zip(wanted, reserved.marks, strict=True)
     return tuple(
-        Part(principal, quota.field, mark, quota.amount, quota.kind)
+        Charge(principal, quota.field, mark, quota.amount, quota.kind)
         for (principal, quota), mark in pairs
         if quota.amount
     )
 
 
-class Move(NamedTuple):
+class MergeUsage(NamedTuple):
     """Say that a visitor turned out to be a person, and how many seconds that is remembered once
     what the visitor took is the person's; see `Store.move()`.
     """
@@ -211,7 +211,7 @@ class Move(NamedTuple):
     seconds: float
 
 
-class Standing(NamedTuple):
+class RevocationCheck(NamedTuple):
     """Say who asks, and when their credential was issued: its `iat`, in seconds since the epoch;
     None where it has none.
     """
@@ -238,14 +238,14 @@ class Lease(NamedTuple):
     name: str
     about: str
     seconds: float
-    slots: tuple[Part, ...]
-    standing: Standing | None
+    slots: tuple[Charge, ...]
+    standing: RevocationCheck | None
 
 
-class Held(NamedTuple):
+class LeaseStatus(NamedTuple):
     """Return a lease's parts with their new marks, and the word on it: "" is to go on."""
 
-    slots: tuple[Part, ...]
+    slots: tuple[Charge, ...]
     word: Literal["", "ended", "revoked"]
 
 
@@ -284,9 +284,9 @@ class Store(Protocol):
     async def reserve(
         self,
         wanted: Sequence[Wanted],
-        move: Move | None = None,
-        standing: Standing | None = None,
-    ) -> Reserved:
+        move: MergeUsage | None = None,
+        standing: RevocationCheck | None = None,
+    ) -> ReserveResult:
         """Take of every quota, or of none where one has too little left.
 
         With `move`, what the visitor took counts as if the person had taken it. Nothing moves by
@@ -302,7 +302,7 @@ class Store(Protocol):
             StoreError: it can't be known.
         """
 
-    async def move(self, move: Move, wanted: Sequence[Wanted]) -> Reserved:
+    async def move(self, move: MergeUsage, wanted: Sequence[Wanted]) -> ReserveResult:
         """Take of every quota, or of none; where all was taken, what the visitor took counts as
         the person's from then on, whichever of the two asks. That happens once.
 
@@ -310,21 +310,21 @@ class Store(Protocol):
             StoreError: it is not known whether that was done.
         """
 
-    async def look(self, wanted: Sequence[Wanted]) -> tuple[Level, ...]:
+    async def look(self, wanted: Sequence[Wanted]) -> tuple[QuotaStatus, ...]:
         """Return where quotas stand, and take nothing.
 
         Raises:
             StoreError: it can't be known.
         """
 
-    async def give_back(self, parts: Sequence[Part]) -> None:
+    async def give_back(self, parts: Sequence[Charge]) -> None:
         """Give back what was taken, as far as its time isn't over.
 
         Raises:
             StoreError: it is not known whether that was done.
         """
 
-    async def remember(self, note: Note) -> None:
+    async def remember(self, note: PendingSettlement) -> None:
         """Keep a note, and tell of it when its principals are refused for want of time or slots.
 
         Raises:
@@ -347,7 +347,7 @@ class Store(Protocol):
             StoreError: it is not known whether that was done.
         """
 
-    async def hold(self, leases: Sequence[Lease]) -> tuple[Held, ...]:
+    async def hold(self, leases: Sequence[Lease]) -> tuple[LeaseStatus, ...]:
         """Let conversations go on, each for its seconds from now, and tell of each whether it may.
 
         A slot is taken anew where it is gone, since a server lost it or the beat came late: a
@@ -360,7 +360,7 @@ class Store(Protocol):
             StoreError: it is not known which of them are held.
         """
 
-    async def let_go(self, name: str, slots: Sequence[Part]) -> None:
+    async def let_go(self, name: str, slots: Sequence[Charge]) -> None:
         """Forget a conversation that is over, and give its slots back, once.
 
         Nothing is given back where nothing is held by this name: never, no longer, or let go

@@ -5,7 +5,7 @@ from contextlib import suppress
 from threading import Lock
 
 
-class Bell:
+class Wakeup:
     """Ring for one waiter in each event loop. What rings between two waits ends the next at once.
 
     Args:

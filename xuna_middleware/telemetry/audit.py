@@ -18,7 +18,8 @@ from threading import Event as Signal
 from threading import Lock, Thread
 from typing import Any, Final
 
-from xuna_middleware import Background, ConfigurationError, Event
+from xuna_middleware import ConfigurationError, Event
+from xuna_middleware.events import Background
 from xuna_middleware.telemetry.chain import (
     START,
     End,

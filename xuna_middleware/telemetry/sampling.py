@@ -142,4 +142,4 @@ class _Counts:
 @lru_cache(maxsize=64)
 def _is_visitors(issuer: str) -> bool:
     """Tell whether an issuer stands for callers who presented nothing."""
-    return Identity(subject="x", issuer=issuer).is_visitor
+    return Identity(subject="x", issuer=issuer).is_anonymous

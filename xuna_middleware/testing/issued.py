@@ -6,7 +6,8 @@ from typing import Any, Literal, Self
 
 from starlette.types import ASGIApp
 
-from xuna_middleware import ConversationToken, Grant, Line, Platform, SignedUrl
+from xuna_middleware import ConversationToken, Platform, SignedUrl
+from xuna_middleware.platform import Grant, PlatformConnection
 from xuna_middleware.testing.lines import connect_in_process
 
 
@@ -68,7 +69,7 @@ class RecordingPlatform:
     def check_relay(self) -> None:
         """Carry conversations without a library: it all stays in this process."""
 
-    async def connect(self, signed: SignedUrl, *, max_frame: int) -> Line:
+    async def connect(self, signed: SignedUrl, *, max_frame: int) -> PlatformConnection:
         """Open the conversation on the local platform."""
         return await connect_in_process(self._stage, signed.url)
 

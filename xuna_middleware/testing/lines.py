@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message
 
-from xuna_middleware import PlatformError
+from xuna_middleware.errors import PlatformError
 
 _WAITING: Final = 8
 _CONNECTED: Final = "websocket.accept"
@@ -30,7 +30,7 @@ async def connect_in_process(app: ASGIApp, url: str) -> "InProcessLine":
 
 
 class InProcessLine:
-    """Speak with an ASGI app as the relay speaks with the platform; a `Line`."""
+    """Speak with an ASGI app as the relay speaks with the platform; a `PlatformConnection`."""
 
     def __init__(self, app: ASGIApp, url: str) -> None:
         self._to_app: asyncio.Queue[Message] = asyncio.Queue(_WAITING)

@@ -22,7 +22,7 @@ _MEMBERS: Final = frozenset({"agent", "dynamic_variables", "overrides"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class RequestBody:
     """Hold what was asked for, unchecked; in no rendering."""
 
     agent: str | None = field(default=None, repr=False)
@@ -30,7 +30,7 @@ class Asked:
     overrides: Any = field(default=None, repr=False)
 
 
-async def read_request(scope: Scope, receive: Receive) -> Asked:
+async def read_request(scope: Scope, receive: Receive) -> RequestBody:
     """Read query and, for POST, body.
 
     Raises:
@@ -39,13 +39,15 @@ async def read_request(scope: Scope, receive: Receive) -> Asked:
     """
     named = agent_in_query(scope.get("query_string", b""))
     if scope["method"] != "POST":
-        return Asked(agent=named)
+        return RequestBody(agent=named)
     asked = _asked(await _read_json(scope, receive))
     if named is None:
         return asked
     if asked.agent is not None:
         raise _bad("agent: named in the query and in the body")
-    return Asked(agent=named, dynamic_variables=asked.dynamic_variables, overrides=asked.overrides)
+    return RequestBody(
+        agent=named, dynamic_variables=asked.dynamic_variables, overrides=asked.overrides
+    )
 
 
 def agent_in_query(query: bytes) -> str | None:
@@ -68,12 +70,12 @@ def agent_in_query(query: bytes) -> str | None:
     return names[0] if names else None
 
 
-def _asked(body: dict[str, Any]) -> Asked:
+def _asked(body: dict[str, Any]) -> RequestBody:
     if not _MEMBERS.issuperset(body):
         raise _bad("body: unknown members")
     if not isinstance(body.get("agent"), str | None):
         raise _bad("agent: not a string")
-    return Asked(**body)
+    return RequestBody(**body)
 
 
 async def read_raw(scope: Scope, receive: Receive, most: int = MAX_BODY) -> bytes:

@@ -12,7 +12,7 @@ from typing import Final
 
 from xuna_middleware.access.agents import Agent
 from xuna_middleware.access.limits.keys import (
-    Circumstances,
+    LimitContext,
     Per,
     Reader,
     principal,
@@ -37,7 +37,7 @@ _LATE: Final = 7200.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Counted:
+class BoundLimit:
     """Hold one limit of an agent, ready to be counted.
 
     Attributes:
@@ -67,7 +67,7 @@ class Budget:
     """Hold all limits that apply to one agent, the gate's and its own."""
 
     agent: str
-    counted: tuple[Counted, ...] = ()
+    counted: tuple[BoundLimit, ...] = ()
     #: Whom they count, each once, and how they are read where no function has to be asked; for each
     #: limit its place among these, and what a store counts.
     distinct: tuple[Per, ...] = ()
@@ -83,7 +83,7 @@ class Budget:
     #: Where the counts are kept, if not where those of the same callers are.
     region: Region | None = None
 
-    async def wanted(self, asked: Circumstances) -> list[Wanted]:
+    async def wanted(self, asked: LimitContext) -> list[Wanted]:
         """Return whom each limit counts, see `principal()`, and what it takes."""
         if self.needs_connection and asked.connection is None:
             raise ConfigurationError(
@@ -135,7 +135,7 @@ def make_budget(
 
 def _budget(
     agent: str,
-    counted: Sequence[Counted],
+    counted: Sequence[BoundLimit],
     settled_within: float = 0.0,
     region: Region | None = None,
     slots_last: float = 0.0,
@@ -163,7 +163,7 @@ def _budget(
 def _tickets(region: Region, *limits: Limit) -> Budget:
     """Return what bounds tickets; its counts stand in the region of the tickets themselves."""
     counted = [
-        Counted(title=limit.title, limit=limit, quota=_rate_quota("tickets", limit))
+        BoundLimit(title=limit.title, limit=limit, quota=_rate_quota("tickets", limit))
         for limit in limits
     ]
     budget = _budget("(tickets)", counted, region=region)
@@ -187,10 +187,10 @@ def held_for(agent: Agent, start_within: float) -> float:
     return start_within + (agent.max_duration or _USUAL_DURATION)
 
 
-def _counted(limit: AnyLimit, agent: Agent, place: str, prefix: str, held: float) -> Counted:
+def _counted(limit: AnyLimit, agent: Agent, place: str, prefix: str, held: float) -> BoundLimit:
     kind = type(limit).__name__
     digest = hashlib.sha256(f"{place}/{kind}/{limit.counts_like}".encode()).digest()
-    return Counted(
+    return BoundLimit(
         title=prefix + limit.title,
         limit=limit,
         quota=_quota(limit, agent, _short(digest), held),

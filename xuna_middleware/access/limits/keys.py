@@ -30,7 +30,7 @@ _SHOWN: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Circumstances:
+class LimitContext:
     """Hold what a principal may be read from. `address` is asked only where it counts."""
 
     identity: Identity
@@ -40,7 +40,7 @@ class Circumstances:
 
 
 #: Reads the name of one part of a principal.
-Reader: TypeAlias = Callable[[Circumstances], str]
+Reader: TypeAlias = Callable[[LimitContext], str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +77,7 @@ def as_per(per: Any) -> Per:
     )
 
 
-async def principal(per: Per, asked: Circumstances) -> str:
+async def principal(per: Per, asked: LimitContext) -> str:
     """Return the name of the one whom a limit counts for this caller.
 
     Raises:
@@ -108,7 +108,7 @@ def _whole_reader(per: Per) -> Reader:
     return lambda asked: _joined(asked, [read(asked) for read in per.readers])
 
 
-def _joined(asked: Circumstances, names: list[str]) -> str:
+def _joined(asked: LimitContext, names: list[str]) -> str:
     if len(names) == 1:
         return names[0]
     is_common = all(name.startswith(_COMMON) for name in names)
@@ -117,7 +117,7 @@ def _joined(asked: Circumstances, names: list[str]) -> str:
 
 
 def _region(identity: Identity) -> Region:
-    return Region.VISITORS if identity.is_visitor else Region.CALLERS
+    return Region.VISITORS if identity.is_anonymous else Region.CALLERS
 
 
 def _part(one: Any) -> Word | Claim | Call:
@@ -159,7 +159,7 @@ def subject_principal(identity: Identity) -> str:
     return named(_region(identity), f"subject:{len(issuer)}:{issuer}{identity.subject}")
 
 
-def _within(asked: Circumstances, sized_kind: str, value: Any) -> str:
+def _within(asked: LimitContext, sized_kind: str, value: Any) -> str:
     """Name a value that says something about a caller, within their issuer."""
     issuer = asked.identity.issuer
     name = f"{sized_kind}{len(issuer)}:{issuer}{_short(value)}"
@@ -170,7 +170,7 @@ def _sized(text: str) -> str:
     return f"{len(text)}:{text}"
 
 
-def _returned(call: Call, asked: Circumstances, returned: Any) -> str:
+def _returned(call: Call, asked: LimitContext, returned: Any) -> str:
     if type(returned) not in (str, int, float, bool):
         problem = f"it must return a text, number or boolean, not a {type(returned).__name__}"
         raise UnavailableError(cause=f"function: {call.role}: {problem}", trace=problem)
@@ -200,7 +200,7 @@ def _uncountable(code: str, cause: str) -> AccessDeniedError:
     )
 
 
-def _address(asked: Circumstances) -> str:
+def _address(asked: LimitContext) -> str:
     address = asked.address()
     if address is None:
         raise UnavailableError(
@@ -220,7 +220,7 @@ def _short(value: Any) -> str:
 _COMMON: Final = named(Region.COMMON, "")
 _CLIENT: Final = _sized("client")
 _ADDRESS: Final = _sized("address")
-_READERS: Final[Mapping[str, Callable[[Circumstances], str]]] = {
+_READERS: Final[Mapping[str, Callable[[LimitContext], str]]] = {
     "subject": lambda asked: subject_principal(asked.identity),
     "client": lambda asked: _within(asked, _CLIENT, _client(asked.identity)),
     "address": lambda asked: _within(asked, _ADDRESS, _address(asked)),

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from xuna_middleware.access.limits.budgets import Budget, Counted, milliseconds
+from xuna_middleware.access.limits.budgets import BoundLimit, Budget, milliseconds
 from xuna_middleware.access.limits.keys import (
-    Circumstances,
+    LimitContext,
     subject_principal,
 )
 from xuna_middleware.access.limits.limits import Concurrent, TalkTime
@@ -24,13 +24,13 @@ from xuna_middleware.errors import (
 )
 from xuna_middleware.identity.credentials import Identity
 from xuna_middleware.stores.protocol import (
+    Charge,
     Kind,
-    Level,
-    Move,
-    Note,
-    Part,
-    Reserved,
-    Standing,
+    MergeUsage,
+    PendingSettlement,
+    QuotaStatus,
+    ReserveResult,
+    RevocationCheck,
     Store,
     StoreBusyError,
     StoreError,
@@ -70,10 +70,10 @@ class Reservation:
     uncounted: tuple[str, ...] = ()
     store: Store | None = field(default=None, repr=False)
     wanted: Sequence[Wanted] = field(default=(), repr=False)
-    reserved: Reserved | None = field(default=None, repr=False)
+    reserved: ReserveResult | None = field(default=None, repr=False)
 
     @property
-    def parts(self) -> tuple[Part, ...]:
+    def parts(self) -> tuple[Charge, ...]:
         return () if self.reserved is None else taken_parts(self.wanted, self.reserved)
 
     @property
@@ -92,7 +92,7 @@ class Reservation:
         timed = [part for part in self.parts if part.kind == "time"]
         await self._give_back(unused(timed, milliseconds(seconds)))
 
-    async def _give_back(self, parts: Sequence[Part]) -> bool:
+    async def _give_back(self, parts: Sequence[Charge]) -> bool:
         if self.store is None or not parts:
             return False
         try:
@@ -103,7 +103,7 @@ class Reservation:
         return True
 
     @property
-    def slots(self) -> tuple[Part, ...]:
+    def slots(self) -> tuple[Charge, ...]:
         """What a lease renews."""
         return tuple(part for part in self.parts if part.kind == "slot")
 
@@ -121,7 +121,7 @@ class Reservation:
         if self.store is None or not parts:
             return False
         try:
-            await self.store.remember(Note(conversation_id, parts, about, seconds))
+            await self.store.remember(PendingSettlement(conversation_id, parts, about, seconds))
         except StoreError as error:
             logger.warning(
                 "a reservation counts in full, unless this process sees the end: %s", error
@@ -143,7 +143,7 @@ class Stores:
 
 
 async def reserve(
-    budget: Budget, asked: Circumstances, stores: Stores, move: Move | None = None
+    budget: Budget, asked: LimitContext, stores: Stores, move: MergeUsage | None = None
 ) -> Reservation:
     """Take of all limits, or of none, and see that the caller was not revoked, in one go.
 
@@ -163,7 +163,7 @@ async def reserve(
     return Reservation(limits=budget.titles, store=stores.shared, wanted=wanted, reserved=reserved)
 
 
-async def check_standing(identity: Identity, store: Store) -> None:
+async def ensure_not_revoked(identity: Identity, store: Store) -> None:
     """Refuse a caller who was revoked, and take nothing.
 
     Raises:
@@ -210,19 +210,19 @@ def _unavailable(error: StoreError) -> UnavailableError:
     return UnavailableError(cause=f"store: {error}", retry_after=retry_after)
 
 
-def standing_of(identity: Identity) -> Standing:
+def standing_of(identity: Identity) -> RevocationCheck:
     """Return who this is to the store, and when what proves it was issued (claim `iat`)."""
     issued_at = identity.claims.get("iat")
     if type(issued_at) not in (int, float):
         issued_at = None
-    return Standing(subject_principal(identity), issued_at)
+    return RevocationCheck(subject_principal(identity), issued_at)
 
 
 def revoked() -> InvalidTokenError:
     return InvalidTokenError(cause="revoked: gate.revoke() named this caller, after their sign-in")
 
 
-async def check_left(budget: Budget, asked: Circumstances, stores: Stores) -> tuple[Remaining, ...]:
+async def check_left(budget: Budget, asked: LimitContext, stores: Stores) -> tuple[Remaining, ...]:
     """Return what is left, where it is enough for one more conversation. Takes nothing.
 
     Raises:
@@ -234,7 +234,7 @@ async def check_left(budget: Budget, asked: Circumstances, stores: Stores) -> tu
     return tuple(map(_remaining, counted, levels))
 
 
-async def remaining(budget: Budget, asked: Circumstances, stores: Stores) -> tuple[Remaining, ...]:
+async def remaining(budget: Budget, asked: LimitContext, stores: Stores) -> tuple[Remaining, ...]:
     """Return what is left of each limit for a caller. Takes nothing.
 
     Raises:
@@ -245,12 +245,12 @@ async def remaining(budget: Budget, asked: Circumstances, stores: Stores) -> tup
 
 
 async def _levels(
-    budget: Budget, asked: Circumstances, stores: Stores
-) -> tuple[Sequence[Counted], Sequence[Level]]:
+    budget: Budget, asked: LimitContext, stores: Stores
+) -> tuple[Sequence[BoundLimit], Sequence[QuotaStatus]]:
     """Return the limits that can be looked at now, and where they stand."""
     if not budget.counted:
         return (), ()
-    counted: Sequence[Counted] = budget.counted
+    counted: Sequence[BoundLimit] = budget.counted
     wanted: Sequence[Wanted] = await budget.wanted(asked)
     try:
         return counted, await stores.shared.look(wanted)
@@ -260,9 +260,9 @@ async def _levels(
 
 
 async def _reserve_without_store(
-    counted: Sequence[Counted],
+    counted: Sequence[BoundLimit],
     wanted: Sequence[Wanted],
-    standing: Standing,
+    standing: RevocationCheck,
     stores: Stores,
     error: StoreError,
 ) -> Reservation:
@@ -283,8 +283,8 @@ async def _reserve_without_store(
 
 
 def _in_memory(
-    counted: Sequence[Counted], wanted: Sequence[Wanted], error: StoreError
-) -> tuple[Sequence[Counted], Sequence[Wanted]]:
+    counted: Sequence[BoundLimit], wanted: Sequence[Wanted], error: StoreError
+) -> tuple[Sequence[BoundLimit], Sequence[Wanted]]:
     """Return what is counted in this process now, or refuse where one limit is closed, and where
     the store isn't down but asked too much: or a flood would open limits.
     """
@@ -303,7 +303,7 @@ def _in_memory(
     return [one for one, _ in pairs], [each for _, each in pairs]
 
 
-def _check(counted: Sequence[Counted], reserved: Reserved) -> None:
+def _check(counted: Sequence[BoundLimit], reserved: ReserveResult) -> None:
     """Refuse where nothing was taken."""
     if reserved.is_revoked:
         raise revoked()
@@ -312,7 +312,7 @@ def _check(counted: Sequence[Counted], reserved: Reserved) -> None:
 
 
 def _limit_reached(
-    counted: Sequence[Counted], levels: Sequence[Level], open_notes: tuple[str, ...]
+    counted: Sequence[BoundLimit], levels: Sequence[QuotaStatus], open_notes: tuple[str, ...]
 ) -> LimitReachedError:
     pairs = list(zip(counted, levels, strict=True))
     over = [pair for pair in pairs if pair[1].left < pair[0].quota.amount]
@@ -333,7 +333,7 @@ def _limit_reached(
     )
 
 
-def _policy(one: Counted) -> str:
+def _policy(one: BoundLimit) -> str:
     """Return one item of RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers)."""
     if isinstance(one.limit, Concurrent):
         return f'"{one.title}";q={one.limit.most};qu="concurrent-requests"'
@@ -341,7 +341,7 @@ def _policy(one: Counted) -> str:
     return f'"{one.title}";q={one.limit.most};w={one.limit.seconds}{unit}'
 
 
-def _remaining(one: Counted, stands: Level) -> Remaining:
+def _remaining(one: BoundLimit, stands: QuotaStatus) -> Remaining:
     return Remaining(
         limit=one.title,
         unit=one.unit,

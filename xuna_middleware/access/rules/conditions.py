@@ -67,8 +67,8 @@ def require_tenants(*tenants: str, claim: str | tuple[str, ...] = "tenant") -> R
     return requirement(f"require_tenants({', '.join(map(repr, tenants))})", check)
 
 
-def within(*hours: str, tz: str, clock: Callable[[], float] = time.time) -> Rule:
-    """Admit callers in these hours: `within("Mon-Fri 09:00-18:00", "Sat 10:00-14:00", tz="UTC")`.
+def opening_hours(*hours: str, tz: str, clock: Callable[[], float] = time.time) -> Rule:
+    """Admit callers in these hours: `opening_hours("Mon-Fri 09:00-18:00", "Sat 10:00-14:00", tz="UTC")`.
 
     Days are English and may be left out; "22:00-06:00" goes on after midnight; "00:00-24:00" is all
     day. The end is not within. `tz` is a name of the tz database; summer time is its own.
@@ -139,7 +139,7 @@ def none_of(*rules: RuleLike) -> Rule:
     return combined(none_of, several, refusal)
 
 
-def timed(
+def with_timeout(
     rule: RuleLike, *, seconds: float = 2.0, when_down: Literal["closed", "open"] = "closed"
 ) -> Rule:
     """Give a rule that asks somebody else its time, and say what its silence means.
@@ -175,7 +175,7 @@ def timed(
         name=f"timed({asked.name}, {seconds:g} s, {when_down})",
         needs_connection=asked.needs_connection,
         parts=(asked,),
-        remake=partial(timed, seconds=seconds, when_down=when_down),
+        remake=partial(with_timeout, seconds=seconds, when_down=when_down),
         refusal=refusal,
     )
 

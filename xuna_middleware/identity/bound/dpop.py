@@ -33,7 +33,7 @@ from xuna_middleware.errors import (
     UnavailableError,
     over_budget,
 )
-from xuna_middleware.identity.bound.request import Presented
+from xuna_middleware.identity.bound.request import ProofContext
 from xuna_middleware.identity.jwt._jose import ASYMMETRIC, JOSEError, read_object, read_proof
 from xuna_middleware.stores.protocol import OverBudgetError, Quota, Region, StoreError, named
 
@@ -114,7 +114,7 @@ class Proofs:
         self._secrets = [text.encode() for text in option.nonce_secrets or (_OWN_SECRET,)]
 
     async def check(
-        self, presented: Presented, token: str, thumbprint: str, issuer: str, subject: str
+        self, presented: ProofContext, token: str, thumbprint: str, issuer: str, subject: str
     ) -> None:
         """Check the proof that came with a verified token; `thumbprint` is its `cnf.jkt`, `issuer`
         and `subject` are whom it names.
@@ -177,7 +177,7 @@ class Proofs:
         name = f"proofs/{self._seconds:g}/{most}"
         return Quota(field=name, most=most, amount=1, seconds=self._seconds, kind="slot")
 
-    async def _use_up(self, presented: Presented, once: str, issuer: str, subject: str) -> None:
+    async def _use_up(self, presented: ProofContext, once: str, issuer: str, subject: str) -> None:
         """Keep the proof as used, within what this account and this address may have. An address
         counts within the issuer, so callers of one tenant refuse none of another.
         """
@@ -216,7 +216,7 @@ def _claims(payload: bytes) -> Mapping[str, Any]:
         _refuse(f"the proof's claims are {error}")
 
 
-def _check_request(claims: Mapping[str, Any], presented: Presented, token: str) -> None:
+def _check_request(claims: Mapping[str, Any], presented: ProofContext, token: str) -> None:
     if claims.get("htm") != presented.method:
         _refuse("htm is not the request's method")
     named = claims.get("htu")

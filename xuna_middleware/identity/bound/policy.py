@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, NoReturn, TypeAlias
 
 from xuna_middleware.errors import ConfigurationError, InvalidTokenError
 from xuna_middleware.identity.bound.dpop import DPoP, Proofs
-from xuna_middleware.identity.bound.request import Presented
+from xuna_middleware.identity.bound.request import ProofContext
 from xuna_middleware.identity.credentials import Credentials, Identity
 from xuna_middleware.identity.protocols import MAX_TOKEN_SECONDS, VerifierTraits
 
@@ -136,7 +136,7 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str) and value != ""
 
 
-def _check_certificate(presented: Presented, wanted: str) -> None:
+def _check_certificate(presented: ProofContext, wanted: str) -> None:
     shown = presented.certificate
     if shown is None:
         _refuse(_NO_CERTIFICATE)

@@ -19,7 +19,7 @@ from xuna_middleware.identity.bound.mtls import (
     thumbprint_from_tls,
 )
 from xuna_middleware.identity.client_address import client_address
-from xuna_middleware.identity.proxies.trusted import Networks
+from xuna_middleware.identity.proxies.trusted import TrustedProxies
 from xuna_middleware.stores.namespace import namespace_of
 from xuna_middleware.stores.protocol import Store
 
@@ -30,7 +30,7 @@ _IN_PATH: Final = "/:@!$&'()*+,;=-._~"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class Deployment:
     """Hold where a gate stands, as its operator said.
 
     Attributes:
@@ -42,12 +42,12 @@ class Surroundings:
 
     origin: str | None
     store: Store
-    trusted_proxies: Networks
+    trusted_proxies: TrustedProxies
     certificate_header: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Presented:
+class ProofContext:
     """Read from one request what proves possession of a key. No rendering shows it.
 
     `base` is the public address of whatever serves the request, which then stands before the part
@@ -55,7 +55,7 @@ class Presented:
     """
 
     scope: Scope = field(repr=False)
-    surroundings: Surroundings = field(repr=False)
+    surroundings: Deployment = field(repr=False)
     base: str | None = field(default=None, repr=False)
 
     @property

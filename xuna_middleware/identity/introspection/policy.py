@@ -22,7 +22,7 @@ _TOKEN_TYPES: Final = frozenset({"bearer", "dpop", "access_token"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AnswerPolicy:
+class IntrospectionPolicy:
     """Hold what an answer is checked against; durations in seconds."""
 
     issuer: str
@@ -33,7 +33,7 @@ class AnswerPolicy:
     role_claims: Sequence[ClaimPath]
     leeway: float
     max_lifetime: float
-    takes_bound: bool
+    accepts_bound: bool
 
     def check(self, answer: Mapping[str, Any], now: float) -> Identity:
         """Return whom an active token stands for.
@@ -63,7 +63,7 @@ class AnswerPolicy:
         kinds = [answer[name] for name in ("token_type", "token_use") if name in answer]
         if not all(isinstance(kind, str) and kind.lower() in _TOKEN_TYPES for kind in kinds):
             refuse("token type", f"says {shown(kinds)}, accepted is an access token")
-        if "cnf" in answer and not self.takes_bound:
+        if "cnf" in answer and not self.accepts_bound:
             refuse("cnf", "the token is bound to a key; see dpop= and mtls= of the verifier")
 
     def _check_audience(self, answer: Mapping[str, Any]) -> None:

@@ -26,7 +26,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 from xuna_middleware._core.http import Outbound
-from xuna_middleware._core.single_flight import Questions, Recent
+from xuna_middleware._core.single_flight import ExpiringSet, SingleFlight
 from xuna_middleware.errors import ConfigurationError, InvalidTokenError
 from xuna_middleware.identity.api_keys import PREFIX as API_KEY
 from xuna_middleware.identity.bound.dpop import DPoP
@@ -39,7 +39,7 @@ from xuna_middleware.identity.introspection.client import (
     Client,
     IntrospectionEndpoint,
 )
-from xuna_middleware.identity.introspection.policy import AnswerPolicy
+from xuna_middleware.identity.introspection.policy import IntrospectionPolicy
 from xuna_middleware.identity.jwt.claims import ClaimPath
 from xuna_middleware.identity.jwt.options import (
     MAX_LIFETIME,
@@ -156,7 +156,7 @@ class IntrospectionVerifier:
         self._recheck_seconds = _checked_recheck(recheck_seconds)
         self._clock = checked_clock(clock)
         self._possession = checked_possession(dpop, mtls, clock)
-        self._policy = AnswerPolicy(
+        self._policy = IntrospectionPolicy(
             issuer=self.issuer,
             audience=frozenset() if audience is None else checked_audience(audience),
             client_ids=_checked_clients(client_ids, audience),
@@ -165,7 +165,7 @@ class IntrospectionVerifier:
             role_claims=checked_paths(role_claims, "role_claims"),
             leeway=checked_seconds(leeway, "leeway", most=_LARGEST_LEEWAY),
             max_lifetime=checked_seconds(max_lifetime, "max_lifetime", most=MAX_LIFETIME),
-            takes_bound=self._possession is not None,
+            accepts_bound=self._possession is not None,
         )
         undated = checked_seconds(undated_lifetime, "undated_lifetime", most=MAX_LIFETIME)
         #: What the gate reads. The policy bounds the age of a token that has an `iat`; of one that
@@ -213,19 +213,19 @@ class IntrospectionVerifier:
             )
         )
         self._remembered = RememberedTokens()
-        self._refused = Recent[bytes](_REFUSED_SECONDS)
-        self._known = Recent[bytes](_KNOWN_SECONDS)
-        self._questions = Questions[bytes, Identity](
+        self._refused = ExpiringSet[bytes](_REFUSED_SECONDS)
+        self._known = ExpiringSet[bytes](_KNOWN_SECONDS)
+        self._questions = SingleFlight[bytes, Identity](
             "introspection", in_flight=in_flight, waiting=waiting
         )
-        self._known_questions = Questions[bytes, Identity](
+        self._known_questions = SingleFlight[bytes, Identity](
             "introspection of known tokens",
             in_flight=in_flight,
             waiting=waiting,
             of_one=max(1, (in_flight + waiting) // _ACCOUNTS),
             owners="account",
         )
-        self._rechecks = Questions[bytes, Identity](
+        self._rechecks = SingleFlight[bytes, Identity](
             "introspection of running conversations", in_flight=in_flight, waiting=_MOST_RECHECKS
         )
 

@@ -93,7 +93,7 @@ class ClaimPolicy:
     scope_claims: Sequence[ClaimPath]
     role_claims: Sequence[ClaimPath]
     kind: TokenKind = ACCESS_TOKEN
-    takes_bound: bool = False
+    accepts_bound: bool = False
 
     def check(self, typ: str, claims: Mapping[str, Any], now: float) -> Identity:
         """Return whom the claims name.
@@ -108,7 +108,7 @@ class ClaimPolicy:
         self._check_type(typ, claims)
         self._check_audience(claims)
         expires_at = self._check_times(claims, now)
-        if not self.takes_bound and "cnf" in claims:
+        if not self.accepts_bound and "cnf" in claims:
             refuse("cnf", "the token is bound to a key; see dpop= and mtls= of the verifier")
         if not isinstance(claims.get("jti", ""), str):
             refuse("jti", "is not a text")

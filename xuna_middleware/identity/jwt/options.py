@@ -39,7 +39,7 @@ def claim_policy(
     scope_claims: Sequence[ClaimPath],
     role_claims: Sequence[ClaimPath],
     kind: TokenKind,
-    takes_bound: bool,
+    accepts_bound: bool,
 ) -> ClaimPolicy:
     """Return what claims are checked against, from the options that every verifier of JWTs has."""
     return ClaimPolicy(
@@ -52,7 +52,7 @@ def claim_policy(
         scope_claims=checked_paths(scope_claims, "scope_claims"),
         role_claims=checked_paths(role_claims, "role_claims"),
         kind=checked_kind(kind),
-        takes_bound=takes_bound,
+        accepts_bound=accepts_bound,
     )
 
 

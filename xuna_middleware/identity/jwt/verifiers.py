@@ -42,11 +42,11 @@ from xuna_middleware.identity.jwt.token_cache import (
 from xuna_middleware.identity.keys.discovery import Discovery, KeySetAddress
 from xuna_middleware.identity.keys.endpoints import configured_host, host_names
 from xuna_middleware.identity.keys.sources import (
-    FetchedKeys,
-    Freshness,
-    GivenKeys,
+    JWKSRefresh,
     KeySource,
     Listener,
+    RemoteKeys,
+    StaticKeys,
     unknown_key,
 )
 
@@ -72,7 +72,7 @@ class Verifier(Protocol):
 
 
 @runtime_checkable
-class Service(Protocol):
+class Lifecycle(Protocol):
     """Do what a part of the gate does beside requests: begin early, say whether it is ready, end.
 
     A verifier of one's own may have these three members; the gate uses them if it does.
@@ -90,7 +90,7 @@ class Service(Protocol):
 
 
 @runtime_checkable
-class Telling(Protocol):
+class KeyEventSource(Protocol):
     """Tell the gate's hooks what happens to keys."""
 
     def listen(self, listener: Listener) -> None:
@@ -110,11 +110,11 @@ class _IssuerTokens:
         policy: ClaimPolicy,
         algorithms: frozenset[str],
         possession: Possession | None,
-        freshness: Freshness | None,
+        freshness: JWKSRefresh | None,
         transport: "httpx.AsyncBaseTransport | None",
         clock: Callable[[], float],
     ) -> None:
-        if not isinstance(freshness, Freshness | None):
+        if not isinstance(freshness, JWKSRefresh | None):
             raise ConfigurationError("freshness must be a Freshness(refresh_after=…), or None")
         self.issuer = policy.issuer
         self._policy = policy
@@ -172,14 +172,14 @@ class _IssuerTokens:
         self._remember(seen, identity, now, len(token))
         return identity
 
-    def _fetched(self, source: Discovery | KeySetAddress) -> FetchedKeys:
-        return FetchedKeys(self.issuer, source.load, self._remembered.clear, self._freshness)
+    def _fetched(self, source: Discovery | KeySetAddress) -> RemoteKeys:
+        return RemoteKeys(self.issuer, source.load, self._remembered.clear, self._freshness)
 
     def _read(self, token: str) -> tuple[CompactToken, dict[str, Any]]:
         """Read the parts; what can be refused without a key is refused before any I/O."""
         try:
             parts = read_compact(token)
-            if self._keys.shuts_out(parts.header.kid):
+            if self._keys.is_blocked(parts.header.kid):
                 raise unknown_key()
             claims = read_object(parts.payload)
         except JOSEError as error:
@@ -261,7 +261,7 @@ class JWTVerifier(_IssuerTokens):
         dpop: Mode | DPoP = "off",
         mtls: Mode = "off",
         insecure_hosts: Iterable[str] = (),
-        freshness: Freshness | None = None,
+        freshness: JWKSRefresh | None = None,
         transport: "httpx.AsyncBaseTransport | None" = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -278,13 +278,13 @@ class JWTVerifier(_IssuerTokens):
             scope_claims=scope_claims,
             role_claims=role_claims,
             kind=kind,
-            takes_bound=possession is not None,
+            accepts_bound=possession is not None,
         )
         accepted = checked_algorithms(algorithms, secrets=jwks is not None)
         insecure = host_names(insecure_hosts, "insecure_hosts")
         super().__init__(policy, accepted, possession, freshness, transport, clock)
         if jwks_uri is None:
-            self._keys = GivenKeys(jwks, accepted)
+            self._keys = StaticKeys(jwks, accepted)
         else:
             configured_host(jwks_uri, "jwks_uri", insecure)
             self._keys = self._fetched(KeySetAddress(jwks_uri, self._outbound))
@@ -326,7 +326,7 @@ class OIDCVerifier(_IssuerTokens):
         metadata_url: str | None = None,
         insecure_hosts: Iterable[str] = (),
         endpoint_hosts: Iterable[str] = (),
-        freshness: Freshness | None = None,
+        freshness: JWKSRefresh | None = None,
         transport: "httpx.AsyncBaseTransport | None" = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -341,7 +341,7 @@ class OIDCVerifier(_IssuerTokens):
             scope_claims=scope_claims,
             role_claims=role_claims,
             kind=kind,
-            takes_bound=possession is not None,
+            accepts_bound=possession is not None,
         )
         accepted = checked_algorithms(algorithms, secrets=False)
         endpoints = provider_endpoints(issuer, metadata_url, insecure_hosts, endpoint_hosts)

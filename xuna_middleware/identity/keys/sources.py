@@ -42,7 +42,7 @@ Listener: TypeAlias = Callable[[EventName, str, str], None]
 class KeySource(Protocol):
     """Find the key that a token's header names."""
 
-    def shuts_out(self, kid: str | None) -> bool:
+    def is_blocked(self, kid: str | None) -> bool:
         """Tell a kid that would be refused now whatever else the token says. Does no I/O.
 
         A flood of made-up kids is refused by this, before anything more of a token is read.
@@ -79,7 +79,7 @@ class KeySource(Protocol):
         """End what runs in the background."""
 
 
-class GivenKeys:
+class StaticKeys:
     """Hold keys that the operator wrote down: a JWK Set, public keys or secrets, not both."""
 
     ready = True
@@ -99,7 +99,7 @@ class GivenKeys:
     def listen(self, listener: Listener) -> None:
         """Tell of nothing: given keys stay as they are."""
 
-    def shuts_out(self, kid: str | None) -> bool:
+    def is_blocked(self, kid: str | None) -> bool:
         """Say no: what is wrong with a token is told the better the more of it is read."""
         return False
 
@@ -118,7 +118,7 @@ class GivenKeys:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Freshness:
+class JWKSRefresh:
     """Bound how old keys may be, in seconds.
 
     Attributes:
@@ -183,7 +183,7 @@ class _Background:
                 running.cancel()
 
 
-class FetchedKeys:
+class RemoteKeys:
     """Keep a fetched set fresh. Belongs to no event loop: whichever runs may use it."""
 
     def __init__(
@@ -191,16 +191,16 @@ class FetchedKeys:
         issuer: str,
         load: Callable[[], Awaitable[KeySet]],
         on_change: Callable[[], None],
-        freshness: Freshness | None = None,
+        freshness: JWKSRefresh | None = None,
         *,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        if not isinstance(freshness, Freshness | None):
+        if not isinstance(freshness, JWKSRefresh | None):
             raise ConfigurationError("freshness must be a Freshness(…), or be left out")
         self._issuer = issuer
         self._load = load
         self._on_change = on_change
-        self._freshness = freshness or Freshness()
+        self._freshness = freshness or JWKSRefresh()
         self._now = monotonic
         self._keys: KeySet | None = None
         self._listeners: list[Listener] = []
@@ -226,7 +226,7 @@ class FetchedKeys:
         while self._loops:
             self._loops.popitem()[1].stop()
 
-    def shuts_out(self, kid: str | None) -> bool:
+    def is_blocked(self, kid: str | None) -> bool:
         if kid is None or self._keys is None or kid in self._keys.by_kid or self._failures:
             return False
         is_planned = self._due_at <= self._cooldown_until

@@ -20,8 +20,8 @@ from xuna_middleware.errors import ConfigurationError, InvalidRequestError
 from xuna_middleware.identity.credentials import Credentials, Identity
 from xuna_middleware.identity.jwt.claims import ClaimPath, TokenKind
 from xuna_middleware.identity.jwt.options import checked_audience
-from xuna_middleware.identity.jwt.verifiers import JWTVerifier, Service, Telling, Verifier
-from xuna_middleware.identity.keys.sources import Freshness, Listener
+from xuna_middleware.identity.jwt.verifiers import JWTVerifier, KeyEventSource, Lifecycle, Verifier
+from xuna_middleware.identity.keys.sources import JWKSRefresh, Listener
 from xuna_middleware.identity.protocols import VerifierTraits, traits_of
 from xuna_middleware.identity.proxies.aws_alb import LoadBalancerVerifier
 
@@ -40,12 +40,12 @@ class ProxyOptions(TypedDict, total=False):
     leeway: float
     max_lifetime: float
     role_claims: Sequence[ClaimPath]
-    freshness: Freshness | None
+    freshness: JWKSRefresh | None
     transport: "httpx.AsyncBaseTransport | None"
     clock: Callable[[], float]
 
 
-class _Verifying(Verifier, Service, Protocol):
+class _Verifying(Verifier, Lifecycle, Protocol):
     """Verify, and have keys that are fetched."""
 
 
@@ -87,7 +87,7 @@ class ProxyAuthenticator:
 
     def listen(self, listener: Listener) -> None:
         """Tell of changed keys, and of keys that can't be fetched."""
-        if isinstance(self._verifier, Telling):
+        if isinstance(self._verifier, KeyEventSource):
             self._verifier.listen(listener)
 
     def start(self) -> None:
@@ -195,7 +195,7 @@ def aws_alb(
     client_id: str,
     leeway: float = 30,
     role_claims: Sequence[ClaimPath] = ("roles",),
-    freshness: Freshness | None = None,
+    freshness: JWKSRefresh | None = None,
     transport: "httpx.AsyncBaseTransport | None" = None,
     clock: Callable[[], float] = time.time,
 ) -> ProxyAuthenticator:
@@ -219,7 +219,7 @@ def aws_alb(
     - Cognito's groups are not in the userinfo: `role_claims` finds what your provider puts there.
 
     New keys are looked up once in `freshness.cooldown` seconds, eight at a time; the cooldown is 1
-    unless you give a `Freshness`. `aws_alb_keys.py` says what a flood of made-up ones does.
+    unless you give a `JWKSRefresh`. `aws_alb_keys.py` says what a flood of made-up ones does.
 
     Raises:
         ConfigurationError: an option makes no sense; the text names the mend.

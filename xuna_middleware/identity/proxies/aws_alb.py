@@ -39,7 +39,7 @@ from xuna_middleware.identity.jwt.options import (
     checked_seconds,
     checked_transport,
 )
-from xuna_middleware.identity.keys.sources import Freshness
+from xuna_middleware.identity.keys.sources import JWKSRefresh
 from xuna_middleware.identity.protocols import VerifierTraits
 from xuna_middleware.identity.proxies.aws_alb_keys import KEY_ID, KeysByAddress
 
@@ -69,7 +69,7 @@ class LoadBalancerVerifier:
         client_id: str,
         leeway: float,
         role_claims: Sequence[ClaimPath],
-        freshness: Freshness | None,
+        freshness: JWKSRefresh | None,
         transport: "httpx.AsyncBaseTransport | None",
         clock: Callable[[], float],
     ) -> None:

@@ -1,6 +1,6 @@
 """Keys that are published one by one, each as a PEM at an address that ends in its kid.
 
-`FetchedKeys` keeps them fresh, as a set of those that are wanted: what it says about cooldown,
+`RemoteKeys` keeps them fresh, as a set of those that are wanted: what it says about cooldown,
 waiting, failures and staleness holds here, too. What differs, since no list tells all kids:
 
 - Until a kid has been asked for nobody knows whether there is such a key. Within a cooldown that is
@@ -22,19 +22,19 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurv
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from xuna_middleware._core.http import Outbound, OutboundError
-from xuna_middleware._core.single_flight import Recent
+from xuna_middleware._core.single_flight import ExpiringSet
 from xuna_middleware.errors import InvalidTokenError, UnavailableError
 from xuna_middleware.identity.jwt._jose import JOSEError, VerificationKey, import_key
 from xuna_middleware.identity.keys.discovery import FETCH_SECONDS
 from xuna_middleware.identity.keys.endpoints import KeySourceError
 from xuna_middleware.identity.keys.jwks import KeySet
-from xuna_middleware.identity.keys.sources import FetchedKeys, Freshness, unknown_key
+from xuna_middleware.identity.keys.sources import JWKSRefresh, RemoteKeys, unknown_key
 
 #: What may become a part of an address.
 KEY_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 #: One key can't bring the others along, as a set does: a shorter wait for the next.
-SHORT_COOLDOWN: Final = Freshness(cooldown=1)
+SHORT_COOLDOWN: Final = JWKSRefresh(cooldown=1)
 
 #: How many new kids are asked for in one cooldown, and how many proven keys are kept.
 MOST: Final = 8
@@ -46,14 +46,14 @@ _COORDINATE: Final = 32
 
 
 class KeysByAddress:
-    """Find ES256 keys by kid. Belongs to no event loop, like `FetchedKeys`."""
+    """Find ES256 keys by kid. Belongs to no event loop, like `RemoteKeys`."""
 
     def __init__(
         self,
         issuer: str,
         address: str,
         outbound: Outbound,
-        freshness: Freshness | None,
+        freshness: JWKSRefresh | None,
         *,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -62,9 +62,9 @@ class KeysByAddress:
         self._now = monotonic
         self._wanted: dict[str, None] = {}
         self._proven: dict[str, None] = {}
-        self._absent = Recent[str](_ABSENT_SECONDS)
+        self._absent = ExpiringSet[str](_ABSENT_SECONDS)
         kept = SHORT_COOLDOWN if freshness is None else freshness
-        self._keys = FetchedKeys(issuer, self._load, _nothing, kept, monotonic=monotonic)
+        self._keys = RemoteKeys(issuer, self._load, _nothing, kept, monotonic=monotonic)
         self._cooldown = kept.cooldown
 
     @property

@@ -17,7 +17,7 @@ _UNIX: Final = "unix"
 _MAPPED: Final = IPv6Network("::ffff:0:0/96")
 
 
-class Networks:
+class TrustedProxies:
     """Hold addresses and networks ("10.0.0.0/8", "::1"); "unix" admits a Unix socket's peers.
 
     Raises:

@@ -143,7 +143,7 @@ def _key(text: str) -> str:
 
 
 def _region(identity: Identity) -> Region:
-    return Region.VISITORS_TICKETS if identity.is_visitor else Region.TICKETS
+    return Region.VISITORS_TICKETS if identity.is_anonymous else Region.TICKETS
 
 
 def _written(ticket: Ticket, text: str) -> bytes:

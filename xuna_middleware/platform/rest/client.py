@@ -14,10 +14,10 @@ from xuna_middleware.errors import ConfigurationError, UnavailableError
 from xuna_middleware.platform import wire as sessions
 from xuna_middleware.platform.connect import check_installed, open_line
 from xuna_middleware.platform.issued import ConversationToken, SignedUrl
-from xuna_middleware.platform.protocol import Line
+from xuna_middleware.platform.protocol import PlatformConnection
 from xuna_middleware.platform.records import (
     MAX_BYTES,
-    Ended,
+    ConversationRecord,
     ask_conversation,
     read_conversation,
 )
@@ -26,7 +26,7 @@ from xuna_middleware.platform.rest import requests as questions
 from xuna_middleware.platform.rest import responses as answers
 from xuna_middleware.platform.rest import retry as attempts
 from xuna_middleware.platform.rest import urls as addresses
-from xuna_middleware.platform.rest.requests import Question, Way
+from xuna_middleware.platform.rest.requests import ApiRequest, PersonalizationMode
 from xuna_middleware.platform.secrets import Secret
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Platform(Protocol):
     def client_carries(self, transport: Transport) -> bool:
         """Tell whether personalization travels through the client."""
 
-    async def connect(self, signed: SignedUrl, *, max_frame: int) -> Line:
+    async def connect(self, signed: SignedUrl, *, max_frame: int) -> PlatformConnection:
         """Open the conversation behind a signed URL, for the relay. `max_frame` is in bytes.
 
         Raises PlatformError where the platform doesn't open it.
@@ -73,7 +73,7 @@ class Platform(Protocol):
     def check_relay(self) -> None:
         """Raise ConfigurationError where no conversation could be carried."""
 
-    async def ended(self, conversation_id: str) -> Ended | None:
+    async def ended(self, conversation_id: str) -> ConversationRecord | None:
         """Return how long a conversation was that is over; None where it runs, or isn't known."""
 
     async def aclose(self) -> None:
@@ -134,7 +134,7 @@ class XunaPlatform:
         *,
         base_url: str | None = None,
         transport: "httpx.AsyncBaseTransport | None" = None,
-        personalization: Way = "body",
+        personalization: PersonalizationMode = "body",
         livekit_url: str | None = None,
         signed_url_hosts: Iterable[str] = (),
         include_conversation_id: bool = False,
@@ -150,7 +150,7 @@ class XunaPlatform:
         self._base = None if base_url is None else addresses.base_url(base_url, "base_url")
         self._livekit_url = None if livekit_url is None else addresses.livekit_url(livekit_url)
         self._hosts = addresses.host_names(signed_url_hosts)
-        self._way: Way = _way(personalization)
+        self._way: PersonalizationMode = _way(personalization)
         self._start_within = _duration(start_within)
         self._token_options = _options(branch_id=branch_id, environment=environment)
         self._url_options = {**self._token_options, **_flag(include_conversation_id)}
@@ -204,7 +204,7 @@ class XunaPlatform:
             return await self._token(grant, session)
         return await self._signed_url(grant, session)
 
-    async def connect(self, signed: SignedUrl, *, max_frame: int) -> Line:
+    async def connect(self, signed: SignedUrl, *, max_frame: int) -> PlatformConnection:
         """Open the conversation behind a signed URL: its WebSocket, with sub-protocol `convai`.
 
         Redirects are not followed, and nothing is compressed. HTTPS_PROXY is honoured,
@@ -224,7 +224,7 @@ class XunaPlatform:
         """
         check_installed()
 
-    async def ended(self, conversation_id: str) -> Ended | None:
+    async def ended(self, conversation_id: str) -> ConversationRecord | None:
         """Ask XUNA AI whether a conversation is over, and how long it was.
 
         None where it runs, where the answer says nothing certain, or where there is none: all of
@@ -272,7 +272,9 @@ class XunaPlatform:
             session=session,
         )
 
-    async def _ask(self, question: Question, member: str, check: answers.Check) -> answers.Answer:
+    async def _ask(
+        self, question: ApiRequest, member: str, check: answers.Check
+    ) -> answers.ApiResponse:
         outcome = await attempts.send(
             partial(self._once, question), seconds=_TOTAL, clock=self._clock
         )
@@ -282,11 +284,13 @@ class XunaPlatform:
         if refused is not None:
             raise refused
         answer = answers.read_answer(outcome.status, outcome.body, member, check)
-        if isinstance(answer, answers.Flaw):
+        if isinstance(answer, answers.Invalid):
             raise refusals.nonsense(answer.reason)
         return answer
 
-    async def _once(self, question: Question, seconds: float, max_bytes: int = _MAX_BYTES) -> Reply:
+    async def _once(
+        self, question: ApiRequest, seconds: float, max_bytes: int = _MAX_BYTES
+    ) -> Reply:
         key, base = self._settings()
         return await self._outbound.request(
             question.method,
@@ -342,7 +346,7 @@ def _check_carried(agent: str, personal: Personalization) -> None:
         )
 
 
-def _way(value: Way) -> Way:
+def _way(value: PersonalizationMode) -> PersonalizationMode:
     if value not in questions.WAYS:
         raise ConfigurationError('personalization: "body", "query" or "client"')
     return value

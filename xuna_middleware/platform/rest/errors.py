@@ -24,7 +24,7 @@ from typing import Any, Final
 
 from xuna_middleware._core.http import OutboundError, Reply
 from xuna_middleware.errors import GateError, PlatformError, UnavailableError
-from xuna_middleware.platform.rest.requests import Question
+from xuna_middleware.platform.rest.requests import ApiRequest
 from xuna_middleware.platform.rest.responses import json_object
 from xuna_middleware.platform.rest.retry import retry_after
 
@@ -50,7 +50,7 @@ _MENDS: Final = {"body": '"query" or "client"', "query": '"client"'}
 _FAULTS: Final = {"connect": "platform_unreachable", "timeout": "platform_timeout"}
 
 
-def refusal(reply: Reply, question: Question, now: float) -> GateError | None:
+def refusal(reply: Reply, question: ApiRequest, now: float) -> GateError | None:
     """Return the error for an answer; None if it may hold a credential.
 
     `now` is in seconds since the epoch, for a Retry-After that is a date.
@@ -83,7 +83,7 @@ def no_answer(fault: OutboundError) -> PlatformError:
     return PlatformError(cause=cause)
 
 
-def _unsupported(reply: Reply, question: Question) -> PlatformError:
+def _unsupported(reply: Reply, question: ApiRequest) -> PlatformError:
     mend = _MENDS.get(question.way or "", "")
     cause = f"{_UNSUPPORTED.format(method=question.method, mend=mend)} ({reply.status})"
     return PlatformError(cause=cause, code="personalization_unsupported")

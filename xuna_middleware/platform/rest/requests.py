@@ -13,7 +13,7 @@ from xuna_middleware.access.grants import Personalization
 from xuna_middleware.platform.wire import for_platform
 
 #: How personalization gets to the platform when a token is made; see `XunaPlatform`.
-Way: TypeAlias = Literal["body", "query", "client"]
+PersonalizationMode: TypeAlias = Literal["body", "query", "client"]
 WAYS: Final = ("body", "query", "client")
 
 _SIGNED_URL: Final = "/v1/convai/conversation/get-signed-url"
@@ -21,7 +21,7 @@ _TOKEN: Final = "/v1/convai/conversation/token"  # noqa: S105  (a path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class ApiRequest:
     """Hold one request to the platform. Its repr leaves out what may be personal data.
 
     `way` is how personalization travels in it; None where none does.
@@ -31,27 +31,30 @@ class Question:
     path: str
     params: Mapping[str, str] = field(repr=False)
     json: Mapping[str, Any] | None = field(default=None, repr=False)
-    way: Way | None = None
+    way: PersonalizationMode | None = None
 
 
-def ask_signed_url(agent_id: str, options: Mapping[str, str]) -> Question:
+def ask_signed_url(agent_id: str, options: Mapping[str, str]) -> ApiRequest:
     """Ask for a signed URL. `options` are further query parameters."""
-    return Question(method="GET", path=_SIGNED_URL, params={**options, "agent_id": agent_id})
+    return ApiRequest(method="GET", path=_SIGNED_URL, params={**options, "agent_id": agent_id})
 
 
 def ask_token(
-    agent_id: str, options: Mapping[str, str], personalization: Personalization, way: Way
-) -> Question:
+    agent_id: str,
+    options: Mapping[str, str],
+    personalization: Personalization,
+    way: PersonalizationMode,
+) -> ApiRequest:
     """Ask for a conversation token, with the personalization in it unless the client carries it."""
     personal = for_platform(personalization)
     plain = {**options, "agent_id": agent_id}
     if not personal or way == "client":
-        return Question(method="GET", path=_TOKEN, params=plain)
+        return ApiRequest(method="GET", path=_TOKEN, params=plain)
     if way == "query":
         encoded = {name: _compact(value) for name, value in personal.items()}
-        return Question(method="GET", path=_TOKEN, params={**plain, **encoded}, way=way)
+        return ApiRequest(method="GET", path=_TOKEN, params={**plain, **encoded}, way=way)
     body = {"agent_id": agent_id, **personal}
-    return Question(method="POST", path=_TOKEN, params=options, json=body, way=way)
+    return ApiRequest(method="POST", path=_TOKEN, params=options, json=body, way=way)
 
 
 def _compact(value: Any) -> str:

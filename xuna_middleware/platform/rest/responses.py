@@ -22,7 +22,7 @@ Check: TypeAlias = Callable[[object], str | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class ApiResponse:
     """Hold a credential that passed its check. Its repr masks it."""
 
     credential: str = field(repr=False)
@@ -30,13 +30,13 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Flaw:
+class Invalid:
     """Say what is wrong with an answer, in no words of its own."""
 
     reason: str
 
 
-def read_answer(status: int, body: bytes, member: str, check: Check) -> Answer | Flaw:
+def read_answer(status: int, body: bytes, member: str, check: Check) -> ApiResponse | Invalid:
     """Read the credential in one member of a JSON object, and `conversation_id` beside it.
 
     Checks: the status, that the body is one strict JSON object (see `_json`), and the member, with
@@ -44,14 +44,14 @@ def read_answer(status: int, body: bytes, member: str, check: Check) -> Answer |
     Does not check: the content type, which servers get wrong, and members it doesn't know.
     """
     if status not in _GOOD:
-        return Flaw(f"status {status}")
+        return Invalid(f"status {status}")
     members = json_object(body)
     if members is None:
-        return Flaw("not a JSON object")
+        return Invalid("not a JSON object")
     reason = check(members.get(member))
     if reason is not None:
-        return Flaw(reason)
-    return Answer(
+        return Invalid(reason)
+    return ApiResponse(
         credential=members[member],
         conversation_id=conversation_id(members.get("conversation_id")),
     )

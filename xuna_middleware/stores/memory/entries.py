@@ -6,7 +6,7 @@ from math import inf
 from typing import Any, Final, TypeAlias
 
 from xuna_middleware.stores.memory.counters import Counts
-from xuna_middleware.stores.protocol import Note, Region, StoreError
+from xuna_middleware.stores.protocol import PendingSettlement, Region, StoreError
 
 #: A heap is gone through for what was removed when it has more than this of it, and that is half of
 #: the heap: so many items each time that something is removed.
@@ -31,7 +31,7 @@ class Noted:
 
     __slots__ = ("ends", "note")
 
-    def __init__(self, note: Note, ends: int) -> None:
+    def __init__(self, note: PendingSettlement, ends: int) -> None:
         self.note, self.ends = note, ends
 
 

@@ -23,23 +23,23 @@ from xuna_middleware.stores.namespace import checked_namespace
 from xuna_middleware.stores.pending import MOST_LISTED, told
 from xuna_middleware.stores.protocol import (
     MOST_TOLD,
-    Held,
+    Charge,
     Lease,
-    Level,
-    Move,
-    Note,
+    LeaseStatus,
+    MergeUsage,
     OverBudgetError,
-    Part,
+    PendingSettlement,
     Quota,
+    QuotaStatus,
     Region,
-    Reserved,
-    Standing,
+    ReserveResult,
+    RevocationCheck,
     Wanted,
     region_of,
     unused,
     whole,
 )
-from xuna_middleware.stores.wakeup import Bell
+from xuna_middleware.stores.wakeup import Wakeup
 
 logger = logging.getLogger("xuna_middleware")
 
@@ -51,7 +51,7 @@ _DEFAULTS: Final = {
     **dict.fromkeys(Region, MOST),
     **dict.fromkeys((Region.PROOFS, Region.TICKETS), MOST_OF_REQUESTS),
 }
-_REFUSED_AS_REVOKED: Final = Reserved(False, (), is_revoked=True)
+_REFUSED_AS_REVOKED: Final = ReserveResult(False, (), is_revoked=True)
 
 
 class MemoryStore:
@@ -65,7 +65,7 @@ class MemoryStore:
             forgetting a count would let it be spent again.
         regions: another bound for some regions.
         namespace: the gate's name, as `RedisStore` has one; for gates that share
-            XUNA_VISITOR_SECRET or another secret, and are not to take each other's visitors.
+            XUNA_ANONYMOUS_SECRET or another secret, and are not to take each other's visitors.
         monotonic: the clock, in seconds.
 
     Raises:
@@ -100,7 +100,7 @@ class MemoryStore:
         self._principals: dict[str, Principal] = {}
         self._leases: dict[str, Leased] = {}
         self._revoked: dict[str, Revoked] = {}
-        self._bell = Bell(at_first=True)
+        self._bell = Wakeup(at_first=True)
         self._lock = Lock()  # held for no await: threads may run event loops of their own
 
     def __repr__(self) -> str:
@@ -148,9 +148,9 @@ class MemoryStore:
     async def reserve(
         self,
         wanted: Sequence[Wanted],
-        move: Move | None = None,
-        standing: Standing | None = None,
-    ) -> Reserved:
+        move: MergeUsage | None = None,
+        standing: RevocationCheck | None = None,
+    ) -> ReserveResult:
         """Take of every quota or of none; see `Store`."""
         with self._lock:
             now = self._forget_ended()
@@ -169,29 +169,29 @@ class MemoryStore:
                 self._check_room(found)
             return self._taken(found, now)
 
-    async def move(self, move: Move, wanted: Sequence[Wanted]) -> Reserved:
+    async def move(self, move: MergeUsage, wanted: Sequence[Wanted]) -> ReserveResult:
         """Let what a visitor took be a person's, if all can be taken; see `Store`."""
         with self._lock:
             now = self._forget_ended()
             found = [self._found(principal, quota, now) for principal, quota in wanted]
             if any(left < quota.amount for _, quota, _, _, left, _ in found):
-                return Reserved(False, _levels(found, now))
+                return ReserveResult(False, _levels(found, now))
             self._check_room(found)
             self._move(move, now)
             return self._taken(found, now)
 
-    async def look(self, wanted: Sequence[Wanted]) -> tuple[Level, ...]:
+    async def look(self, wanted: Sequence[Wanted]) -> tuple[QuotaStatus, ...]:
         """Return where quotas stand; see `Store`."""
         with self._lock:
             now = self._forget_ended()
             return _levels([self._found(principal, quota, now) for principal, quota in wanted], now)
 
-    async def give_back(self, parts: Sequence[Part]) -> None:
+    async def give_back(self, parts: Sequence[Charge]) -> None:
         """Give back what was taken; see `Store`."""
         with self._lock:
             self._give_back(parts, self._forget_ended())
 
-    async def remember(self, note: Note) -> None:
+    async def remember(self, note: PendingSettlement) -> None:
         """Keep a note; see `Store`."""
         with self._lock:
             now = self._forget_ended()
@@ -223,7 +223,7 @@ class MemoryStore:
             self._give_back(unused(noted.note.parts, milliseconds), now)
             return noted.note.about
 
-    async def hold(self, leases: Sequence[Lease]) -> tuple[Held, ...]:
+    async def hold(self, leases: Sequence[Lease]) -> tuple[LeaseStatus, ...]:
         """Let conversations go on; see `Store`."""
         with self._lock:
             now = self._forget_ended()
@@ -231,7 +231,7 @@ class MemoryStore:
                 self._entries.check_room(region, count)
             return tuple([self._held(lease, now) for lease in leases])
 
-    async def let_go(self, name: str, slots: Sequence[Part]) -> None:
+    async def let_go(self, name: str, slots: Sequence[Charge]) -> None:
         """Forget a conversation that is over; see `Store`."""
         with self._lock:
             now = self._forget_ended()
@@ -285,7 +285,7 @@ class MemoryStore:
     async def aclose(self) -> None:
         """Do nothing: there is no connection, and what was used stays used."""
 
-    def _give_back(self, parts: Sequence[Part], now: int) -> None:
+    def _give_back(self, parts: Sequence[Charge], now: int) -> None:
         for part in parts:
             name = self._name(part.principal)
             entry: Principal | None = self._entries.get(self._principals, name)
@@ -312,7 +312,7 @@ class MemoryStore:
         for region in regions:
             self._entries.check_room(region, 1 if len(regions) == 1 else regions.count(region))
 
-    def _is_revoked(self, standing: Standing) -> bool:
+    def _is_revoked(self, standing: RevocationCheck) -> bool:
         revoked: Revoked | None = self._entries.get(self._revoked, standing.principal)
         return revoked is not None and standing.is_covered(revoked.at)
 
@@ -324,12 +324,12 @@ class MemoryStore:
         wanted[Region.LEASES] += len(new)
         return wanted
 
-    def _held(self, lease: Lease, now: int) -> Held:
+    def _held(self, lease: Lease, now: int) -> LeaseStatus:
         leased: Leased | None = self._entries.get(self._leases, lease.name)
         slots = lease.slots if leased is None else _marked(lease.slots, leased.marks)
         word = self._word(lease, leased)
         if word:
-            return Held(slots, word)
+            return LeaseStatus(slots, word)
         length = whole(lease.seconds)
         slots = tuple([self._held_slot(part, length, now) for part in slots])
         if leased is None:
@@ -337,14 +337,14 @@ class MemoryStore:
             self._entries.keep(Region.LEASES, self._leases, lease.name, leased)
         leased.ends, leased.about = now + length, lease.about
         leased.marks = [part.mark for part in slots]
-        return Held(slots, "")
+        return LeaseStatus(slots, "")
 
     def _word(self, lease: Lease, leased: Leased | None) -> Literal["", "ended", "revoked"]:
         if lease.standing is not None and self._is_revoked(lease.standing):
             return "revoked"
         return "ended" if leased is not None and leased.is_ended else ""
 
-    def _held_slot(self, part: Part, length: int, now: int) -> Part:
+    def _held_slot(self, part: Charge, length: int, now: int) -> Charge:
         entry = self._entry(part.principal) or self._new(part.principal, now + length)
         counts = entry.fields.setdefault(part.field, {})
         mark = hold(counts, part.mark, part.amount, length, now)
@@ -355,9 +355,9 @@ class MemoryStore:
         self,
         found: Sequence["_Found"],
         now: int,
-        move: Move | None,
+        move: MergeUsage | None,
         brought: Principal | None,
-    ) -> Reserved:
+    ) -> ReserveResult:
         metered: list[Principal | None] = []
         for who, quota, entry, _, left, _ in found:
             if left < quota.amount and quota.kind != "rate":
@@ -366,7 +366,7 @@ class MemoryStore:
                     metered.append(brought)
         told_of = [entry for entry in metered if entry is not None]
         names = dict.fromkeys(name for entry in told_of for name in self._open_notes(entry, now))
-        return Reserved(False, _levels(found, now), open_notes=tuple(names))
+        return ReserveResult(False, _levels(found, now), open_notes=tuple(names))
 
     def _open_notes(self, entry: Principal, now: int) -> list[str]:
         self._unlist_ended(entry)
@@ -386,7 +386,7 @@ class MemoryStore:
     def _is_open(self, note: str) -> bool:
         return self._entries.get(self._notes, note) is not None
 
-    def _taken(self, found: Sequence["_Found"], now: int) -> Reserved:
+    def _taken(self, found: Sequence["_Found"], now: int) -> ReserveResult:
         levels, marks = [], []
         for principal, quota, entry, counts, left, soonest in found:
             mark = take(counts, quota, now)
@@ -399,16 +399,16 @@ class MemoryStore:
                 if not soonest or mark < soonest:
                     soonest = mark
             levels.append(_level(left - quota.amount, soonest, now))
-        return Reserved(True, tuple(levels), tuple(marks))
+        return ReserveResult(True, tuple(levels), tuple(marks))
 
-    def _visitor(self, move: Move, now: int) -> Principal | None:
+    def _visitor(self, move: MergeUsage, now: int) -> Principal | None:
         """Return what a visitor took who hasn't become anybody yet; None where that is nothing."""
         visitor: Principal | None = self._entries.get(self._principals, move.visitor)
         if visitor is None or visitor.moved_to is not None or not visitor.has_taken(now):
             return None
         return visitor
 
-    def _move(self, move: Move, now: int) -> None:
+    def _move(self, move: MergeUsage, now: int) -> None:
         visitor = self._visitor(move, now)
         if visitor is None:
             return
@@ -461,7 +461,7 @@ class MemoryStore:
         return int(self._now() * 1000)
 
 
-def _with(brought: Principal, move: Move, found: "_Found", now: int) -> "_Found":
+def _with(brought: Principal, move: MergeUsage, found: "_Found", now: int) -> "_Found":
     """Return where a quota of the person's stands if what the visitor took is counted as well."""
     principal, quota, entry, counts, left, soonest = found
     theirs = brought.fields.get(quota.field)
@@ -472,19 +472,19 @@ def _with(brought: Principal, move: Move, found: "_Found", now: int) -> "_Found"
     return principal, quota, entry, counts, left - taken, soonest
 
 
-def _marked(slots: Sequence[Part], marks: Sequence[int]) -> tuple[Part, ...]:
+def _marked(slots: Sequence[Charge], marks: Sequence[int]) -> tuple[Charge, ...]:
     """Return parts with the marks that the store knows them by: an answer may have been lost."""
     known = [part._replace(mark=mark) for part, mark in zip(slots, marks, strict=False)]
     return (*known, *slots[len(known) :])
 
 
-def _levels(found: Sequence["_Found"], now: int) -> tuple[Level, ...]:
+def _levels(found: Sequence["_Found"], now: int) -> tuple[QuotaStatus, ...]:
     return tuple([_level(left, soonest, now) for _, _, _, _, left, soonest in found])
 
 
-def _level(left: int, soonest: int, now: int) -> Level:
+def _level(left: int, soonest: int, now: int) -> QuotaStatus:
     # What Level(…) does, a third faster: there is one for each limit of each reservation.
-    return tuple.__new__(Level, (left, (soonest - now) / 1000 if soonest else 0.0))
+    return tuple.__new__(QuotaStatus, (left, (soonest - now) / 1000 if soonest else 0.0))
 
 
 #: Where a quota stands before anything is taken: whom it counts and how, what is kept of them, its

@@ -10,14 +10,14 @@ from itertools import chain
 from typing import Final, Literal
 
 from xuna_middleware.stores.protocol import (
-    Held,
+    Charge,
     Lease,
-    Level,
-    Note,
-    Part,
+    LeaseStatus,
+    PendingSettlement,
     Quota,
-    Reserved,
-    Standing,
+    QuotaStatus,
+    ReserveResult,
+    RevocationCheck,
     Wanted,
     step_of,
     whole,
@@ -75,7 +75,7 @@ class Keys:
         revoked = [] if standing is None else [self.revocation(standing.principal)]
         return [self.lease(lease.name), *revoked, *self.principals(lease.slots)]
 
-    def principals(self, parts: Sequence[Part]) -> list[str]:
+    def principals(self, parts: Sequence[Charge]) -> list[str]:
         """Return the key of each part's principal."""
         return [self.principal(part.principal) for part in parts]
 
@@ -88,13 +88,13 @@ def digest(name: str) -> str:
     return base64.urlsafe_b64encode(digest)[:22].decode()
 
 
-def note_text(note: Note) -> str:
+def note_text(note: PendingSettlement) -> str:
     """Return a note as it is kept; whose principals, each once, in the order of its parts."""
     principals = dict.fromkeys(part.principal for part in note.parts)
     return "\n".join([note.about, *(_line(who, note.parts) for who in principals)])
 
 
-def _line(principal: str, parts: Sequence[Part]) -> str:
+def _line(principal: str, parts: Sequence[Charge]) -> str:
     """Return what may come back of one principal, as short as it can be read again."""
     taken = [
         f"{part.field}{mark}{_short(part.mark)}{mark}{_short(part.amount)}"
@@ -124,12 +124,12 @@ def unlisted(text: str) -> str:
     return text[1:] if text.startswith(_UNUSUAL) else _USUAL + text
 
 
-def amounts(parts: Sequence[Part]) -> tuple[str | int, ...]:
+def amounts(parts: Sequence[Charge]) -> tuple[str | int, ...]:
     """Return field, mark and amount of each part, one after another."""
     return tuple(chain.from_iterable((part.field, part.mark, part.amount) for part in parts))
 
 
-def issued(standing: Standing | None) -> str:
+def issued(standing: RevocationCheck | None) -> str:
     """Return when a standing's credential was issued, as `RESERVE` and `HOLD` read it."""
     if standing is None:
         return "false"
@@ -144,11 +144,11 @@ def spec(lease: Lease) -> str:
     return f"[{name},{length},{step_of(length)},{issued(lease.standing)},{slots}]"
 
 
-def held(lease: Lease, answer: bytes | str) -> Held:
+def held(lease: Lease, answer: bytes | str) -> LeaseStatus:
     """Read what `HOLD` says of a lease."""
     word, *marks = text_of(answer).split()
     pairs = zip(lease.slots, map(int, marks), strict=True)
-    return Held(tuple([part._replace(mark=mark) for part, mark in pairs]), _WORDS[word])
+    return LeaseStatus(tuple([part._replace(mark=mark) for part, mark in pairs]), _WORDS[word])
 
 
 def text_of(answer: bytes | str) -> str:
@@ -158,7 +158,7 @@ def text_of(answer: bytes | str) -> str:
 
 def order(
     places: Sequence[tuple[int, Quota]],
-    standing: Standing | None = None,
+    standing: RevocationCheck | None = None,
     *,
     how: int,
     remembered: int = 0,
@@ -181,16 +181,16 @@ def _written(quota: Quota) -> str:
     )
 
 
-def reserved(answer: bytes | str) -> Reserved:
+def reserved(answer: bytes | str) -> ReserveResult:
     """Read what `RESERVE` says."""
     text = text_of(answer)
     if text == "-":
-        return Reserved(False, (), is_revoked=True)
+        return ReserveResult(False, (), is_revoked=True)
     told, _, names = text.partition("\n")
     figures = [int(figure) for figure in told.split()]
     stands = zip(figures[1::3], figures[2::3], strict=True)
-    levels = tuple([Level(left, wait / 1000) for left, wait in stands])
+    levels = tuple([QuotaStatus(left, wait / 1000) for left, wait in stands])
     if figures[0]:
-        return Reserved(True, levels, tuple(figures[3::3]))
+        return ReserveResult(True, levels, tuple(figures[3::3]))
     open_notes = map(unlisted, dict.fromkeys(names.split()))
-    return Reserved(False, levels, open_notes=tuple(open_notes))
+    return ReserveResult(False, levels, open_notes=tuple(open_notes))

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final
 
-from xuna_middleware.stores.wakeup import Bell
+from xuna_middleware.stores.wakeup import Wakeup
 
 logger = logging.getLogger("xuna_middleware")
 
@@ -29,7 +29,7 @@ class Listening:
         self._client_here = client_here
         self._channel = channel
         self._timeout = timeout
-        self._bell = Bell(at_first=False)  # it rings as soon as it listens
+        self._bell = Wakeup(at_first=False)  # it rings as soon as it listens
         self._tasks: dict[asyncio.AbstractEventLoop, asyncio.Task[None]] = {}
 
     async def woken(self) -> None:

@@ -24,16 +24,16 @@ from xuna_middleware.errors import ConfigurationError
 from xuna_middleware.stores.namespace import checked_namespace
 from xuna_middleware.stores.protocol import (
     MOST_TOLD,
-    Held,
+    Charge,
     Lease,
-    Level,
-    Move,
-    Note,
+    LeaseStatus,
+    MergeUsage,
     OverBudgetError,
-    Part,
+    PendingSettlement,
+    QuotaStatus,
     Region,
-    Reserved,
-    Standing,
+    ReserveResult,
+    RevocationCheck,
     StoreBusyError,
     StoreError,
     Wanted,
@@ -172,9 +172,9 @@ class RedisStore:
     async def reserve(
         self,
         wanted: Sequence[Wanted],
-        move: Move | None = None,
-        standing: Standing | None = None,
-    ) -> Reserved:
+        move: MergeUsage | None = None,
+        standing: RevocationCheck | None = None,
+    ) -> ReserveResult:
         """Take of every quota or of none; see `Store`."""
         principals = [principal for principal, _ in wanted]
         if standing is not None:
@@ -185,17 +185,17 @@ class RedisStore:
             give_up=partial(self._give_back_when_late, wanted=wanted),
         )
 
-    async def move(self, move: Move, wanted: Sequence[Wanted]) -> Reserved:
+    async def move(self, move: MergeUsage, wanted: Sequence[Wanted]) -> ReserveResult:
         """Let what a visitor took be a person's, if all can be taken; see `Store`."""
         moving = self._reserved(wanted, move, None, how=_MOVE)
         return await self._asked(moving, bulkhead.CALLERS, move.person)
 
-    async def look(self, wanted: Sequence[Wanted]) -> tuple[Level, ...]:
+    async def look(self, wanted: Sequence[Wanted]) -> tuple[QuotaStatus, ...]:
         """Return where quotas stand; see `Store`."""
         looking = self._reserved(wanted, None, None, how=_LOOK)
         return (await self._asked(looking, *_share_and_owner([who for who, _ in wanted]))).levels
 
-    async def give_back(self, parts: Sequence[Part]) -> None:
+    async def give_back(self, parts: Sequence[Charge]) -> None:
         """Give back what was taken; see `Store`."""
         keys = self._keys.principals(parts)
         giving_back = self._run(_GIVE_BACK, keys, notation.amounts(parts))
@@ -203,7 +203,7 @@ class RedisStore:
         is_operators = share is bulkhead.OPERATORS
         await self._asked(giving_back, share if is_operators else bulkhead.GIVING_BACK)
 
-    async def remember(self, note: Note) -> None:
+    async def remember(self, note: PendingSettlement) -> None:
         """Keep a note; see `Store`."""
         principals = dict.fromkeys(part.principal for part in note.parts)
         keys = [self._keys.note(note.name), *map(self._keys.principal, principals)]
@@ -223,9 +223,9 @@ class RedisStore:
         about = await self._asked(settling, bulkhead.CALLERS)
         return None if about is None else notation.text_of(about)
 
-    async def hold(self, leases: Sequence[Lease]) -> tuple[Held, ...]:
+    async def hold(self, leases: Sequence[Lease]) -> tuple[LeaseStatus, ...]:
         """Let conversations go on; see `Store`."""
-        held: list[Held] = []
+        held: list[LeaseStatus] = []
         for start in range(0, len(leases), _HELD_AT_ONCE):
             some = leases[start : start + _HELD_AT_ONCE]
             keys = [self._keys.leases, *chain.from_iterable(map(self._keys.to_hold, some))]
@@ -235,7 +235,7 @@ class RedisStore:
             held += map(notation.held, some, answers)
         return tuple(held)
 
-    async def let_go(self, name: str, slots: Sequence[Part]) -> None:
+    async def let_go(self, name: str, slots: Sequence[Charge]) -> None:
         """Forget a conversation that is over; see `Store`."""
         keys = [self._keys.leases, self._keys.lease(name), *self._keys.principals(slots)]
         letting_go = self._run(_LET_GO, keys, (name, *notation.amounts(slots)))
@@ -290,11 +290,11 @@ class RedisStore:
     async def _reserved(
         self,
         wanted: Sequence[Wanted],
-        move: Move | None,
-        standing: Standing | None,
+        move: MergeUsage | None,
+        standing: RevocationCheck | None,
         *,
         how: int,
-    ) -> Reserved:
+    ) -> ReserveResult:
         principals = list(dict.fromkeys([principal for principal, _ in wanted]))
         places = [(principals.index(principal) + 1, quota) for principal, quota in wanted]
         remembered = 0
@@ -325,7 +325,7 @@ class RedisStore:
         return await reading(self._client())
 
     def _give_back_when_late(
-        self, asking: asyncio.Task[Reserved], wanted: Sequence[Wanted]
+        self, asking: asyncio.Task[ReserveResult], wanted: Sequence[Wanted]
     ) -> None:
         async def late() -> None:
             async with asyncio.timeout(_LATE):
