@@ -243,7 +243,7 @@ ENDS: Final = (
     End(play=_floods, seen=("4429 too_many_frames", "broken off")),
     End(
         play=_first_is_refused,
-        seen=("4400 member_not_open",),
+        seen=("4400 member_not_allowed",),
         often=2,
         first='{"type":"conversation_initiation_client_data","custom_llm_extra_body":{}}',
         is_heard=False,
@@ -364,7 +364,7 @@ class Watch:
             notes=await self._notes(),
             seconds=TALK.most - left[TALK.title] - told["seconds"],
             kib=resident(self.process),
-            ended=told["events"].get("ended", 0),
+            ended=told["events"].get("conversation_ended", 0),
         )
 
     async def _left(self) -> dict[str, float]:

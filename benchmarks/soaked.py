@@ -79,7 +79,7 @@ class Debugged:
 
     def _note(self, event: Event) -> None:
         self._events[event.name] += 1
-        if event.name == "ended":
+        if event.name == "conversation_ended":
             self._seconds += event.seconds or 0.0
 
     def _counts(self) -> dict[str, object]:

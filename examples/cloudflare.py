@@ -16,7 +16,7 @@ def make(transport: httpx.AsyncBaseTransport | None = None) -> XunaGate:
     access = providers.cloudflare_access(
         os.environ.get("ACCESS_TEAM", "acme"),
         audience=os.environ.get("ACCESS_AUD", "the application's AUD tag"),
-        transport=transport,
+        http_transport=transport,
     )
     email = claim("email")
     return XunaGate(

@@ -31,7 +31,7 @@ gate = XunaGate(
             limits=[
                 Concurrent(2, per="subject"),
                 TalkTime("60 minutes/day", per="subject"),
-                TalkTime("20 hours/day", per=claim("tenant"), when_store_down="memory"),
+                TalkTime("20 hours/day", per=claim("tenant"), on_unavailable="local"),
             ],
         )
     ],

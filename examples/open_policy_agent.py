@@ -31,7 +31,7 @@ gate = XunaGate(
         Agent(
             "support",
             id="agent_7101k5zvyjhmfg983brhmhkd98n6",
-            allow=with_timeout(opa, seconds=1.5, when_down="closed"),
+            allow=with_timeout(opa, seconds=1.5, on_unavailable="deny"),
         )
     ],
 )

@@ -21,7 +21,7 @@ gate = XunaGate(
         )
     ],
     # Beside it: challenge=turnstile("<secret key>"), hcaptcha(…) or ProofOfWork().
-    visitors=AnonymousAccess(limits=[Limit("5/hour"), Limit("20/hour", per="address")]),
+    anonymous=AnonymousAccess(limits=[Limit("5/hour"), Limit("20/hour", per="address")]),
 )
 
 

@@ -38,7 +38,7 @@ from xuna_middleware.web.refusals import REFERENCE_HEADER, Refusals
 from xuna_middleware.web.www_authenticate import Challenges, challenges_of
 
 _RELAY_VERBS: Final = ("connect", "check_relay")
-_PLATFORM_VERBS: Final = ("issue", "check", "client_carries", "ended", "aclose")
+_PLATFORM_VERBS: Final = ("issue", "check", "client_carries", "get_conversation", "aclose")
 _EXPOSED_HEADERS: Final = (
     REFERENCE_HEADER,
     "Retry-After",
@@ -67,7 +67,7 @@ class Options:
     webhook: PostCallWebhook | None
     store: Store | None
     limits: Sequence[AnyLimit]
-    visitors: AnonymousAccess | None
+    anonymous: AnonymousAccess | None
     cors_origins: Iterable[str]
     public_url: str | None
     operators: RuleLike | None
@@ -89,7 +89,7 @@ def assemble(options: Options) -> Core:
     agents = agents_by_name(options.agents)
     limits = checked_limits(options.limits)
     deployment = _deployment(options)
-    entrance = _entrance(agents, options.visitors, deployment)
+    entrance = _entrance(agents, options.anonymous, deployment)
     unlimited = unlimited_agents(
         agents.values(),
         limits,

@@ -28,16 +28,16 @@ EventName: TypeAlias = Literal[
     "issued",
     "released",
     "settled",
-    "expired",
-    "uncounted",
+    "settlement_expired",
+    "limit_skipped",
     "ticket_issued",
     "webhook_received",
     "refused",
     "personalization_unsupported",
     "keys_rotated",
     "provider_down",
-    "started",
-    "ended",
+    "conversation_started",
+    "conversation_ended",
     "revoked",
 ]
 
@@ -49,15 +49,15 @@ class Event:
     Attributes:
         name: `verified` (the caller is known), `authorized` (a rule said yes), `reserved` (limits
             were taken), `issued` (a credential left), `released` (nothing was issued, so it was
-            given back), `settled` (the true length is known), `expired` (it can't become known any
-            more, so it counts in full), `uncounted` (the store is down, and these limits are open
-            meanwhile), `ticket_issued` (a one-time ticket left), `webhook_received` (one that the
-            platform signed; `cause` says what became of it), `refused`,
+            given back), `settled` (the true length is known), `settlement_expired` (it can't become
+            known any more, so it counts in full), `limit_skipped` (the store is down, and these
+            limits are open meanwhile), `ticket_issued` (a one-time ticket left), `webhook_received`
+            (one that the platform signed; `cause` says what became of it), `refused`,
             `personalization_unsupported` (the platform does not take variables at token creation:
-            see `XunaPlatform(personalization=…)`), `keys_rotated` (an identity provider's keys
-            are others than before), `provider_down` (they can't be fetched; `cause` says why),
-            `started` (the gate carries a conversation), `ended` (it is over; `cause` says by whom
-            and why), or `revoked` (somebody's credentials were).
+            see `XunaPlatform(personalization=…)`), `keys_rotated` (an identity provider's keys are
+            others than before), `provider_down` (they can't be fetched; `cause` says why),
+            `conversation_started` (the gate carries a conversation), `conversation_ended` (it is
+            over; `cause` says by whom and why), or `revoked` (somebody's credentials were).
         time: seconds since the epoch.
         issuer, subject: who, as verified; None while nobody is.
         agent: the configured name; None where the request named none that exists.
@@ -200,13 +200,13 @@ class Events:
     `Immediate` one keeps anybody waiting.
     """
 
-    __slots__ = ("_failures", "_hooks", "heard")
+    __slots__ = ("_failures", "_hooks", "has_listeners")
 
     def __init__(self, hooks: Iterable[Hook] = ()) -> None:
         self._hooks = tuple(map(_beside, _checked_hooks(hooks)))
         self._failures = Paced()
         #: Whether anybody listens; what is on the hot path asks first.
-        self.heard = bool(self._hooks)
+        self.has_listeners = bool(self._hooks)
 
     def emit(self, event: Event) -> None:
         for hook in self._hooks:

@@ -54,7 +54,7 @@ class XunaGate:
         platform: `XunaPlatform(…)`; by default its key comes from XUNA_AI_API_KEY.
         webhook: `PostCallWebhook(…)` takes the platform's word, signed, for how long conversations
             were, at `/webhooks/post-call`.
-        visitors: the terms for callers without credentials, where an agent has `anonymous=True`;
+        anonymous: the terms for callers without credentials, where an agent has `anonymous=True`;
             by default those of `AnonymousAccess()`.
         cors_origins: exact origins of pages that may use the gate from elsewhere, and protected
             paths of the app: the gate answers preflights for these, too.
@@ -90,7 +90,7 @@ class XunaGate:
         webhook: PostCallWebhook | None = None,
         store: Store | None = None,
         limits: Sequence[AnyLimit] = (),
-        visitors: AnonymousAccess | None = None,
+        anonymous: AnonymousAccess | None = None,
         cors_origins: Iterable[str] = (),
         public_url: str | None = None,
         operators: RuleLike | None = None,
@@ -107,7 +107,7 @@ class XunaGate:
                 webhook=webhook,
                 store=store,
                 limits=limits,
-                visitors=visitors,
+                anonymous=anonymous,
                 cors_origins=cors_origins,
                 public_url=public_url,
                 operators=operators,
@@ -253,7 +253,7 @@ class XunaGate:
             identity, how = caller, "an identity, believed"
         else:
             try:
-                identity = await core.authentication.verified(caller)
+                identity = await core.authentication.verify_token(caller)
             except GateError as error:
                 return not_verified(error)
             how = f"a token of {identity.issuer} for {identity.subject}"

@@ -283,7 +283,7 @@ async def test_chunks_without_end(count: int) -> None:
             await asyncio.sleep(0)
 
     beside = asyncio.create_task(other())
-    outcome = await ask(Outbound(transport=Dripping(count)), "http://test", max_bytes=10_000)
+    outcome = await ask(Outbound(http_transport=Dripping(count)), "http://test", max_bytes=10_000)
     beside.cancel()
     assert turns >= MAX_CHUNKS // 64
     if count == MAX_CHUNKS:
@@ -702,7 +702,7 @@ async def test_a_given_transport_is_used_and_closed() -> None:
             self.closed += 1
 
     transport = BoundLimit(lambda request: httpx.Response(200, json={"path": request.url.path}))
-    client = Outbound(transport=transport)
+    client = Outbound(http_transport=transport)
     reply = await client.request("GET", "https://platform.test/x", max_bytes=99, timeout=5)
     await client.aclose()
     assert (reply.body, transport.closed) == (b'{"path":"/x"}', 1)
@@ -730,7 +730,9 @@ async def test_faults_of_a_transport_have_kinds(
     def handler(_: httpx.Request) -> httpx.Response:
         raise raised(CANARY)
 
-    outcome = await ask(Outbound(transport=httpx.MockTransport(handler)), "https://platform.test/")
+    outcome = await ask(
+        Outbound(http_transport=httpx.MockTransport(handler)), "https://platform.test/"
+    )
     assert isinstance(outcome, OutboundError)
     assert outcome.kind == expected
     assert CANARY not in renderings(outcome)
@@ -759,7 +761,7 @@ class Torn(httpx.AsyncByteStream):
 async def test_faults_in_a_body_are_no_failure_to_connect(error: Exception, expected: str) -> None:
     """Once the head is there, the request has been served: nobody may think it wasn't."""
     answer = httpx.Response(200, stream=Torn(error))
-    client = Outbound(transport=httpx.MockTransport(lambda _: answer))
+    client = Outbound(http_transport=httpx.MockTransport(lambda _: answer))
     outcome = await ask(client, "https://platform.test/")
     assert isinstance(outcome, OutboundError)
     assert outcome.kind == expected
@@ -773,7 +775,9 @@ async def test_the_cause_is_named_by_its_class() -> None:
         tries = ExceptionGroup(CANARY, [ConnectionRefusedError(CANARY), OSError(CANARY)])
         raise httpx.ConnectError(CANARY) from tries
 
-    outcome = await ask(Outbound(transport=httpx.MockTransport(handler)), "https://platform.test/")
+    outcome = await ask(
+        Outbound(http_transport=httpx.MockTransport(handler)), "https://platform.test/"
+    )
     assert str(outcome) == "platform.test: no connection (ConnectionRefusedError)"
 
 

@@ -18,7 +18,7 @@ async def _never() -> str:
 
 def test_each_event_loop_asks_by_itself() -> None:
     """A loop that was closed in the middle of a question leaves nothing behind."""
-    questions = SingleFlight[str, str]("things", in_flight=1)
+    questions = SingleFlight[str, str]("things", max_concurrent=1)
 
     async def abandoned() -> None:
         asked = asyncio.ensure_future(questions.ask("a", _never))
@@ -39,7 +39,7 @@ def test_each_event_loop_asks_by_itself() -> None:
 
 async def test_what_was_abandoned_in_a_dead_loop_takes_no_place() -> None:
     """Its place is free again as soon as a new loop asks."""
-    questions = SingleFlight[str, str]("things", in_flight=1)
+    questions = SingleFlight[str, str]("things", max_concurrent=1)
     dead = asyncio.new_event_loop()
     questions._turns[dead] = asyncio.Semaphore(1)
     questions._tasks[dead, "a"] = asyncio.current_task()  # type: ignore[assignment]
@@ -53,7 +53,7 @@ async def test_what_was_abandoned_in_a_dead_loop_takes_no_place() -> None:
 
 async def test_stop_ends_this_loops_questions_only() -> None:
     """Another loop's go on."""
-    questions = SingleFlight[str, str]("things", in_flight=2)
+    questions = SingleFlight[str, str]("things", max_concurrent=2)
     other = asyncio.new_event_loop()
 
     elsewhere = other.create_task(_never())
@@ -72,7 +72,9 @@ async def test_stop_ends_this_loops_questions_only() -> None:
 
 def test_places_of_loops_that_were_closed() -> None:
     """An event loop that is closed with questions under way takes no place from the next one."""
-    questions = SingleFlight[Any, str]("test", in_flight=2, waiting=2, of_one=2, of_one_waiting=2)
+    questions = SingleFlight[Any, str](
+        "test", max_concurrent=2, max_queued=2, of_one=2, of_one_waiting=2
+    )
 
     async def ask(seconds: float) -> list[Any]:
         async def question() -> str:

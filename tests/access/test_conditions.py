@@ -183,7 +183,7 @@ MISTAKES: dict[str, Any] = {
         all_of,
         any_of,
         with_timeout,
-        lambda rule: with_timeout(rule, when_down="open"),
+        lambda rule: with_timeout(rule, on_unavailable="allow"),
         lambda rule: none_of(all_of(rule)),
         lambda rule: none_of(any_of(require_scopes("x"), rule)),
         lambda rule: none_of(with_timeout(rule)),
@@ -254,14 +254,14 @@ class TestTimed:
             return deny("no_plan", "Voice is for Pro.")
 
         with caplog.at_level(logging.WARNING):
-            assert await refused(with_timeout(down, when_down="open")) is None
+            assert await refused(with_timeout(down, on_unavailable="allow")) is None
         assert "is open" in caplog.text
-        error = await refused(with_timeout(says_no, when_down="open"))
+        error = await refused(with_timeout(says_no, on_unavailable="allow"))
         assert error is not None
         assert error.code == "no_plan"
 
     @pytest.mark.parametrize(
-        "options", [{"seconds": 0}, {"seconds": 31}, {"seconds": True}, {"when_down": "ajar"}]
+        "options", [{"seconds": 0}, {"seconds": 31}, {"seconds": True}, {"on_unavailable": "ajar"}]
     )
     def test_options_that_make_no_sense(self, options: dict[str, Any]) -> None:
         """Told at once."""

@@ -98,7 +98,7 @@ async def test_values_of_two_types_are_two() -> None:
     ("per", "claims", "refusal", "code"),
     [
         (claim("team"), {}, AccessDeniedError, "claim_missing"),
-        (claim("team"), {"team": ["red"]}, AccessDeniedError, "claim_unusable"),
+        (claim("team"), {"team": ["red"]}, AccessDeniedError, "invalid_claim"),
         ("client", {}, AccessDeniedError, "claim_missing"),
         (lambda who: None, {}, UnavailableError, "unavailable"),
         (lambda who: who.claims["team"], {}, UnavailableError, "unavailable"),

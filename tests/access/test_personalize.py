@@ -110,11 +110,11 @@ def test_what_the_agent_opens_is_taken(variables: Any, overrides: Any, taken: An
         ({"count": 10**5_000}, "invalid_variable"),
         ({"count": float("inf")}, "invalid_variable"),
         ({"count": float("nan")}, "invalid_variable"),
-        ({"other": "x"}, "variable_not_open"),
-        ({"Page": "x"}, "variable_not_open"),
-        ({"page\n": "x"}, "variable_not_open"),
-        ({"": "x"}, "variable_not_open"),
-        ({3: "x"}, "variable_not_open"),
+        ({"other": "x"}, "variable_not_allowed"),
+        ({"Page": "x"}, "variable_not_allowed"),
+        ({"page\n": "x"}, "variable_not_allowed"),
+        ({"": "x"}, "variable_not_allowed"),
+        ({3: "x"}, "variable_not_allowed"),
         ({"system__agent_id": "x"}, "variable_reserved"),
         ({"secret__token": "x"}, "variable_reserved"),
         ({"SECRET__token": "x"}, "variable_reserved"),
@@ -160,7 +160,7 @@ def test_an_override_that_is_not_open_is_a_403(overrides: Any) -> None:
     """Known or not, and in any other spelling than the platform's."""
     with pytest.raises(AccessDeniedError) as caught:
         check_client(OPEN, None, overrides)
-    assert (caught.value.status_code, caught.value.code) == (403, "override_not_open")
+    assert (caught.value.status_code, caught.value.code) == (403, "override_not_allowed")
 
 
 @pytest.mark.parametrize(
@@ -364,17 +364,17 @@ async def test_what_is_given_out_cannot_be_changed() -> None:
         ),
         (
             {"dynamic_variables": {"a": claim("realm_access", "roles")}},
-            "claim_unusable",
+            "invalid_claim",
             "claim: realm_access.roles, as a, must be a string, boolean or finite number, not a t",
         ),
         (
             {"dynamic_variables": {"a": claim("essay")}},
-            "claim_unusable",
+            "invalid_claim",
             "claim: essay, as a, must be at most 4096 characters",
         ),
         (
             {"overrides": {"agent.language": claim("age")}},
-            "claim_unusable",
+            "invalid_claim",
             "claim: age, as agent.language, must be a non-empty string, not a int",
         ),
     ],

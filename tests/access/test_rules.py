@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from xuna_middleware.access.agents import Agent, authorize
+from xuna_middleware.access.agents import Agent, check_rule
 from xuna_middleware.access.rules.rule import (
     all_of,
     any_of,
@@ -52,7 +52,7 @@ def no(who: Identity) -> bool:
 
 async def decided(allow: Any, who: Identity = ANNA) -> str:
     """Return the name of the rule that admitted."""
-    return await authorize(Agent("a", id="agent_1", allow=allow), who, None)
+    return await check_rule(Agent("a", id="agent_1", allow=allow), who, None)
 
 
 async def refused(allow: Any, who: Identity = ANNA) -> GateError:

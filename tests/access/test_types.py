@@ -27,7 +27,7 @@ ME = {"sub": "user-1"}
     ("kind", "good", "bad"),
     [
         (Text(5), ["", "12345", "äöü"], ["123456", 1, True, None, "a\0", "\ud800"]),
-        (Text(5, shortest=2), ["12"], ["1", ""]),
+        (Text(5, min_length=2), ["12"], ["1", ""]),
         (Text(5, required=True), ["1"], ["", 1]),
         (Number(), [0, -1.5, 2**53], [float("nan"), float("inf"), True, "1", 2**53 + 1]),
         (Number(0, 10), [0, 10, 9.99], [-0.1, 10.1]),
@@ -50,7 +50,7 @@ def test_kinds(kind: Any, good: list[Any], bad: list[Any]) -> None:
     [
         lambda: Text(0),
         lambda: Text(5000),
-        lambda: Text(3, shortest=4),
+        lambda: Text(3, min_length=4),
         lambda: Text(3.5),  # type: ignore[arg-type]
         lambda: Text(True),
         lambda: Number(3, 2),
@@ -113,7 +113,7 @@ CLIENT = {"variables": {"age": Number(0, 120)}, "client_variables": ("age", "not
         (
             {"client_overrides": {"tts.speed": Number(0.8, 1.1)}},
             '{"overrides": {"tts": {"voice_id": "x"}}}',
-            (403, "override_not_open"),
+            (403, "override_not_allowed"),
         ),
     ],
 )
@@ -125,7 +125,7 @@ async def test_what_clients_send(options: dict[str, Any], body: str, told: Any) 
 @pytest.mark.parametrize(
     ("source", "told"),
     [
-        (claim("age"), (403, "claim_unusable")),
+        (claim("age"), (403, "invalid_claim")),
         (lambda who: who.claims["age"], (503, "unavailable")),
     ],
 )

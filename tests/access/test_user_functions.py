@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from starlette.requests import HTTPConnection
 
-from xuna_middleware.access.agents import Agent, authorize
+from xuna_middleware.access.agents import Agent, check_rule
 from xuna_middleware.access.rules.rule import all_of, any_of
 from xuna_middleware.errors import ConfigurationError, GateError, UnavailableError
 from xuna_middleware.identity.credentials import Identity
@@ -103,7 +103,7 @@ async def test_every_shape_of_function_is_called_with_what_it_takes(
     """Parameters with a default are left alone; the others say what to pass."""
     agent = Agent("a", id="agent_1", allow=function)
     assert agent.needs_connection is takes_connection
-    assert (await authorize(agent, ANNA, CONNECTION)).endswith(name)
+    assert (await check_rule(agent, ANNA, CONNECTION)).endswith(name)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ async def test_without_a_connection_a_function_that_takes_one_is_a_configuration
     """`gate.issue()` may be called without one; the error says what to pass."""
     agent = Agent("a", id="agent_1", allow=rule)
     with pytest.raises(ConfigurationError, match=r"connection=request"):
-        await authorize(agent, ANNA, None)
+        await check_rule(agent, ANNA, None)
 
 
 async def late(who: Identity) -> bool:
@@ -164,14 +164,14 @@ async def test_an_async_function_that_is_late_is_a_503(
     """Also one that answers after its time: what it says then came of being cancelled."""
     monkeypatch.setattr("xuna_middleware.access.values.sources.TIME_LIMIT", 0.0)
     with pytest.raises(UnavailableError) as caught:
-        await authorize(Agent("a", id="agent_1", allow=function), ANNA, None)
+        await check_rule(Agent("a", id="agent_1", allow=function), ANNA, None)
     assert caught.value.cause.endswith(f"{function.__name__} raised TimeoutError")
     assert "TimeoutError" in caught.value.trace
 
 
 async def test_a_cancelled_request_stays_cancelled(caplog: pytest.LogCaptureFixture) -> None:
     """The client went away: nobody is to be answered, nothing to be logged."""
-    task = asyncio.create_task(authorize(Agent("a", id="agent_1", allow=late), ANNA, None))
+    task = asyncio.create_task(check_rule(Agent("a", id="agent_1", allow=late), ANNA, None))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -188,6 +188,6 @@ async def test_a_traceback_for_the_log_shows_no_values() -> None:
 
     who = Identity(subject="anna", claims={"email": "anna@example.com"})
     with pytest.raises(GateError) as caught:
-        await authorize(Agent("a", id="agent_1", allow=failing), who, None)
+        await check_rule(Agent("a", id="agent_1", allow=failing), who, None)
     assert "ZeroDivisionError" in caught.value.trace
     assert "anna@example.com" not in caught.value.trace

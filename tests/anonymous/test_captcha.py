@@ -77,14 +77,14 @@ async def test_service_is_asked_as_documented(make: Callable[..., Any], address:
 )
 async def test_only_true_passes(answer: Any) -> None:
     """Anything else is a no."""
-    assert await turnstile(SECRET, transport=service(answer)).passed(request("x")) is False
+    assert await turnstile(SECRET, http_transport=service(answer)).passed(request("x")) is False
 
 
 @pytest.mark.parametrize("answers", [(), ("",), ("a", "b"), ("x" * 8193,)])
 async def test_answers_that_are_none(answers: tuple[str, ...]) -> None:
     """Nobody is asked."""
     seen: list[httpx.Request] = []
-    challenge = turnstile(SECRET, transport=service({"success": True}, seen))
+    challenge = turnstile(SECRET, http_transport=service({"success": True}, seen))
     assert await challenge.passed(request(*answers)) is False
     assert not seen
 
@@ -95,9 +95,9 @@ async def test_answers_that_are_none(answers: tuple[str, ...]) -> None:
 async def test_host_on_which_it_was_solved(hostname: Any, passes: bool) -> None:
     """Only where names are given."""
     transport = service({"success": True, "hostname": hostname})
-    challenge = turnstile(SECRET, hostnames=("www.acme.com",), transport=transport)
+    challenge = turnstile(SECRET, hostnames=("www.acme.com",), http_transport=transport)
     assert await challenge.passed(request("x")) is passes
-    assert await turnstile(SECRET, transport=transport).passed(request("x")) is True
+    assert await turnstile(SECRET, http_transport=transport).passed(request("x")) is True
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ async def test_host_on_which_it_was_solved(hostname: Any, passes: bool) -> None:
 async def test_service_that_does_not_say(answer: Any) -> None:
     """It is no verdict: 503, and the secret is in no cause."""
     with pytest.raises(UnavailableError) as caught:
-        await turnstile(SECRET, transport=service(answer)).passed(request("x"))
+        await turnstile(SECRET, http_transport=service(answer)).passed(request("x"))
     assert SECRET not in caught.value.cause
 
 

@@ -62,9 +62,9 @@ async def test_a_person_signs_in_and_talks(page: Page, stage: Stage) -> None:
     assert problems == []
 
     await page.get_by_role("button", name="Forged variable").click()
-    await expect(page.get_by_text("400 variable_not_open").first).to_be_visible()
+    await expect(page.get_by_text("400 variable_not_allowed").first).to_be_visible()
     decision = page.locator("#timeline .refused").first
-    await expect(decision).to_contain_text("400 variable_not_open")
+    await expect(decision).to_contain_text("400 variable_not_allowed")
     assert len(stage.platform.issued) == 1
     assert stage.platform.conversations[0].close_code == 1000
 
@@ -234,7 +234,7 @@ async def test_a_forged_first_frame_gets_nowhere(page: Page, stage: Stage) -> No
     await sign_in(page, "Ada Moreau")
     await page.get_by_role("button", name="Forged frame").click()
     row = page.get_by_role("listitem").filter(has=page.get_by_role("button", name="Forged frame"))
-    await expect(row).to_contain_text("4400 variable_not_open")
+    await expect(row).to_contain_text("4400 variable_not_allowed")
     assert stage.platform.conversations == ()
 
 

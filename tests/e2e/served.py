@@ -55,7 +55,7 @@ class OneToken:
 def rehearsal() -> XunaPlatform:
     stage = SandboxPlatform(unknown_agents=SandboxAgent)
     transport = httpx.ASGITransport(stage)
-    return XunaPlatform(stage.api_key, base_url="https://sandbox.invalid", transport=transport)
+    return XunaPlatform(stage.api_key, base_url="https://sandbox.invalid", http_transport=transport)
 
 
 def new_gate(platform: XunaPlatform | None = None) -> XunaGate:

@@ -33,7 +33,7 @@ class OneToken:
 
 stage = SandboxPlatform(unknown_agents=SandboxAgent)
 platform = XunaPlatform(
-    stage.api_key, base_url="https://sandbox.invalid", transport=httpx.ASGITransport(stage)
+    stage.api_key, base_url="https://sandbox.invalid", http_transport=httpx.ASGITransport(stage)
 )
 
 redis = os.environ.get("SERVED_REDIS")

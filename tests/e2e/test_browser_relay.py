@@ -112,7 +112,7 @@ async def test_a_forged_variable_never_arrives(
             TOKEN,
         )
         again = await page.evaluate("token => talk(token)", TOKEN)
-    assert "variable_not_open" in forged
+    assert "variable_not_allowed" in forged
     assert again["status"] == 200
     assert [record.dynamic_variables["plan"] for record in platform.conversations] == ["free"]
 

@@ -90,9 +90,9 @@ async def test_revoked_token_is_refused_within_keep(provider: OpaqueProvider) ->
 async def test_revoked_token_is_refused_at_once_where_nothing_is_kept(
     provider: OpaqueProvider,
 ) -> None:
-    """With `keep=0` each request asks."""
+    """With `cache_seconds=0` each request asks."""
     token = provider.token()
-    async with aclosing(make_gate(verifier=verifier_of(provider, keep=0))) as gate:
+    async with aclosing(make_gate(verifier=verifier_of(provider, cache_seconds=0))) as gate:
         assert await status(gate, token) == 200
         provider.revoke(token)
         assert await status(gate, token) == 401
@@ -108,7 +108,7 @@ async def test_expired_token_is_refused(provider: OpaqueProvider) -> None:
 async def test_token_ends_by_our_own_clock(provider: OpaqueProvider) -> None:
     """An answer that is still kept doesn't outlive the token."""
     token, later = provider.token(), 0.0
-    verifier = verifier_of(provider, keep=60, clock=lambda: time.time() + later)
+    verifier = verifier_of(provider, cache_seconds=60, clock=lambda: time.time() + later)
     identity = await verifier.verify(Credentials(scheme="bearer", token=token))
     assert identity.expires_at is not None
     async with aclosing(make_gate(verifier=verifier)) as gate:

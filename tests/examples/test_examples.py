@@ -118,7 +118,7 @@ async def test_api_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KIOSK_HASH", made.hash)
     example = importlib.reload(api_keys)
     platform = SandboxPlatform()
-    client = XunaPlatform("sandbox-key", transport=httpx.ASGITransport(platform))
+    client = XunaPlatform("sandbox-key", http_transport=httpx.ASGITransport(platform))
     with example.gate.overridden(platform=client):
         async with calling(example.app) as http:
             kiosk = {"authorization": f"Bearer {made.key}"}
@@ -262,7 +262,7 @@ async def test_own_provider(monkeypatch: pytest.MonkeyPatch) -> None:
     partners = own_provider.PartnerKeys(table)
     stage = SandboxPlatform(unknown_agents=SandboxAgent)
     platform = XunaPlatform(
-        stage.api_key, base_url="https://sandbox.invalid", transport=httpx.ASGITransport(stage)
+        stage.api_key, base_url="https://sandbox.invalid", http_transport=httpx.ASGITransport(stage)
     )
     with own_provider.gate.overridden(verifier=partners, platform=platform):
         async with calling(own_provider.app) as client:

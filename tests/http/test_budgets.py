@@ -135,7 +135,7 @@ def open_gate(*limits: Any, visitors: AnonymousAccess | None = None, **options: 
     return make_gate(
         options.pop("platform", None),
         agents=agents,
-        visitors=terms,
+        anonymous=terms,
         public_url=PUBLIC,
         **options,
     )
@@ -270,7 +270,7 @@ class Busy:
     status = 429
 
     def client(self) -> XunaPlatform:
-        return XunaPlatform(API_KEY, transport=httpx.MockTransport(self.handle))
+        return XunaPlatform(API_KEY, http_transport=httpx.MockTransport(self.handle))
 
     def handle(self, request: httpx.Request) -> httpx.Response:
         return httpx.Response(self.status, json={"signed_url": SIGNED_URL})
@@ -316,8 +316,8 @@ async def prove(
 async def test_solved_puzzles_shut_out_no_others() -> None:
     """Whoever solves them from many addresses shuts out whoever solves them."""
     store = MemoryStore(ROOM, namespace=GATE)
-    work = AnonymousAccess(secret=SECRET, challenge=ProofOfWork(1), limits=[])
-    gate = open_gate(visitors=work, store=store)
+    work = AnonymousAccess(secret=SECRET, captcha=ProofOfWork(1), limits=[])
+    gate = open_gate(anonymous=work, store=store)
     statuses = [(await solve(gate, f"198.51.{n}.1")).status for n in range(OFTEN)]
     assert statuses[0] == 200
     assert statuses[-1] == 503
@@ -387,8 +387,8 @@ async def test_puzzles_of_one_address(
     async with stores(kind, redis) as store:
         gates = [
             open_gate(
-                visitors=AnonymousAccess(
-                    secret=SECRET, challenge=ProofOfWork(2, per_address=3), limits=[]
+                anonymous=AnonymousAccess(
+                    secret=SECRET, captcha=ProofOfWork(2, per_address=3), limits=[]
                 ),
                 store=store(),
             )
@@ -476,7 +476,7 @@ async def test_tickets_of_one_address() -> None:
     async def take(who: str, address: str | None) -> bool:
         identity = Identity(subject=who, issuer="https://login.example.com/")
         asked = LimitContext(identity=identity, agent="faq", address=lambda: address)
-        return (await store.reserve(await TICKETS.wanted(asked))).taken
+        return (await store.reserve(await TICKETS.quotas_for(asked))).taken
 
     store = MemoryStore()
     taken = [await take(f"user-{number % 11}", "192.0.2.1") for number in range(3001)]
@@ -532,14 +532,14 @@ MADE_UP: Final = (b"xuna-challenge", b"made up")
 
 def captcha() -> tuple[EightAtATime, AnonymousAccess]:
     service = EightAtATime(lambda request: b"made" in request.content, {"success": True})
-    challenge = turnstile("site-secret", transport=service.transport)
-    return service, AnonymousAccess(secret=SECRET, challenge=challenge, limits=[])
+    challenge = turnstile("site-secret", http_transport=service.transport)
+    return service, AnonymousAccess(secret=SECRET, captcha=challenge, limits=[])
 
 
 async def test_made_up_answers_of_one_address(caplog: pytest.LogCaptureFixture) -> None:
     """Hold up nobody else: four are asked for at once, 48 wait for these, the others get a 503."""
     service, terms = captcha()
-    gate = open_gate(visitors=terms)
+    gate = open_gate(anonymous=terms)
     tasks = await begun([visit(gate, MADE_UP, host="198.51.100.1") for _ in range(200)])
     assert statuses_of(tasks) == [503] * (200 - 4 - 48)
     assert service.under_way == 4
@@ -554,7 +554,7 @@ async def test_made_up_answers_of_one_address(caplog: pytest.LogCaptureFixture) 
 async def test_made_up_answers_of_many_addresses() -> None:
     """Fill the queue of challenges and no other."""
     service, terms = captcha()
-    gate = open_gate(visitors=terms)
+    gate = open_gate(anonymous=terms)
     tasks = await begun([visit(gate, MADE_UP, host=f"198.51.{n}.1") for n in range(200)])
     assert statuses_of(tasks) == [503] * (200 - 8 - 64)
     assert service.under_way == 8
@@ -579,8 +579,8 @@ async def test_several_people_behind_one_address() -> None:
         at_once[0] -= 1
         return httpx.Response(200, json={"success": True})
 
-    challenge = turnstile("site-secret", transport=httpx.MockTransport(slow))
-    gate = open_gate(visitors=AnonymousAccess(secret=SECRET, challenge=challenge, limits=[]))
+    challenge = turnstile("site-secret", http_transport=httpx.MockTransport(slow))
+    gate = open_gate(anonymous=AnonymousAccess(secret=SECRET, captcha=challenge, limits=[]))
     tasks = await begun([visit(gate, GOOD) for _ in range(40)])
     answered.set()
     async with asyncio.timeout(2):
@@ -591,7 +591,7 @@ async def test_several_people_behind_one_address() -> None:
 async def test_first_visits_take_no_places() -> None:
     """Who carries no answer is told the challenge, whoever is asked about, and takes no place."""
     _, terms = captcha()
-    gate = open_gate(visitors=terms)
+    gate = open_gate(anonymous=terms)
     tasks = await begun([visit(gate, MADE_UP, host=f"198.51.{n}.1") for n in range(72)])
     malformed = (b"xuna-challenge", b"x" * 8193)
     for headers in ((), (malformed,), (GOOD, GOOD)):
@@ -604,7 +604,7 @@ async def test_first_visits_take_no_places() -> None:
 async def test_waiting_for_ones_address_takes_no_place_of_others() -> None:
     """Five addresses have all that may wait for an address; others are asked about as before."""
     service, terms = captcha()
-    gate = open_gate(visitors=terms)
+    gate = open_gate(anonymous=terms)
     one = [visit(gate, MADE_UP, host="198.51.100.1") for _ in range(62)]
     tasks = await begun(one)
     assert (service.under_way, statuses_of(tasks)) == (4, [503] * 10)
@@ -634,7 +634,7 @@ async def test_own_challenge_that_knows_its_answers() -> None:
         def headers(self) -> dict[str, str]:
             return {}
 
-    gate = open_gate(visitors=AnonymousAccess(secret=SECRET, challenge=Mine(), limits=[]))
+    gate = open_gate(anonymous=AnonymousAccess(secret=SECRET, captcha=Mine(), limits=[]))
     told = [
         (await visit(gate, (b"cookie", each))).status for each in (b"answer=", b"answer=x", b"a")
     ]
@@ -651,8 +651,8 @@ async def test_answers_are_shared_with_nobody() -> None:
         await asyncio.sleep(0)
         return httpx.Response(200, json={"success": is_first})
 
-    challenge = turnstile("site-secret", transport=httpx.MockTransport(once))
-    gate = open_gate(visitors=AnonymousAccess(secret=SECRET, challenge=challenge, limits=[]))
+    challenge = turnstile("site-secret", http_transport=httpx.MockTransport(once))
+    gate = open_gate(anonymous=AnonymousAccess(secret=SECRET, captcha=challenge, limits=[]))
     told = await asyncio.gather(visit(gate, GOOD), visit(gate, GOOD))
     assert sorted(answer.status for answer in told) == [200, 403]
 
@@ -669,7 +669,7 @@ async def test_function_of_the_users() -> None:
         await asyncio.Event().wait()
         return True
 
-    gate = open_gate(visitors=AnonymousAccess(secret=SECRET, challenge=slow, limits=[]))
+    gate = open_gate(anonymous=AnonymousAccess(secret=SECRET, captcha=slow, limits=[]))
     for _ in range(10):
         assert (await visit(gate, GOOD)).status == 503
     tasks = await begun([visit(gate) for _ in range(62)])
@@ -683,7 +683,7 @@ async def test_visitors_hold_up_no_callers() -> None:
         lambda request: request.url.params.get("agent_id") == "agent_1",
         {"signed_url": SIGNED_URL},
     )
-    gate = open_gate(platform=XunaPlatform(API_KEY, transport=service.transport))
+    gate = open_gate(platform=XunaPlatform(API_KEY, http_transport=service.transport))
     tasks = await begun([visit(gate, host=f"198.51.{n}.1") for n in range(200)])
     assert statuses_of(tasks) == [503] * (200 - 4 - 128)
     async with asyncio.timeout(1):
@@ -701,7 +701,7 @@ async def test_revocations_that_fill_one_process(
         for number in range(100_000):
             await fallback.revoke(f"somebody-{number}", 1.0, 86_400)
         await gate.revoke(ISSUER, "evil")
-        assert "when_store_down" in caplog.text
+        assert "on_unavailable" in caplog.text
         now = time.time()
         gate = open_gate(store=store(), verifier=make_verifier(clock=time.time))
         told = await visit(gate, *as_user("evil", iat=now - 60, exp=now + 600))
@@ -722,7 +722,7 @@ class Slow:
         return httpx.Response(200, json={"signed_url": SIGNED_URL})
 
     def client(self) -> XunaPlatform:
-        return XunaPlatform(API_KEY, transport=httpx.MockTransport(self.handle))
+        return XunaPlatform(API_KEY, http_transport=httpx.MockTransport(self.handle))
 
 
 async def test_one_caller_holds_up_no_others(caplog: pytest.LogCaptureFixture) -> None:
@@ -731,7 +731,7 @@ async def test_one_caller_holds_up_no_others(caplog: pytest.LogCaptureFixture) -
         lambda request: request.url.params.get("agent_id") == "agent_1",
         {"signed_url": SIGNED_URL},
     )
-    gate = open_gate(platform=XunaPlatform(API_KEY, transport=service.transport))
+    gate = open_gate(platform=XunaPlatform(API_KEY, http_transport=service.transport))
     tasks = await begun([visit(gate, *as_user("greedy")) for _ in range(300)])
     assert statuses_of(tasks) == [503] * (300 - CALLERS_OF_ONE - CALLERS_OF_ONE_WAITING)
     assert f"more than {CALLERS_OF_ONE} at once from one account" in caplog.text
@@ -744,7 +744,7 @@ async def test_one_caller_holds_up_no_others(caplog: pytest.LogCaptureFixture) -
 async def test_visitors_of_one_address_hold_up_no_others(caplog: pytest.LogCaptureFixture) -> None:
     """However many they say they are."""
     service = EightAtATime(lambda request: True, {"signed_url": SIGNED_URL})
-    gate = open_gate(platform=XunaPlatform(API_KEY, transport=service.transport))
+    gate = open_gate(platform=XunaPlatform(API_KEY, http_transport=service.transport))
     tasks = await begun([visit(gate, host="198.51.100.1") for _ in range(200)])
     assert statuses_of(tasks) == [503] * (200 - VISITORS_OF_ONE - VISITORS_OF_ONE_WAITING)
     assert "from one address" in caplog.text
@@ -879,7 +879,7 @@ def test_store_that_fails_while_the_platform_is_asked(
 
     async def story() -> None:
         store, platform = Failing(), Slow(1.5)
-        limits = [Limit("9/hour", name=each, when_store_down=each) for each in when]
+        limits = [Limit("9/hour", name=each, on_unavailable=each) for each in when]
         gate = make_gate(
             platform.client(),
             agents=[Agent("faq", id="agent_1", limits=limits)],
@@ -927,7 +927,7 @@ async def test_refused_callers_hold_up_no_others() -> None:
 
     service = Numbering(lambda request: "/conversations/" in request.url.path, None)
     gate = make_gate(
-        XunaPlatform(API_KEY, transport=service.transport),
+        XunaPlatform(API_KEY, http_transport=service.transport),
         agents=[Agent("faq", id="agent_1", limits=[Concurrent(9)], max_duration=60)],
     )
     people = [as_user(f"user-{n}") for n in range(5)]
@@ -963,7 +963,7 @@ class Talks(EightAtATime):
         return httpx.Response(200, json=known)
 
     def gate(self, most: int, per: Any) -> XunaGate:
-        platform = XunaPlatform(API_KEY, transport=self.transport)
+        platform = XunaPlatform(API_KEY, http_transport=self.transport)
         return open_gate(Concurrent(most, per=per), platform=platform)
 
 
@@ -1040,7 +1040,7 @@ def test_unsettled_conversations_of_one_caller() -> None:
             return f"conv_{next(numbers)}"
 
         gate = make_gate(
-            XunaPlatform(API_KEY, transport=httpx.MockTransport(handle)),
+            XunaPlatform(API_KEY, http_transport=httpx.MockTransport(handle)),
             agents=[Agent("faq", id="agent_1", limits=[Concurrent(9999)], max_duration=60)],
             store=MemoryStore(monotonic=seconds),
             on_event=[events.append],
@@ -1049,7 +1049,7 @@ def test_unsettled_conversations_of_one_caller() -> None:
         for caller in [as_user("greedy")] * (EXPECTED_OF_ONE + 5) + [as_user("modest")] * 2:
             assert (await visit(gate, *caller, path="/conversation-token")).status == 200
         await asyncio.sleep(900 + 60 + 7200 + 30)
-        told = Counter(event.subject for event in events if event.name == "expired")
+        told = Counter(event.subject for event in events if event.name == "settlement_expired")
         assert told == {"greedy": EXPECTED_OF_ONE, "modest": 2}
         assert at_once[1] == 2
         assert not core_of(gate).pipeline.settlement._owned

@@ -160,7 +160,7 @@ async def by_word(connection: HTTPConnection) -> bool:
 def public(**terms: Any) -> XunaGate:
     limits = [Limit("9/day", per="all")]
     open_one = agent(anonymous=True, max_duration=60, limits=limits)
-    return make_gate(agents=[open_one], visitors=AnonymousAccess(secret="s" * 43, **terms))
+    return make_gate(agents=[open_one], anonymous=AnonymousAccess(secret="s" * 43, **terms))
 
 
 def page(**options: Any) -> HTTPConnection:

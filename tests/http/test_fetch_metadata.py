@@ -126,7 +126,7 @@ def new_gate(platform: CountedPlatform, **options: Any) -> XunaGate:
         platform,
         authenticator=by_cookie,
         agents=[Agent("faq", id="agent_1", anonymous=True, max_duration=60, limits=limits)],
-        visitors=AnonymousAccess(secret="s" * 43),
+        anonymous=AnonymousAccess(secret="s" * 43),
         operators=lambda who: who.subject == "anna",
         cors_origins=("https://app.example.com",),
         public_url=f"{PAGE}/xuna",

@@ -32,7 +32,7 @@ DOCUMENTED: Final = {200, 400, 401, 403, 404, 405, 413, 415, 503}
 CODES: Final = {
     *("not_authenticated", "invalid_token", "invalid_request", "agent_missing", "unknown_agent"),
     *("not_found", "method_not_allowed", "content_too_large", "unsupported_media_type"),
-    *("insufficient_scope", "access_denied", "cross_site", "transport_not_open", "unavailable"),
+    *("insufficient_scope", "access_denied", "cross_site", "transport_not_allowed", "unavailable"),
 }
 
 names = st.sampled_from(

@@ -79,7 +79,7 @@ class Provider:
         verifier = OIDCVerifier(
             ISSUER,
             audience=AUDIENCE,
-            transport=httpx.MockTransport(self.handle),
+            http_transport=httpx.MockTransport(self.handle),
             clock=lambda: NOW + seconds() - begun,
             **options,
         )

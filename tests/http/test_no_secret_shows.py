@@ -147,7 +147,7 @@ async def test_traceback_of_a_failing_platform_shows_no_key() -> None:
     def refuse(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("no")
 
-    platform = XunaPlatform(API_KEY, transport=httpx.MockTransport(refuse))
+    platform = XunaPlatform(API_KEY, http_transport=httpx.MockTransport(refuse))
     gate = make_gate(platform=platform)
     with pytest.raises(PlatformError) as caught:
         await gate.issue(Identity(subject="anna"), transport="websocket")
@@ -167,7 +167,7 @@ async def test_platforms_words_are_not_passed_on(
         return httpx.Response(200, text=text, headers={"x-secret": CANARY})
 
     with caplog.at_level(logging.DEBUG):
-        gate = make_gate(platform=XunaPlatform(API_KEY, transport=httpx.MockTransport(handle)))
+        gate = make_gate(platform=XunaPlatform(API_KEY, http_transport=httpx.MockTransport(handle)))
         response = await ask(gate, headers=bearer(RSA.token()))
     assert response.status == 502
     assert CANARY not in f"{response} {caplog.text}"
@@ -184,7 +184,7 @@ async def test_platforms_errors_are_not_passed_on(
         return httpx.Response(status, json={"detail": {"message": CANARY}}, headers=headers)
 
     with caplog.at_level(logging.DEBUG):
-        gate = make_gate(platform=XunaPlatform(API_KEY, transport=httpx.MockTransport(handle)))
+        gate = make_gate(platform=XunaPlatform(API_KEY, http_transport=httpx.MockTransport(handle)))
         response = await ask(gate, headers=bearer(RSA.token()))
     assert response.status in (502, 503)
     assert (response.header("retry-after") is not None) or response.status == 502

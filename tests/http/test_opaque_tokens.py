@@ -293,7 +293,7 @@ class Clock:
 async def test_revocation_is_seen_within_keep() -> None:
     """A good answer serves for `keep` seconds; then the provider is asked again."""
     provider, clock = Provider(), Clock()
-    gate = provider.front(clock=clock, keep=10)
+    gate = provider.front(clock=clock, cache_seconds=10)
     assert (await sent(gate)).status == 200
     provider.tokens[GOOD] = {"active": False}
     clock.now += 9.9
@@ -326,9 +326,9 @@ async def test_never_past_exp() -> None:
 
 
 async def test_keep_nothing() -> None:
-    """`keep=0` asks each time."""
+    """`cache_seconds=0` asks each time."""
     provider = Provider()
-    gate = provider.front(keep=0)
+    gate = provider.front(cache_seconds=0)
     for _ in range(3):
         assert (await sent(gate)).status == 200
     assert provider.asked[GOOD] == 3
@@ -363,7 +363,7 @@ async def test_one_question_for_many() -> None:
 async def test_a_flood_of_made_up_tokens() -> None:
     """So many questions at once, so many waiting, 503 beyond; a remembered caller goes on."""
     provider = Provider()
-    gate = provider.front(in_flight=4, waiting=10)
+    gate = provider.front(max_concurrent=4, max_queued=10)
     assert (await sent(gate)).status == 200
     provider.gate = asyncio.Event()
     flood = [asyncio.create_task(sent(gate, f"made-up-token-{n:05}")) for n in range(2000)]
@@ -427,7 +427,7 @@ def fails_at(provider: Provider, fails: Callable[[httpx.Request], bool]) -> Xuna
         return httpx.Response(500) if fails(request) else answer
 
     transport = httpx.MockTransport(handle)
-    verifier = provider.verifier(transport=transport, clock=lambda: NOW + seconds())
+    verifier = provider.verifier(http_transport=transport, clock=lambda: NOW + seconds())
     verifier._endpoint._now = verifier._known_endpoint._now = seconds
     return make_gate(verifier=verifier)
 
@@ -533,7 +533,7 @@ def test_known_caller_in_a_flood() -> None:
             return await provider.handle(request)
 
         verifier = provider.verifier(
-            transport=httpx.MockTransport(handle), clock=lambda: NOW + seconds(), waiting=1
+            http_transport=httpx.MockTransport(handle), clock=lambda: NOW + seconds(), max_queued=1
         )
         gate = make_gate(verifier=verifier)
         assert (await sent(gate)).status == 200
@@ -555,7 +555,7 @@ async def test_known_tokens_of_one_account(caplog: pytest.LogCaptureFixture) -> 
     provider = Provider()
     many = [f"one-of-many-tokens-{number:05}" for number in range(100)]
     provider.tokens |= {token: {**ANSWER, "sub": "gr\u00fcdig"} for token in many}
-    gate = provider.front(keep=0)
+    gate = provider.front(cache_seconds=0)
     assert {(await sent(gate, token)).status for token in [*many, GOOD]} == {200}
     provider.gate = asyncio.Event()
     flood = [asyncio.create_task(sent(gate, token)) for token in many]
@@ -751,8 +751,8 @@ async def test_questions_wait_for_no_connection() -> None:
         client_ids=["app"],
         introspection_endpoint=f"{address}/introspect",
         insecure_hosts=["127.0.0.1"],
-        keep=0,
-        in_flight=12,
+        cache_seconds=0,
+        max_concurrent=12,
     )
 
     def verified(kind: str) -> list[Any]:

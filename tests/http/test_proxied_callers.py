@@ -58,11 +58,11 @@ SAME_ORIGIN: Final = (b"sec-fetch-site", b"same-origin")
 
 
 def cloudflare(keys: Published, **options: Any) -> ProxyAuthenticator:
-    return cloudflare_access("acme", audience=AUD, transport=keys.transport, **options)
+    return cloudflare_access("acme", audience=AUD, http_transport=keys.transport, **options)
 
 
 def google(keys: Published, **options: Any) -> ProxyAuthenticator:
-    return google_iap(audience=IAP_AUDIENCE, transport=keys.transport, **options)
+    return google_iap(audience=IAP_AUDIENCE, http_transport=keys.transport, **options)
 
 
 def amazon(keys: Published, **options: Any) -> ProxyAuthenticator:

@@ -210,7 +210,7 @@ async def test_refused_requests_cost_nothing(
 async def test_failed_issues_cost_nothing(me: Any, status: int) -> None:
     """What the platform did not give is given back, each time."""
     events: list[Event] = []
-    platform = XunaPlatform("key-12345678", transport=httpx.MockTransport(answering(status)))
+    platform = XunaPlatform("key-12345678", http_transport=httpx.MockTransport(answering(status)))
     gate = limited(
         Limit("1/hour"),
         TalkTime("1 minute/hour"),
@@ -233,7 +233,7 @@ async def test_what_could_not_be_given_back_is_not_told_as_released(me: Any) -> 
             raise StoreError("the store does not answer")
 
     events: list[Event] = []
-    platform = XunaPlatform("key-12345678", transport=httpx.MockTransport(answering(400)))
+    platform = XunaPlatform("key-12345678", http_transport=httpx.MockTransport(answering(400)))
     gate = limited(Limit("1/hour"), platform=platform, store=Keeping(), on_event=[events.append])
     answers = [(await ask(gate, headers=me)).status for _ in range(2)]
     assert (answers[0] in (502, 503), answers[1]) == (True, 429)
@@ -262,7 +262,7 @@ async def test_cancelled_requests_cost_nothing(me: Any) -> None:
         await asyncio.Event().wait()
         raise AssertionError
 
-    platform = XunaPlatform("key-12345678", transport=httpx.MockTransport(never))
+    platform = XunaPlatform("key-12345678", http_transport=httpx.MockTransport(never))
     gate = limited(Limit("2/hour"), platform=platform)
     for _ in range(2):
         asked.clear()
@@ -345,9 +345,9 @@ class Down(MemoryStore):
         self._fail()
         await super().remember(note)
 
-    async def is_noted(self, name: str) -> bool:
+    async def is_pending(self, name: str) -> bool:
         self._fail()
-        return await super().is_noted(name)
+        return await super().is_pending(name)
 
     async def settle(self, name: str, milliseconds: int) -> str | None:
         self._fail()
@@ -374,10 +374,10 @@ async def test_closed_while_the_store_is_down(me: Any) -> None:
 async def test_open_while_the_store_is_down(me: Any) -> None:
     """By the operator's word; it is told to the hooks."""
     events: list[Event] = []
-    gate = limited(Limit("1/hour", when_store_down="open"), store=Down(), on_event=[events.append])
+    gate = limited(Limit("1/hour", on_unavailable="allow"), store=Down(), on_event=[events.append])
     for _ in range(3):
         assert (await ask(gate, headers=me)).status == 200
-    told = [event.limits for event in events if event.name == "uncounted"]
+    told = [event.limits for event in events if event.name == "limit_skipped"]
     assert told == [("support: 1/hour per subject",)] * 3
     assert (await ask(gate, "/agents", headers=me)).status == 200
 
@@ -385,8 +385,8 @@ async def test_open_while_the_store_is_down(me: Any) -> None:
 async def test_counted_in_memory_while_the_store_is_down(me: Any) -> None:
     """By the operator's word; each process for itself."""
     gate = limited(
-        Limit("2/hour", when_store_down="memory"),
-        Limit("1/hour", name="open", when_store_down="open"),
+        Limit("2/hour", on_unavailable="local"),
+        Limit("1/hour", name="open", on_unavailable="allow"),
         store=Down(),
     )
     answers = [(await ask(gate, headers=me)).status for _ in range(3)]
@@ -397,7 +397,7 @@ async def test_counted_in_memory_while_the_store_is_down(me: Any) -> None:
 async def test_one_closed_limit_closes(me: Any) -> None:
     """However open the others are."""
     gate = limited(
-        Limit("2/hour", when_store_down="memory"), Concurrent(1), max_duration=60, store=Down()
+        Limit("2/hour", on_unavailable="local"), Concurrent(1), max_duration=60, store=Down()
     )
     assert (await ask(gate, headers=me)).status == 503
 
@@ -411,7 +411,7 @@ async def test_store_that_dies_before_the_release(me: Any, caplog: Any) -> None:
         store.is_down = True
         return httpx.Response(500)
 
-    platform = XunaPlatform("key-12345678", transport=httpx.MockTransport(fails))
+    platform = XunaPlatform("key-12345678", http_transport=httpx.MockTransport(fails))
     gate = limited(Limit("9/hour"), store=store, platform=platform)
     assert (await ask(gate, headers=me)).status == 502
     assert "could not be given back" in caplog.text

@@ -77,16 +77,16 @@ async def test_no_signed_url_of_the_platforms_for_a_relayed_agent() -> None:
         assert isinstance(issued, SignedUrl)
         assert issued.url.startswith("wss://acme.com/xuna/conversation?agent=support&ticket=xgt_")
         answer = await stage.ask("/conversation-token", stage.sign_in())
-        assert (answer.status, answer.json()["code"]) == (403, "transport_not_open")
+        assert (answer.status, answer.json()["code"]) == (403, "transport_not_allowed")
         assert stage.untouched
 
 
 @pytest.mark.parametrize(
     ("members", "status", "code"),
     [
-        ({"dynamic_variables": {"plan": "gold"}}, 400, "variable_not_open"),
+        ({"dynamic_variables": {"plan": "gold"}}, 400, "variable_not_allowed"),
         ({"dynamic_variables": {"system__x": "y"}}, 400, "variable_reserved"),
-        ({"overrides": {"agent": {"prompt": {"prompt": "x"}}}}, 403, "override_not_open"),
+        ({"overrides": {"agent": {"prompt": {"prompt": "x"}}}}, 403, "override_not_allowed"),
         ({"overrides": {"conversation": {"text_only": True}}}, 200, None),
         ({"overrides": {"agent": {"language": "xx"}}}, 400, "invalid_override"),
         ({"overrides": {"tts": {"model_id": "m"}}}, 400, "override_not_carried"),
@@ -163,7 +163,7 @@ async def test_ticket_is_good_once() -> None:
             answer = await talk.refusal()
             assert (answer.status, answer.json()["code"]) == (401, "invalid_token")
         assert len(stage.platform.issued) == 1
-        assert stage.named("started")[0].subject == "user-1"
+        assert stage.named("conversation_started")[0].subject == "user-1"
 
 
 async def test_ticket_is_its_agents() -> None:
@@ -227,7 +227,7 @@ async def test_cookies_come_from_where_they_may(origin: list[Pair], opens: bool)
         if opens:
             await talk.begin()
             await talk.heard("agent_response")
-            assert stage.named("started")[0].subject == "ada"
+            assert stage.named("conversation_started")[0].subject == "ada"
         else:
             answer = await talk.refusal()
             assert (answer.status, answer.json()["code"]) == (403, "cross_site")
@@ -244,7 +244,9 @@ async def test_visitors() -> None:
         async with talking(stage.app, query=f"ticket={ticket}", headers=[HOME]) as talk:
             await talk.begin()
             await talk.heard("agent_response")
-        assert {event.issuer for event in stage.named("started")} == {"urn:xuna-gate:visitors"}
+        assert {event.issuer for event in stage.named("conversation_started")} == {
+            "urn:xuna-gate:visitors"
+        }
 
 
 async def test_visitor_who_signs_in_and_talks() -> None:
@@ -254,7 +256,7 @@ async def test_visitor_who_signs_in_and_talks() -> None:
         cookie = (b"cookie", f"__Host-xuna_visitor={ticket}".encode())
         mine = [HOME, cookie, *stage.sign_in()]
         broken = httpx.MockTransport(lambda request: httpx.Response(404))
-        with stage.gate.overridden(platform=XunaPlatform("xi-key", transport=broken)):
+        with stage.gate.overridden(platform=XunaPlatform("xi-key", http_transport=broken)):
             async with talking(stage.app, query="agent=faq", headers=mine) as talk:
                 assert (await talk.refusal()).status == 502
         async with talking(stage.app, query="agent=faq", headers=[HOME, cookie]) as talk:
@@ -294,7 +296,7 @@ REFUSED: Final[Mapping[str, tuple[str, int, str]]] = {
     "none named": ("", 400, "agent_missing"),
     "two named": ("agent=support&agent=support", 400, "invalid_request"),
     "closed": ("agent=closed", 403, "insufficient_scope"),
-    "webrtc alone": ("agent=phone", 403, "transport_not_open"),
+    "webrtc alone": ("agent=phone", 403, "transport_not_allowed"),
     "poor": ("agent=poor", 429, "quota_exceeded"),
     "broken": ("agent=broken", 503, "unavailable"),
     "claimless": ("agent=claimless", 403, "claim_missing"),

@@ -86,7 +86,7 @@ async def test_refresh() -> None:
             await talk.heard("agent_response")
             fresh = stage.token(expires_in=600)
             for sent, answer in (
-                (stage.token("user-2"), {"code": "another_caller"}),
+                (stage.token("user-2"), {"code": "subject_mismatch"}),
                 ("made.up.token", {"code": "invalid_token"}),
                 (stage.token(expires_in=-100), {"code": "invalid_token"}),
                 (fresh, {"expires_at": pytest.approx(time.time() + 600, abs=5)}),
@@ -94,7 +94,7 @@ async def test_refresh() -> None:
                 await talk.say({"type": REFRESH, "token": sent})
                 assert await talk.heard(REFRESH) == {"type": REFRESH, **answer}
             refused = [each.code for each in stage.events if each.name == "refused"]
-            assert refused == ["another_caller", "invalid_token", "invalid_token"]
+            assert refused == ["subject_mismatch", "invalid_token", "invalid_token"]
             await asyncio.sleep(max(0.0, expires_at + 0.1 - time.time()))
             await talk.say({"type": "user_message", "text": "hello"})
             await talk.heard("agent_response")
@@ -131,7 +131,7 @@ async def test_refresh_where_tokens_say_nothing() -> None:
     ):
         await talk.begin()
         await talk.say({"type": REFRESH, "token": stage.token()})
-        assert (await talk.heard(REFRESH))["code"] == "another_caller"
+        assert (await talk.heard(REFRESH))["code"] == "subject_mismatch"
 
 
 async def test_revoked() -> None:

@@ -63,7 +63,7 @@ async def test_a_clients_user_is_nobody() -> None:
 
 
 BAD_FIRST_FRAMES: Final[Mapping[str, tuple[Any, tuple[int, str]]]] = {
-    "not open": ({"dynamic_variables": {"role": "admin"}}, (4400, "variable_not_open")),
+    "not open": ({"dynamic_variables": {"role": "admin"}}, (4400, "variable_not_allowed")),
     "clash": ({"dynamic_variables": {"plan": "gold"}}, (4400, "variable_conflict")),
     "system": ({"dynamic_variables": {"system__time": "1"}}, (4400, "variable_reserved")),
     "secret": ({"dynamic_variables": {"secret__key": "x"}}, (4400, "variable_reserved")),
@@ -75,27 +75,27 @@ BAD_FIRST_FRAMES: Final[Mapping[str, tuple[Any, tuple[int, str]]]] = {
     "no object": ({"dynamic_variables": "page=home"}, (4400, "invalid_variable")),
     "override not open": (
         {"conversation_config_override": {"agent": {"prompt": {"prompt": "x"}}}},
-        (4403, "override_not_open"),
+        (4403, "override_not_allowed"),
     ),
     "override unknown": (
         {"conversation_config_override": {"agent": {"tools": []}}},
-        (4403, "override_not_open"),
+        (4403, "override_not_allowed"),
     ),
     "override in one word": (
         {"conversation_config_override": {"agent.language": "de"}},
-        (4403, "override_not_open"),
+        (4403, "override_not_allowed"),
     ),
     "override no object": (
         {"conversation_config_override": {"agent": "x"}},
         (4400, "invalid_override"),
     ),
-    "extra body": ({"custom_llm_extra_body": {"temperature": 2}}, (4400, "member_not_open")),
-    "unknown member": ({"branch_id": "main"}, (4400, "member_not_open")),
-    "source": ({"source_info": {"a": {}}}, (4400, "member_not_open")),
+    "extra body": ({"custom_llm_extra_body": {"temperature": 2}}, (4400, "member_not_allowed")),
+    "unknown member": ({"branch_id": "main"}, (4400, "member_not_allowed")),
+    "source": ({"source_info": {"a": {}}}, (4400, "member_not_allowed")),
 }
 OTHER_FIRST_FRAMES: Final[Mapping[str, tuple[str | bytes, tuple[int, str]]]] = {
     "another": ('{"type":"user_message","text":"hi"}', (4400, "first_frame_expected")),
-    "no JSON": ("hello", (4400, "no_json")),
+    "no JSON": ("hello", (4400, "invalid_json")),
     "binary": (b"\x00\x01", (1003, "binary_frame")),
     "too large": ('{"type":"' + "x" * 2048 + '"}', (1009, "frame_too_large")),
 }
@@ -131,7 +131,7 @@ async def test_first_frame_that_ends_it(name: str, monkeypatch: pytest.MonkeyPat
         assert (event.close_code, event.cause) == (ending[0], f"gate: {ending[1]}")
         assert (event.seconds, event.turns) == (0.0, 0)
         assert opened == []
-        assert stage.named("started") == []
+        assert stage.named("conversation_started") == []
         assert await stage.left() == [1, 600, 4]
 
 
@@ -205,8 +205,8 @@ async def test_rules_of_the_agent() -> None:
     texts = RelayRules(client_frames=("user_message",), frames_per_second=3)
     async with on_stage(agent(relay=texts)) as stage:
         for said, ending in (
-            ({"user_audio_chunk": "AAAA"}, (4403, "frame_not_open")),
-            ({"type": "client_tool_result", "tool_call_id": "x"}, (4403, "frame_not_open")),
+            ({"user_audio_chunk": "AAAA"}, (4403, "frame_not_allowed")),
+            ({"type": "client_tool_result", "tool_call_id": "x"}, (4403, "frame_not_allowed")),
         ):
             async with talking(stage.app, headers=stage.sign_in()) as talk:
                 await talk.begin()

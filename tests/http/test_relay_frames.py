@@ -58,14 +58,14 @@ async def test_second_first_frame_in_disguise(
 HEAVY: Final[Mapping[str, tuple[str, tuple[int, str]]]] = {
     "brackets": ("[" * 1_000_000, (1009, "frame_too_large")),
     "objects": ('{"a":[' + "{}," * 340_000 + "0]}", (1009, "frame_too_large")),
-    "lists": ('{"type":"feedback","a":[' + "[]," * 20_000 + "0]}", (4400, "no_json")),
-    "numbers": ('{"type":"feedback","a":[' + "1e9," * 15_000 + "0]}", (4400, "no_json")),
+    "lists": ('{"type":"feedback","a":[' + "[]," * 20_000 + "0]}", (4400, "invalid_json")),
+    "numbers": ('{"type":"feedback","a":[' + "1e9," * 15_000 + "0]}", (4400, "invalid_json")),
     "members": (
         '{"type":"feedback",' + ",".join(f'"{n}":0' for n in range(5_000)) + "}",
-        (4400, "no_json"),
+        (4400, "invalid_json"),
     ),
-    "digits": ('{"type":"feedback","a":' + "9" * 4_000 + "}", (4400, "no_json")),
-    "depth": ('{"type":"feedback","a":' + "[" * 40 + "]" * 40 + "}", (4400, "no_json")),
+    "digits": ('{"type":"feedback","a":' + "9" * 4_000 + "}", (4400, "invalid_json")),
+    "depth": ('{"type":"feedback","a":' + "[" * 40 + "]" * 40 + "}", (4400, "invalid_json")),
     "audio with a member beside it": (
         '{"user_audio_chunk":"' + "A" * 900_000 + '","a":[' + "{}," * 30_000 + "0]}",
         (1009, "frame_too_large"),

@@ -69,7 +69,7 @@ async def test_nothing_stays_taken_where_there_is_no_signed_url() -> None:
             assert (await talk.refusal()).status == 502
         assert await stage.left() == [1, 600, 3]
         assert len(stage.named("released")) == 1
-        assert stage.named("ended") == []
+        assert stage.named("conversation_ended") == []
 
 
 @pytest.mark.parametrize(
@@ -132,10 +132,10 @@ class Forgetful(MemoryStore):
             raise StoreError("away")
         return await super().settle(name, milliseconds)
 
-    async def let_go(self, name: str, slots: Any) -> None:
+    async def release_lease(self, name: str, slots: Any) -> None:
         if self.fails == "let_go":
             raise StoreError("away")
-        await super().let_go(name, slots)
+        await super().release_lease(name, slots)
 
 
 async def test_store_that_holds_no_lease() -> None:

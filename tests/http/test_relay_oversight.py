@@ -131,7 +131,7 @@ async def test_events_and_their_figures(monkeypatch: pytest.MonkeyPatch) -> None
             await talk.hear()
             await talk.hang_up(1000)
             ended = await stage.ended()
-        (started,) = stage.named("started")
+        (started,) = stage.named("conversation_started")
         assert (started.agent, started.transport) == ("support", "relay")
         assert (started.variables, started.overrides) == (("plan",), ("agent.language",))
         assert len(started.limits) == 3
@@ -144,7 +144,14 @@ async def test_events_and_their_figures(monkeypatch: pytest.MonkeyPatch) -> None
         assert ended.platform_bytes == sum(len(frame.encode()) for frame in talk.frames())
         assert (ended.close_code, ended.cause) == (1000, "client: closed")
         names = [event.name for event in stage.events]
-        order = ("verified", "authorized", "reserved", "started", "ended", "settled")
+        order = (
+            "verified",
+            "authorized",
+            "reserved",
+            "conversation_started",
+            "conversation_ended",
+            "settled",
+        )
         assert [name for name in names if name in order] == list(order)
 
 

@@ -70,7 +70,7 @@ async def test_word_before_it_begins(when: str, monkeypatch: pytest.MonkeyPatch)
             await stage.gate.revoke(stage.sandbox._provider.issuer, "user-1")
             assert await talk.ending(within=2) == (4411, "revoked")
         await stage.ended()
-        assert not stage.named("started")
+        assert not stage.named("conversation_started")
         assert (await stage.left(stage.sign_in("user-2")))[0] == 1
 
 
@@ -99,7 +99,7 @@ async def test_what_began_while_the_store_was_away(
     """Is seen, ended and revoked by other processes, once the store is there again."""
     monkeypatch.setattr("xuna_middleware.relay.live.BEAT", 0.05)
     store = Away()
-    limits = [Concurrent(1, when_store_down="memory")]
+    limits = [Concurrent(1, on_unavailable="local")]
     async with on_stage(agent(limits=limits), store=store) as stage:
         other = XunaGate(verifier=verifier(), agents=[agent()], public_url=URL, store=store)
         store.is_away = True
@@ -125,7 +125,7 @@ async def test_what_began_while_the_store_was_away(
 async def test_revoked_here_while_the_store_is_away() -> None:
     """What this process was told of before, it knows without the store."""
     store = Away()
-    limits = [Concurrent(1, when_store_down="memory")]
+    limits = [Concurrent(1, on_unavailable="local")]
     async with on_stage(agent(limits=limits), store=store) as stage:
         headers = stage.sign_in()
         await stage.gate.revoke(stage.sandbox._provider.issuer, "user-1")
@@ -150,7 +150,7 @@ async def test_fresh_token_of_another_issuer() -> None:
             async with talking(stage.app, headers=headers) as talk:
                 await talk.begin()
                 await talk.say({"type": REFRESH, "token": "two-ada"})
-                assert (await talk.heard(REFRESH))["code"] == "another_caller"
+                assert (await talk.heard(REFRESH))["code"] == "subject_mismatch"
 
 
 async def test_fresh_token_that_the_rule_refuses() -> None:

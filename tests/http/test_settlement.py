@@ -115,7 +115,7 @@ def test_platform_that_hangs() -> None:
                 await asyncio.Event().wait()
             return httpx.Response(200, json={"token": "a.b.c", "conversation_id": "conv_1"})
 
-        platform = XunaPlatform(API_KEY, transport=httpx.MockTransport(hang))
+        platform = XunaPlatform(API_KEY, http_transport=httpx.MockTransport(hang))
         agents = [Agent("support", id="agent_1", limits=[Concurrent(1)])]
         gate = make_gate(platform, agents=agents, verifier=make_verifier())
         assert await issue(gate, "/conversation-token") == 200
@@ -137,7 +137,7 @@ def test_one_lookup_that_hangs() -> None:
                 await asyncio.Event().wait()
             return await platform.handle(request)
 
-        client = XunaPlatform(API_KEY, transport=httpx.MockTransport(handle))
+        client = XunaPlatform(API_KEY, http_transport=httpx.MockTransport(handle))
         agents = [Agent("support", id="agent_1", limits=[Concurrent(2)])]
         gate = make_gate(client, agents=agents)
         assert [await issue(gate), await issue(gate)] == [200, 200]
@@ -294,9 +294,9 @@ def test_what_nobody_settles_is_told() -> None:
         assert await issue(gate) == 200
         assert await gate.settle("conv_2", 5)
         await asyncio.sleep(900 + 60 + 7200 - 1)
-        assert [event.name for event in events].count("expired") == 0
+        assert [event.name for event in events].count("settlement_expired") == 0
         await asyncio.sleep(2)
-        told = [event for event in events if event.name == "expired"]
+        told = [event for event in events if event.name == "settlement_expired"]
         assert [(e.conversation_id, e.subject, e.agent) for e in told] == [
             ("conv_1", "user-1", "support")
         ]
@@ -320,7 +320,7 @@ def test_platform_is_asked_before_time_counts_in_full() -> None:
         assert await issue(gate) == 200
         platform.end(1, 7)
         await asyncio.sleep(900 + 60 + 7200 + 1)
-        told = [event for event in events if event.name in ("settled", "expired")]
+        told = [event for event in events if event.name in ("settled", "settlement_expired")]
         assert [(event.name, event.seconds) for event in told] == [("settled", 7.0)]
         assert await left(gate) == [3600 - 7]
         await gate.aclose()
@@ -339,7 +339,7 @@ def test_platform_that_hangs_at_the_end() -> None:
 
         events: list[Event] = []
         platform = Conversations()
-        client = XunaPlatform(API_KEY, transport=httpx.MockTransport(handle))
+        client = XunaPlatform(API_KEY, http_transport=httpx.MockTransport(handle))
         agents = [Agent("support", id="agent_1", limits=[TalkTime("1 hour/day")], max_duration=60)]
         store = MemoryStore(monotonic=seconds)
         gate = make_gate(client, agents=agents, store=store, on_event=[events.append])
@@ -347,9 +347,9 @@ def test_platform_that_hangs_at_the_end() -> None:
         settlement._now = seconds
         assert await issue(gate) == 200
         await asyncio.sleep(900 + 60 + 7200 + 1)
-        assert "expired" not in [event.name for event in events]
+        assert "settlement_expired" not in [event.name for event in events]
         await asyncio.sleep(3)
-        assert [event.name for event in events].count("expired") == 1
+        assert [event.name for event in events].count("settlement_expired") == 1
         assert await issue(gate) == 200
         await asyncio.sleep(900 + 60 + 7200 + 1)
         waiting = set(settlement._expiring)

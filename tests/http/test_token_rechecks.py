@@ -378,7 +378,7 @@ def test_refresh_that_is_refused_changes_nothing() -> None:
         async with staged(provider) as stage, talking(stage.app, headers=as_bearer()) as talk:
             await talk.begin()
             await talk.say({"type": REFRESH, "token": FRESH})
-            assert (await talk.heard(REFRESH))["code"] == "another_caller"
+            assert (await talk.heard(REFRESH))["code"] == "subject_mismatch"
             provider.answers[TOKEN] = INACTIVE
             await ended_within(talk, (4411, "revoked"), INTERVAL)
 
@@ -438,7 +438,7 @@ def test_strangers_who_use_up_what_the_provider_answers(retry_after: dict[str, s
             await asyncio.sleep(0.03)
             return answer if minutes[minute] <= 20 else httpx.Response(429, headers=retry_after)
 
-        verifier = provider.verifier(transport=httpx.MockTransport(limited))
+        verifier = provider.verifier(http_transport=httpx.MockTransport(limited))
         stop = asyncio.Event()
 
         async def strangers(stage: Stage) -> None:
@@ -475,7 +475,9 @@ def test_strangers_cannot_end_it() -> None:
             return await provider.handle(request)
 
         transport = httpx.MockTransport(flooded)
-        verifier = provider.verifier(in_flight=1, waiting=1, recheck_seconds=4, transport=transport)
+        verifier = provider.verifier(
+            max_concurrent=1, max_queued=1, recheck_seconds=4, http_transport=transport
+        )
         async with (
             staged(provider, verifier=verifier) as stage,
             talking(stage.app, headers=as_bearer()) as talk,
@@ -570,7 +572,7 @@ def of_theirs(provider: Provider) -> IntrospectionVerifier:
         client_secret=f"{CANARY}-secret",
         client_ids=("app",),
         introspection_endpoint=f"{THEIRS}/introspect",
-        transport=transport,
+        http_transport=transport,
         clock=lambda: NOW,
     )
 
@@ -865,7 +867,7 @@ async def test_questions_of_conversations_are_bounded() -> None:
     provider = Provider()
     tokens = [f"opaque-many-{number:06}" for number in range(100)]
     provider.answers = {token: {**ANSWER, "sub": token} for token in tokens}
-    verifier = provider.verifier(in_flight=3)
+    verifier = provider.verifier(max_concurrent=3)
     found = await asyncio.gather(*[verifier.recheck(token) for token in tokens])
     assert [each.subject for each in found] == tokens
     assert provider.most_at_once <= 3

@@ -83,6 +83,6 @@ async def test_limits_of_anonymous_callers_bound_nobody_who_signed_in(
     visitors = AnonymousAccess(secret="s" * 43, limits=[Limit("9/day", per="all")])
     agents = [Agent("a", id="agent_1", anonymous=True, max_duration=60)]
     with caplog.at_level(logging.WARNING, "xuna_middleware"):
-        async with make_gate(CountedPlatform(), agents=agents, visitors=visitors):
+        async with make_gate(CountedPlatform(), agents=agents, anonymous=visitors):
             pass
     assert len(said(caplog)) == 1

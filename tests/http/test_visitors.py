@@ -78,7 +78,7 @@ def open_gate(*limits: Any, visitors: AnonymousAccess | None = None, **options: 
         Agent("private", id="agent_2"),
     ]
     visitors = visitors or AnonymousAccess(secret=SECRET)
-    return make_gate(options.pop("platform", None), agents=agents, visitors=visitors, **options)
+    return make_gate(options.pop("platform", None), agents=agents, anonymous=visitors, **options)
 
 
 def turn(gate: XunaGate, clock: Clock) -> None:
@@ -242,7 +242,7 @@ async def test_page_elsewhere_spends_nobodys_budget(headers: Sequence[tuple[byte
 
 async def test_budget_per_visitor() -> None:
     """Each visitor has their own."""
-    gate = open_gate(visitors=AnonymousAccess(secret=SECRET, limits=[Limit("1/hour")]))
+    gate = open_gate(anonymous=AnonymousAccess(secret=SECRET, limits=[Limit("1/hour")]))
     anna, bert = ticket_of(await visit(gate)), ticket_of(await visit(gate))
     assert (await visit(gate, anna)).status == 429
     assert (await visit(gate, bert)).status == 429
@@ -252,7 +252,7 @@ async def test_budget_per_visitor() -> None:
 async def test_budget_per_address() -> None:
     """A new visitor at each request is still one address; IPv6 counts by /64."""
     gate = open_gate(
-        visitors=AnonymousAccess(secret=SECRET, limits=[Limit("2/hour", per="address")])
+        anonymous=AnonymousAccess(secret=SECRET, limits=[Limit("2/hour", per="address")])
     )
     for host in ("2001:db8::1", "2001:db8::2"):
         assert (await visit(gate, client=(host, 1))).status == 200
@@ -263,7 +263,7 @@ async def test_budget_per_address() -> None:
 async def test_translated_addresses_are_budgeted_one_by_one() -> None:
     """Behind a NAT64 all IPv4 clients have one /64: each has a budget all the same."""
     gate = open_gate(
-        visitors=AnonymousAccess(secret=SECRET, limits=[Limit("1/hour", per="address")])
+        anonymous=AnonymousAccess(secret=SECRET, limits=[Limit("1/hour", per="address")])
     )
     told = []
     for host in ("64:ff9b::192.0.2.1", "64:ff9b::192.0.2.2", "192.0.2.1", "::ffff:192.0.2.2"):
@@ -274,7 +274,7 @@ async def test_translated_addresses_are_budgeted_one_by_one() -> None:
 async def test_one_subscriber_of_6to4_has_one_budget() -> None:
     """Although 65,536 networks of a /64 are theirs."""
     gate = open_gate(
-        visitors=AnonymousAccess(secret=SECRET, limits=[Limit("1/hour", per="address")])
+        anonymous=AnonymousAccess(secret=SECRET, limits=[Limit("1/hour", per="address")])
     )
     hosts = ("2002:c000:201::1", "2002:c000:201:1::1", "2002:c000:201:ffff::1", "192.0.2.1")
     told = [(await visit(gate, client=(host, 1))).status for host in hosts]
@@ -285,7 +285,7 @@ async def test_budget_for_all_together(me: Any) -> None:
     """However many come, from wherever; signed-in callers are counted apart."""
     limits = [TalkTime("2 minutes/day", per="all")]
     gate = open_gate(
-        Limit("9/day", per="all"), visitors=AnonymousAccess(secret=SECRET, limits=limits)
+        Limit("9/day", per="all"), anonymous=AnonymousAccess(secret=SECRET, limits=limits)
     )
     told = [(await visit(gate, client=(f"10.0.0.{n}", 1))).status for n in range(4)]
     assert told == [200, 200, 429, 429]
@@ -315,7 +315,7 @@ async def test_forged_tickets(forged: str) -> None:
     if forged.startswith("signed"):
         forged = AnonymousTokens(["t" * 43], seconds=3600).write(new_visit())
     limits = [Limit("1/hour"), Limit("2/hour", per="address")]
-    gate = open_gate(visitors=AnonymousAccess(secret=SECRET, limits=limits))
+    gate = open_gate(anonymous=AnonymousAccess(secret=SECRET, limits=limits))
     headers = [(b"xuna-visitor", forged.encode())]
     first, second = [await visit(gate, headers=headers) for _ in range(2)]
     assert (first.status, second.status) == (200, 200)
@@ -325,7 +325,7 @@ async def test_forged_tickets(forged: str) -> None:
 
 async def test_ticket_with_another_visitor_in_it() -> None:
     """Every letter is signed."""
-    gate = open_gate(visitors=AnonymousAccess(secret=SECRET, limits=[Limit("1/hour")]))
+    gate = open_gate(anonymous=AnonymousAccess(secret=SECRET, limits=[Limit("1/hour")]))
     ticket = ticket_of(await visit(gate))
     flipped = ("a" if ticket[0] != "a" else "b") + ticket[1:]
     assert (await visit(gate, ticket)).status == 429
@@ -345,7 +345,7 @@ async def test_secrets_rotate() -> None:
     limits = [Limit("1/hour")]
 
     def with_secrets(*secrets: str) -> XunaGate:
-        return open_gate(visitors=AnonymousAccess(secret=secrets, limits=limits))
+        return open_gate(anonymous=AnonymousAccess(secret=secrets, limits=limits))
 
     old, new = "o" * 43, "n" * 43
     ticket = ticket_of(await visit(with_secrets(old)))
@@ -379,8 +379,8 @@ def test_tickets_end() -> None:
 async def test_clock_that_goes_back() -> None:
     """Gives nobody a new budget; a pass counts for no longer than one pass lasts."""
     clock = Clock()
-    terms = AnonymousAccess(secret=SECRET, challenge=by_word, challenge_lasts=600)
-    gate = open_gate(Limit("3/hour"), DAILY, visitors=terms)
+    terms = AnonymousAccess(secret=SECRET, captcha=by_word, captcha_seconds=600)
+    gate = open_gate(Limit("3/hour"), DAILY, anonymous=terms)
     turn(gate, clock)
     solved = [(b"xuna-challenge", b"sesame")]
     ticket = ticket_of(await visit(gate, headers=solved))
@@ -500,9 +500,9 @@ class Losing(MemoryStore):
 async def test_door_that_cannot_be_asked_is_closed(when: Any, path: str) -> None:
     """Whatever the limits say: nobody knows whether the operator closed it."""
     store = Losing()
-    terms = AnonymousAccess(secret=SECRET, limits=[Limit("9/hour", when_store_down=when)])
-    budget = Limit("1000/day", per="all", when_store_down="memory")
-    gate = open_gate(budget, visitors=terms, store=store)
+    terms = AnonymousAccess(secret=SECRET, limits=[Limit("9/hour", on_unavailable=when)])
+    budget = Limit("1000/day", per="all", on_unavailable="local")
+    gate = open_gate(budget, anonymous=terms, store=store)
     store.down = "look reserve give_back"
     method = "POST" if path == "/ticket" else "GET"
     assert (await visit(gate, path=path, method=method)).status == 503
@@ -820,7 +820,7 @@ def site(secret: str = "one", hostnames: tuple[str, ...] = ("a.example", "b.exam
     """Return a captcha whose service finds every answer good."""
     good = {"success": True, "hostname": "a.example"}
     answering = httpx.MockTransport(lambda request: httpx.Response(200, json=good))
-    return turnstile(secret, hostnames=hostnames, transport=answering)
+    return turnstile(secret, hostnames=hostnames, http_transport=answering)
 
 
 def named(module: str, name: str) -> Any:
@@ -855,7 +855,7 @@ async def test_passed_counts_under_this_challenge_only(before: Any, after: Any) 
 
     def gate(challenge: Any) -> XunaGate:
         return open_gate(
-            visitors=AnonymousAccess(secret=SECRET, challenge=challenge, limits=[]), store=store
+            anonymous=AnonymousAccess(secret=SECRET, captcha=challenge, limits=[]), store=store
         )
 
     answer = (b"xuna-challenge", b"good")
@@ -868,7 +868,7 @@ async def test_passed_counts_under_this_challenge_only(before: Any, after: Any) 
 def test_terms_that_are_none(terms: Any) -> None:
     """Told at once."""
     with pytest.raises(ConfigurationError, match="terms"):
-        open_gate(visitors=AnonymousAccess(secret=SECRET, challenge=Mine(terms)))
+        open_gate(anonymous=AnonymousAccess(secret=SECRET, captcha=Mine(terms)))
 
 
 class TestChallenge:
@@ -885,7 +885,7 @@ class TestChallenge:
         platform = CountedPlatform()
         gate = open_gate(
             Limit("2/hour", per="all"),
-            visitors=AnonymousAccess(secret=SECRET, challenge=by_word),
+            anonymous=AnonymousAccess(secret=SECRET, captcha=by_word),
             platform=platform,
         )
         for word in (b"", b"simsim", b"sesam"):
@@ -909,9 +909,9 @@ class TestChallenge:
         async def by_word(connection: HTTPConnection) -> bool:
             return "xuna-challenge" in connection.headers
 
-        platform = XunaPlatform(API_KEY, transport=httpx.MockTransport(late))
-        terms = AnonymousAccess(secret=SECRET, challenge=by_word, challenge_lasts=45)
-        gate = open_gate(visitors=terms, platform=platform)
+        platform = XunaPlatform(API_KEY, http_transport=httpx.MockTransport(late))
+        terms = AnonymousAccess(secret=SECRET, captcha=by_word, captcha_seconds=45)
+        gate = open_gate(anonymous=terms, platform=platform)
         turn(gate, clock)
         ticket = ticket_of(await visit(gate, headers=[(b"xuna-challenge", b"solved")]))
         again = await visit(gate, ticket)
@@ -928,19 +928,17 @@ class TestChallenge:
 
         platform = CountedPlatform()
         broken = XunaPlatform(
-            API_KEY, transport=httpx.MockTransport(lambda request: httpx.Response(500))
+            API_KEY, http_transport=httpx.MockTransport(lambda request: httpx.Response(500))
         )
         gate = open_gate(
-            visitors=AnonymousAccess(secret=SECRET, challenge=challenge), platform=broken
+            anonymous=AnonymousAccess(secret=SECRET, captcha=challenge), platform=broken
         )
         failed = await visit(gate)
         assert failed.status in (502, 503)
         with gate.overridden(platform=platform.client()):
             assert (await visit(gate, ticket_of(failed))).status == 200
         limits = [Limit("1/hour", per="address")]
-        gate = open_gate(
-            visitors=AnonymousAccess(secret=SECRET, challenge=challenge, limits=limits)
-        )
+        gate = open_gate(anonymous=AnonymousAccess(secret=SECRET, captcha=challenge, limits=limits))
         assert (await visit(gate)).status == 200
         refused = await visit(gate)
         assert refused.status == 429
@@ -953,7 +951,7 @@ class TestChallenge:
         old, new = "o" * 43, "n" * 43
         one, other, later = (
             open_gate(
-                visitors=AnonymousAccess(secret=secrets, challenge=ProofOfWork(6)), store=store
+                anonymous=AnonymousAccess(secret=secrets, captcha=ProofOfWork(6)), store=store
             )
             for secrets in ([old], [old], [new, old])
         )
@@ -963,7 +961,7 @@ class TestChallenge:
             headers = [(b"xuna-challenge", solution.encode())]
             answers += [(await visit(each, headers=headers)).status for each in (gate, one)]
         assert answers == [200, 403, 200, 403]
-        stranger = open_gate(visitors=AnonymousAccess(secret="x" * 43, challenge=ProofOfWork(6)))
+        stranger = open_gate(anonymous=AnonymousAccess(secret="x" * 43, captcha=ProofOfWork(6)))
         solution = solved((await visit(stranger)).header("Xuna-Challenge") or "")
         refused = await visit(one, headers=[(b"xuna-challenge", solution.encode())])
         assert refused.status == 403
@@ -973,8 +971,8 @@ class TestChallenge:
         secret, store = "w" * 43, MemoryStore()
         gates = [
             open_gate(
-                visitors=AnonymousAccess(
-                    secret=SECRET, challenge=ProofOfWork(6, secret=secret, store=store)
+                anonymous=AnonymousAccess(
+                    secret=SECRET, captcha=ProofOfWork(6, secret=secret, store=store)
                 )
             )
             for _ in range(2)
@@ -989,13 +987,13 @@ class TestChallenge:
         async def challenge(connection: HTTPConnection) -> bool:
             raise AssertionError("nobody asks while it is closed")
 
-        gate = open_gate(visitors=AnonymousAccess(secret=SECRET, challenge=challenge))
+        gate = open_gate(anonymous=AnonymousAccess(secret=SECRET, captcha=challenge))
         await gate.pause_anonymous()
         assert (await visit(gate)).json()["code"] == "anonymous_paused"
 
     async def test_signed_in_callers_are_not_asked(self, me: Any) -> None:
         """It is for visitors."""
-        gate = open_gate(visitors=AnonymousAccess(secret=SECRET, challenge=never))
+        gate = open_gate(anonymous=AnonymousAccess(secret=SECRET, captcha=never))
         assert (await visit(gate, headers=me)).status == 200
         assert (await visit(gate)).status == 403
 
@@ -1006,7 +1004,7 @@ class TestChallenge:
         async def odd(connection: HTTPConnection) -> bool:
             return told  # type: ignore[no-any-return]
 
-        gate = open_gate(visitors=AnonymousAccess(secret=SECRET, challenge=odd))
+        gate = open_gate(anonymous=AnonymousAccess(secret=SECRET, captcha=odd))
         assert (await visit(gate)).status == 403
 
     async def test_hook_that_fails(self) -> None:
@@ -1015,12 +1013,12 @@ class TestChallenge:
         async def broken(connection: HTTPConnection) -> bool:
             raise LookupError("of the user's own")
 
-        gate = open_gate(visitors=AnonymousAccess(secret=SECRET, challenge=broken))
+        gate = open_gate(anonymous=AnonymousAccess(secret=SECRET, captcha=broken))
         assert (await visit(gate)).status == 503
 
     async def test_proof_of_work(self) -> None:
         """The refusal carries a puzzle; its solution is taken once."""
-        gate = open_gate(visitors=AnonymousAccess(secret=SECRET, challenge=ProofOfWork(8)))
+        gate = open_gate(anonymous=AnonymousAccess(secret=SECRET, captcha=ProofOfWork(8)))
         refused = await visit(gate)
         assert refused.status == 403
         solution = solved(refused.header("Xuna-Challenge") or "")
@@ -1066,7 +1064,7 @@ def test_anonymous_agents_that_make_no_sense(options: dict[str, Any], mend: str)
         [Limit("9/day")],
         [Limit("9/day", per="address")],
         [Concurrent(9, per="all")],
-        [Limit("9/day", per="all", when_store_down="open")],
+        [Limit("9/day", per="all", on_unavailable="allow")],
     ],
 )
 def test_visitors_without_a_common_budget(limits: Any) -> None:
@@ -1076,7 +1074,7 @@ def test_visitors_without_a_common_budget(limits: Any) -> None:
         make_gate(agents=agents)
     shared = [Limit("9/day", per="all")]
     make_gate(agents=agents, limits=shared)
-    make_gate(agents=agents, visitors=AnonymousAccess(limits=shared))
+    make_gate(agents=agents, anonymous=AnonymousAccess(limits=shared))
 
 
 @pytest.mark.parametrize("per", ["client", claim("tenant"), ("address", "client")])
@@ -1109,13 +1107,13 @@ def test_limits_that_refuse_every_visitor(per: Any) -> None:
 def test_terms_that_make_no_sense(options: dict[str, Any]) -> None:
     """Refused when they are written, or when the gate is built."""
     with pytest.raises(ConfigurationError):
-        open_gate(visitors=AnonymousAccess(**options))
+        open_gate(anonymous=AnonymousAccess(**options))
 
 
 def test_terms_without_an_open_agent() -> None:
     """They would say nothing."""
     with pytest.raises(ConfigurationError, match="anonymous=True"):
-        make_gate(visitors=AnonymousAccess())
+        make_gate(anonymous=AnonymousAccess())
 
 
 def test_gate_for_visitors_only() -> None:
@@ -1137,6 +1135,6 @@ def test_secret_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_made_up_secret_is_told(caplog: pytest.LogCaptureFixture) -> None:
     """Several workers would not know each other's visitors."""
-    async with open_gate(visitors=AnonymousAccess()):
+    async with open_gate(anonymous=AnonymousAccess()):
         pass
     assert "XUNA_ANONYMOUS_SECRET" in caplog.text

@@ -47,7 +47,7 @@ class Provider:
         """Return a verifier that reaches this provider and nothing else."""
         transport = httpx.MockTransport(self)
         return OIDCVerifier(
-            issuer, audience=AUDIENCE, transport=transport, clock=lambda: NOW, **options
+            issuer, audience=AUDIENCE, http_transport=transport, clock=lambda: NOW, **options
         )
 
 
@@ -458,7 +458,7 @@ async def test_given_address_of_keys() -> None:
         issuer="any text",
         audience=AUDIENCE,
         jwks_uri=f"{ISSUER}/keys",
-        transport=httpx.MockTransport(provider),
+        http_transport=httpx.MockTransport(provider),
         clock=lambda: NOW,
     )
     verifier.start()

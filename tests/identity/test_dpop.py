@@ -15,6 +15,7 @@ from xuna_middleware.errors import (
     UnavailableError,
 )
 from xuna_middleware.identity.bound.dpop import DPoP, Proofs
+from xuna_middleware.identity.bound.request import ProofContext
 from xuna_middleware.identity.jwt._jose import import_key
 from xuna_middleware.stores.protocol import Region, StoreError
 

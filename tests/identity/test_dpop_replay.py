@@ -10,6 +10,7 @@ from support.signing import EC, NOW, proof, thumbprint
 
 from xuna_middleware import DPoP, InvalidTokenError, MemoryStore
 from xuna_middleware.identity.bound.dpop import Proofs
+from xuna_middleware.identity.bound.request import ProofContext
 
 URL: Final = "https://acme.com/xuna/get-signed-url"
 OPTION: Final = DPoP(max_age=60, leeway=5)

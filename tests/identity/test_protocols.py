@@ -172,7 +172,7 @@ def test_revocation_of_what_says_how_long_it_lives() -> None:
     assert revoked_for(core_of(make_gate(authenticator=nobody)), "local") == DAY + 30
     budget = [Limit("9/day", per="all")]
     open_agent = Agent("open", id="agent_1", anonymous=True, limits=budget, max_duration=60)
-    gate = make_gate(agents=[open_agent], visitors=AnonymousAccess(ticket_lasts=60 * 86_400))
+    gate = make_gate(agents=[open_agent], anonymous=AnonymousAccess(token_seconds=60 * 86_400))
     assert revoked_for(core_of(gate), "urn:xuna-gate:visitors") == 60 * DAY
 
 

@@ -143,7 +143,7 @@ def kid(number: int) -> str:
 def keys_of(published: Published, **freshness: float) -> KeysByAddress:
     """Return a source in fast time."""
     kept = JWKSRefresh(**freshness) if freshness else None
-    outbound = Outbound(transport=published.transport)
+    outbound = Outbound(http_transport=published.transport)
     return KeysByAddress("the load balancer", ADDRESS, outbound, kept, monotonic=seconds)
 
 

@@ -221,7 +221,7 @@ def introspecting(
         client_secret="s" * 10,
         client_ids=("app",),
         introspection_endpoint=f"{issuer}/introspect",
-        transport=httpx.MockTransport(handle),
+        http_transport=httpx.MockTransport(handle),
         **options,
     )
 

@@ -193,7 +193,7 @@ async def test_questions_at_once_are_bounded() -> None:
     table = Table()
     go = asyncio.Event()
     table.before = go.wait
-    gate = make_gate(verifier=TenantVerifiers(table, in_flight=3))
+    gate = make_gate(verifier=TenantVerifiers(table, max_concurrent=3))
     made_up = [f"https://{number}.example.com" for number in range(100)]
     callers = [asyncio.create_task(status(gate, of(issuer))) for issuer in made_up]
     for _ in range(20):
@@ -220,7 +220,7 @@ async def test_look_ups_that_wait_take_no_place() -> None:
     table, go = Table(), asyncio.Event()
     table.verifiers = {issuer: closing(issuer) for issuer in issuers}
     table.before = go.wait
-    gate = make_gate(verifier=TenantVerifiers(table, most=4, in_flight=4))
+    gate = make_gate(verifier=TenantVerifiers(table, max_entries=4, max_concurrent=4))
     callers = [asyncio.create_task(status(gate, forged(issuer))) for issuer in issuers]
     await settled()
     go.set()
@@ -276,7 +276,7 @@ async def settled() -> None:
 async def test_asked_again_after_a_while() -> None:
     """The same verifier goes on; another replaces it, and none ends it: each closed when unused."""
     now, table = [0.0], Table()
-    gate = make_gate(verifier=TenantVerifiers(table, keep=60, monotonic=lambda: now[0]))
+    gate = make_gate(verifier=TenantVerifiers(table, cache_seconds=60, monotonic=lambda: now[0]))
     first, second = closing(), closing()
     table.verifiers[TENANT] = first
     assert await status(gate, of(TENANT)) == 200
@@ -307,7 +307,7 @@ async def test_the_least_used_goes_first() -> None:
     issuers = [f"https://{name}.example.com" for name in "abc"]
     table = Table()
     table.verifiers = {issuer: closing(issuer) for issuer in issuers}
-    gate = make_gate(verifier=TenantVerifiers(table, most=2))
+    gate = make_gate(verifier=TenantVerifiers(table, max_entries=2))
     for issuer in (issuers[0], issuers[1], issuers[0], issuers[2]):
         assert await status(gate, of(issuer)) == 200
     await settled()
@@ -325,7 +325,7 @@ async def test_what_was_let_go_begins_again() -> None:
         issuer: make_verifier(issuer=issuer, jwks_uri=f"{issuer}/keys", transport=keys.transport)
         for issuer in issuers
     }
-    gate = make_gate(verifier=TenantVerifiers(table, most=1))
+    gate = make_gate(verifier=TenantVerifiers(table, max_entries=1))
     for issuer in (*issuers, *issuers):
         assert await status(gate, of(issuer)) == 200
         await settled()
@@ -374,7 +374,7 @@ async def test_what_is_found_again_while_it_is_closed() -> None:
     one, _ = (restarting(issuer) for issuer in issuers)
     table.verifiers = {issuers[0]: one, issuers[1]: restarting(issuers[1])}
     one.closes = asyncio.Event()
-    gate = make_gate(verifier=TenantVerifiers(table, most=1))
+    gate = make_gate(verifier=TenantVerifiers(table, max_entries=1))
     assert await status(gate, of(issuers[0])) == 200
     assert await status(gate, of(issuers[1])) == 200
     again = asyncio.create_task(status(gate, of(issuers[0], jti="again")))
@@ -393,7 +393,7 @@ async def test_what_is_found_again_while_somebody_is_with_it() -> None:
     table = Table()
     one = restarting(issuers[0])
     table.verifiers = {issuers[0]: one, issuers[1]: restarting(issuers[1])}
-    gate = make_gate(verifier=TenantVerifiers(table, most=1))
+    gate = make_gate(verifier=TenantVerifiers(table, max_entries=1))
     assert await status(gate, of(issuers[0])) == 200
     one.hold = first = asyncio.Event()
     early = asyncio.create_task(status(gate, of(issuers[0], jti="early")))
@@ -423,7 +423,7 @@ async def test_too_few_at_once() -> None:
     issuers = [f"https://{name}.example.com" for name in "abc"]
     table, go = Table(), asyncio.Event()
     table.verifiers = {issuer: closing(issuer) for issuer in issuers}
-    gate = make_gate(verifier=TenantVerifiers(table, most=1, in_flight=2))
+    gate = make_gate(verifier=TenantVerifiers(table, max_entries=1, max_concurrent=2))
     for verifier in table.verifiers.values():
         verifier.hold = asyncio.Event()
     first = asyncio.create_task(status(gate, of(issuers[0])))
@@ -477,7 +477,7 @@ async def test_forged_tokens_drop_no_live_tenant() -> None:
     live, dormant = issuers[:20], issuers[20:]
     table = Table()
     table.verifiers = {issuer: closing(issuer) for issuer in issuers}
-    tenants = TenantVerifiers(table, most=20, in_flight=4, monotonic=lambda: now[0])
+    tenants = TenantVerifiers(table, max_entries=20, max_concurrent=4, monotonic=lambda: now[0])
     gate = make_gate(verifier=tenants)
     for issuer in live:
         assert await status(gate, of(issuer)) == 200
@@ -501,7 +501,7 @@ async def test_forged_token_counts_as_no_use() -> None:
     issuers = [f"https://{name}.example.com" for name in "abc"]
     table = Table()
     table.verifiers = {issuer: closing(issuer) for issuer in issuers}
-    gate = make_gate(verifier=TenantVerifiers(table, most=2))
+    gate = make_gate(verifier=TenantVerifiers(table, max_entries=2))
     for token in (of(issuers[0]), of(issuers[1]), forged(issuers[0]), of(issuers[2])):
         await status(gate, token)
     await settled()
@@ -513,7 +513,7 @@ async def test_newcomer_that_is_verified_stays() -> None:
     now, table = [0.0], Table()
     issuers = [f"https://t{number}.example.com" for number in range(4)]
     table.verifiers = {issuer: closing(issuer) for issuer in issuers}
-    tenants = TenantVerifiers(table, most=2, in_flight=1, monotonic=lambda: now[0])
+    tenants = TenantVerifiers(table, max_entries=2, max_concurrent=1, monotonic=lambda: now[0])
     gate = make_gate(verifier=tenants)
     assert await status(gate, forged(issuers[0])) == 401
     assert await status(gate, of(issuers[0])) == 200

@@ -109,8 +109,8 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "half a character ends it": broken(
         "relay/frames.py",
-        "raise OddTextError(NO_JSON) from None",
-        "raise EndedError(NO_JSON) from None",
+        "raise OddTextError(INVALID_JSON) from None",
+        "raise EndedError(INVALID_JSON) from None",
         HALVES,
     ),
     "half a character excuses other faults": broken(

@@ -75,7 +75,7 @@ VARIANTS: Final[dict[str, Variant]] = {
         "relay/conversation.py",
         (
             "            _report(relaying, talk, error)\n"
-            "            raise EndedError(REVOKED) from None\n"
+            "            raise ConversationClosedError(REVOKED) from None\n"
         ),
         ("            _report(relaying, talk, error)\n            return\n"),
         DIRECTLY,
@@ -200,14 +200,14 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "strangers' questions wait for connections": broken(
         INTROSPECTION,
-        "connections=in_flight)",
+        "connections=max_concurrent)",
         "connections=8)",
         "tests/http/test_opaque_tokens.py::test_questions_wait_for_no_connection",
     ),
     "conversations' questions wait for known callers'": broken(
         INTROSPECTION,
-        "connections=2 * in_flight)",
-        "connections=in_flight)",
+        "connections=2 * max_concurrent)",
+        "connections=max_concurrent)",
         "tests/http/test_opaque_tokens.py::test_questions_wait_for_no_connection",
     ),
     "a provider's Retry-After is not heeded": broken(
@@ -243,8 +243,8 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "first users of tenants wait for nobody": broken(
         TENANTS,
-        '"tenant look-ups", in_flight=in_flight, waiting=LOOK_UPS_WAITING',
-        '"tenant look-ups", in_flight=in_flight',
+        '"tenant look-ups", max_concurrent=max_concurrent, max_queued=LOOK_UPS_WAITING',
+        '"tenant look-ups", max_concurrent=max_concurrent',
         f"{OF_TENANTS}::test_first_users_of_many_tenants_at_once",
     ),
     "look-ups that waited look for no room": broken(
@@ -261,8 +261,8 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "verifier is closed for those who found it again": broken(
         TENANTS,
-        "isinstance(verifier, Service) or self._is_in_use(tenant):",
-        "isinstance(verifier, Service):",
+        "isinstance(verifier, Lifecycle) or self._is_in_use(tenant):",
+        "isinstance(verifier, Lifecycle):",
         f"{OF_TENANTS}::test_what_is_found_again_while_somebody_is_with_it",
     ),
     "tenant that is named is a live one": broken(

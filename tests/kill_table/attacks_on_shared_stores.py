@@ -115,8 +115,8 @@ VARIANTS: Final[dict[str, Variant]] = {
             (
                 "identity/authentication.py",
                 "        traits.check_issuer(identity)\n        return identity\n\n"
-                "    async def verified",
-                "        return identity\n\n    async def verified",
+                "    async def verify_token",
+                "        return identity\n\n    async def verify_token",
             ),
             (
                 "identity/tenants.py",

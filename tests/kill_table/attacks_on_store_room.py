@@ -121,8 +121,8 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "a ticket lives on where its person has no limits": broken(
         "issuing/pipeline.py",
-        "    if order.visit is None or order.identity.is_visitor:\n",
-        "    if order.visit is None or order.identity.is_visitor or not budget.counted:\n",
+        "    if order.visit is None or order.identity.is_anonymous:\n",
+        "    if order.visit is None or order.identity.is_anonymous or not budget.counted:\n",
         f"{VISITORS}::test_ticket_ends_where_its_person_has_no_limits",
     ),
     "a door that nobody confirmed opens": broken(
@@ -164,7 +164,7 @@ VARIANTS: Final[dict[str, Variant]] = {
     # Regions
     "visitors in the callers' room": broken(
         "access/limits/keys.py",
-        "return Region.VISITORS if identity.is_visitor else Region.CALLERS",
+        "return Region.VISITORS if identity.is_anonymous else Region.CALLERS",
         "return Region.CALLERS",
         f"{BUDGETS}::test_visitors_shut_out_no_callers",
     ),
@@ -425,8 +425,8 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "callers before revocations": broken(
         "stores/redis/store.py",
-        "await self._asked(revoking, bulkhead.OPERATORS)",
-        "await self._asked(revoking, bulkhead.CALLERS)",
+        "await self._ask(revoking, bulkhead.OPERATORS)",
+        "await self._ask(revoking, bulkhead.CALLERS)",
         f"{SHARES}operators_and_conversations_have_room",
     ),
     "operators wait no longer than others": broken(
@@ -461,8 +461,8 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "callers before leases": broken(
         "stores/redis/store.py",
-        "answers = await self._asked(holding, bulkhead.CONVERSATIONS)",
-        "answers = await self._asked(holding, bulkhead.CALLERS)",
+        "answers = await self._ask(holding, bulkhead.CONVERSATIONS)",
+        "answers = await self._ask(holding, bulkhead.CALLERS)",
         f"{SHARES}operators_and_conversations_have_room",
     ),
     "visitors are callers": broken(
@@ -479,8 +479,8 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "made-up tickets before callers": broken(
         "stores/redis/store.py",
-        "answer = await self._asked(getting, bulkhead.TICKETS)",
-        "answer = await self._asked(getting, bulkhead.CALLERS)",
+        "answer = await self._ask(getting, bulkhead.TICKETS)",
+        "answer = await self._ask(getting, bulkhead.CALLERS)",
         f"{SHARES}strangers_leave_room_for_callers",
     ),
     "one account has all places": broken(

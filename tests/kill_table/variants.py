@@ -120,7 +120,7 @@ VARIANTS: Final[dict[str, Variant]] = {
         BAD_TOKENS,
     ),
     "bound token as plain Bearer": broken(
-        CLAIMS, 'if not self.takes_bound and "cnf" in claims:', "if False:", BAD_TOKENS
+        CLAIMS, 'if not self.accepts_bound and "cnf" in claims:', "if False:", BAD_TOKENS
     ),
     "subject of any kind": broken(CLAIMS, "or not subject.isprintable()", "", RULES),
     "keys in the header": broken(
@@ -268,7 +268,7 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "cross-site not checked": broken(
         "endpoints/routes.py",
-        "if caller.ambient and not is_visitor:",
+        "if caller.ambient and not is_anonymous:",
         "if False:",
         "tests/http/test_cross_site_and_cors.py",
     ),
@@ -419,7 +419,7 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "any directory of Microsoft's": broken(
         "providers/entra.py",
-        "TenantVerifiers(by_issuer.get, most=len(by_issuer), traits=traits)",
+        "TenantVerifiers(by_issuer.get, max_entries=len(by_issuer), traits=traits)",
         "TenantVerifiers(lambda issuer: entra(issuer[34:70], audience=audience, **options))",
         PRESETS,
     ),
@@ -509,19 +509,19 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "never released": broken(
         "issuing/pipeline.py",
-        "        await released(pipeline, reservation, order.identity, **about)\n",
+        "        await release_reservation(pipeline, reservation, order.identity, **about)\n",
         "",
         QUOTAS,
     ),
     "released where nobody cancels": broken(
         "issuing/pipeline.py",
-        "except BaseException:\n        await released",
-        "except Exception:\n        await released",
+        "except BaseException:\n        await release_reservation",
+        "except Exception:\n        await release_reservation",
         QUOTAS,
     ),
     "open when the store is down": broken(
         "access/limits/reservations.py",
-        'closed = [one.title for one in counted if one.limit.when_store_down == "closed"]',
+        'closed = [one.title for one in counted if one.limit.on_unavailable == "deny"]',
         "closed: list[str] = []",
         QUOTAS,
     ),
@@ -568,10 +568,10 @@ VARIANTS: Final[dict[str, Variant]] = {
     "visitors from any page": broken(
         "endpoints/routes.py",
         (
-            "        meant_agent(core.pipeline, order)\n"
+            "        resolve_agent(core.pipeline, order)\n"
             '        core.origins.check(request.headers, scope["method"])\n'
         ),
-        "        meant_agent(core.pipeline, order)\n",
+        "        resolve_agent(core.pipeline, order)\n",
         VISITORS,
     ),
     "visitors at private agents": broken(
@@ -632,10 +632,10 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "door open when the store is down": broken(
         "anonymous/switch.py",
-        """        levels = await _told(self._store.look(marks))
+        """        levels = await _tell(self._store.look(marks))
         is_closed,""",
         """        try:
-            levels = await _told(self._store.look(marks))
+            levels = await _tell(self._store.look(marks))
         except UnavailableError:
             return True
         is_closed,""",
@@ -649,7 +649,7 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "any number of visitors' tickets": broken(
         "issuing/pipeline.py",
-        "VISITORS_TICKETS if order.identity.is_visitor else TICKETS",
+        "VISITORS_TICKETS if order.identity.is_anonymous else TICKETS",
         "TICKETS",
         VISITORS,
     ),
@@ -667,7 +667,7 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "ticket that never ends": broken(
         "anonymous/admission.py",
-        "        return await self.door.leave(visit.visitor, move, self.visitors.ticket_lasts)\n",
+        "        return await self.door.leave(visit.visitor, move, self.visitors.token_seconds)\n",
         "        return True\n",
         VISITORS,
     ),
@@ -821,7 +821,7 @@ VARIANTS: Final[dict[str, Variant]] = {
     # Rules, personal data, events
     "rule open when it is late": broken(
         "access/rules/conditions.py",
-        'if isinstance(refused, UnavailableError) and when_down == "open":',
+        'if isinstance(refused, UnavailableError) and on_unavailable == "allow":',
         "if isinstance(refused, UnavailableError):",
         "tests/access/test_conditions.py",
     ),
@@ -877,7 +877,7 @@ VARIANTS: Final[dict[str, Variant]] = {
     # The relay
     "visitor's ticket opens protected paths": broken(
         "endpoints/callers.py",
-        "if caller.identity.is_visitor and not visitors:",
+        "if caller.identity.is_anonymous and not visitors:",
         "if False:",
         REACH,
     ),
@@ -1015,8 +1015,8 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "cookie from any page, over a WebSocket": broken(
         "endpoints/routes.py",
-        ("        meant_agent(core.pipeline, order)\n    if caller.ambient:"),
-        ("        meant_agent(core.pipeline, order)\n    if False:"),
+        ("        resolve_agent(core.pipeline, order)\n    if caller.ambient:"),
+        ("        resolve_agent(core.pipeline, order)\n    if False:"),
         RELAY,
     ),
     "operator's cookie from any page": broken(
@@ -1033,7 +1033,7 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "signed URL of a relayed agent leaves": broken(
         "endpoints/credentials.py",
-        'if order.transport == "websocket" and meant_agent(pipeline, order).is_relayed:',
+        'if order.transport == "websocket" and resolve_agent(pipeline, order).is_relayed:',
         "if False:",
         RELAY,
     ),
@@ -1048,7 +1048,7 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "time is never settled": broken(
         RELAYING,
-        "        await _settled(pipeline, talk, seconds)\n",
+        "        await _settle(pipeline, talk, seconds)\n",
         "        pass\n",
         RELAY_LIMITS,
     ),

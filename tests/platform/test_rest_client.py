@@ -61,7 +61,7 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def platform_of(remote: Remote, **options: Any) -> XunaPlatform:
     """Return a platform with a key, a fixed clock, and `remote` at the other end."""
     options = {"api_key": KEY, "clock": lambda: NOW, **options}
-    return XunaPlatform(transport=httpx.MockTransport(remote), **options)
+    return XunaPlatform(http_transport=httpx.MockTransport(remote), **options)
 
 
 def ok(**members: Any) -> httpx.Response:
@@ -851,7 +851,7 @@ async def test_the_relay_heeds_proxies_as_the_calls_do(
         monkeypatch.delenv(name, raising=False)
     for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    platform = XunaPlatform(KEY, transport=httpx.AsyncHTTPTransport() if given else None)
+    platform = XunaPlatform(KEY, http_transport=httpx.AsyncHTTPTransport() if given else None)
     async with serve(SandboxPlatform()) as url:
         path = "/v1/convai/conversation?agent_id=a&conversation_signature=b"
         signed = SignedUrl(url=url.replace("http", "ws", 1) + path, agent="support")

@@ -84,10 +84,10 @@ def test_why_it_ended_in_one_line(ending: CloseReason, cause: str) -> None:
 @pytest.mark.parametrize(
     ("error", "code", "reason"),
     [
-        (InvalidRequestError(code="variable_not_open"), 4400, "variable_not_open"),
+        (InvalidRequestError(code="variable_not_allowed"), 4400, "variable_not_allowed"),
         (InvalidRequestError(status_code=413, code="content_too_large"), 4400, "content_too_large"),
         (InvalidTokenError(), 4401, "invalid_token"),
-        (AccessDeniedError(code="override_not_open"), 4403, "override_not_open"),
+        (AccessDeniedError(code="override_not_allowed"), 4403, "override_not_allowed"),
         (LimitReachedError(), 4429, "quota_exceeded"),
         (PlatformError(), 4502, "platform_error"),
         (UnavailableError(), 4503, "unavailable"),
@@ -139,4 +139,4 @@ def test_the_documented_table_has_each_end() -> None:
 
 def test_an_end_says_its_word() -> None:
     """And nothing else."""
-    assert str(ConversationClosedError(endings.NO_JSON)) == "no_json"
+    assert str(ConversationClosedError(endings.INVALID_JSON)) == "invalid_json"

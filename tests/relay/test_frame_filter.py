@@ -7,7 +7,7 @@ import pytest
 from xuna_middleware import ANY, RelayRules
 from xuna_middleware.relay.close_codes import (
     FRAME_NOT_OPEN,
-    NO_JSON,
+    INVALID_JSON,
     NON_AUDIO_FRAME_TOO_LARGE,
     SECOND_FIRST_FRAME,
     TOO_MANY_FRAMES,
@@ -100,7 +100,7 @@ def test_second_first_frame_in_any_spelling(text: str, rules: RelayRules) -> Non
 )
 def test_what_two_readers_could_read_differently(text: str) -> None:
     """Which `type` counts is nothing to guess."""
-    assert judge()(text) == NO_JSON
+    assert judge()(text) == INVALID_JSON
 
 
 @pytest.mark.parametrize(
@@ -156,14 +156,14 @@ def test_half_a_character(text: str, rules: RelayRules) -> None:
 )
 def test_half_a_character_and_another_fault(text: str, rules: RelayRules) -> None:
     """Ends the conversation, as the other fault does alone."""
-    assert judge(rules)(text) == NO_JSON
+    assert judge(rules)(text) == INVALID_JSON
 
 
 @pytest.mark.parametrize("rules", [FREE, RelayRules()])
 @pytest.mark.parametrize("text", ["hello", "[]", '"pong"', "", '{"type":"pong"', "\ufeff" + PONG])
 def test_what_is_no_frame(text: str, rules: RelayRules) -> None:
     """Each frame has one reading, whatever the rules."""
-    assert judge(rules)(text) == NO_JSON
+    assert judge(rules)(text) == INVALID_JSON
 
 
 #: What npm's `@elevenlabs/client` 1.25 and PyPI's `elevenlabs` 2.78 send once they have begun.
@@ -239,7 +239,7 @@ def test_which_kind_counts_is_nothing_to_guess(text: str) -> None:
 @pytest.mark.parametrize("rules", RULES)
 def test_refresh_in_other_letters_goes_to_nobody(text: str, rules: RelayRules) -> None:
     """There is a token in it."""
-    assert judge(rules)(text) == NO_JSON
+    assert judge(rules)(text) == INVALID_JSON
 
 
 @pytest.mark.parametrize(
@@ -251,14 +251,14 @@ def test_refresh_in_other_letters_goes_to_nobody(text: str, rules: RelayRules) -
         ('{"type":"user_message","text":"' + "[{," * 20_000 + '"}', None),
         ('{"type":"user_message","text":"' + '\\",[' * 13_000 + '"}', None),
         ('{"type":"user_message","text":[' + "0," * 3_000 + "0]}", None),
-        ('{"type":"user_message","text":[' + "0," * 4_000 + "0]}", NO_JSON),
+        ('{"type":"user_message","text":[' + "0," * 4_000 + "0]}", INVALID_JSON),
         ('{"type":"user_message","text":[' + "[]," * 900 + "0]}", None),
-        ('{"type":"user_message","text":[' + "[]," * 1_000 + "0]}", NO_JSON),
-        ('{"type":"user_message","text":[' + "{}," * 1_000 + "0]}", NO_JSON),
+        ('{"type":"user_message","text":[' + "[]," * 1_000 + "0]}", INVALID_JSON),
+        ('{"type":"user_message","text":[' + "{}," * 1_000 + "0]}", INVALID_JSON),
         ('{"type":"user_message","text":' + "[" * 31 + "]" * 31 + "}", None),
-        ('{"type":"user_message","text":' + "[" * 32 + "]" * 32 + "}", NO_JSON),
+        ('{"type":"user_message","text":' + "[" * 32 + "]" * 32 + "}", INVALID_JSON),
         ('{"type":"user_message","text":' + "9" * 64 + "}", None),
-        ('{"type":"user_message","text":' + "9" * 65 + "}", NO_JSON),
+        ('{"type":"user_message","text":' + "9" * 65 + "}", INVALID_JSON),
         ('{"user_audio_chunk":"' + "A" * 1_000_000 + '"}', None),
         ('{"user_audio_chunk":"' + "A" * 1_000_000 + '","a":1}', NON_AUDIO_FRAME_TOO_LARGE),
         ("[" * 1_000_000, NON_AUDIO_FRAME_TOO_LARGE),
@@ -276,7 +276,7 @@ def test_larger_frames_where_the_agent_says_so() -> None:
     """The bytes are an option, the number of values is none."""
     wide = judge(RelayRules(max_non_audio_frame=200_000))
     assert wide('{"type":"user_message","text":"' + "a" * 190_000 + '"}') is None
-    assert wide('{"type":"user_message","text":[' + "0," * 4_000 + "0]}") == NO_JSON
+    assert wide('{"type":"user_message","text":[' + "0," * 4_000 + "0]}") == INVALID_JSON
 
 
 @pytest.mark.parametrize("rules", RULES)
@@ -290,7 +290,7 @@ def test_refresh_is_for_the_gate(rules: RelayRules) -> None:
 @pytest.mark.parametrize("token", ["", ',"token":7', ',"token":null', ',"token":["a"]'])
 def test_refresh_without_a_token(token: str) -> None:
     """It goes to nobody."""
-    assert judge()(f'{{"type":"{REFRESH}"{token}}}') == NO_JSON
+    assert judge()(f'{{"type":"{REFRESH}"{token}}}') == INVALID_JSON
 
 
 @pytest.mark.parametrize(
@@ -309,7 +309,7 @@ def test_refresh_without_a_token(token: str) -> None:
         (("user_message",), '{"type":["user_message"]}', FRAME_NOT_OPEN),
         (("user_message",), '{"type":null}', FRAME_NOT_OPEN),
         (("user_message",), "{}", Dropped("without a type")),
-        (("user_message",), "hello", NO_JSON),
+        (("user_message",), "hello", INVALID_JSON),
         (("audio",), SOUND, None),
         (("audio",), '{"type":"audio","audio_event":{}}', None),
         (("audio",), HELLO, FRAME_NOT_OPEN),
@@ -349,7 +349,7 @@ def test_a_pong_is_no_sign_of_life(rules: RelayRules) -> None:
     assert judged.heard_at == 1010.0
 
 
-@pytest.mark.parametrize(("escapes", "verdict"), [(65_536, None), (65_537, NO_JSON)])
+@pytest.mark.parametrize(("escapes", "verdict"), [(65_536, None), (65_537, INVALID_JSON)])
 def test_backslashes_of_a_large_frame(escapes: int, verdict: object) -> None:
     """As docs/relay.md says it: JSON within a text has one for each quote."""
     frame = '{"type":"client_tool_result","tool_call_id":"x","result":"' + '\\"' * escapes + '"}'

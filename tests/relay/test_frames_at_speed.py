@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from xuna_middleware import ANY, RelayRules
 from xuna_middleware.relay.close_codes import (
     FRAME_NOT_OPEN,
-    NO_JSON,
+    INVALID_JSON,
     SECOND_FIRST_FRAME,
     CloseReason,
     ConversationClosedError,
@@ -182,7 +182,7 @@ def test_names_without_end() -> None:
         assert judge(rules)(json.dumps(padded)) == SECOND_FIRST_FRAME
         assert judge(rules)(json.dumps({"x" * 129: 1, "type": "pong"})) == SECOND_FIRST_FRAME
         many = json.dumps({"type": "pong", **over(f"n{number}" for number in range(64))})
-        assert judge(rules)(many) not in (None, NO_JSON)
+        assert judge(rules)(many) not in (None, INVALID_JSON)
 
 
 def test_folds_are_supersets() -> None:

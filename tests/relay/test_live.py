@@ -69,7 +69,7 @@ def carried(live: LiveConversation) -> "asyncio.Task[CloseReason]":
         RelayRules(),
         first="{}",
         renew=renew,
-        told=live.told,
+        told=live.set_conversation_id,
         ended=live.word,
         deadlines=live.deadlines,
     )
@@ -146,8 +146,8 @@ async def test_fresh_token_before_anything_is_carried() -> None:
 async def test_name_that_the_platform_tells() -> None:
     """The first name stays."""
     live = new_live(Store())
-    live.told("conv_1")
-    live.told("conv_2")
+    live.set_conversation_id("conv_1")
+    live.set_conversation_id("conv_2")
     assert live.session.conversation_id == "conv_1"
     assert '"conversation_id":"conv_1"' in live.lease.about
 

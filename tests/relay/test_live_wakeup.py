@@ -32,7 +32,7 @@ async def test_a_lease_carries_the_whole_session(name: str | None) -> None:
         SESSION, MemoryStore(), (), RevocationCheck("p", 1.0), lease_required=True
     )
     if name is not None:
-        live.told(name)
+        live.set_conversation_id(name)
     read = LiveSession(**json.loads(live.lease.about))
     assert read == live.session
     assert read.conversation_id == name

@@ -20,8 +20,8 @@ from xuna_middleware.relay.close_codes import (
     FRAME_NOT_OPEN,
     FRAME_TOO_LARGE,
     IDLE_TIMEOUT,
+    INVALID_JSON,
     MAX_DURATION,
-    NO_JSON,
     PLATFORM_ERROR,
     PLATFORM_TIMEOUT,
     REVOKED,
@@ -149,7 +149,7 @@ def test_both_ways_in_order() -> None:
         (RelayRules(client_frames=()), HELLO, FRAME_NOT_OPEN),
         (RelayRules(max_non_audio_frame=1024), HELLO + " " * 1024, FRAME_TOO_LARGE),
         (RelayRules(), "[" * 1_000_000, FRAME_TOO_LARGE),
-        (RelayRules(client_frames=ANY), '{"a":[' + "{}," * 1_000 + "0]}", NO_JSON),
+        (RelayRules(client_frames=ANY), '{"a":[' + "{}," * 1_000 + "0]}", INVALID_JSON),
     ],
 )
 def test_what_a_client_may_not_send(rules: RelayRules, said: Any, ending: CloseReason) -> None:

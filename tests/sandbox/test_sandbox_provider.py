@@ -414,7 +414,7 @@ def test_claims_that_the_provider_alone_writes(provider: SandboxProvider, name: 
 async def test_the_gate_s_own_verifier_accepts_it() -> None:
     """OIDCVerifier, strict as it is by default, reads discovery and keys, and knows the person."""
     provider = SandboxProvider(issuer=ISSUER)
-    verifier = OIDCVerifier(ISSUER, audience="voice", transport=httpx.ASGITransport(provider))
+    verifier = OIDCVerifier(ISSUER, audience="voice", http_transport=httpx.ASGITransport(provider))
     good = Credentials(scheme="bearer", token=provider.token("ada"))
     identity = await verifier.verify(good)
     assert (identity.issuer, identity.subject) == (ISSUER, "ada")

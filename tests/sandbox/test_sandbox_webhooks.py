@@ -167,7 +167,9 @@ async def scene(store: MemoryStore) -> AsyncIterator[Scene]:
         platform = SandboxPlatform(agents=[AGENT], clock=clock, webhook_url=webhook_url)
         base_url = await stack.enter_async_context(serve(platform))
         gate = make_gate(
-            XunaPlatform(platform.api_key, base_url=base_url, transport=httpx.AsyncHTTPTransport()),
+            XunaPlatform(
+                platform.api_key, base_url=base_url, http_transport=httpx.AsyncHTTPTransport()
+            ),
             agents=[
                 Agent("support", id=AGENT.id, max_duration=60, limits=[TalkTime("1 hour/day")])
             ],

@@ -351,14 +351,14 @@ class StoreContract:
         told = await noted(store, wanted, 3)
         left = (*names[1:15], *names[16:29], *told)
         assert (await store.reserve(wanted)).open_notes == left
-        assert [await store.is_noted(name) for name in (names[0], names[1])] == [False, True]
+        assert [await store.is_pending(name) for name in (names[0], names[1])] == [False, True]
 
     async def test_notes_that_ended_leave_the_list(self, store: Store) -> None:
         """So that those behind them are told of."""
         wanted = [(new_key(), slots(80))]
         short = await noted(store, wanted, 40, seconds=0.01)
         lasting = await noted(store, wanted, 40)
-        while any([await store.is_noted(name) for name in short]):
+        while any([await store.is_pending(name) for name in short]):
             pass  # until they have ended
         for _ in range(2):
             assert (await store.reserve(wanted)).open_notes == lasting

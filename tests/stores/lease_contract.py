@@ -48,9 +48,9 @@ class LeaseContract:
         first, second = await talking(store, wanted), await talking(store, wanted)
         assert (await store.look([wanted]))[0].left == 0
         for _ in range(3):
-            await store.let_go(first.name, first.slots)
+            await store.release_lease(first.name, first.slots)
             assert (await store.look([wanted]))[0].left == 1
-        await store.let_go(second.name, second.slots)
+        await store.release_lease(second.name, second.slots)
         assert await store.look([wanted]) == ((2, 0),)
 
     async def test_let_go_of_nothing(self, store: Store) -> None:
@@ -58,7 +58,7 @@ class LeaseContract:
         wanted = (new_key(), leased(2))
         reserved = await store.reserve([wanted])
         parts = taken_parts([wanted], reserved)
-        await store.let_go(new_key(), parts)
+        await store.release_lease(new_key(), parts)
         assert (await store.look([wanted]))[0].left == 1
         await store.give_back(parts)
         assert (await store.look([wanted]))[0].left == 2
@@ -70,7 +70,7 @@ class LeaseContract:
         wrong = lease._replace(slots=tuple(part._replace(mark=1) for part in lease.slots))
         await store.hold([wrong])
         assert (await store.look([wanted]))[0].left == 1
-        await store.let_go(wrong.name, wrong.slots)
+        await store.release_lease(wrong.name, wrong.slots)
         assert (await store.look([wanted]))[0].left == 2
 
     async def test_running_conversation_is_counted_even_where_nothing_is_left(
@@ -91,7 +91,7 @@ class LeaseContract:
         lease = await talking(store, *wanted)
         assert [part.principal for part in lease.slots] == [who for who, _ in wanted]
         assert [level.left for level in await store.look(wanted)] == [4, 5, 6]
-        await store.let_go(lease.name, lease.slots)
+        await store.release_lease(lease.name, lease.slots)
         assert [level.left for level in await store.look(wanted)] == [5, 6, 7]
 
     async def test_without_slots(self, store: Store) -> None:
@@ -100,7 +100,7 @@ class LeaseContract:
         assert await store.hold([lease]) == (((), ""),)
         assert await store.end(lease.name)
         assert await store.hold([lease]) == (((), "ended"),)
-        await store.let_go(lease.name, ())
+        await store.release_lease(lease.name, ())
         assert await store.hold([]) == ()
 
     async def test_hundreds_at_once(self, store: Store) -> None:
@@ -116,7 +116,7 @@ class LeaseContract:
         told = await store.hold(leases)
         assert [held.word for held in told] == ["ended" if x in ended else "" for x in leases]
         for lease in leases:
-            await store.let_go(lease.name, lease.slots)
+            await store.release_lease(lease.name, lease.slots)
         assert (await store.look([wanted]))[0].left == 500
 
     async def test_ended_by_somebody(self, store: Store) -> None:
@@ -130,7 +130,7 @@ class LeaseContract:
             assert [held.word for held in told] == ["ended", ""]
         assert told[0].slots == lease.slots
         assert (await store.look([wanted]))[0].left == 0
-        await store.let_go(lease.name, lease.slots)
+        await store.release_lease(lease.name, lease.slots)
         assert await store.end(lease.name) is False
         assert (await store.look([wanted]))[0].left == 1
 
@@ -141,7 +141,7 @@ class LeaseContract:
         await store.hold(mine)
         await store.hold([mine[1]])
         assert await self.told(store, run) == [mine[1].about, mine[2].about, mine[0].about]
-        await store.let_go(mine[2].name, ())
+        await store.release_lease(mine[2].name, ())
         assert await self.told(store, run) == [mine[1].about, mine[0].about]
         await store.hold([mine[1]._replace(about=f"{run} anew")])
         assert (await self.told(store, run))[0] == f"{run} anew"
@@ -162,7 +162,7 @@ class LeaseContract:
         assert await self.told(store, run) == []
         while not (await store.reserve([wanted])).taken:
             pass  # its slot ends up to 2 % later
-        await store.let_go(run, parts)
+        await store.release_lease(run, parts)
         assert (await store.hold([make_lease(name=run)]))[0].word == ""
 
     async def test_visitor_who_signs_in_while_they_talk(self, store: Store) -> None:
@@ -175,7 +175,7 @@ class LeaseContract:
         (held,) = await store.hold([lease])
         assert held.slots[0].principal == visitor
         assert (await store.look([(person, quota), (visitor, quota)]))[0].left == 0
-        await store.let_go(lease.name, held.slots)
+        await store.release_lease(lease.name, held.slots)
         assert [x.left for x in await store.look([(person, quota), (visitor, quota)])] == [1, 1]
 
     async def test_revoked_take_nothing(self, store: Store) -> None:
@@ -231,7 +231,7 @@ class LeaseContract:
         assert [held.word for held in told] == ["revoked", "revoked", ""]
         assert (await store.look([wanted]))[0].left == 2
         for lease in (old, undated, new):
-            await store.let_go(lease.name, lease.slots)
+            await store.release_lease(lease.name, lease.slots)
         assert (await store.look([wanted]))[0].left == 5
 
     async def test_revoked_before_it_began(self, store: Store) -> None:
@@ -265,13 +265,13 @@ class LeaseContract:
         lease = make_lease()
         await store.hold([lease])
         await listening(store)
-        waiting = asyncio.ensure_future(store.woken())
+        waiting = asyncio.ensure_future(store.wait_for_wakeup())
         await store.hold([lease])
         await store.reserve([(new_key(), window(9))])
         assert not waiting.done()
         await store.end(lease.name)
         await asyncio.wait_for(waiting, PATIENCE)
-        waiting = asyncio.ensure_future(store.woken())
+        waiting = asyncio.ensure_future(store.wait_for_wakeup())
         await store.revoke(new_key(), ISSUED, 1)
         await asyncio.wait_for(waiting, PATIENCE)
 
@@ -279,18 +279,18 @@ class LeaseContract:
         """Who calls while nobody waits is heard at the next wait."""
         await listening(store)
         await store.revoke(new_key(), ISSUED, 1)
-        await asyncio.wait_for(store.woken(), PATIENCE)
+        await asyncio.wait_for(store.wait_for_wakeup(), PATIENCE)
 
     async def test_waiting_can_be_cancelled(self, store: Store) -> None:
         """And begun anew."""
         await listening(store)
-        waiting = asyncio.ensure_future(store.woken())
+        waiting = asyncio.ensure_future(store.wait_for_wakeup())
         await asyncio.sleep(0)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
         await store.revoke(new_key(), ISSUED, 1)
-        await asyncio.wait_for(store.woken(), PATIENCE)
+        await asyncio.wait_for(store.wait_for_wakeup(), PATIENCE)
 
 
 def leased(most: int, *, seconds: float = 60, held: float = 10, field: str = "s") -> Quota:
@@ -317,4 +317,4 @@ async def talking(
 
 async def listening(store: Store) -> None:
     """Wait until the store listens, which ends the first wait."""
-    await asyncio.wait_for(store.woken(), PATIENCE)
+    await asyncio.wait_for(store.wait_for_wakeup(), PATIENCE)

@@ -284,12 +284,12 @@ class Counting(RuleBasedStateMachine):
         return talk if talk is not None and talk.ends > self.now else None
 
     @rule(data=st.data(), forgets=st.booleans())
-    def let_go(self, data: st.DataObject, forgets: bool) -> None:
+    def release_lease(self, data: st.DataObject, forgets: bool) -> None:
         """Once, or by a holder who will do so again."""
         if self.leases:
             name = data.draw(st.sampled_from(sorted(self.leases)))
             lease = self.leases[name] if forgets else self.leases.pop(name)
-            self.run(self.store.let_go(name, lease.slots))
+            self.run(self.store.release_lease(name, lease.slots))
             talk = self.talk(name)
             if talk is not None:
                 self.return_(talk.parts)

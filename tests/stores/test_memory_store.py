@@ -169,7 +169,7 @@ async def test_what_ended_is_not_there_before_it_is_removed(
     assert await store.put("a", b"new", 10, Region.TICKETS)
     assert await store.take("b") is None
     assert await store.take("a") == b"new"
-    assert not await store.is_noted("n")
+    assert not await store.is_pending("n")
     assert await store.settle("n", 0) is None
     assert await store.leases() == ()
     assert not await store.end("lease")
@@ -273,7 +273,7 @@ async def test_full_store_holds_on_to_what_runs() -> None:
                 await refused
     assert lease.about in await store.leases()
     assert await store.end(lease.name)
-    await store.let_go(lease.name, lease.slots)
+    await store.release_lease(lease.name, lease.slots)
     assert (await store.look([wanted]))[0].left == 2
 
 
@@ -322,7 +322,7 @@ def test_wakes_in_other_threads() -> None:
 
     async def wait() -> None:
         await listening(store)
-        waiting = asyncio.ensure_future(store.woken())
+        waiting = asyncio.ensure_future(store.wait_for_wakeup())
         await asyncio.sleep(0)
         ready.wait(10)
         await asyncio.wait_for(waiting, 10)

@@ -35,10 +35,10 @@ class HeldUp(RedisStore):
         self.go = asyncio.Event()
         self.is_held_up = True
 
-    async def _sent(self, *command: Any) -> Any:
+    async def _send_command(self, *command: Any) -> Any:
         if self.is_held_up:
             await self.go.wait()
-        return await super()._sent(*command)
+        return await super()._send_command(*command)
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def others(store: RedisStore) -> dict[str, Callable[[], Awaitable[object]]]:
         "end": lambda: store.end(new_key()),
         "leases": store.leases,
         "hold": lambda: store.hold([lease]),
-        "let go": lambda: store.let_go(lease.name, ()),
+        "let go": lambda: store.release_lease(lease.name, ()),
         "close the entrance": door.close,
         "open the entrance": door.open,
     }
@@ -126,7 +126,7 @@ class Slow(RedisStore):
         super().__init__("redis://127.0.0.1:1/0", namespace="shares")
         self.takes = takes
 
-    async def _sent(self, *command: Any) -> Any:
+    async def _send_command(self, *command: Any) -> Any:
         await asyncio.sleep(self.takes)
         return 1
 
@@ -237,7 +237,10 @@ def test_refusals_that_are_held_back_have_a_bound() -> None:
 
 async def test_flood_opens_no_limit(store: HeldUp) -> None:
     """No place isn't "store down": 503 where limits are open then, and nothing is issued."""
-    limits = {when: Limit("1/day", when_store_down=when) for when in ("open", "memory")}
+    limits = {
+        "allow": Limit("1/day", on_unavailable="allow"),
+        "local": Limit("1/day", on_unavailable="local"),
+    }
     agents = [Agent(when, id=f"agent_{when}", limits=[limits[when]]) for when in limits]
     gate = make_gate(store=store, agents=agents)
     asking = await flood(store, "callers")
@@ -248,7 +251,7 @@ async def test_flood_opens_no_limit(store: HeldUp) -> None:
     assert (await ask(gate, "/agents", headers=me)).status == 503
     await let_go_on(store, asking)
     for status in (200, 429):
-        assert (await ask(gate, query=b"agent=open", headers=me)).status == status
+        assert (await ask(gate, query=b"agent=allow", headers=me)).status == status
 
 
 async def test_waiting_has_an_end(store: HeldUp, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,7 +312,7 @@ def stand_still(seconds: float) -> None:
 class Arriving(RedisStore):
     """A store whose answer arrives at the end of a standstill, and is read in some turns."""
 
-    async def _sent(self, *command: Any) -> Any:
+    async def _send_command(self, *command: Any) -> Any:
         loop, arrived = asyncio.get_running_loop(), asyncio.Event()
         stand_still(0.1)
         loop.call_soon(arrived.set)

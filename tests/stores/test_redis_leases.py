@@ -86,7 +86,7 @@ async def test_server_that_lost_everything(redis: RedisServer) -> None:
     assert len(await store.leases()) == 2
     assert await store.end(leases[0].name)
     for lease in leases:
-        await store.let_go(lease.name, lease.slots)
+        await store.release_lease(lease.name, lease.slots)
     assert await store.look([wanted]) == ((3, 0),)
     await store.aclose()
 
@@ -95,7 +95,7 @@ def writing(store: RedisStore, lease: Lease) -> list[Any]:
     """Call each verb of leases and revocations that writes."""
     return [
         store.hold([lease]),
-        store.let_go(lease.name, lease.slots),
+        store.release_lease(lease.name, lease.slots),
         store.end(lease.name),
         store.revoke("somebody", ISSUED, 60),
     ]
@@ -201,7 +201,7 @@ async def test_wakes_other_stores(store: RedisStore, redis: RedisServer) -> None
     ]
     for each in others:
         await listening(each)
-    waiting = [asyncio.ensure_future(each.woken()) for each in others]
+    waiting = [asyncio.ensure_future(each.wait_for_wakeup()) for each in others]
     await store.revoke(new_key(), ISSUED, 1)
     await asyncio.wait_for(asyncio.gather(*waiting[:2]), PATIENCE)
     assert not waiting[2].done()
@@ -218,7 +218,7 @@ async def test_listens_again_after_a_crash(
     monkeypatch.setattr("xuna_middleware.stores.redis.pubsub._SOONEST", 0.01)
     store = RedisStore(redis.url, namespace="xuna")
     await listening(store)
-    waiting = asyncio.ensure_future(store.woken())
+    waiting = asyncio.ensure_future(store.wait_for_wakeup())
     redis.kill()
     try:
         with pytest.raises(StoreError):
@@ -227,7 +227,7 @@ async def test_listens_again_after_a_crash(
     finally:
         redis.start()
     await asyncio.wait_for(waiting, PATIENCE)
-    waiting = asyncio.ensure_future(store.woken())
+    waiting = asyncio.ensure_future(store.wait_for_wakeup())
     await store.revoke(new_key(), ISSUED, 1)
     await asyncio.wait_for(waiting, PATIENCE)
     await store.aclose()
@@ -246,7 +246,7 @@ async def test_connection_that_fell_silent(
         while await asyncio.to_thread(redis.calls, "ping") < pings + 3:
             pass  # until it was tried three times
     assert redis.calls("subscribe") == before
-    waiting = asyncio.ensure_future(store.woken())
+    waiting = asyncio.ensure_future(store.wait_for_wakeup())
     redis.command("CLIENT", "PAUSE", "1500", "ALL")
     await asyncio.wait_for(waiting, PATIENCE)
     assert redis.calls("subscribe") > before
@@ -257,7 +257,7 @@ async def test_closing_ends_the_listening(redis: RedisServer) -> None:
     """One connection listens in each event loop, however many wait; closing ends it."""
     store = RedisStore(redis.url, namespace="closing")
     await listening(store)
-    waiting = [asyncio.ensure_future(store.woken()) for _ in range(3)]
+    waiting = [asyncio.ensure_future(store.wait_for_wakeup()) for _ in range(3)]
     await asyncio.sleep(0)
     assert subscribers(redis, "{closing}:woken") == 1
     await store.aclose()
@@ -273,12 +273,12 @@ async def test_one_gate_of_two_closes(redis: RedisServer) -> None:
     """Whoever waits for the other gate, which has the same store, comes again and hears."""
     store = RedisStore(redis.url, namespace="two-gates")
     await listening(store)
-    waiting = asyncio.ensure_future(store.woken())
+    waiting = asyncio.ensure_future(store.wait_for_wakeup())
     await asyncio.sleep(0)
     await store.aclose()
     await asyncio.wait_for(waiting, PATIENCE)
     await listening(store)
-    waiting = asyncio.ensure_future(store.woken())
+    waiting = asyncio.ensure_future(store.wait_for_wakeup())
     await asyncio.sleep(0)
     elsewhere = RedisStore(redis.url, namespace="two-gates")
     await elsewhere.revoke(new_key(), ISSUED, 1)
@@ -298,7 +298,7 @@ def test_several_event_loops(redis: RedisServer) -> None:
 
     async def hear() -> None:
         await listening(store)
-        waiting = asyncio.ensure_future(store.woken())
+        waiting = asyncio.ensure_future(store.wait_for_wakeup())
         await store.revoke(new_key(), ISSUED, 1)
         await asyncio.wait_for(waiting, PATIENCE)
         await store.aclose()
@@ -312,7 +312,7 @@ async def test_user_who_may_not_publish(redis: RedisServer) -> None:
     """What was asked for is done all the same; nobody is woken, and nothing is raised."""
     redis.command("ACL", "SETUSER", "mute", "on", f">{PASSWORD}", "~*", "+@all", "resetchannels")
     store = RedisStore(f"redis://mute:{PASSWORD}@127.0.0.1:{redis.port}/0", namespace="xuna")
-    waiting = asyncio.ensure_future(store.woken())
+    waiting = asyncio.ensure_future(store.wait_for_wakeup())
     who, lease = new_key(), make_lease()
     await store.hold([lease])
     assert await store.end(lease.name)
@@ -391,6 +391,6 @@ async def test_clock_that_jumps_back(redis: RedisServer) -> None:
         lease = lease._replace(slots=held.slots)
         left.append((await store.look([wanted]))[0].left)
     assert left == [7, 7, 7, 7, 7, 7, 7, 7, 8]
-    await store.let_go(lease.name, lease.slots)
+    await store.release_lease(lease.name, lease.slots)
     assert (await store.look([wanted]))[0].left == 9
     await store.aclose()

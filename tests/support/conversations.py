@@ -43,7 +43,7 @@ class Conversations:
         }
 
     def gate(self, *limits: Any, max_duration: float = 60, **options: Any) -> XunaGate:
-        platform = XunaPlatform(API_KEY, transport=httpx.MockTransport(self.handle))
+        platform = XunaPlatform(API_KEY, http_transport=httpx.MockTransport(self.handle))
         agents = [Agent("support", id="agent_1", limits=limits, max_duration=max_duration)]
         return make_gate(platform, agents=agents, **options)
 

@@ -37,7 +37,7 @@ class CountedPlatform:
     def client(self, **options: Any) -> XunaPlatform:
         """Return a real client that reaches this and nothing else."""
         transport = httpx.MockTransport(self.handle)
-        return XunaPlatform(API_KEY, transport=transport, **options)
+        return XunaPlatform(API_KEY, http_transport=transport, **options)
 
 
 def make_verifier(**options: Any) -> JWTVerifier:

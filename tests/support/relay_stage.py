@@ -95,9 +95,9 @@ class Stage:
     async def ended(self) -> Event:
         """Return how the latest conversation ended, once it has."""
         async with asyncio.timeout(10):
-            while not self.named("ended"):  # noqa: ASYNC110 - events wake nobody
+            while not self.named("conversation_ended"):  # noqa: ASYNC110 - events wake nobody
                 await asyncio.sleep(0.005)
-        return self.named("ended")[-1]
+        return self.named("conversation_ended")[-1]
 
     @property
     def untouched(self) -> bool:
@@ -169,7 +169,7 @@ async def with_visitors(**options: Any) -> AsyncIterator[Stage]:
     )
     private = Agent("private", id="agent_2", transports=("relay",))
     visitors = AnonymousAccess(secret="s" * 43)
-    async with on_stage(faq, private, visitors=visitors, **options) as stage:
+    async with on_stage(faq, private, anonymous=visitors, **options) as stage:
         yield stage
 
 

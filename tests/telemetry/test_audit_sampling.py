@@ -106,7 +106,7 @@ async def test_anonymous_callers_are_strangers(path: Path) -> None:
     limits = [Limit("1/hour", per="all")]
     agents = [Agent("faq", id="agent_1", anonymous=True, max_duration=60, limits=limits)]
     visitors = AnonymousAccess(secret="s" * 43)
-    gate = make_gate(CountedPlatform(), agents=agents, visitors=visitors, on_event=[log])
+    gate = make_gate(CountedPlatform(), agents=agents, anonymous=visitors, on_event=[log])
     for _ in range(300):
         await ask(gate, headers=[(b"sec-fetch-site", b"same-origin")])
     await gate.aclose()
@@ -123,7 +123,14 @@ async def test_anonymous_callers_are_strangers(path: Path) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("issued", "started", "ended", "settled", "expired", "revoked"),
+        *(
+            "issued",
+            "conversation_started",
+            "conversation_ended",
+            "settled",
+            "settlement_expired",
+            "revoked",
+        ),
         *("keys_rotated", "provider_down", "webhook_received"),
     ],
 )
@@ -140,7 +147,7 @@ def test_what_is_never_left_out(path: Path, name: Any) -> None:
     "name",
     [
         *("refused", "verified", "authorized", "reserved", "released", "ticket_issued"),
-        *("uncounted", "personalization_unsupported"),
+        *("limit_skipped", "personalization_unsupported"),
     ],
 )
 def test_what_a_caller_causes_at_will_is_bounded(path: Path, name: Any) -> None:

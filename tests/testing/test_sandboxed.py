@@ -54,7 +54,7 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> XunaGate:
     """Return a gate as a user has it: its provider is out of reach here, and there is no key."""
     monkeypatch.delenv("XUNA_AI_API_KEY", raising=False)
     verifier = OIDCVerifier(
-        "https://login.acme.com", audience="voice", transport=httpx.MockTransport(out_of_reach)
+        "https://login.acme.com", audience="voice", http_transport=httpx.MockTransport(out_of_reach)
     )
     return XunaGate(verifier=verifier, agents=agents())
 

@@ -97,7 +97,7 @@ class Outbound:
     `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY` and `SSL_CERT_FILE` are honoured.
 
     Args:
-        transport: is used instead of all that, on every loop, and is closed by `aclose()`.
+        http_transport: is used instead of all that, on every loop, and is closed by `aclose()`.
         connections: of each pool. Who wants more at once waits, and that counts to the time in all.
 
     Checks: the time in all, the number of bytes, that the body isn't encoded. (With `fast`, looking
@@ -108,10 +108,10 @@ class Outbound:
     def __init__(
         self,
         *,
-        transport: httpx.AsyncBaseTransport | None = None,
+        http_transport: httpx.AsyncBaseTransport | None = None,
         connections: int = CONNECTIONS,
     ) -> None:
-        self._transport = transport
+        self._transport = http_transport
         self._connections = connections
         self._pools: WeakKeyDictionary[asyncio.AbstractEventLoop, _Pool] = WeakKeyDictionary()
 

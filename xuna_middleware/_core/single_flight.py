@@ -25,27 +25,27 @@ _Owner: TypeAlias = tuple[asyncio.AbstractEventLoop, Hashable]
 class SingleFlight(Generic[K, T]):
     """Run one task for all who ask the same at the same time, in each event loop.
 
-    At most `in_flight` run at once and `waiting` more may wait for their turn; what comes beyond
-    is a 503 without any I/O. Who hangs up takes nobody else along. With `of_one`, at most so many
-    of all these are one owner's. `of_one_waiting` more of an owner wait until one of these is over,
-    at most `waiting` of all owners; they take no place from others before. `owners` says in log
-    lines what an owner is.
+    At most `max_concurrent` run at once and `max_queued` more may wait for their turn; what comes
+    beyond is a 503 without any I/O. Who hangs up takes nobody else along. With `of_one`, at most so
+    many of all these are one owner's. `of_one_waiting` more of an owner wait until one of these is
+    over, at most `max_queued` of all owners; they take no place from others before. `owners` says
+    in log lines what an owner is.
     """
 
     def __init__(
         self,
         what: str,
         *,
-        in_flight: int,
-        waiting: int = 0,
+        max_concurrent: int,
+        max_queued: int = 0,
         of_one: int | None = None,
         of_one_waiting: int = 0,
         owners: Literal["address", "account"] = "address",
     ) -> None:
         self._what = what
-        self._in_flight = in_flight
-        self._waiting = waiting
-        self._most = in_flight + waiting
+        self._in_flight = max_concurrent
+        self._waiting = max_queued
+        self._most = max_concurrent + max_queued
         self._of_one = of_one
         self._of_one_waiting = of_one_waiting
         self._owners = owners

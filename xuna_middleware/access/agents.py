@@ -54,8 +54,8 @@ class Agent:
             returns a mapping. Values are strings, finite numbers or booleans. Names starting with
             `system__` are the platform's own; `secret__` ones reach only tool headers.
         overrides: by platform path, `{"agent.first_message": "Hello"}`, from the same sources.
-        variables: what a variable may hold beyond a short string, number or boolean, whichever side
-            sets it: `{"user_name": Text(40, required=True), "age": Number(0, 120)}`. Without a
+        variable_types: what a variable may hold beyond a short string, number or boolean, whichever
+            side sets it: `{"user_name": Text(40, required=True), "age": Number(0, 120)}`. Without a
             required one the platform would end the conversation; here it is a 400 where the client
             has to say it.
         client_variables: names that a client may add; stored as a frozenset, as is
@@ -96,7 +96,7 @@ class Agent:
     allow: RuleLike | None = field(default=None, repr=False)
     dynamic_variables: Variables = field(default_factory=dict, repr=False)
     overrides: Mapping[str, Source] = field(default_factory=dict, repr=False)
-    variables: Mapping[str, Kind] = field(default_factory=dict, repr=False)
+    variable_types: Mapping[str, Kind] = field(default_factory=dict, repr=False)
     client_variables: Collection[str] = ()
     client_overrides: Collection[str] | Mapping[str, Kind] = ()
     transports: Sequence[Transport] | tuple[Transport, ...] = _HANDED_OUT
@@ -114,7 +114,7 @@ class Agent:
         try:
             self._settle(**_checked(self))
             self._settle(rule=ANY_VERIFIED_CALLER if self.allow is None else as_rule(self.allow))
-            kinds = {name: kind.check for name, kind in self.variables.items()}
+            kinds = {name: kind.check for name, kind in self.variable_types.items()}
             self._settle(
                 plan=make_plan(self.dynamic_variables, self.overrides, kinds, self.user_id)
             )
@@ -149,7 +149,7 @@ class Agent:
     @property
     def required_variables(self) -> frozenset[str]:
         """Names without which there is no conversation."""
-        return frozenset(name for name, kind in self.variables.items() if kind.required)
+        return frozenset(name for name, kind in self.variable_types.items() if kind.required)
 
     @property
     def override_paths(self) -> frozenset[str]:
@@ -165,7 +165,7 @@ class Agent:
             )
 
 
-async def authorize(agent: Agent, identity: Identity, connection: HTTPConnection | None) -> str:
+async def check_rule(agent: Agent, identity: Identity, connection: HTTPConnection | None) -> str:
     """Return the name of the agent's rule, if it admits this caller.
 
     Raises:
@@ -186,7 +186,7 @@ def _checked(agent: Agent) -> dict[str, Any]:
     _check_id(agent.id)
     return {
         "client_variables": _client_variables(_tuple("client_variables", agent.client_variables)),
-        "variables": _kinds("variables", agent.variables, variable_check),
+        "variables": _kinds("variables", agent.variable_types, variable_check),
         "client_overrides": _client_overrides(_paths(agent.client_overrides)),
         "override_kinds": _override_kinds(agent.client_overrides),
         "transports": _transports(_tuple("transports", agent.transports)),
@@ -239,7 +239,7 @@ def _kinds(option: str, given: Any, check_name: Callable[[Any], Check]) -> Mappi
 def _check_required(agent: Agent) -> None:
     """Refuse required variables that nobody could give."""
     given = agent.variable_names | set(agent.client_variables)
-    required = {name for name, kind in agent.variables.items() if kind.required}
+    required = {name for name, kind in agent.variable_types.items() if kind.required}
     if agent.plan.mapping is None and not required <= given:
         missing = ", ".join(sorted(required - given))
         raise ConfigurationError(

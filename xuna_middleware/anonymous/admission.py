@@ -2,8 +2,8 @@
 
 A visitor is a caller of their own, known again by a signed ticket. They reach the agents that are
 open to them and no others, pass a challenge where one is set, and have limits of their own. Whoever
-signs in later keeps what they spent: see `MergeUsage`. Their ticket ends with that: else a stranger who
-planted it in their browser, or kept a copy, could go on in their name.
+signs in later keeps what they spent: see `MergeUsage`. Their ticket ends with that: else a stranger
+who planted it in their browser, or kept a copy, could go on in their name.
 """
 
 import asyncio
@@ -82,19 +82,19 @@ class Admission:
         self._clock = clock
         secrets = visitors.secret or (token_urlsafe(),)
         self._proxies = proxies
-        self._challenge = _shared(visitors.challenge, secrets, store, self._address)
+        self._challenge = _shared(visitors.captcha, secrets, store, self._address)
         #: What visitors have to pass, in words that are the same in every process.
         self.terms = _terms(self._challenge)
         self._asking = SingleFlight[Any, bool](
             "challenge",
-            in_flight=CHALLENGES,
-            waiting=CHALLENGES_WAITING,
+            max_concurrent=CHALLENGES,
+            max_queued=CHALLENGES_WAITING,
             of_one=CHALLENGES_OF_ONE,
             of_one_waiting=CHALLENGES_OF_ONE_WAITING,
         )
         self._tickets = AnonymousTokens(
             secrets,
-            seconds=visitors.ticket_lasts,
+            seconds=visitors.token_seconds,
             namespace=namespace_of(store),
             terms=self.terms,
             clock=clock,
@@ -129,7 +129,7 @@ class Admission:
         Raises:
             UnavailableError: it can't be ended.
         """
-        return await self.door.leave(visit.visitor, move, self.visitors.ticket_lasts)
+        return await self.door.leave(visit.visitor, move, self.visitors.token_seconds)
 
     def forgetting(self, scope: Scope) -> Mapping[str, str]:
         """Return what makes a browser forget its ticket."""
@@ -151,7 +151,7 @@ class Admission:
             raise ConfigurationError("a challenge reads the request: gate.issue(…, connection=…)")
         if not await self._is_passed(challenge, connection):
             raise _unsolved(challenge)
-        return passed(visit, self._clock() + self.visitors.challenge_lasts)
+        return passed(visit, self._clock() + self.visitors.captcha_seconds)
 
     def check_passed(self, visit: AnonymousVisitor) -> None:
         """Refuse a visitor who passed no challenge, or too long ago, without asking anybody.
@@ -166,7 +166,7 @@ class Admission:
         """Return what tells a visitor who they are from now on; nothing where they know."""
         if not visit.is_new:
             return {}
-        return self._handed_out(self._tickets.write(visit), self.visitors.ticket_lasts, scope)
+        return self._handed_out(self._tickets.write(visit), self.visitors.token_seconds, scope)
 
     def start(self) -> None:
         """Say what the operator may not have thought of."""
@@ -209,7 +209,7 @@ class Admission:
     def _has_passed(self, visit: AnonymousVisitor) -> bool:
         # Never for longer than one pass lasts, whatever the clock was that dated it.
         left = visit.passed_until - self._clock()
-        return 0 < left <= self.visitors.challenge_lasts + _LEEWAY
+        return 0 < left <= self.visitors.captcha_seconds + _LEEWAY
 
 
 def _shared(

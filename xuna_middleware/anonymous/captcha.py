@@ -1,7 +1,7 @@
 """Challenges that somebody else sets: Cloudflare Turnstile and hCaptcha.
 
-The page solves it and sends the answer in the header `Xuna-CaptchaCheck`. Both services take it at an
-address of theirs (`siteverify`), with the site's secret, once, and answer `{"success": true}`.
+The page solves it and sends the answer in the header `Xuna-CaptchaCheck`. Both services take it at
+an address of theirs (`siteverify`), with the site's secret, once, and answer `{"success": true}`.
 """
 
 import json
@@ -38,7 +38,7 @@ class Captcha:
         address: str,
         secret: str,
         hostnames: tuple[str, ...],
-        transport: "httpx.AsyncBaseTransport | None",
+        http_transport: "httpx.AsyncBaseTransport | None",
     ) -> None:
         if not isinstance(secret, str) or not secret or not secret.isprintable():
             raise ConfigurationError(f"{name} takes the site's secret key, as its console shows it")
@@ -47,7 +47,7 @@ class Captcha:
             raise ConfigurationError(f'{name}: hostnames are names, like ("www.acme.com",)')
         self._name, self._address, self._secret = name, address, secret
         self._hostnames = frozenset(hostnames)
-        self._outbound = Outbound(transport=transport)
+        self._outbound = Outbound(http_transport=http_transport)
 
     def __repr__(self) -> str:
         return f"{self._name}(…)"
@@ -75,14 +75,14 @@ class Captcha:
         """
         if not self.has_answer(connection):
             return False
-        told = await self._asked(connection.headers[HEADER])
+        told = await self._ask(connection.headers[HEADER])
         return told.get("success") is True and self._is_ours(told.get("hostname"))
 
     async def aclose(self) -> None:
         """Close the running event loop's connections."""
         await self._outbound.aclose()
 
-    async def _asked(self, answer: str) -> Mapping[str, Any]:
+    async def _ask(self, answer: str) -> Mapping[str, Any]:
         form = urlencode({"secret": self._secret, "response": answer})
         try:
             reply = await self._outbound.request(
@@ -103,7 +103,7 @@ def turnstile(
     secret: str,
     *,
     hostnames: tuple[str, ...] = (),
-    transport: "httpx.AsyncBaseTransport | None" = None,
+    http_transport: "httpx.AsyncBaseTransport | None" = None,
 ) -> Captcha:
     """Challenge visitors with Cloudflare Turnstile.
 
@@ -116,14 +116,14 @@ def turnstile(
     Raises:
         ConfigurationError: the secret is no text, or `hostnames` are no names.
     """
-    return Captcha("turnstile", _TURNSTILE, secret, hostnames, transport)
+    return Captcha("turnstile", _TURNSTILE, secret, hostnames, http_transport)
 
 
 def hcaptcha(
     secret: str,
     *,
     hostnames: tuple[str, ...] = (),
-    transport: "httpx.AsyncBaseTransport | None" = None,
+    http_transport: "httpx.AsyncBaseTransport | None" = None,
 ) -> Captcha:
     """Challenge visitors with hCaptcha; see `turnstile()`."""
-    return Captcha("hcaptcha", _HCAPTCHA, secret, hostnames, transport)
+    return Captcha("hcaptcha", _HCAPTCHA, secret, hostnames, http_transport)

@@ -68,9 +68,9 @@ class AnonymousAccess:
         limits: count visitors only, beside the limits of the gate and of the agent: per "subject"
             is each visitor, per "address" each address, per "all" all visitors together. For every
             anonymous agent there must be a `Limit` or `TalkTime` per "all" or "agent" somewhere,
-            not `when_store_down="open"`, and `max_duration`: a crowd may come, and what it costs
+            not `on_unavailable="allow"`, and `max_duration`: a crowd may come, and what it costs
             must have an end.
-        challenge: a `CaptchaCheck` (`ProofOfWork()`, `turnstile(…)`, `hcaptcha(…)`), or an async
+        captcha: a `CaptchaCheck` (`ProofOfWork()`, `turnstile(…)`, `hcaptcha(…)`), or an async
             function of `(connection)` that returns True where it is passed; it has 5 s. Eight of
             these are asked for at once, four of one address, and 64 wait; 16 more of one address
             wait until its four are answered; beyond that, 503. Requests without an answer take no
@@ -78,11 +78,11 @@ class AnonymousAccess:
             `has_answer(connection)` that returns False.
             `ProofOfWork()` uses the secret above and the gate's store, where it has none of its
             own.
-        challenge_lasts: seconds for which a visitor who passed is not asked again by the same
-            challenge: a `ProofOfWork` of as many bits, a captcha with the same secret and host
+        captcha_seconds: seconds for which a visitor who passed is not asked again by the same
+            captcha: a `ProofOfWork` of as many bits, a captcha with the same secret and host
             names, a function or class of the same module and name, or with the same text in its
             attribute `terms`.
-        ticket_lasts: seconds for which a visitor is known again.
+        token_seconds: seconds for which a visitor is known again.
 
     Raises:
         ConfigurationError: one of these makes no sense; the text says how to write it.
@@ -90,9 +90,9 @@ class AnonymousAccess:
 
     secret: str | Sequence[str] | None = field(default=None, repr=False)
     limits: Sequence[AnyLimit] = DEFAULT_LIMITS
-    challenge: CaptchaCheckLike | None = None
-    challenge_lasts: int = 3600
-    ticket_lasts: int = 30 * _DAY
+    captcha: CaptchaCheckLike | None = None
+    captcha_seconds: int = 3600
+    token_seconds: int = 30 * _DAY
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "limits", checked_limits(self.limits))
@@ -104,7 +104,7 @@ class AnonymousAccess:
                 raise ConfigurationError(
                     f"Visitors({name}=…) takes whole seconds from 1 to {longest}"
                 )
-        challenge = self.challenge
+        challenge = self.captcha
         if challenge is not None and not _is_challenge(challenge):
             raise ConfigurationError(
                 "Visitors(challenge=…) takes a Challenge such as ProofOfWork(), or an async "
@@ -140,7 +140,7 @@ def check_visitors_limits(agent: str, limits: Sequence[AnyLimit]) -> None:
         raise ConfigurationError(
             f"Agent({agent!r}, anonymous=True) needs a budget for all visitors together, such as "
             'limits=[TalkTime("5 hours/day", per="all")], on the agent or in '
-            'visitors=Visitors(limits=…); one that is when_store_down="open" is none'
+            'visitors=Visitors(limits=…); one that is on_unavailable="allow" is none'
         )
 
 
@@ -151,7 +151,7 @@ def _is_had_by_visitors(part: Any) -> bool:
 
 
 def _is_common_budget(one: AnyLimit) -> bool:
-    has_end = not isinstance(one, Concurrent) and one.when_store_down != "open"
+    has_end = not isinstance(one, Concurrent) and one.on_unavailable != "allow"
     return has_end and one.counted.is_shared
 
 

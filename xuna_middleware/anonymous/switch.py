@@ -75,7 +75,7 @@ class AdmissionSwitch:
         self._closed_at = 0.0
         #: What visitors cause to be written: once for all of them, so that operators have room.
         self._written_for_visitors = SingleFlight[str, bool](
-            "visitors: telling the store of the entrance", in_flight=1, waiting=1
+            "visitors: telling the store of the entrance", max_concurrent=1, max_queued=1
         )
 
     async def check(self, visitor: str) -> bool:
@@ -85,7 +85,7 @@ class AdmissionSwitch:
             AccessDeniedError: 403 `anonymous_paused`. UnavailableError: the store can't be asked.
         """
         marks = _CLOSED, _OPENED, _left(visitor)
-        levels = await _told(self._store.look(marks))
+        levels = await _tell(self._store.look(marks))
         is_closed, was_opened, has_left = [
             level.left < quota.most for level, (_, quota) in zip(levels, marks, strict=True)
         ]
@@ -110,7 +110,7 @@ class AdmissionSwitch:
             UnavailableError: the store can't be told.
         """
         wanted = _left(visitor, seconds), _departures(move.person, seconds)
-        moved = await _told(self._store.move(move, wanted))
+        moved = await _tell(self._store.move(move, wanted))
         has_left = moved.taken or moved.levels[0].left < 1
         if not has_left:
             logger.warning(
@@ -134,7 +134,7 @@ class AdmissionSwitch:
     async def _close(self) -> None:
         self._is_closed = self._is_unconfirmed = True
         await self._forget(_OPENED)
-        await _told(self._store.reserve([_CLOSED]))
+        await _tell(self._store.reserve([_CLOSED]))
         self._is_unconfirmed = False
 
     async def _close_again(self) -> bool:
@@ -149,7 +149,7 @@ class AdmissionSwitch:
             UnavailableError: the store can't be told.
         """
         await self._forget(_OPENED_LAST)
-        await _told(self._store.reserve([_OPENED, _OPENED_LAST]))
+        await _tell(self._store.reserve([_OPENED, _OPENED_LAST]))
         await self._forget(_CLOSED)
         self._is_closed = self._is_unconfirmed = False
 
@@ -161,7 +161,7 @@ class AdmissionSwitch:
             UnavailableError: the store can't be asked or told.
         """
         since = _now() - self._closed_at
-        (opened,) = await _told(self._store.look([_OPENED_LAST]))
+        (opened,) = await _tell(self._store.look([_OPENED_LAST]))
         if opened.left < _MANY and _YEAR - opened.seconds + _OFF < since * (1 - _DRIFT):
             self._is_unconfirmed = False
             return False
@@ -176,12 +176,12 @@ class AdmissionSwitch:
     async def _forget(self, mark: Wanted) -> None:
         """Give back all that was taken of a mark."""
         who, quota = mark
-        (level,) = await _told(self._store.look([mark]))
+        (level,) = await _tell(self._store.look([mark]))
         if level.left == _MANY:
             return
-        looked = await _told(self._store.reserve([(who, replace(quota, amount=0))]))
+        looked = await _tell(self._store.reserve([(who, replace(quota, amount=0))]))
         taken = Charge(who, quota.field, looked.marks[0], _MANY - level.left, quota.kind)
-        await _told(self._store.give_back([taken]))
+        await _tell(self._store.give_back([taken]))
 
 
 def _now() -> float:
@@ -196,7 +196,7 @@ def _closed() -> AccessDeniedError:
     )
 
 
-async def _told(telling: Awaitable[T]) -> T:
+async def _tell(telling: Awaitable[T]) -> T:
     try:
         return await telling
     except StoreError as error:

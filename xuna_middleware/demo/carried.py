@@ -68,7 +68,7 @@ async def _forged_first_frame_ends_it(walk: Walk) -> None:
     before = len(walk.stage.platform.conversations)
     async with _carried(walk, "ben") as call:
         await call.introduce({"dynamicVariables": {"plan_name": "enterprise"}})
-        expect(await call.closed() == (4400, "variable_not_open"), "it ended otherwise")
+        expect(await call.closed() == (4400, "variable_not_allowed"), "it ended otherwise")
     expect(call.heard == [], "the client was sent something")
     expect(len(walk.stage.platform.conversations) == before, "the platform heard of it")
 
@@ -81,7 +81,7 @@ async def _fresh_token_prolongs_it(walk: Walk) -> None:
         answer = await call.renew(fresh)
         expect(answer.get("expires_at", 0) > time.time(), "it was not prolonged")
         answer = await call.renew(walk.tokens["ben"])
-        expect(answer.get("code") == "another_caller", "another's token is taken")
+        expect(answer.get("code") == "subject_mismatch", "another's token is taken")
 
 
 async def _operator_sees_it(walk: Walk) -> None:
@@ -142,7 +142,9 @@ async def _time_limit_ends_it(walk: Walk) -> None:
         async with _carried(there, "ada") as call:
             await _begun(call)
             expect(await call.closed() == (4410, "max_duration"), "it ended otherwise")
-        lasted = next(event.seconds for event in stage.feed.events() if event.name == "ended")
+        lasted = next(
+            event.seconds for event in stage.feed.events() if event.name == "conversation_ended"
+        )
         expect(lasted and _MOMENT <= lasted < _MOMENT + 1, f"it lasted {lasted} s")
 
 

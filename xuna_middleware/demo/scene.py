@@ -183,19 +183,19 @@ def build_gate(wiring: Wiring, *, agents: Iterable[Agent] = AGENTS) -> XunaGate:
     """
     return XunaGate(
         verifier=OIDCVerifier(
-            wiring.issuer, audience=AUDIENCE, transport=httpx.AsyncHTTPTransport()
+            wiring.issuer, audience=AUDIENCE, http_transport=httpx.AsyncHTTPTransport()
         ),
         agents=agents,
         platform=XunaPlatform(
             wiring.api_key,
             base_url=wiring.platform_url,
             include_conversation_id=True,
-            transport=httpx.AsyncHTTPTransport(),
+            http_transport=httpx.AsyncHTTPTransport(),
         ),
-        visitors=AnonymousAccess(
+        anonymous=AnonymousAccess(
             secret=token_urlsafe(),
             limits=[Limit("20/hour", per="address")],
-            challenge=ProofOfWork(12),
+            captcha=ProofOfWork(12),
         ),
         public_url=wiring.public_url,
         operators=OPERATORS,

@@ -133,7 +133,7 @@ async def _plan_is_required(walk: Walk) -> None:
 async def _forged_variable_is_refused(walk: Walk) -> None:
     body = {"agent": "concierge", "dynamic_variables": {"plan_name": "enterprise"}}
     answer = await walk.visitor.post(SIGNED_URL, body, walk.tokens["ben"])
-    refused(walk, answer, 400, "variable_not_open")
+    refused(walk, answer, 400, "variable_not_allowed")
     expect("enterprise" not in answer.text, "the answer repeats the forged value")
 
 
@@ -186,8 +186,11 @@ async def _nothing_else_left(walk: Walk) -> None:
     expect(issued == walk.issued, f"the platform issued {issued}, {walk.issued} are known of")
     told = [event.name for event in walk.stage.feed.events()]
     expect(told.count("issued") == known, f"the gate told of {told.count('issued')}, not {known}")
-    expect(told.count("ended") == walk.carried, "a conversation that was carried has no end")
-    talked = 2 + told.count("started")
+    expect(
+        told.count("conversation_ended") == walk.carried,
+        "a conversation that was carried has no end",
+    )
+    talked = 2 + told.count("conversation_started")
     expect(len(walk.stage.platform.conversations) == talked, f"not {talked} conversations")
 
 

@@ -15,8 +15,8 @@ async def identify(
 ) -> Caller:
     """Return the caller of a scope outside the gate's own routes; visitors are refused.
 
-    `base` is the public address of whatever serves the scope: see `ProofContext`. `nobody` is raised
-    in place of a NotAuthenticatedError.
+    `base` is the public address of whatever serves the scope: see `ProofContext`. `nobody` is
+    raised in place of a NotAuthenticatedError.
 
     Raises:
         GateError: as it was reported.
@@ -44,7 +44,7 @@ async def authenticate(
     if caller.ticket is not None:
         core.origins.check_ticket(Headers(scope=scope), caller.ticket.origin)
     core.authentication.note_proof(scope, caller)
-    if core.events.heard:
+    if core.events.has_listeners:
         core.pipeline.emit("verified", caller.identity)
     return caller
 

@@ -11,7 +11,7 @@ from xuna_middleware.issuing.pipeline import (
 )
 from xuna_middleware.platform.issued import ConversationToken, SignedUrl
 from xuna_middleware.relay.client import Client
-from xuna_middleware.relay.conversation import converse, issue_relay_url, ticket_of
+from xuna_middleware.relay.conversation import issue_relay_url, run_conversation, ticket_of
 
 
 async def issue_to_app(core: Core, order: IssueRequest) -> SignedUrl | ConversationToken:
@@ -58,7 +58,7 @@ async def carry_conversation(core: Core, order: IssueRequest, client: Client) ->
         GateError: one of the documented answers; the client was not accepted then.
     """
     order.attempt.agent = named_agent(core.pipeline, order)
-    await converse(core.pipeline, core.relaying, order, client)
+    await run_conversation(core.pipeline, core.relaying, order, client)
 
 
 def _origin_of(order: IssueRequest) -> str | None:

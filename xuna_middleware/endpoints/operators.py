@@ -71,7 +71,7 @@ async def revoke(core: Core, issuer: str, subject: str, seconds: float) -> None:
     except StoreError as error:
         logger.warning(
             "gate.revoke: the store knows of it, and this process alone doesn't (%s): while "
-            "the store can't be asked, limits with when_store_down='open' or 'memory' let this "
+            "the store can't be asked, limits with on_unavailable='open' or 'memory' let this "
             "caller pass here; 'closed' doesn't",
             error,
         )
@@ -86,7 +86,7 @@ def revoked_for(core: Core, issuer: str, given: float = 0.0) -> float:
     if issuer == VISITOR_ISSUER:
         known = None
         if core.entrance is not None:
-            known = max(DEFAULT_TOKEN_SECONDS, core.entrance.visitors.ticket_lasts)
+            known = max(DEFAULT_TOKEN_SECONDS, core.entrance.visitors.token_seconds)
     if known is not None:
         return max(given, known)
     if not given:

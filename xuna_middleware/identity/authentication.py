@@ -170,7 +170,7 @@ class Authentication:
             return None
         verifier, _ = self._asked_about(token)
         text = token.reveal()
-        return await _answered(recheck_interval_of(verifier, text), text)
+        return await _await_identity(recheck_interval_of(verifier, text), text)
 
     async def recheck(self, token: HeldToken) -> Identity:
         """Return whom a token proves now, as its provider says.
@@ -180,13 +180,13 @@ class Authentication:
         """
         verifier, traits = self._asked_about(token)
         text = token.reveal()
-        identity = await _answered(recheck_by(verifier, text), text)
+        identity = await _await_identity(recheck_by(verifier, text), text)
         if not isinstance(identity, Identity):
             raise _no_identity("verifier", "raise InvalidTokenError instead")
         traits.check_issuer(identity)
         return identity
 
-    async def verified(self, token: str) -> Identity:
+    async def verify_token(self, token: str) -> Identity:
         """Return whom a Bearer token proves, outside a request.
 
         Raises:
@@ -297,7 +297,7 @@ async def _identity_of(
     return identity
 
 
-async def _answered(answer: Awaitable[T], token: str) -> T:
+async def _await_identity(answer: Awaitable[T], token: str) -> T:
     """Return a verifier's answer about a running conversation's token."""
     try:
         async with asyncio.timeout(RECHECK_SECONDS):

@@ -70,12 +70,12 @@ class TenantVerifiers:
 
     Args:
         resolve: `(issuer) -> Verifier | None`, sync or async; an async one has 2 seconds.
-        most: how many tenants are kept at once; the one unused for longest goes first. Say more
-            than there are tenants: then none has to make room. A tenth more, `in_flight` at least,
-            are kept of those whose first token is not verified yet.
-        keep: for how many seconds, at least 1.
-        in_flight: how many issuers are looked up at once, and as many of the known ones; 64 of each
-            wait for their turn.
+        max_entries: how many tenants are kept at once; the one unused for longest goes first. Say
+            more than there are tenants: then none has to make room. A tenth more, `max_concurrent`
+            at least, are kept of those whose first token is not verified yet.
+        cache_seconds: for how many seconds, at least 1.
+        max_concurrent: how many issuers are looked up at once, and as many of the known ones; 64 of
+            each wait for their turn.
         traits: what the verifiers of all tenants accept at most: by default Bearer tokens that live
             for a day. `VerifierTraits(dpop_algorithms=("ES256",), max_token_seconds=7 * 86_430)`
             admits tenants that take DPoP, or whose tokens live for a week; with `issuers` no other
@@ -93,17 +93,17 @@ class TenantVerifiers:
         self,
         resolve: Resolve,
         *,
-        most: int = 1000,
-        keep: float = 300,
-        in_flight: int = 8,
+        max_entries: int = 1000,
+        cache_seconds: float = 300,
+        max_concurrent: int = 8,
         traits: VerifierTraits | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         if not callable(resolve):
             raise ConfigurationError("TenantVerifiers takes a function (issuer) -> Verifier | None")
-        if checked_seconds(keep, "keep") < 1:
+        if checked_seconds(cache_seconds, "keep") < 1:
             raise ConfigurationError("keep must be 1 second or more")
-        for name, number in (("most", most), ("in_flight", in_flight)):
+        for name, number in (("most", max_entries), ("in_flight", max_concurrent)):
             if type(number) is not int or number < 1:
                 raise ConfigurationError(f"{name} must be a whole number, 1 or more")
         if not isinstance(traits, VerifierTraits | None):
@@ -111,20 +111,20 @@ class TenantVerifiers:
         #: What the gate and a list of verifiers read.
         self.traits = replace(traits or VerifierTraits(), resolves_issuers=True, needs_request=True)
         self._resolve = resolve
-        self._most = most
-        self._keep = keep
+        self._most = max_entries
+        self._keep = cache_seconds
         self._now = monotonic
         #: Those of whom a token was verified, the one unused for longest first; and newcomers.
         self._tenants: OrderedDict[str, _Tenant] = OrderedDict()
         self._newcomers: OrderedDict[str, _Tenant] = OrderedDict()
-        self._few = max(in_flight, most // 10)
+        self._few = max(max_concurrent, max_entries // 10)
         self._unknown = ExpiringSet[str](_UNKNOWN_SECONDS)
         self._failed = ExpiringSet[str](_FAILED_SECONDS)
         self._look_ups = SingleFlight[str, _Tenant | None](
-            "tenant look-ups", in_flight=in_flight, waiting=LOOK_UPS_WAITING
+            "tenant look-ups", max_concurrent=max_concurrent, max_queued=LOOK_UPS_WAITING
         )
         self._known_look_ups = SingleFlight[str, _Tenant | None](
-            "look-ups of known tenants", in_flight=in_flight, waiting=LOOK_UPS_WAITING
+            "look-ups of known tenants", max_concurrent=max_concurrent, max_queued=LOOK_UPS_WAITING
         )
         #: Verifiers that are being closed, and tenants that were let go while they have users.
         self._closing: dict[asyncio.Task[None], Verifier] = {}
@@ -332,7 +332,7 @@ class TenantVerifiers:
         verifier = tenant.verifier
         if not isinstance(verifier, Lifecycle) or self._is_in_use(tenant):
             return
-        closing = asyncio.get_running_loop().create_task(_closed(verifier), context=Context())
+        closing = asyncio.get_running_loop().create_task(_close(verifier), context=Context())
         self._closing[closing] = verifier
         closing.add_done_callback(self._closing.pop)
 
@@ -405,7 +405,7 @@ def _begin(verifier: Verifier, listeners: Iterable[Listener]) -> None:
         verifier.start()
 
 
-async def _closed(verifier: Lifecycle) -> None:
+async def _close(verifier: Lifecycle) -> None:
     """Close a verifier. Nobody waits for it, so what goes wrong is for the log."""
     try:
         await verifier.aclose()

@@ -104,7 +104,7 @@ async def _entrance(entrance: Admission, order: IssueRequest) -> Step:
     """Look at the door and the ticket. A challenge's answer is left alone: most are good once."""
     await entrance.check_door(order.visitor, order.scope)
     entrance.check_passed(order.visitor)
-    asked = "no challenge" if entrance.visitors.challenge is None else "the challenge is passed"
+    asked = "no challenge" if entrance.visitors.captcha is None else "the challenge is passed"
     return _passed("entrance", f"open, {asked}")
 
 

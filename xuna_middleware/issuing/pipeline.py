@@ -17,7 +17,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from xuna_middleware._core.single_flight import SingleFlight
-from xuna_middleware.access.agents import Agent, authorize
+from xuna_middleware.access.agents import Agent, check_rule
 from xuna_middleware.access.grants import Grant, Personalization, Transport
 from xuna_middleware.access.limits.budgets import TICKETS, VISITORS_TICKETS, Budget
 from xuna_middleware.access.limits.keys import LimitContext, subject_principal
@@ -126,8 +126,8 @@ class IssueRequest:
 def _visitors_calls() -> SingleFlight[Any, Any]:
     return SingleFlight(
         "platform: visitors' calls",
-        in_flight=VISITORS_CALLS,
-        waiting=VISITORS_WAITING,
+        max_concurrent=VISITORS_CALLS,
+        max_queued=VISITORS_WAITING,
         of_one=VISITORS_OF_ONE,
         of_one_waiting=VISITORS_OF_ONE_WAITING,
     )
@@ -136,8 +136,8 @@ def _visitors_calls() -> SingleFlight[Any, Any]:
 def _callers_calls() -> SingleFlight[Any, Any]:
     return SingleFlight(
         "platform: callers' calls",
-        in_flight=CALLERS_CALLS,
-        waiting=CALLERS_WAITING,
+        max_concurrent=CALLERS_CALLS,
+        max_queued=CALLERS_WAITING,
         of_one=CALLERS_OF_ONE,
         of_one_waiting=CALLERS_OF_ONE_WAITING,
         owners="account",
@@ -173,7 +173,7 @@ class Pipeline:
     #: What goes on when the request that began it has ended.
     background: set[asyncio.Task[Any]] = field(default_factory=set, repr=False)
 
-    def beside(self, story: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    def spawn(self, story: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Let something go on, whether or not the request that began it does."""
         task = asyncio.get_running_loop().create_task(story)
         self.background.add(task)
@@ -217,21 +217,21 @@ async def issue(pipeline: Pipeline, order: IssueRequest) -> SignedUrl | Conversa
     agent = resolve_agent(pipeline, order)
     check_transport(agent, order.transport)
     client = check_client(agent, order.dynamic_variables, order.overrides)
-    rule = await decide(pipeline, agent, order)
+    rule = await authorize(pipeline, agent, order)
     about: dict[str, Any] = {"agent": agent.name, "transport": order.transport}
     loop = asyncio.get_running_loop()
     began = loop.time()
-    reservation = await reserved(pipeline, agent, order)
+    reservation = await reserve_limits(pipeline, agent, order)
     try:
         personal = await personalize(agent, order.identity, order.connection, client)
-        grant = granted(pipeline, agent, order, rule, personal)
+        grant = build_grant(pipeline, agent, order, rule, personal)
         issued = await ask_platform(pipeline, grant, order.connection)
         if loop.time() - began > LOOK_AGAIN_SECONDS:  # revoked meanwhile?
             budget = pipeline.budget(agent, order.identity, order.transport)
             await look_again(reservation, budget, order.identity, pipeline.stores)
-        await signed_in(pipeline, agent, order)
+        await merge_anonymous_usage(pipeline, agent, order)
     except BaseException:
-        await released(pipeline, reservation, order.identity, **about)
+        await release_reservation(pipeline, reservation, order.identity, **about)
         raise
     _remembered(pipeline, reservation, order, issued)
     pipeline.emit(
@@ -257,24 +257,24 @@ async def authorize_for_ticket(pipeline: Pipeline, order: IssueRequest) -> Agent
         GateError: one of the documented answers.
     """
     agent = resolve_agent(pipeline, order)
-    rule = await decide(pipeline, agent, order)
+    rule = await authorize(pipeline, agent, order)
     await check_limits(pipeline, agent, order)
     await reserve(
         VISITORS_TICKETS if order.identity.is_anonymous else TICKETS,
-        circumstances(pipeline, agent, order.identity, order.connection),
+        limit_context(pipeline, agent, order.identity, order.connection),
         pipeline.stores,
     )
     pipeline.emit("ticket_issued", order.identity, agent=agent.name, rule=rule)
     return agent
 
 
-async def decide(pipeline: Pipeline, agent: Agent, order: IssueRequest) -> str:
+async def authorize(pipeline: Pipeline, agent: Agent, order: IssueRequest) -> str:
     """Ask the agent's rule, and visitors for their challenge; return the rule's name.
 
     Raises:
         GateError: one of the documented answers.
     """
-    rule = await authorize(agent, order.identity, order.connection)
+    rule = await check_rule(agent, order.identity, order.connection)
     await _check_entrance(pipeline, order)
     about: dict[str, Any] = {"agent": agent.name, "transport": order.transport}
     pipeline.emit("authorized", order.identity, rule=rule, **about)
@@ -289,7 +289,7 @@ async def check_limits(
     Raises:
         LimitReachedError: one of them has too little left. UnavailableError: it can't be known.
     """
-    asked = circumstances(pipeline, agent, order.identity, order.connection)
+    asked = limit_context(pipeline, agent, order.identity, order.connection)
     budget = pipeline.budget(agent, order.identity, order.transport)
     return await check_left(budget, asked, pipeline.stores)
 
@@ -311,8 +311,8 @@ async def usable_agents(
         if identity.is_anonymous and not agent.anonymous:
             continue
         try:
-            await authorize(agent, identity, connection)
-            asked = circumstances(pipeline, agent, identity, connection)
+            await check_rule(agent, identity, connection)
+            asked = limit_context(pipeline, agent, identity, connection)
             left = await remaining(pipeline.budget(agent, identity), asked, pipeline.stores)
         except UnavailableError:
             raise
@@ -381,7 +381,7 @@ async def _may_enter(pipeline: Pipeline, visitor: Identity) -> bool:
         return False
 
 
-async def signed_in(pipeline: Pipeline, agent: Agent, order: IssueRequest) -> None:
+async def merge_anonymous_usage(pipeline: Pipeline, agent: Agent, order: IssueRequest) -> None:
     """End the visitor's ticket of a signed-in caller to whom a credential was issued, and make what
     that visitor took the caller's.
 
@@ -394,7 +394,7 @@ async def signed_in(pipeline: Pipeline, agent: Agent, order: IssueRequest) -> No
     if entrance is None or visit is None or move is None:
         return
     if not budget.counted:  # the ticket ends all the same, and other agents may have limits
-        move = move._replace(seconds=entrance.visitors.ticket_lasts)
+        move = move._replace(seconds=entrance.visitors.token_seconds)
     try:
         if await entrance.leave(visit, move):
             order.attempt.headers.update(entrance.forgetting(order.scope))
@@ -434,12 +434,12 @@ def check_transport(agent: Agent, transport: Transport) -> None:
     if not is_open and not (transport == "relay" and "websocket" in agent.transports):
         raise AccessDeniedError(
             "This agent does not take this transport.",
-            code="transport_not_open",
+            code="transport_not_allowed",
             cause=f"transport: agent {agent.name!r} is not open to {transport}",
         )
 
 
-def granted(
+def build_grant(
     pipeline: Pipeline, agent: Agent, order: IssueRequest, rule: str, personal: Personalization
 ) -> Grant:
     """Return what the platform is asked for."""
@@ -454,17 +454,17 @@ def granted(
     )
 
 
-async def reserved(pipeline: Pipeline, agent: Agent, order: IssueRequest) -> Reservation:
+async def reserve_limits(pipeline: Pipeline, agent: Agent, order: IssueRequest) -> Reservation:
     """Take of all limits, or of none; see `reserve()`."""
     budget = pipeline.budget(agent, order.identity, order.transport)
-    asked = circumstances(pipeline, agent, order.identity, order.connection)
+    asked = limit_context(pipeline, agent, order.identity, order.connection)
     move = _move(budget, order) if budget.counted else None
     reservation = await _taken(pipeline, budget, asked, move)
     about: dict[str, Any] = {"agent": agent.name, "transport": order.transport}
     if reservation.limits:
         pipeline.emit("reserved", order.identity, limits=reservation.limits, **about)
     if reservation.uncounted:
-        pipeline.emit("uncounted", order.identity, limits=reservation.uncounted, **about)
+        pipeline.emit("limit_skipped", order.identity, limits=reservation.uncounted, **about)
     return reservation
 
 
@@ -487,18 +487,18 @@ def _remembered(
     """Note, beside the answer, by which conversation a reservation can be settled."""
     if issued.conversation_id is None or reservation.store is None:
         return
-    reserved = reservation.milliseconds
-    if reserved is None:
+    reserve_limits = reservation.milliseconds
+    if reserve_limits is None:
         return
     seconds = pipeline.budget(pipeline.agents[issued.agent], order.identity).settled_within
     about = about_whom(order.identity, issued.agent)
-    pipeline.beside(reservation.remember(issued.conversation_id, about, seconds + _GRACE))
+    pipeline.spawn(reservation.remember(issued.conversation_id, about, seconds + _GRACE))
     pipeline.settlement.expect(
-        pipeline.platform, issued.conversation_id, seconds, reserved, order.identity
+        pipeline.platform, issued.conversation_id, seconds, reserve_limits, order.identity
     )
 
 
-def circumstances(
+def limit_context(
     pipeline: Pipeline, agent: Agent, identity: Identity, connection: HTTPConnection | None
 ) -> LimitContext:
     return LimitContext(
@@ -513,7 +513,7 @@ def _address(pipeline: Pipeline, connection: HTTPConnection | None) -> str | Non
     return None if connection is None else client_address(connection.scope, pipeline.proxies)
 
 
-async def released(
+async def release_reservation(
     pipeline: Pipeline,
     reservation: Reservation,
     identity: Identity,
@@ -527,7 +527,7 @@ async def released(
         if await reservation.release(kinds):
             pipeline.emit("released", identity, limits=reservation.limits, **about)
 
-    await asyncio.shield(pipeline.beside(give_back()))
+    await asyncio.shield(pipeline.spawn(give_back()))
 
 
 async def ask_platform(

@@ -90,7 +90,7 @@ class Settlement:
         self._expected: list[Expected] = []
         self._owned = Counter[str]()
         self._late = SingleFlight[str, bool](
-            "conversations at their latest end", in_flight=LATE_ASK, waiting=MOST_EXPECTED
+            "conversations at their latest end", max_concurrent=LATE_ASK, max_queued=MOST_EXPECTED
         )
         self._numbers = count()
         self._timer: tuple[asyncio.AbstractEventLoop, asyncio.TimerHandle] | None = None
@@ -197,22 +197,22 @@ class Settlement:
             self._owned[one.owner] -= 1
             if not self._owned[one.owner]:
                 del self._owned[one.owner]
-            task = loop.create_task(self._expired(one))
+            task = loop.create_task(self._expire_one(one))
             self._expiring.add(task)
             task.add_done_callback(self._expiring.discard)
         if self._expected:
             self._wake()
 
-    async def _expired(self, one: Expected) -> None:
+    async def _expire_one(self, one: Expected) -> None:
         """Settle what nobody did: with its true length, or else with all that was reserved."""
         with suppress(StoreError):  # its note ends by itself
-            if not await self._store.is_noted(one.conversation_id):
+            if not await self._store.is_pending(one.conversation_id):
                 return
             with suppress(UnavailableError):
                 await self._late.alone(partial(self._settle_in_time, one))
             about = await self._store.settle(one.conversation_id, one.reserved)
             if about is not None:
-                self._emit("expired", one.conversation_id, None, *json.loads(about))
+                self._emit("settlement_expired", one.conversation_id, None, *json.loads(about))
 
     async def _settle_in_time(self, one: Expected) -> bool:
         with suppress(TimeoutError):
@@ -222,7 +222,7 @@ class Settlement:
 
     async def _settle_if_over(self, platform: Platform, conversation_id: str) -> bool:
         try:
-            ended = await platform.ended(conversation_id)
+            ended = await platform.get_conversation(conversation_id)
             if ended is None:
                 return False
             return await self.settle(conversation_id, ended.seconds)
@@ -270,8 +270,8 @@ class Settlement:
 def _refused(owners: Literal["account", "address"]) -> SingleFlight[str, bool]:
     return SingleFlight(
         "conversations that may have ended",
-        in_flight=REFUSED_ASK,
-        waiting=REFUSED_WAIT,
+        max_concurrent=REFUSED_ASK,
+        max_queued=REFUSED_WAIT,
         of_one=REFUSED_OF_ONE,
         of_one_waiting=REFUSED_OF_ONE_WAITING,
         owners=owners,

@@ -44,7 +44,7 @@ class VerifierOptions(TypedDict, total=False):
     insecure_hosts: Iterable[str]
     endpoint_hosts: Iterable[str]
     freshness: JWKSRefresh | None
-    transport: "httpx.AsyncBaseTransport | None"
+    http_transport: "httpx.AsyncBaseTransport | None"
     clock: Callable[[], float]
 
 

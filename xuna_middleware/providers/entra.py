@@ -110,7 +110,7 @@ def entra_multitenant(
     verifiers = [entra(t, audience=audience, version=version, **options) for t in named]
     by_issuer = {each.issuer: each for each in verifiers}
     traits = merge_traits(each.traits for each in verifiers)
-    return TenantVerifiers(by_issuer.get, most=len(by_issuer), traits=traits)
+    return TenantVerifiers(by_issuer.get, max_entries=len(by_issuer), traits=traits)
 
 
 def _issuer(tenant: str, version: int) -> str:

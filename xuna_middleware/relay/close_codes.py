@@ -7,10 +7,10 @@
 | 1003 | `binary_frame` | the client sent a binary frame |
 | 1009 | `frame_too_large` | the client sent more than `max_frame`, or than \
 `max_non_audio_frame` in a frame that is not audio |
-| 4400 | `no_json`, `first_frame_expected`, `second_first_frame`, `member_not_open`, \
-`variable_not_open`, `variable_conflict`, … | a frame of the client's is not what may be sent |
+| 4400 | `invalid_json`, `first_frame_expected`, `second_first_frame`, `member_not_allowed`, \
+`variable_not_allowed`, `variable_conflict`, … | a frame of the client's is not what may be sent |
 | 4401 | `token_expired` | the token's `exp` has come |
-| 4403 | `frame_not_open`, `override_not_open`, … | the agent doesn't open that to clients |
+| 4403 | `frame_not_allowed`, `override_not_allowed`, … | the agent doesn't open that to clients |
 | 4408 | `first_frame_timeout`, `idle_timeout`, `client_stalled` | the client took too long |
 | 4410 | `max_duration` | the agent's `max_duration` is over, or an hour where it has none |
 | 4411 | `revoked` | the caller's credentials were revoked, here or by their provider |
@@ -67,12 +67,12 @@ FRAME_TOO_LARGE: Final = CloseReason(code=1009, reason="frame_too_large", option
 NON_AUDIO_FRAME_TOO_LARGE: Final = CloseReason(
     code=1009, reason="frame_too_large", option="max_non_audio_frame"
 )
-NO_JSON: Final = CloseReason(code=4400, reason="no_json")
+INVALID_JSON: Final = CloseReason(code=4400, reason="invalid_json")
 FIRST_FRAME_EXPECTED: Final = CloseReason(code=4400, reason="first_frame_expected")
 SECOND_FIRST_FRAME: Final = CloseReason(code=4400, reason="second_first_frame")
-MEMBER_NOT_OPEN: Final = CloseReason(code=4400, reason="member_not_open")
+MEMBER_NOT_OPEN: Final = CloseReason(code=4400, reason="member_not_allowed")
 TOKEN_EXPIRED: Final = CloseReason(code=4401, reason="token_expired")
-FRAME_NOT_OPEN: Final = CloseReason(code=4403, reason="frame_not_open", option="client_frames")
+FRAME_NOT_OPEN: Final = CloseReason(code=4403, reason="frame_not_allowed", option="client_frames")
 FIRST_FRAME_TIMEOUT: Final = CloseReason(code=4408, reason="first_frame_timeout")
 IDLE_TIMEOUT: Final = CloseReason(code=4408, reason="idle_timeout", option="idle_timeout")
 CLIENT_STALLED: Final = CloseReason(code=4408, reason="client_stalled")

@@ -18,7 +18,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from xuna_middleware._core.strict_json import SMALL
-from xuna_middleware.access.agents import Agent, authorize
+from xuna_middleware.access.agents import Agent, check_rule
 from xuna_middleware.access.grants import Personalization
 from xuna_middleware.access.limits.reservations import EVERY_KIND, Reservation, revoked, standing_of
 from xuna_middleware.access.values.personalize import ask_server, ask_user_id, check_client, merge
@@ -39,14 +39,14 @@ from xuna_middleware.issuing.pipeline import (
     IssueRequest,
     Pipeline,
     ask_platform,
+    authorize,
     authorize_for_ticket,
+    build_grant,
     check_transport,
-    decide,
-    granted,
-    released,
-    reserved,
+    merge_anonymous_usage,
+    release_reservation,
+    reserve_limits,
     resolve_agent,
-    signed_in,
 )
 from xuna_middleware.issuing.settlement import about_whom
 from xuna_middleware.platform.issued import ConversationToken, SignedUrl
@@ -114,7 +114,7 @@ class _Conversation:
     recheck_seconds: float | None
     recheck: Recheck | None = None
     #: Whether the store knows how its time can be settled; else this process settles it by itself.
-    is_noted: bool = False
+    is_pending: bool = False
     line: PlatformConnection | None = None
     relay: Relay | None = None
 
@@ -171,7 +171,7 @@ async def issue_relay_url(
     )
 
 
-async def converse(
+async def run_conversation(
     pipeline: Pipeline, relaying: RelayContext, order: IssueRequest, client: Client
 ) -> None:
     """Carry one conversation to its end.
@@ -182,30 +182,30 @@ async def converse(
         GateError: one of the documented answers; the client was not accepted then.
     """
     client.check_server()
-    talk = await _opened(pipeline, relaying, order)
+    talk = await _open(pipeline, relaying, order)
     ending = GOING_AWAY  # a server that stops cancels what runs
     try:
-        ending = await _carried_on(pipeline, relaying, talk, client)
+        ending = await _run(pipeline, relaying, talk, client)
     except ConversationClosedError as ended:
         ending = ended.ending
     except Exception as error:  # reported, and told as far as a close code can
         reported = _report(relaying, talk, error)
         ending = refused(reported) if isinstance(error, GateError) else FAULT
     finally:
-        closing = pipeline.beside(_closed(pipeline, relaying, talk, client, ending))
+        closing = pipeline.spawn(_close(pipeline, relaying, talk, client, ending))
         await asyncio.shield(closing)
 
 
-async def _opened(pipeline: Pipeline, relaying: RelayContext, order: IssueRequest) -> _Conversation:
+async def _open(pipeline: Pipeline, relaying: RelayContext, order: IssueRequest) -> _Conversation:
     """Decide, reserve, and get a signed URL: all that can be done before the client is accepted."""
     agent = resolve_agent(pipeline, order)
     check_transport(agent, "relay")
     _check_life(order.identity, relaying.clock())
     _check_platform(pipeline)
-    rule = await decide(pipeline, agent, order)
+    rule = await authorize(pipeline, agent, order)
     recheck_seconds = await relaying.authentication.recheck_interval(order.token)
     began = asyncio.get_running_loop().time()
-    reservation = await reserved(pipeline, agent, order)
+    reservation = await reserve_limits(pipeline, agent, order)
     live = _live(pipeline, relaying, order, agent, reservation)
     about: dict[str, Any] = {"agent": agent.name, "transport": "relay"}
     try:
@@ -213,20 +213,20 @@ async def _opened(pipeline: Pipeline, relaying: RelayContext, order: IssueReques
         user_id = await ask_user_id(agent, order.identity, order.connection)
         signed = _signed(
             await ask_platform(
-                pipeline, granted(pipeline, agent, order, rule, server), order.connection
+                pipeline, build_grant(pipeline, agent, order, rule, server), order.connection
             )
         )
     except BaseException:
-        await released(pipeline, reservation, order.identity, **about)
+        await release_reservation(pipeline, reservation, order.identity, **about)
         raise
     live.session = replace(live.session, conversation_id=signed.conversation_id)
     try:
-        await _held(relaying, live, began)
-        await signed_in(pipeline, agent, order)
+        await _hold_lease(relaying, live, began)
+        await merge_anonymous_usage(pipeline, agent, order)
     except BaseException:  # it may be held all the same, and then its slots have moved
-        is_held = await asyncio.shield(pipeline.beside(relaying.sessions.abandon(live)))
+        is_held = await asyncio.shield(pipeline.spawn(relaying.sessions.abandon(live)))
         kinds = _NOT_SLOTS if is_held else EVERY_KIND
-        await released(pipeline, reservation, order.identity, kinds=kinds, **about)
+        await release_reservation(pipeline, reservation, order.identity, kinds=kinds, **about)
         raise
     return _Conversation(
         order=order,
@@ -242,15 +242,15 @@ async def _opened(pipeline: Pipeline, relaying: RelayContext, order: IssueReques
     )
 
 
-async def _carried_on(
+async def _run(
     pipeline: Pipeline, relaying: RelayContext, talk: _Conversation, client: Client
 ) -> CloseReason:
     """Accept the client, hand its first frame on, and carry what comes after."""
     agent, live = talk.agent, talk.live
-    await _noted(pipeline, talk)
+    await _remember_reservation(pipeline, talk)
     await client.accept()
     live.deadlines.expire_at(talk.order.identity.expires_at)
-    talk.recheck = _rechecking(relaying, talk)
+    talk.recheck = _rechecker(relaying, talk)
     talk.recheck.start(talk.recheck_seconds, soon=talk.order.has_ticket)
     first = await live.race_with_end(_first_frame(talk, client))
     await live.race_with_end(_connect(pipeline, talk))
@@ -260,14 +260,14 @@ async def _carried_on(
         talk.line,
         agent.relay,
         first=first,
-        renew=_renewing(relaying, talk),
-        told=_naming(live),
+        renew=_renewer(relaying, talk),
+        told=_conversation_namer(live),
         ended=live.word,
         deadlines=live.deadlines,
         warn=relaying.refusals.warn,
     )
     pipeline.emit(
-        "started",
+        "conversation_started",
         talk.order.identity,
         agent=agent.name,
         transport="relay",
@@ -343,7 +343,7 @@ def _live(
     )
 
 
-async def _held(relaying: RelayContext, live: LiveConversation, began: float) -> None:
+async def _hold_lease(relaying: RelayContext, live: LiveConversation, began: float) -> None:
     """Hold the lease. Where it comes too late after the reservation, somebody else may have the
     slots by now.
     """
@@ -358,25 +358,25 @@ async def _held(relaying: RelayContext, live: LiveConversation, began: float) ->
         raise UnavailableError(cause=cause, retry_after=1)
 
 
-async def _noted(pipeline: Pipeline, talk: _Conversation) -> None:
+async def _remember_reservation(pipeline: Pipeline, talk: _Conversation) -> None:
     """Keep a note, so that the time can be settled if this process doesn't live to do it."""
     longest = talk.agent.longest_relayed
     about = about_whom(talk.order.identity, talk.agent.name)
-    talk.is_noted = await talk.reservation.remember(
+    talk.is_pending = await talk.reservation.remember(
         talk.note, about, longest + _LATE, kinds=("time",)
     )
 
 
-def _renewing(relaying: RelayContext, talk: _Conversation) -> Callable[[str], Awaitable[str]]:
+def _renewer(relaying: RelayContext, talk: _Conversation) -> Callable[[str], Awaitable[str]]:
     """Return what takes a fresh token: it must prove the same caller, and says the new end."""
 
     async def renew(token: str) -> str:
         known = talk.order.identity
         try:
-            identity = await relaying.authentication.verified(token)
+            identity = await relaying.authentication.verify_token(token)
             if not _is_same_caller(identity, known):
-                raise AccessDeniedError(code="another_caller", cause="refresh: of another caller")
-            await authorize(talk.agent, identity, talk.order.connection)
+                raise AccessDeniedError(code="subject_mismatch", cause="refresh: of another caller")
+            await check_rule(talk.agent, identity, talk.order.connection)
             held = HeldToken(token, identity.issuer)
             seconds = await relaying.authentication.recheck_interval(held)
         except GateError as error:
@@ -390,19 +390,19 @@ def _renewing(relaying: RelayContext, talk: _Conversation) -> Callable[[str], Aw
     return renew
 
 
-def _rechecking(relaying: RelayContext, talk: _Conversation) -> Recheck:
+def _rechecker(relaying: RelayContext, talk: _Conversation) -> Recheck:
     """Return what asks again about a conversation's token."""
 
     async def ask() -> None:
         try:
-            identity = await _proven_still(relaying, talk)
+            identity = await _verify_again(relaying, talk)
         except UnavailableError:
             raise
         except GateError as error:
             _report(relaying, talk, error)
             raise ConversationClosedError(REVOKED) from None
         try:
-            await _authorize_still(talk, identity)
+            await _authorize_again(talk, identity)
         except UnavailableError:
             raise
         except GateError as error:
@@ -420,7 +420,7 @@ def _report(relaying: RelayContext, talk: _Conversation, error: Exception) -> Ga
     return relaying.refusals.report(error, attempt)
 
 
-async def _proven_still(relaying: RelayContext, talk: _Conversation) -> Identity:
+async def _verify_again(relaying: RelayContext, talk: _Conversation) -> Identity:
     """Return whom the conversation's token proves now: the same caller as before.
 
     Raises:
@@ -433,14 +433,14 @@ async def _proven_still(relaying: RelayContext, talk: _Conversation) -> Identity
     return identity
 
 
-async def _authorize_still(talk: _Conversation, identity: Identity) -> None:
+async def _authorize_again(talk: _Conversation, identity: Identity) -> None:
     """Ask the agent's rule again where the provider says something else of the caller than before.
 
     Raises:
         GateError: the rule admits them no more, or can't be asked.
     """
     if _grants_of(identity) != _grants_of(talk.identity):
-        await authorize(talk.agent, identity, talk.order.connection)
+        await check_rule(talk.agent, identity, talk.order.connection)
 
 
 def _is_same_caller(one: Identity, other: Identity) -> bool:
@@ -453,13 +453,13 @@ def _grants_of(identity: Identity) -> tuple[object, ...]:
     return identity.scopes, identity.roles, identity.client_id, claims
 
 
-def _naming(live: LiveConversation) -> Callable[[str], None]:
+def _conversation_namer(live: LiveConversation) -> Callable[[str], None]:
     """Return what takes the platform's name for a conversation, where it is one for logs."""
 
     def told(named: str) -> None:
         known = conversation_id(named)
         if known is not None:
-            live.told(known)
+            live.set_conversation_id(known)
 
     return told
 
@@ -468,7 +468,7 @@ def _answer(members: Mapping[str, Any]) -> str:
     return json.dumps({"type": REFRESH, **members}, separators=(",", ":"))
 
 
-async def _closed(
+async def _close(
     pipeline: Pipeline,
     relaying: RelayContext,
     talk: _Conversation,
@@ -495,7 +495,7 @@ async def _closed(
     seconds = meter.seconds(asyncio.get_running_loop().time())
     await relaying.sessions.leave(live)
     pipeline.emit(
-        "ended",
+        "conversation_ended",
         talk.order.identity,
         agent=talk.agent.name,
         transport="relay",
@@ -509,14 +509,14 @@ async def _closed(
         platform_bytes=meter.platform_bytes,
     )
     try:
-        await _settled(pipeline, talk, seconds)
+        await _settle(pipeline, talk, seconds)
     finally:
         live.gone.set()
 
 
-async def _settled(pipeline: Pipeline, talk: _Conversation, seconds: float) -> None:
+async def _settle(pipeline: Pipeline, talk: _Conversation, seconds: float) -> None:
     """Give back the time that was not talked: once, whoever else knows of it."""
-    if not talk.is_noted:
+    if not talk.is_pending:
         await talk.reservation.give_back_time(seconds)
         return
     try:

@@ -9,7 +9,7 @@ from xuna_middleware._core.strict_json import SMALL
 from xuna_middleware.access.relay_rules import ANY, CLIENT_FRAMES, RelayRules
 from xuna_middleware.relay.close_codes import (
     FRAME_NOT_OPEN,
-    NO_JSON,
+    INVALID_JSON,
     NON_AUDIO_FRAME_TOO_LARGE,
     SECOND_FIRST_FRAME,
     TOO_MANY_FRAMES,
@@ -111,7 +111,7 @@ class FrameFilter:
         if names.is_refresh:
             token = members.get("token")
             is_ours = kind == REFRESH and names.has_one_kind and isinstance(token, str)
-            verdict: Verdict = Refresh(str(token)) if is_ours else NO_JSON
+            verdict: Verdict = Refresh(str(token)) if is_ours else INVALID_JSON
         else:
             verdict = self._by_list(kind, names)
         if kind != PONG and not isinstance(verdict, Dropped):

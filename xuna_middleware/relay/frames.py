@@ -27,8 +27,8 @@ from xuna_middleware._core.strict_json import (
 from xuna_middleware._core.text_fold import fold
 from xuna_middleware.relay.close_codes import (
     FIRST_FRAME_EXPECTED,
+    INVALID_JSON,
     MEMBER_NOT_OPEN,
-    NO_JSON,
     PLATFORM_ERROR,
     ConversationClosedError,
 )
@@ -123,9 +123,9 @@ def read_frame(text: str, bounds: Bounds = SMALL) -> dict[str, Any]:
     try:
         return strict_object(text.encode("utf-8", "surrogatepass"), bounds)
     except OddEscapesError:
-        raise OddTextError(NO_JSON) from None
+        raise OddTextError(INVALID_JSON) from None
     except StrictJSONError:
-        raise ConversationClosedError(NO_JSON) from None
+        raise ConversationClosedError(INVALID_JSON) from None
 
 
 def is_plain_audio(text: str) -> bool:

@@ -143,7 +143,7 @@ class LiveConversation:
                 task.cancel()
                 await asyncio.wait((task,))
 
-    def told(self, conversation_id: str) -> None:
+    def set_conversation_id(self, conversation_id: str) -> None:
         """Take the platform's name for it, unless that is known."""
         if self.session.conversation_id is None:
             self.session = replace(self.session, conversation_id=conversation_id)
@@ -270,14 +270,14 @@ class LeaseRenewer:
             self._task = None
 
     async def _beat(self) -> None:
-        word = asyncio.ensure_future(self._shared.woken())
+        word = asyncio.ensure_future(self._shared.wait_for_wakeup())
         try:
             while self.lives:
                 await asyncio.wait((word,), timeout=BEAT)
                 if word.done():
                     word.exception()  # it raises nothing, says Store; a store of the user's might
                     await asyncio.sleep(_BREATH)
-                    word = asyncio.ensure_future(self._shared.woken())
+                    word = asyncio.ensure_future(self._shared.wait_for_wakeup())
                 await self._hold_all()
         finally:
             word.cancel()
@@ -337,7 +337,7 @@ async def _show(store: Store, lives: Sequence[LiveConversation]) -> None:
 
 async def _let_go(store: Store, live: LiveConversation, slots: Sequence[Charge]) -> None:
     try:
-        await store.let_go(live.session.id, slots)
+        await store.release_lease(live.session.id, slots)
     except Exception as error:  # as in _try()
         why = error if isinstance(error, StoreError) else type(error).__name__
         logger.warning("a conversation's lease ends by itself, within 30 s: %s", why)

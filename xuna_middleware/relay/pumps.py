@@ -102,7 +102,7 @@ class Relay:
         """
         try:
             self._set_deadlines(max_duration)
-            return await self._pumped()
+            return await self._pump()
         finally:
             self._deadlines.cancel()
             self.meter.ended = asyncio.get_running_loop().time()
@@ -113,7 +113,7 @@ class Relay:
             self._deadlines.be_heard(self._rules.idle_timeout, lambda: self._judge.heard_at)
         self._deadlines.look_every(_STUCK, self._stuck)
 
-    async def _pumped(self) -> CloseReason:
+    async def _pump(self) -> CloseReason:
         """Run both pumps until one of them, or somebody else, says how it ends."""
         if self._ended.done():  # before a frame went anywhere
             return self._ended.result()
@@ -167,7 +167,7 @@ class Relay:
                 if isinstance(verdict, Dropped):
                     self._log_dropped(verdict)
                 else:
-                    await self._renewed(verdict)
+                    await self._answer_refresh(verdict)
                     turn.left = -1  # verifying a token costs more than any frame
                 continue
             meter.client_frames += 1
@@ -231,7 +231,7 @@ class Relay:
             self._told(conversation_id)
         return frame
 
-    async def _renewed(self, refresh: Refresh) -> None:
+    async def _answer_refresh(self, refresh: Refresh) -> None:
         """Answer a fresh token.
 
         Raises:

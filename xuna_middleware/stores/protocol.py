@@ -65,7 +65,7 @@ class StoreError(Exception):
 
 class StoreBusyError(StoreError):
     """Say that this process asks the store too much at once. The store isn't down, so whoever asked
-    refuses, whatever `when_store_down` says.
+    refuses, whatever `on_unavailable` says.
     """
 
 
@@ -331,7 +331,7 @@ class Store(Protocol):
             StoreError: it is not known whether that was done.
         """
 
-    async def is_noted(self, name: str) -> bool:
+    async def is_pending(self, name: str) -> bool:
         """Tell whether there is a note by this name that nobody settled yet.
 
         Raises:
@@ -360,7 +360,7 @@ class Store(Protocol):
             StoreError: it is not known which of them are held.
         """
 
-    async def let_go(self, name: str, slots: Sequence[Charge]) -> None:
+    async def release_lease(self, name: str, slots: Sequence[Charge]) -> None:
         """Forget a conversation that is over, and give its slots back, once.
 
         Nothing is given back where nothing is held by this name: never, no longer, or let go
@@ -395,7 +395,7 @@ class Store(Protocol):
             StoreError: it is not known whether that was done.
         """
 
-    async def woken(self) -> None:
+    async def wait_for_wakeup(self) -> None:
         """Wait until somebody, in any process, called `end()` or `revoke()` since the last call.
 
         It only makes things faster: it returns without a cause, too, and where nothing can be known

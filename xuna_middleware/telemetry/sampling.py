@@ -18,7 +18,14 @@ INTERVAL: Final = 60.0
 #: These are written, however many they are: limits, providers and operators bound them.
 KEPT: Final = frozenset(
     {
-        *("issued", "started", "ended", "settled", "expired", "revoked"),
+        *(
+            "issued",
+            "conversation_started",
+            "conversation_ended",
+            "settled",
+            "settlement_expired",
+            "revoked",
+        ),
         *("keys_rotated", "provider_down", "webhook_received"),
     }
 )

@@ -63,7 +63,7 @@ class RecordingPlatform:
         self.issued: list[IssuedPass] = []
         self.check = platform.check
         self.client_carries = platform.client_carries
-        self.ended = platform.ended
+        self.get_conversation = platform.get_conversation
         self.aclose = platform.aclose
 
     def check_relay(self) -> None:

@@ -103,5 +103,5 @@ def _verifier() -> OIDCVerifier:
     return OIDCVerifier(
         provider.issuer,
         audience=provider.audiences[0],
-        transport=httpx.ASGITransport(provider),
+        http_transport=httpx.ASGITransport(provider),
     )

@@ -71,7 +71,7 @@ class Refusals:
         refusal = _as_refusal(error)
         reference = secrets.token_hex(6)
         self._log(refusal, reference)
-        if self._events.heard:
+        if self._events.has_listeners:
             who = attempt.identity
             self._events.emit(
                 Event(

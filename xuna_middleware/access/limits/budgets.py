@@ -83,7 +83,7 @@ class Budget:
     #: Where the counts are kept, if not where those of the same callers are.
     region: Region | None = None
 
-    async def wanted(self, asked: LimitContext) -> list[Wanted]:
+    async def quotas_for(self, asked: LimitContext) -> list[Wanted]:
         """Return whom each limit counts, see `principal()`, and what it takes."""
         if self.needs_connection and asked.connection is None:
             raise ConfigurationError(

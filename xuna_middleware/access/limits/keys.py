@@ -182,7 +182,7 @@ def _claimed(claim: Claim, identity: Identity) -> Any:
     if value is MISSING:
         raise _uncountable("claim_missing", f"claim: {claim.name} is missing, by which a limit")
     if type(value) not in (str, int, float, bool):
-        raise _uncountable("claim_unusable", f"claim: {claim.name} is no plain value, by which")
+        raise _uncountable("invalid_claim", f"claim: {claim.name} is no plain value, by which")
     return value
 
 

@@ -12,7 +12,7 @@ from xuna_middleware.access.limits.keys import Per, PerLike, as_per
 from xuna_middleware.errors import ConfigurationError
 
 #: What happens to a limit while the store can't be asked.
-WhenDown: TypeAlias = Literal["closed", "open", "memory"]
+OnUnavailable: TypeAlias = Literal["deny", "allow", "local"]
 
 _PERIODS: Final = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400, "week": 604_800}
 _PERIOD: Final = f"(?:({'|'.join(_PERIODS)})s?)"
@@ -42,7 +42,7 @@ class Limit:
             listed proxy's X-Forwarded-For; by subscriber, IPv6 by /64.
         name: what callers read in `RateLimit-Policy`; made of rate and per by default. Two limits
             at one place that count alike need names.
-        when_store_down: `"closed"` refuses with 503, `"open"` doesn't count, `"memory"` counts in
+        on_unavailable: `"deny"` refuses with 503, `"allow"` doesn't count, `"local"` counts in
             this process alone.
 
     Raises:
@@ -53,7 +53,7 @@ class Limit:
     _: KW_ONLY
     per: PerLike = "subject"
     name: str | None = None
-    when_store_down: WhenDown = "closed"
+    on_unavailable: OnUnavailable = "deny"
     most: int = field(init=False, repr=False)
     seconds: int = field(init=False, repr=False)
     counted: Per = field(init=False, repr=False)
@@ -82,7 +82,7 @@ class Concurrent:
 
     Attributes:
         conversations: how many.
-        per, name, when_store_down: as in `Limit`.
+        per, name, on_unavailable: as in `Limit`.
 
     Raises:
         ConfigurationError: one of these makes no sense; the text says how to write it.
@@ -92,7 +92,7 @@ class Concurrent:
     _: KW_ONLY
     per: PerLike = "subject"
     name: str | None = None
-    when_store_down: WhenDown = "closed"
+    on_unavailable: OnUnavailable = "deny"
     counted: Per = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -125,7 +125,7 @@ class TalkTime:
 
     Attributes:
         budget: "60 minutes/day", "2 hours per week", "90 seconds/10 minutes".
-        per, name, when_store_down: as in `Limit`.
+        per, name, on_unavailable: as in `Limit`.
 
     Raises:
         ConfigurationError: one of these makes no sense; the text says how to write it.
@@ -135,7 +135,7 @@ class TalkTime:
     _: KW_ONLY
     per: PerLike = "subject"
     name: str | None = None
-    when_store_down: WhenDown = "closed"
+    on_unavailable: OnUnavailable = "deny"
     most: int = field(init=False, repr=False)
     seconds: int = field(init=False, repr=False)
     counted: Per = field(init=False, repr=False)
@@ -195,8 +195,8 @@ def _settle(limit: Any, kind: str, **values: Any) -> None:
         raise ConfigurationError(
             f"{kind}: name is 1 to 64 printable ASCII characters without quotes and backslashes"
         )
-    if limit.when_store_down not in ("closed", "open", "memory"):
-        raise ConfigurationError(f'{kind}: when_store_down is "closed", "open" or "memory"')
+    if limit.on_unavailable not in ("deny", "allow", "local"):
+        raise ConfigurationError(f'{kind}: on_unavailable is "deny", "allow" or "local"')
     try:
         values["counted"] = as_per(limit.per)
     except ConfigurationError as error:

@@ -153,7 +153,7 @@ async def reserve(
         UnavailableError: the store can't be asked, and a limit is closed then, or there is none.
         AccessDeniedError: the caller can't be counted; see `principal()`.
     """
-    wanted = await budget.wanted(asked)
+    wanted = await budget.quotas_for(asked)
     standing = standing_of(asked.identity)
     try:
         reserved = await stores.shared.reserve(wanted, move, standing)
@@ -182,7 +182,7 @@ async def look_again(
     reservation: Reservation, budget: Budget, identity: Identity, stores: Stores
 ) -> None:
     """Refuse a caller who was revoked since the reservation, and take nothing. While the store is
-    down, what this process knows counts, if every limit says so (`when_store_down`).
+    down, what this process knows counts, if every limit says so (`on_unavailable`).
 
     Raises:
         InvalidTokenError: what proved the caller was revoked.
@@ -193,7 +193,7 @@ async def look_again(
         is_revoked = await _is_revoked(identity, reservation.store or stores.shared)
     except StoreError as error:
         limits = [one.limit for one in budget.counted]
-        is_closed = not limits or any(limit.when_store_down == "closed" for limit in limits)
+        is_closed = not limits or any(limit.on_unavailable == "deny" for limit in limits)
         if is_closed or isinstance(error, StoreBusyError):
             raise _unavailable(error) from None
         is_revoked = await _is_revoked(identity, stores.fallback)
@@ -251,7 +251,7 @@ async def _levels(
     if not budget.counted:
         return (), ()
     counted: Sequence[BoundLimit] = budget.counted
-    wanted: Sequence[Wanted] = await budget.wanted(asked)
+    wanted: Sequence[Wanted] = await budget.quotas_for(asked)
     try:
         return counted, await stores.shared.look(wanted)
     except StoreError as error:
@@ -272,7 +272,7 @@ async def _reserve_without_store(
     except StoreError as full:
         raise UnavailableError(cause=f"store: {full}") from None
     _check(in_memory, reserved)
-    uncounted = tuple(one.title for one in counted if one.limit.when_store_down == "open")
+    uncounted = tuple(one.title for one in counted if one.limit.on_unavailable == "allow")
     return Reservation(
         limits=tuple(one.title for one in in_memory),
         uncounted=uncounted,
@@ -290,15 +290,15 @@ def _in_memory(
     """
     if isinstance(error, StoreBusyError) or not counted:  # without any, to read a revocation
         raise _unavailable(error)
-    closed = [one.title for one in counted if one.limit.when_store_down == "closed"]
+    closed = [one.title for one in counted if one.limit.on_unavailable == "deny"]
     if closed:
         raise UnavailableError(
-            cause=f"store: {error}; closed meanwhile, as when_store_down says: {', '.join(closed)}"
+            cause=f"store: {error}; closed meanwhile, as on_unavailable says: {', '.join(closed)}"
         )
     pairs = [
         pair
         for pair in zip(counted, wanted, strict=True)
-        if pair[0].limit.when_store_down == "memory"
+        if pair[0].limit.on_unavailable == "local"
     ]
     return [one for one, _ in pairs], [each for _, each in pairs]
 

@@ -68,7 +68,8 @@ def require_tenants(*tenants: str, claim: str | tuple[str, ...] = "tenant") -> R
 
 
 def opening_hours(*hours: str, tz: str, clock: Callable[[], float] = time.time) -> Rule:
-    """Admit callers in these hours: `opening_hours("Mon-Fri 09:00-18:00", "Sat 10:00-14:00", tz="UTC")`.
+    """Admit callers in these hours: `opening_hours("Mon-Fri 09:00-18:00", "Sat 10:00-14:00",
+    tz="UTC")`.
 
     Days are English and may be left out; "22:00-06:00" goes on after midnight; "00:00-24:00" is all
     day. The end is not within. `tz` is a name of the tz database; summer time is its own.
@@ -78,7 +79,9 @@ def opening_hours(*hours: str, tz: str, clock: Callable[[], float] = time.time) 
     """
     spans = [span for text in hours for span in _spans(text)]
     if not spans:
-        raise ConfigurationError('within takes hours: within("Mon-Fri 09:00-18:00", tz="UTC")')
+        raise ConfigurationError(
+            'opening_hours takes hours: opening_hours("Mon-Fri 09:00-18:00", tz="UTC")'
+        )
     zone = _zone(tz)
 
     def check(_: Identity) -> GateError | None:
@@ -88,7 +91,7 @@ def opening_hours(*hours: str, tz: str, clock: Callable[[], float] = time.time) 
             return None
         return deny("outside_hours", "This agent is not there at this time.")
 
-    return requirement(f"within({', '.join(map(repr, hours))}, tz={tz!r})", check)
+    return requirement(f"opening_hours({', '.join(map(repr, hours))}, tz={tz!r})", check)
 
 
 def deny_list(blocked: Container[Any]) -> Rule:
@@ -140,29 +143,29 @@ def none_of(*rules: RuleLike) -> Rule:
 
 
 def with_timeout(
-    rule: RuleLike, *, seconds: float = 2.0, when_down: Literal["closed", "open"] = "closed"
+    rule: RuleLike, *, seconds: float = 2.0, on_unavailable: Literal["deny", "allow"] = "deny"
 ) -> Rule:
     """Give a rule that asks somebody else its time, and say what its silence means.
 
     Args:
         rule: a rule or a function.
         seconds: how long it may take, up to 30.
-        when_down: a rule that raises or is late refuses with 503 when "closed"; when "open" it
+        on_unavailable: a rule that raises or is late refuses with 503 when "deny"; when "allow" it
             admits, and the log says so. A no stays a no.
 
     Raises:
         ConfigurationError: one of these makes no sense.
     """
     if type(seconds) not in (int, float) or not 0 < seconds <= _LONGEST:
-        raise ConfigurationError(f"timed(seconds=…) takes seconds, up to {_LONGEST:g}")
-    if when_down not in ("closed", "open"):
-        raise ConfigurationError('timed(when_down=…) is "closed" or "open"')
+        raise ConfigurationError(f"with_timeout(seconds=…) takes seconds, up to {_LONGEST:g}")
+    if on_unavailable not in ("deny", "allow"):
+        raise ConfigurationError('with_timeout(on_unavailable=…) is "deny" or "allow"')
     asked = as_rule(rule, seconds=seconds)
     lines = Paced()
 
     async def refusal(identity: Identity, connection: HTTPConnection | None) -> GateError | None:
         refused = await asked.refusal(identity, connection)
-        if isinstance(refused, UnavailableError) and when_down == "open":
+        if isinstance(refused, UnavailableError) and on_unavailable == "allow":
             left_out = lines.admit(asked.name)
             if left_out is not None:
                 logger.warning(
@@ -172,10 +175,10 @@ def with_timeout(
         return refused
 
     return Rule(
-        name=f"timed({asked.name}, {seconds:g} s, {when_down})",
+        name=f"with_timeout({asked.name}, {seconds:g} s, {on_unavailable})",
         needs_connection=asked.needs_connection,
         parts=(asked,),
-        remake=partial(with_timeout, seconds=seconds, when_down=when_down),
+        remake=partial(with_timeout, seconds=seconds, on_unavailable=on_unavailable),
         refusal=refusal,
     )
 
@@ -187,7 +190,8 @@ def _spans(text: Any) -> list[tuple[int, int]]:
     end = int(match[4]) * 60 + int(match[5]) if match else 0
     if match is None or begin >= _DAY_MINUTES or end > _DAY_MINUTES or begin == end:
         raise ConfigurationError(
-            f'within: {text!r:.80} are no hours; write "Mon-Fri 09:00-18:00" or "22:00-06:00"'
+            f"opening_hours: {text!r:.80} are no hours; "
+            'write "Mon-Fri 09:00-18:00" or "22:00-06:00"'
         )
     lasting = (end - begin) % _DAY_MINUTES or _DAY_MINUTES
     return [(day * _DAY_MINUTES + begin, lasting) for day in _days(match[1])]
@@ -200,7 +204,9 @@ def _days(text: str | None) -> list[int]:
     for part in text.split(","):
         first, *last = (_DAYS.index(day) for day in part.split("-"))
         if len(last) > 1:
-            raise ConfigurationError(f"within: {text!r} are no days; write Mon-Fri or Mon,Wed")
+            raise ConfigurationError(
+                f"opening_hours: {text!r} are no days; write Mon-Fri or Mon,Wed"
+            )
         days += [(first + n) % 7 for n in range(((last or [first])[0] - first) % 7 + 1)]
     return days
 
@@ -212,6 +218,6 @@ def _zone(name: Any) -> tzinfo:
         return ZoneInfo(name)
     except (ValueError, TypeError, OSError, KeyError):  # ZoneInfoNotFoundError is a KeyError
         raise ConfigurationError(
-            f'within: {name!r} is no time zone here; write "Europe/Berlin" or "UTC" '
+            f'opening_hours: {name!r} is no time zone here; write "Europe/Berlin" or "UTC" '
             "(Windows needs the package tzdata)"
         ) from None

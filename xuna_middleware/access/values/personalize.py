@@ -44,11 +44,11 @@ def check_client(
 
     Raises:
         InvalidRequestError: 400, not as described (`invalid_variable`, `invalid_override`), a name
-            that is not open (`variable_not_open`) or never is (`variable_reserved`), a required one
-            that is not there (`variable_missing`).
-        AccessDeniedError: 403 `override_not_open`, a path that the agent does not open.
+            that is not open (`variable_not_allowed`) or never is (`variable_reserved`), a required
+            one that is not there (`variable_missing`).
+        AccessDeniedError: 403 `override_not_allowed`, a path that the agent does not open.
     """
-    if dynamic_variables is None and overrides is None and not agent.variables:
+    if dynamic_variables is None and overrides is None and not agent.variable_types:
         return _NOTHING
     client = Personalization(
         dynamic_variables=MappingProxyType(_client_variables(agent, dynamic_variables)),
@@ -72,7 +72,7 @@ async def personalize(
 
     Raises:
         AccessDeniedError: 403, a claim is missing (`claim_missing`) or no fitting value
-            (`claim_unusable`).
+            (`invalid_claim`).
         UnavailableError: 503, a function failed, was late, or returned what no variable can hold.
         InvalidRequestError: 400 `variable_conflict`, both sides set one name or path.
         ConfigurationError: a function takes a connection, and there is none.
@@ -107,7 +107,7 @@ async def ask_user_id(
 
 def merge(agent: Agent, server: Personalization, client: Personalization) -> Personalization:
     """Return the server's values and the client's together; see `personalize()`."""
-    if agent.plan.mapping is not None and agent.variables:
+    if agent.plan.mapping is not None and agent.variable_types:
         _check_required(agent, {*server.dynamic_variables, *client.dynamic_variables})
     if not client:
         return server
@@ -144,10 +144,10 @@ def _check_client_variable(agent: Agent, name: Any, value: Any) -> None:
     if name not in agent.client_variables:
         raise InvalidRequestError(
             "A dynamic variable is not one that this agent takes from clients.",
-            code="variable_not_open",
+            code="variable_not_allowed",
             cause=f"client variable: {shown} is not in client_variables",
         )
-    kind = agent.variables.get(name)
+    kind = agent.variable_types.get(name)
     problem = scalar(value) or (kind and kind.check(value))
     if problem:
         raise _invalid_variable(f"{shown} {problem}")
@@ -185,7 +185,7 @@ def _client_override(agent: Agent, path: str, value: Any) -> Any:
         shown = path if path in OVERRIDES else "an unknown path"
         raise AccessDeniedError(
             "An override is not one that this agent takes from clients.",
-            code="override_not_open",
+            code="override_not_allowed",
             cause=f"client override: {shown} is not open",
         )
     narrower = agent.override_kinds.get(path)
@@ -257,7 +257,7 @@ def _claimed(wanted: Wanted, source: Claim, identity: Identity) -> Any:
     if problem:
         raise AccessDeniedError(
             "Your account holds something that this agent can't use.",
-            code="claim_unusable",
+            code="invalid_claim",
             cause=f"claim: {source.name}, as {wanted.name}, {problem}",
         )
     return value

@@ -54,7 +54,7 @@ def claim(*path: str, default: Any = MISSING) -> Claim:
     `claim("email")`, `claim("address", "country")`, `claim("https://acme.com/plan")`.
 
     Without `default`, a caller whose token lacks the claim (or says null) is refused with 403
-    `claim_missing`. A value that the variable or override cannot hold is a 403 `claim_unusable`;
+    `claim_missing`. A value that the variable or override cannot hold is a 403 `invalid_claim`;
     lists and objects are such values: write a function that makes a text of them, as in
     `lambda who: ", ".join(who.claims["groups"])`.
 

@@ -22,15 +22,15 @@ class Text:
         ConfigurationError: the lengths make no sense.
     """
 
-    longest: int = MAX_TEXT
+    max_length: int = MAX_TEXT
     _: KW_ONLY
-    shortest: int = 0
+    min_length: int = 0
     required: bool = False
 
     def __post_init__(self) -> None:
-        lengths = self.shortest, self.longest
+        lengths = self.min_length, self.max_length
         if any(type(one) is not int for one in lengths) or not (
-            0 <= self.shortest <= self.longest and 1 <= self.longest <= MAX_TEXT
+            0 <= self.min_length <= self.max_length and 1 <= self.max_length <= MAX_TEXT
         ):
             raise ConfigurationError(f"Text takes lengths from 0 to {MAX_TEXT}: Text(40)")
 
@@ -40,9 +40,9 @@ class Text:
             return "must be a string"
         if self.required and not value:
             return "must not be empty"
-        if len(value) < self.shortest:
-            return f"must be at least {self.shortest} characters"
-        return too_long(value, self.longest)
+        if len(value) < self.min_length:
+            return f"must be at least {self.min_length} characters"
+        return too_long(value, self.max_length)
 
 
 @dataclass(frozen=True, slots=True)

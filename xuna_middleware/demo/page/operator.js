@@ -26,7 +26,7 @@ function listen() {
 
 // Each begin and end, told by the feed, is a reason to look again.
 function heard({ name }) {
-  if (token && (name === "started" || name === "ended")) waiting ??= setTimeout(look, SOON);
+  if (token && (name === "conversation_started" || name === "conversation_ended")) waiting ??= setTimeout(look, SOON);
 }
 
 async function look() {

@@ -144,7 +144,7 @@ class IntrospectionEndpoint:
         return answer
 
     async def _answer(self, token: str) -> tuple[Mapping[str, Any], int]:
-        url = self._url = self._url or await self._discovered()
+        url = self._url = self._url or await self._discover()
         form = urlencode({"token": token, "token_type_hint": "access_token"})
         headers, body = self._client.authenticated(url, form)
         try:
@@ -160,7 +160,7 @@ class IntrospectionEndpoint:
             raise KeySourceError(f"introspection: {error.kind}") from None
         return _read(reply), len(reply.body)
 
-    async def _discovered(self) -> str:
+    async def _discover(self) -> str:
         try:
             metadata = await fetch_object(self._outbound, self._metadata_url)
         except JOSEError as error:

@@ -94,12 +94,12 @@ class IntrospectionVerifier:
         token_pattern: what tokens look like, a regular expression for the whole of one. By default
             whatever looks opaque; among several verifiers, one that says no more than that is asked
             last, and only one may.
-        keep: for how many seconds a good answer serves, at most 60; 0 asks each time.
+        cache_seconds: for how many seconds a good answer serves, at most 60; 0 asks each time.
         recheck_seconds: how often the token of a running conversation is asked about again, 1 to
             3,600; None never asks again, and a revoked token's conversation goes on until `exp`.
-        in_flight, waiting: how many questions run at once, and how many wait. Strangers' tokens,
-            known ones and running conversations have so many each, and connections for all these.
-            Of those of known tokens one account has a quarter at most.
+        max_concurrent, max_queued: how many questions run at once, and how many wait. Strangers'
+            tokens, known ones and running conversations have so many each, and connections for all
+            these. Of those of known tokens one account has a quarter at most.
         leeway: tolerance for clocks in seconds, at most 300. Given to `iat` and `nbf`, not `exp`.
         max_lifetime: the longest life of a token in seconds, from its `iat`. A token without `iat`
             may have no more than this left before its `exp`; one without either lives until its
@@ -109,11 +109,11 @@ class IntrospectionVerifier:
             `gate.revoke()` keeps its subject out, a later sign-in included. 30 days by default: the
             longest life that Auth0, for one, lets an opaque token have.
         scope_claims, role_claims, dpop, mtls, metadata_url, insecure_hosts, endpoint_hosts,
-        transport, clock: as for `OIDCVerifier`.
+        http_transport, clock: as for `OIDCVerifier`.
 
-    Checks: what `policy.py` lists; revocation, within `keep`; of conversations that the gate
-    carries, within `keep`, `recheck_seconds` and one call.
-    Does not check: what the provider doesn't say.
+    Checks: what `policy.py` lists; revocation, within `cache_seconds`; of conversations that the
+    gate carries, within `cache_seconds`, `recheck_seconds` and one call. Does not check: what the
+    provider doesn't say.
 
     Raises:
         ConfigurationError: an option makes no sense; the text names the mend.
@@ -135,10 +135,10 @@ class IntrospectionVerifier:
         scope_claims: Sequence[ClaimPath] = ("scope",),
         role_claims: Sequence[ClaimPath] = ("roles",),
         token_pattern: str = OPAQUE,
-        keep: float = 10,
+        cache_seconds: float = 10,
         recheck_seconds: float | None = 60,
-        in_flight: int = 8,
-        waiting: int = 64,
+        max_concurrent: int = 8,
+        max_queued: int = 64,
         leeway: float = 30,
         max_lifetime: float = 86400,
         undated_lifetime: float = 30 * 86400,
@@ -147,12 +147,12 @@ class IntrospectionVerifier:
         metadata_url: str | None = None,
         insecure_hosts: Iterable[str] = (),
         endpoint_hosts: Iterable[str] = (),
-        transport: "httpx.AsyncBaseTransport | None" = None,
+        http_transport: "httpx.AsyncBaseTransport | None" = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.issuer = checked_issuer(issuer)
         self._pattern = _checked_pattern(token_pattern)
-        self._keep = checked_seconds(keep, "keep", most=_LONGEST_KEEP)
+        self._keep = checked_seconds(cache_seconds, "keep", most=_LONGEST_KEEP)
         self._recheck_seconds = _checked_recheck(recheck_seconds)
         self._clock = checked_clock(clock)
         self._possession = checked_possession(dpop, mtls, clock)
@@ -187,14 +187,14 @@ class IntrospectionVerifier:
             algorithm=private_key_algorithm,
             audience=self.issuer,
         )
-        given = checked_transport(transport)
-        _checked_count(in_flight, "in_flight", least=1)
-        _checked_count(waiting, "waiting", least=0)
+        given = checked_transport(http_transport)
+        _checked_count(max_concurrent, "in_flight", least=1)
+        _checked_count(max_queued, "waiting", least=0)
         # As many connections as there are questions at once: known callers' and running
         # conversations' go over the second.
         self._outbound = (
-            Outbound(transport=given, connections=in_flight),
-            Outbound(transport=given, connections=2 * in_flight),
+            Outbound(http_transport=given, connections=max_concurrent),
+            Outbound(http_transport=given, connections=2 * max_concurrent),
         )
         # Tokens that were good have connections and failures of their own: those that a stranger's
         # made-up token causes must neither end a conversation nor keep a known caller out.
@@ -216,17 +216,19 @@ class IntrospectionVerifier:
         self._refused = ExpiringSet[bytes](_REFUSED_SECONDS)
         self._known = ExpiringSet[bytes](_KNOWN_SECONDS)
         self._questions = SingleFlight[bytes, Identity](
-            "introspection", in_flight=in_flight, waiting=waiting
+            "introspection", max_concurrent=max_concurrent, max_queued=max_queued
         )
         self._known_questions = SingleFlight[bytes, Identity](
             "introspection of known tokens",
-            in_flight=in_flight,
-            waiting=waiting,
-            of_one=max(1, (in_flight + waiting) // _ACCOUNTS),
+            max_concurrent=max_concurrent,
+            max_queued=max_queued,
+            of_one=max(1, (max_concurrent + max_queued) // _ACCOUNTS),
             owners="account",
         )
         self._rechecks = SingleFlight[bytes, Identity](
-            "introspection of running conversations", in_flight=in_flight, waiting=_MOST_RECHECKS
+            "introspection of running conversations",
+            max_concurrent=max_concurrent,
+            max_queued=_MOST_RECHECKS,
         )
 
     def __repr__(self) -> str:
@@ -268,7 +270,7 @@ class IntrospectionVerifier:
         seen, now = fingerprint(token), self._clock()
         identity = self._remembered.get(seen, now)
         if identity is None:
-            identity = await self._introspected(token, seen, now)
+            identity = await self._introspect(token, seen, now)
         if self._possession is not None:
             await self._possession.prove(credentials, identity)
         return identity
@@ -286,7 +288,7 @@ class IntrospectionVerifier:
         seen = fingerprint(token)
         return await self._rechecks.ask(seen, partial(self._ask, endpoint, token, seen))
 
-    async def _introspected(self, token: str, seen: bytes, now: float) -> Identity:
+    async def _introspect(self, token: str, seen: bytes, now: float) -> Identity:
         if self._refused.has(seen, now):
             raise InvalidTokenError(cause="inactive: the provider said so a moment ago")
         endpoint, questions = self._endpoint, self._questions

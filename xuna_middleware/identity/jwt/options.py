@@ -139,16 +139,16 @@ def checked_clock(clock: Callable[[], float]) -> Callable[[], float]:
 
 
 def checked_transport(
-    transport: "httpx.AsyncBaseTransport | None",
+    http_transport: "httpx.AsyncBaseTransport | None",
 ) -> "httpx.AsyncBaseTransport | None":
     """Return a configured transport. Known by its method, since httpx is imported elsewhere."""
-    sends = getattr(transport, "handle_async_request", None)
-    if transport is not None and (isinstance(transport, type) or not callable(sends)):
+    sends = getattr(http_transport, "handle_async_request", None)
+    if http_transport is not None and (isinstance(http_transport, type) or not callable(sends)):
         raise ConfigurationError(
             "transport must be an httpx.AsyncBaseTransport, such as httpx.AsyncHTTPTransport(), "
             "or None"
         )
-    return transport
+    return http_transport
 
 
 def provider_endpoints(

@@ -111,7 +111,7 @@ class _IssuerTokens:
         algorithms: frozenset[str],
         possession: Possession | None,
         freshness: JWKSRefresh | None,
-        transport: "httpx.AsyncBaseTransport | None",
+        http_transport: "httpx.AsyncBaseTransport | None",
         clock: Callable[[], float],
     ) -> None:
         if not isinstance(freshness, JWKSRefresh | None):
@@ -127,7 +127,7 @@ class _IssuerTokens:
         )
         self._freshness = freshness
         self._remembered = RememberedTokens()
-        self._outbound = Outbound(transport=checked_transport(transport))
+        self._outbound = Outbound(http_transport=checked_transport(http_transport))
         self._clock = checked_clock(clock)
 
     def __repr__(self) -> str:
@@ -233,7 +233,7 @@ class JWTVerifier(_IssuerTokens):
         mtls: the same of tokens bound to a client's TLS certificate (RFC 8705).
         insecure_hosts: names of hosts that may be asked over plain http; loopback always may.
         freshness: how old fetched keys may be.
-        transport: an httpx transport of your own, for proxies and tests.
+        http_transport: an httpx transport of your own, for proxies and tests.
         clock: seconds since the epoch.
 
     Checks: see `identity/jwt/_jose.py` for signatures and `identity/jwt/claims.py` for claims.
@@ -262,7 +262,7 @@ class JWTVerifier(_IssuerTokens):
         mtls: Mode = "off",
         insecure_hosts: Iterable[str] = (),
         freshness: JWKSRefresh | None = None,
-        transport: "httpx.AsyncBaseTransport | None" = None,
+        http_transport: "httpx.AsyncBaseTransport | None" = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         if (jwks is None) == (jwks_uri is None):
@@ -282,7 +282,7 @@ class JWTVerifier(_IssuerTokens):
         )
         accepted = checked_algorithms(algorithms, secrets=jwks is not None)
         insecure = host_names(insecure_hosts, "insecure_hosts")
-        super().__init__(policy, accepted, possession, freshness, transport, clock)
+        super().__init__(policy, accepted, possession, freshness, http_transport, clock)
         if jwks_uri is None:
             self._keys = StaticKeys(jwks, accepted)
         else:
@@ -298,7 +298,7 @@ class OIDCVerifier(_IssuerTokens):
         metadata_url: where its metadata is, if not at `{issuer}/.well-known/openid-configuration`.
         endpoint_hosts: names of further hosts that its `jwks_uri` may lie on.
         audience, algorithms, token_types, leeway, max_lifetime, audience_claim, scope_claims,
-        role_claims, kind, dpop, mtls, insecure_hosts, freshness, transport, clock: as for
+        role_claims, kind, dpop, mtls, insecure_hosts, freshness, http_transport, clock: as for
         `JWTVerifier`.
 
     Checks: as `JWTVerifier`; that the metadata is the issuer's own; where keys may come from.
@@ -327,7 +327,7 @@ class OIDCVerifier(_IssuerTokens):
         insecure_hosts: Iterable[str] = (),
         endpoint_hosts: Iterable[str] = (),
         freshness: JWKSRefresh | None = None,
-        transport: "httpx.AsyncBaseTransport | None" = None,
+        http_transport: "httpx.AsyncBaseTransport | None" = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         possession = checked_possession(dpop, mtls, clock)
@@ -345,5 +345,5 @@ class OIDCVerifier(_IssuerTokens):
         )
         accepted = checked_algorithms(algorithms, secrets=False)
         endpoints = provider_endpoints(issuer, metadata_url, insecure_hosts, endpoint_hosts)
-        super().__init__(policy, accepted, possession, freshness, transport, clock)
+        super().__init__(policy, accepted, possession, freshness, http_transport, clock)
         self._keys = self._fetched(Discovery(issuer, metadata_url, endpoints, self._outbound))

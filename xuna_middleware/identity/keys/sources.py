@@ -249,7 +249,7 @@ class RemoteKeys:
 
     async def _first(self) -> KeySet:
         if self._now() >= self._retry_at or self._here().is_fetching:
-            await self._fetched()
+            await self._fetch_once()
         keys = self._usable(self._now())
         if keys is None:
             raise self._unavailable()
@@ -262,7 +262,7 @@ class RemoteKeys:
         was published, so one that doesn't bring it is followed by another.
         """
         if self._here().is_fetching:
-            await self._fetched()
+            await self._fetch_once()
             if key := _find(self._keys, kid, algorithm):
                 return key
         await self._fetch_for_unknown()
@@ -278,14 +278,14 @@ class RemoteKeys:
         allowed_at = max(self._cooldown_until, self._retry_at)
         if now >= allowed_at:
             self._cooldown_until = now + self._freshness.cooldown
-            await self._fetched()
+            await self._fetch_once()
         elif here.is_fetching:
-            await self._fetched()
+            await self._fetch_once()
         elif allowed_at < self._due_at:
             self._due_at = allowed_at
             self._wake(here)
 
-    async def _fetched(self) -> None:
+    async def _fetch_once(self) -> None:
         """Wait for the fetch under way in this loop, or for one that begins now."""
         here = self._here()
         task = self._refresh(here)

@@ -41,7 +41,7 @@ class ProxyOptions(TypedDict, total=False):
     max_lifetime: float
     role_claims: Sequence[ClaimPath]
     freshness: JWKSRefresh | None
-    transport: "httpx.AsyncBaseTransport | None"
+    http_transport: "httpx.AsyncBaseTransport | None"
     clock: Callable[[], float]
 
 
@@ -232,7 +232,7 @@ def aws_alb(
         leeway=leeway,
         role_claims=role_claims,
         freshness=freshness,
-        transport=transport,
+        http_transport=transport,
         clock=clock,
     )
     return ProxyAuthenticator("x-amzn-oidc-data", verifier)

@@ -70,7 +70,7 @@ class LoadBalancerVerifier:
         leeway: float,
         role_claims: Sequence[ClaimPath],
         freshness: JWKSRefresh | None,
-        transport: "httpx.AsyncBaseTransport | None",
+        http_transport: "httpx.AsyncBaseTransport | None",
         clock: Callable[[], float],
     ) -> None:
         self.issuer = checked_issuer(issuer)
@@ -87,7 +87,7 @@ class LoadBalancerVerifier:
         )
         self._role_claims = checked_paths(role_claims, "role_claims")
         self._clock = checked_clock(clock)
-        self._outbound = Outbound(transport=checked_transport(transport))
+        self._outbound = Outbound(http_transport=checked_transport(http_transport))
         self._keys = KeysByAddress(self.issuer, address, self._outbound, freshness)
 
     def __repr__(self) -> str:

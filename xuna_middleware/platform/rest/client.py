@@ -73,7 +73,7 @@ class Platform(Protocol):
     def check_relay(self) -> None:
         """Raise ConfigurationError where no conversation could be carried."""
 
-    async def ended(self, conversation_id: str) -> ConversationRecord | None:
+    async def get_conversation(self, conversation_id: str) -> ConversationRecord | None:
         """Return how long a conversation was that is over; None where it runs, or isn't known."""
 
     async def aclose(self) -> None:
@@ -91,8 +91,8 @@ class XunaPlatform:
         api_key: None reads `XUNA_AI_API_KEY` when `check()` or the first `issue()` needs it.
         base_url: None reads `XUNA_AI_BASE_URL` in the same way, else it is https://api.xuna.ai.
             https, or http for loopback.
-        transport: an `httpx.AsyncBaseTransport` instead of the network; `aclose()` closes it. Proxy
-            variables are not heeded then, neither by it nor by the relay.
+        http_transport: an `httpx.AsyncBaseTransport` instead of the network; `aclose()` closes it.
+            Proxy variables are not heeded then, neither by it nor by the relay.
         personalization: how dynamic variables and overrides get to the platform when a conversation
             token is made. XUNA AI documents that they do, but not how:
 
@@ -133,7 +133,7 @@ class XunaPlatform:
         api_key: str | None = None,
         *,
         base_url: str | None = None,
-        transport: "httpx.AsyncBaseTransport | None" = None,
+        http_transport: "httpx.AsyncBaseTransport | None" = None,
         personalization: PersonalizationMode = "body",
         livekit_url: str | None = None,
         signed_url_hosts: Iterable[str] = (),
@@ -155,8 +155,8 @@ class XunaPlatform:
         self._token_options = _options(branch_id=branch_id, environment=environment)
         self._url_options = {**self._token_options, **_flag(include_conversation_id)}
         self._clock = _function(clock)
-        self._outbound = Outbound(transport=_sender(transport), connections=CONNECTIONS)
-        self._heeds_proxies = transport is None
+        self._outbound = Outbound(http_transport=_sender(http_transport), connections=CONNECTIONS)
+        self._heeds_proxies = http_transport is None
         self._found: tuple[Secret, addresses.BaseUrl] | None = None
 
     def moved(
@@ -168,7 +168,7 @@ class XunaPlatform:
         del api_key
         key.check("api_key")
         elsewhere._base = addresses.base_url(base_url, "base_url")
-        elsewhere._outbound = Outbound(transport=_sender(transport), connections=CONNECTIONS)
+        elsewhere._outbound = Outbound(http_transport=_sender(transport), connections=CONNECTIONS)
         elsewhere._heeds_proxies = transport is None
         elsewhere._found = None
         return elsewhere
@@ -201,8 +201,8 @@ class XunaPlatform:
         """
         session = self._session(grant)
         if grant.transport == "webrtc":
-            return await self._token(grant, session)
-        return await self._signed_url(grant, session)
+            return await self._issue_token(grant, session)
+        return await self._issue_signed_url(grant, session)
 
     async def connect(self, signed: SignedUrl, *, max_frame: int) -> PlatformConnection:
         """Open the conversation behind a signed URL: its WebSocket, with sub-protocol `convai`.
@@ -224,7 +224,7 @@ class XunaPlatform:
         """
         check_installed()
 
-    async def ended(self, conversation_id: str) -> ConversationRecord | None:
+    async def get_conversation(self, conversation_id: str) -> ConversationRecord | None:
         """Ask XUNA AI whether a conversation is over, and how long it was.
 
         None where it runs, where the answer says nothing certain, or where there is none: all of
@@ -245,7 +245,7 @@ class XunaPlatform:
         self._found = None
         await self._outbound.aclose()
 
-    async def _signed_url(self, grant: Grant, session: Mapping[str, Any] | None) -> SignedUrl:
+    async def _issue_signed_url(self, grant: Grant, session: Mapping[str, Any] | None) -> SignedUrl:
         wanted = _WITH_ID if grant.is_metered else {}
         question = questions.ask_signed_url(grant.agent_id, {**self._url_options, **wanted})
         asked_at = self._clock()
@@ -260,7 +260,9 @@ class XunaPlatform:
             session=session,
         )
 
-    async def _token(self, grant: Grant, session: Mapping[str, Any] | None) -> ConversationToken:
+    async def _issue_token(
+        self, grant: Grant, session: Mapping[str, Any] | None
+    ) -> ConversationToken:
         question = questions.ask_token(
             grant.agent_id, self._token_options, grant.personalization, self._way
         )

@@ -58,11 +58,11 @@ class MemoryStore:
     """Keep values and counts in memory. Another process knows nothing of them.
 
     Args:
-        most: how many entries each region has at most: so many tickets, so many used proofs, so
-            many counted callers, … (see `Region`); by default 100,000, of used proofs
-            and callers' tickets 1,000,000. Who fills one leaves the others alone. What is
-            full refuses (`StoreError`): forgetting a used proof would let it be used again,
-            forgetting a count would let it be spent again.
+        max_entries: how many entries each region has at most: so many tickets, so many used proofs,
+            so many counted callers, … (see `Region`); by default 100,000, of used proofs and
+            callers' tickets 1,000,000. Who fills one leaves the others alone. What is full refuses
+            (`StoreError`): forgetting a used proof would let it be used again, forgetting a count
+            would let it be spent again.
         regions: another bound for some regions.
         namespace: the gate's name, as `RedisStore` has one; for gates that share
             XUNA_ANONYMOUS_SECRET or another secret, and are not to take each other's visitors.
@@ -74,14 +74,14 @@ class MemoryStore:
 
     def __init__(
         self,
-        most: int | None = None,
+        max_entries: int | None = None,
         *,
         regions: Mapping[Region, int] | None = None,
         namespace: str = "",
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         bounds = {
-            **(_DEFAULTS if most is None else dict.fromkeys(Region, most)),
+            **(_DEFAULTS if max_entries is None else dict.fromkeys(Region, max_entries)),
             **(regions or {}),
         }
         if not all(type(bound) is int and bound >= 1 for bound in bounds.values()):
@@ -93,7 +93,7 @@ class MemoryStore:
         #: The gate's name, "" where it has none. Gates that are given one MemoryStore are one gate.
         self.namespace = "" if namespace == "" else checked_namespace(namespace, "MemoryStore")
         self._now = monotonic
-        self._most = MOST if most is None else most
+        self._most = MOST if max_entries is None else max_entries
         self._entries = Entries(bounds)
         self._kept: dict[str, Value] = {}
         self._notes: dict[str, Noted] = {}
@@ -203,7 +203,7 @@ class MemoryStore:
                 if entry is not None:
                     self._list(entry, [note.name])
 
-    async def is_noted(self, name: str) -> bool:
+    async def is_pending(self, name: str) -> bool:
         """Tell whether a reservation can be settled; see `Store`."""
         with self._lock:
             self._forget_ended()
@@ -231,7 +231,7 @@ class MemoryStore:
                 self._entries.check_room(region, count)
             return tuple([self._held(lease, now) for lease in leases])
 
-    async def let_go(self, name: str, slots: Sequence[Charge]) -> None:
+    async def release_lease(self, name: str, slots: Sequence[Charge]) -> None:
         """Forget a conversation that is over; see `Store`."""
         with self._lock:
             now = self._forget_ended()
@@ -269,7 +269,7 @@ class MemoryStore:
             revoked.at, revoked.ends = max(revoked.at, at), max(revoked.ends, ends)
         self._bell.ring()
 
-    async def woken(self) -> None:
+    async def wait_for_wakeup(self) -> None:
         """Wait until somebody called `end()` or `revoke()`; see `Store`."""
         await self._bell.wait()
 

@@ -39,7 +39,7 @@ class Share(NamedTuple):
 #: `revoke()`, `end()`, `leases()`, and what is said of the visitors' entrance. A loop over all
 #: sessions of an app has room, and so has a route of the app's by which callers revoke their own.
 OPERATORS: Final = Share("operators", 2, 10_000, seconds=60.0)
-#: Leases: `hold()` and `let_go()`. They read revocations for running conversations, too.
+#: Leases: `hold()` and `release_lease()`. They read revocations for running conversations, too.
 CONVERSATIONS: Final = Share("conversations", 4, 1_000)
 #: Verified callers, and what the platform says of their conversations.
 CALLERS: Final = Share("callers", 16, 1_000, 256)

@@ -32,7 +32,7 @@ class Listening:
         self._bell = Wakeup(at_first=False)  # it rings as soon as it listens
         self._tasks: dict[asyncio.AbstractEventLoop, asyncio.Task[None]] = {}
 
-    async def woken(self) -> None:
+    async def wait_for_wakeup(self) -> None:
         """Wait until something was heard since the last call, or it began to listen again."""
         loop = asyncio.get_running_loop()
         if loop not in self._tasks:

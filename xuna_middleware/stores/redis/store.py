@@ -153,11 +153,11 @@ class RedisStore:
         share = bulkhead.share_of([region])
         if not within:
             command = ("SET", self._keys.prefix + key, value, "PX", whole(seconds), "NX")
-            return bool(await self._asked(self._sent(*command), share))
+            return bool(await self._ask(self._send_command(*command), share))
         keys = [self._keys.prefix + key, *(self._keys.principal(who) for who, _ in within)]
         arguments = (value, whole(seconds), notation.quotas_of(within))
         owner = bulkhead.owner_of(who for who, _ in within)
-        answer = await self._asked(self._run(_PUT, keys, arguments), share, owner)
+        answer = await self._ask(self._run(_PUT, keys, arguments), share, owner)
         if isinstance(answer, int):
             return answer == 1
         place, wait = map(int, notation.text_of(answer).split())
@@ -165,8 +165,8 @@ class RedisStore:
 
     async def take(self, key: str) -> bytes | None:
         """Return a value and forget it; see `Store`."""
-        getting = self._sent("GETDEL", self._keys.prefix + key)
-        answer = await self._asked(getting, bulkhead.TICKETS)
+        getting = self._send_command("GETDEL", self._keys.prefix + key)
+        answer = await self._ask(getting, bulkhead.TICKETS)
         return answer if isinstance(answer, bytes | None) else str(answer).encode()
 
     async def reserve(
@@ -179,21 +179,21 @@ class RedisStore:
         principals = [principal for principal, _ in wanted]
         if standing is not None:
             principals.insert(0, standing.principal)
-        return await self._asked(
-            self._reserved(wanted, move, standing, how=_TAKE),
+        return await self._ask(
+            self._reserve(wanted, move, standing, how=_TAKE),
             *_share_and_owner(principals),
             give_up=partial(self._give_back_when_late, wanted=wanted),
         )
 
     async def move(self, move: MergeUsage, wanted: Sequence[Wanted]) -> ReserveResult:
         """Let what a visitor took be a person's, if all can be taken; see `Store`."""
-        moving = self._reserved(wanted, move, None, how=_MOVE)
-        return await self._asked(moving, bulkhead.CALLERS, move.person)
+        moving = self._reserve(wanted, move, None, how=_MOVE)
+        return await self._ask(moving, bulkhead.CALLERS, move.person)
 
     async def look(self, wanted: Sequence[Wanted]) -> tuple[QuotaStatus, ...]:
         """Return where quotas stand; see `Store`."""
-        looking = self._reserved(wanted, None, None, how=_LOOK)
-        return (await self._asked(looking, *_share_and_owner([who for who, _ in wanted]))).levels
+        looking = self._reserve(wanted, None, None, how=_LOOK)
+        return (await self._ask(looking, *_share_and_owner([who for who, _ in wanted]))).levels
 
     async def give_back(self, parts: Sequence[Charge]) -> None:
         """Give back what was taken; see `Store`."""
@@ -201,7 +201,7 @@ class RedisStore:
         giving_back = self._run(_GIVE_BACK, keys, notation.amounts(parts))
         share, _ = _share_and_owner([part.principal for part in parts])
         is_operators = share is bulkhead.OPERATORS
-        await self._asked(giving_back, share if is_operators else bulkhead.GIVING_BACK)
+        await self._ask(giving_back, share if is_operators else bulkhead.GIVING_BACK)
 
     async def remember(self, note: PendingSettlement) -> None:
         """Keep a note; see `Store`."""
@@ -209,18 +209,18 @@ class RedisStore:
         keys = [self._keys.note(note.name), *map(self._keys.principal, principals)]
         arguments = (notation.listed(note.name), notation.note_text(note), whole(note.seconds))
         remembering = self._run(_REMEMBER, keys, arguments)
-        await self._asked(remembering, *_share_and_owner(list(principals)))
+        await self._ask(remembering, *_share_and_owner(list(principals)))
 
-    async def is_noted(self, name: str) -> bool:
+    async def is_pending(self, name: str) -> bool:
         """Tell whether a reservation can be settled; see `Store`."""
         looking = self._read(lambda client: client.exists(self._keys.note(name)))
-        return bool(await self._asked(looking, bulkhead.CALLERS))
+        return bool(await self._ask(looking, bulkhead.CALLERS))
 
     async def settle(self, name: str, milliseconds: int) -> str | None:
         """Give back what a noted reservation did not use, once; see `Store`."""
         arguments = (notation.listed(name), milliseconds, self._keys.prefix)
         settling = self._run(_SETTLE, [self._keys.note(name)], arguments)
-        about = await self._asked(settling, bulkhead.CALLERS)
+        about = await self._ask(settling, bulkhead.CALLERS)
         return None if about is None else notation.text_of(about)
 
     async def hold(self, leases: Sequence[Lease]) -> tuple[LeaseStatus, ...]:
@@ -231,43 +231,43 @@ class RedisStore:
             keys = [self._keys.leases, *chain.from_iterable(map(self._keys.to_hold, some))]
             texts = chain.from_iterable((notation.spec(lease), lease.about) for lease in some)
             holding = self._run(_HOLD, keys, (_MOST_LISTED, *texts))
-            answers = await self._asked(holding, bulkhead.CONVERSATIONS)
+            answers = await self._ask(holding, bulkhead.CONVERSATIONS)
             held += map(notation.held, some, answers)
         return tuple(held)
 
-    async def let_go(self, name: str, slots: Sequence[Charge]) -> None:
+    async def release_lease(self, name: str, slots: Sequence[Charge]) -> None:
         """Forget a conversation that is over; see `Store`."""
         keys = [self._keys.leases, self._keys.lease(name), *self._keys.principals(slots)]
         letting_go = self._run(_LET_GO, keys, (name, *notation.amounts(slots)))
-        await self._asked(letting_go, bulkhead.CONVERSATIONS)
+        await self._ask(letting_go, bulkhead.CONVERSATIONS)
 
     async def leases(self) -> tuple[str, ...]:
         """Return what the live conversations are about; see `Store`."""
         listing = self._run(_LEASES, [self._keys.leases], (MOST_TOLD,))
-        answer = await self._asked(listing, bulkhead.OPERATORS)
+        answer = await self._ask(listing, bulkhead.OPERATORS)
         names = sorted(map(notation.text_of, answer))
         told: list[str] = []
         for start in range(0, len(names), _READ_AT_ONCE):
             keys = [self._keys.lease(name) for name in names[start : start + _READ_AT_ONCE]]
             reading = self._read(partial(_get_all, keys=keys))
-            kept: list[Any] = await self._asked(reading, bulkhead.OPERATORS)
+            kept: list[Any] = await self._ask(reading, bulkhead.OPERATORS)
             told += [notation.text_of(each).partition("\n")[2] for each in kept if each is not None]
         return tuple(told)
 
     async def end(self, name: str) -> bool:
         """Ask that a conversation ends; see `Store`."""
         ending = self._run(_END, [self._keys.lease(name)], (self._keys.channel,))
-        return bool(await self._asked(ending, bulkhead.OPERATORS))
+        return bool(await self._ask(ending, bulkhead.OPERATORS))
 
     async def revoke(self, principal: str, at: float, seconds: float) -> None:
         """Refuse credentials issued before; see `Store`."""
         arguments = (repr(float(at)), whole(seconds), self._keys.channel)
         revoking = self._run(_REVOKE, [self._keys.revocation(principal)], arguments)
-        await self._asked(revoking, bulkhead.OPERATORS)
+        await self._ask(revoking, bulkhead.OPERATORS)
 
-    async def woken(self) -> None:
+    async def wait_for_wakeup(self) -> None:
         """Wait until somebody called `end()` or `revoke()`; see `Store`."""
-        await self._listening.woken()
+        await self._listening.wait_for_wakeup()
 
     def start(self) -> None:
         """Look, beside all else, whether the server may forget what it was told."""
@@ -287,7 +287,7 @@ class RedisStore:
             await here.client.aclose()
         self._listening.ring()  # another gate with this store listens anew
 
-    async def _reserved(
+    async def _reserve(
         self,
         wanted: Sequence[Wanted],
         move: MergeUsage | None,
@@ -309,14 +309,14 @@ class RedisStore:
 
     async def _run(self, script: "_Script", keys: list[str], arguments: tuple[Any, ...]) -> Any:
         try:
-            return await self._sent("EVALSHA", script.digest, len(keys), *keys, *arguments)
+            return await self._send_command("EVALSHA", script.digest, len(keys), *keys, *arguments)
         except Exception as error:
             if type(error).__name__ != "NoScriptError":
                 raise
         # A server that just started: it keeps the script from now on.
-        return await self._sent("EVAL", script.text, len(keys), *keys, *arguments)
+        return await self._send_command("EVAL", script.text, len(keys), *keys, *arguments)
 
-    async def _sent(self, *command: Any) -> Any:
+    async def _send_command(self, *command: Any) -> Any:
         # All keys are of one slot, which that of their beginning names to a cluster.
         return await send_once(self._client(), self._keys.prefix, *command)
 
@@ -342,7 +342,7 @@ class RedisStore:
 
     async def _report_eviction(self) -> None:
         reading = self._read(lambda client: client.info("memory"))
-        told: Any = await self._asked(reading, bulkhead.OPERATORS)
+        told: Any = await self._ask(reading, bulkhead.OPERATORS)
         policy = told.get("maxmemory_policy", _KEEPS)
         if policy != _KEEPS:
             logger.warning(
@@ -388,7 +388,7 @@ class RedisStore:
             ) from None
         return Redis.from_pool(pool)
 
-    async def _asked(
+    async def _ask(
         self,
         command: Coroutine[Any, Any, T],
         share: bulkhead.Share,
@@ -414,7 +414,7 @@ class RedisStore:
         asking.add_done_callback(partial(_leave, places, owner))
         began = asyncio.get_running_loop().time()
         try:
-            await _waited(asking, self._timeout)
+            await _wait(asking, self._timeout)
         except asyncio.CancelledError:
             give_up(asking)
             raise
@@ -475,7 +475,7 @@ def _share_and_owner(principals: Sequence[str]) -> tuple[bulkhead.Share, str | N
     return bulkhead.share_of(map(region_of, principals)), bulkhead.owner_of(principals)
 
 
-async def _waited(asking: asyncio.Task[Any], seconds: float) -> None:
+async def _wait(asking: asyncio.Task[Any], seconds: float) -> None:
     """Wait for a task for so long, and leave it alone. What `asyncio.wait()` does for any number of
     them takes a third longer, and every reservation waits.
 
