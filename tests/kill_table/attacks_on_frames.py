@@ -110,7 +110,7 @@ VARIANTS: Final[dict[str, Variant]] = {
     "half a character ends it": broken(
         "relay/frames.py",
         "raise OddTextError(INVALID_JSON) from None",
-        "raise EndedError(INVALID_JSON) from None",
+        "raise ConversationClosedError(INVALID_JSON) from None",
         HALVES,
     ),
     "half a character excuses other faults": broken(

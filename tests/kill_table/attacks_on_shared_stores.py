@@ -301,7 +301,7 @@ VARIANTS: Final[dict[str, Variant]] = {
     "store without is_noted": broken(
         "assembly.py",
         "for name in _verbs_of(Store) if",
-        'for name in _verbs_of(Store) if name != "is_noted" and',
+        'for name in _verbs_of(Store) if name != "is_pending" and',
         f"{_APART}store_of_a_users_that_misses_a_verb",
     ),
     "store that inherits its verbs": broken(

@@ -609,7 +609,7 @@ VARIANTS: Final[dict[str, Variant]] = {
         "        if challenge is None or self._has_passed(visit):\n            return visit\n",
         "        if challenge is None:\n            return visit\n"
         "        if visit.passed_until:\n"
-        "            return passed(visit, self._clock() + self.visitors.challenge_lasts)\n",
+        "            return passed(visit, self._clock() + self.visitors.captcha_seconds)\n",
         VISITORS,
     ),
     "puzzle solved again and again": broken(
@@ -717,7 +717,7 @@ VARIANTS: Final[dict[str, Variant]] = {
         ("    webhook.verify(signature, body)\n    said = await read_aside(read_finished, body)\n"),
         (
             "    said = read_finished(body)\n"
-            "    if isinstance(said, Flaw):\n"
+            "    if isinstance(said, Invalid):\n"
             "        return answer(_RECEIVED)\n"
             "    webhook.verify(signature, body)\n"
         ),
