@@ -20,7 +20,7 @@ gate = XunaGate(
             limits=[TalkTime("5 hours/day", per="all")],
         )
     ],
-    # Beside it: challenge=turnstile("<secret key>"), hcaptcha(…) or ProofOfWork().
+    # Beside it: captcha=turnstile("<secret key>"), hcaptcha(…) or ProofOfWork().
     anonymous=AnonymousAccess(limits=[Limit("5/hour"), Limit("20/hour", per="address")]),
 )
 

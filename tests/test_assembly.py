@@ -52,7 +52,7 @@ CLAIMS: Final[dict[str, frozenset[str]]] = {
     "role_claims": frozenset({"[]"}),
     "insecure_hosts": frozenset({"[]"}),
     "freshness": ONLY_NONE,
-    "transport": ONLY_NONE,
+    "http_transport": ONLY_NONE,
     "clock": CALLABLE,
 }
 DISCOVERY: Final = {
@@ -63,7 +63,7 @@ DISCOVERY: Final = {
 PLATFORM: Final = {
     "api_key": frozenset({"None", "'x'"}),
     "base_url": ONLY_NONE,
-    "transport": ONLY_NONE,
+    "http_transport": ONLY_NONE,
     "personalization": NOTHING,
     "livekit_url": ONLY_NONE,
     "signed_url_hosts": frozenset({"[]"}),
@@ -111,7 +111,7 @@ BUILT: Final[list[tuple[Build, Mapping[str, Any], Mapping[str, frozenset[str]]]]
     (
         XunaPlatform().moved,
         {"api_key": "k", "base_url": "https://x.test"},
-        {"api_key": ONE_TEXT, "base_url": NOTHING, "transport": ONLY_NONE},
+        {"api_key": ONE_TEXT, "base_url": NOTHING, "http_transport": ONLY_NONE},
     ),
 ]
 CASES: Final = [

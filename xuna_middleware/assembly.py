@@ -172,11 +172,11 @@ def _entrance(
     agents: Mapping[str, Agent], visitors: AnonymousAccess | None, deployment: Deployment
 ) -> Admission | None:
     if visitors is not None and not isinstance(visitors, AnonymousAccess):
-        raise ConfigurationError("visitors takes Visitors(…)")
+        raise ConfigurationError("anonymous takes AnonymousAccess(…)")
     if not any(agent.anonymous for agent in agents.values()):
         if visitors is not None:
             raise ConfigurationError(
-                "visitors=… says on which terms, but no agent admits any: Agent(…, anonymous=True)"
+                "anonymous=… says on which terms, but no agent admits any: Agent(…, anonymous=True)"
             )
         return None
     is_secure = (deployment.origin or "").startswith("https:")

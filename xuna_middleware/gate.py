@@ -308,7 +308,7 @@ class XunaGate:
         live, by the `traits` of the verifiers that may verify this issuer (`max_lifetime` and the
         leeway), and for 24 h 30 s at least. So is whoever has no `iat`, a later sign-in included:
         API keys (until the end of the longest-lived one, 100 years where one has no end), opaque
-        tokens (`undated_lifetime`), visitors (`ticket_lasts`), sessions of an authenticator. Their
+        tokens (`undated_lifetime`), visitors (`token_seconds`), sessions of an authenticator. Their
         live conversations in the relay end with 4411 `revoked`. A sign-in with a later `iat` is
         good.
 

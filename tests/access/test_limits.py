@@ -101,7 +101,7 @@ def test_names_that_no_header_carries(name: Any) -> None:
 
 def test_fail_mode_must_be_known() -> None:
     """A word that means nothing is no way to fail."""
-    with pytest.raises(ConfigurationError, match="closed"):
+    with pytest.raises(ConfigurationError, match="deny"):
         Limit("1/day", on_unavailable="shut")  # type: ignore[arg-type]
 
 

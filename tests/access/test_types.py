@@ -85,7 +85,7 @@ def agent(**options: Any) -> Agent:
     return Agent("support", id="agent_1", **options)
 
 
-CLIENT = {"variables": {"age": Number(0, 120)}, "client_variables": ("age", "note")}
+CLIENT = {"variable_types": {"age": Number(0, 120)}, "client_variables": ("age", "note")}
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ async def test_what_clients_send(options: dict[str, Any], body: str, told: Any) 
 )
 async def test_what_the_server_says(source: Any, told: Any) -> None:
     """They bind claims and functions as well, each answered as ever."""
-    options = {"variables": {"age": Number(0, 120)}, "dynamic_variables": {"age": source}}
+    options = {"variable_types": {"age": Number(0, 120)}, "dynamic_variables": {"age": source}}
     assert await post(agent(**options), "{}", age=40) == (200, None)
     assert await post(agent(**options), "{}", age=400) == told
 
@@ -142,12 +142,12 @@ async def test_what_a_mapping_function_says() -> None:
     def all_of_them(who: Identity) -> dict[str, Any]:
         return {"age": who.claims["age"]}
 
-    options = {"variables": {"age": Number(0, 120)}, "dynamic_variables": all_of_them}
+    options = {"variable_types": {"age": Number(0, 120)}, "dynamic_variables": all_of_them}
     assert await post(agent(**options), "{}", age=40) == (200, None)
     assert await post(agent(**options), "{}", age=400) == (503, "unavailable")
 
 
-REQUIRED = {"variables": {"name": Text(20, required=True)}, "client_variables": ("name",)}
+REQUIRED = {"variable_types": {"name": Text(20, required=True)}, "client_variables": ("name",)}
 
 
 class TestRequired:
@@ -170,7 +170,10 @@ class TestRequired:
     )
     async def test_from_a_function(self, returned: Any, told: Any) -> None:
         """What it doesn't return is its author's fault."""
-        options = {"variables": REQUIRED["variables"], "dynamic_variables": lambda who: returned}
+        options = {
+            "variable_types": REQUIRED["variable_types"],
+            "dynamic_variables": lambda who: returned,
+        }
         assert await post(agent(**options), "{}") == told
 
     async def test_from_either(self) -> None:
@@ -183,17 +186,17 @@ class TestRequired:
     def test_from_nobody(self) -> None:
         """Nobody could ever talk."""
         with pytest.raises(ConfigurationError, match="name: required"):
-            agent(variables={"name": Text(required=True)})
+            agent(variable_types={"name": Text(required=True)})
 
 
 @pytest.mark.parametrize(
     "options",
     [
-        {"variables": ["name"]},
-        {"variables": {"name": str}},
-        {"variables": {"system__x": Text()}},
-        {"variables": {"a b": Text()}},
-        {"variables": {"age": Number(0, 9)}, "dynamic_variables": {"age": 10}},
+        {"variable_types": ["name"]},
+        {"variable_types": {"name": str}},
+        {"variable_types": {"system__x": Text()}},
+        {"variable_types": {"a b": Text()}},
+        {"variable_types": {"age": Number(0, 9)}, "dynamic_variables": {"age": 10}},
         {"client_overrides": {"agent.language": "de"}},
         {"client_overrides": {"agent.color": Text()}},
     ],

@@ -57,7 +57,7 @@ def service(answer: Any, seen: list[httpx.Request] | None = None) -> httpx.MockT
 async def test_service_is_asked_as_documented(make: Callable[..., Any], address: str) -> None:
     """A form with the site's secret and the page's answer."""
     seen: list[httpx.Request] = []
-    challenge = make(SECRET, transport=service({"success": True}, seen))
+    challenge = make(SECRET, http_transport=service({"success": True}, seen))
     assert await challenge.passed(request("from the page")) is True
     (sent,) = seen
     assert (sent.method, str(sent.url)) == ("POST", address)

@@ -249,7 +249,7 @@ async def test_departures_of_one_account(
             assert answer.status == 200
             ended.append(answer.header("Xuna-Visitor"))
         assert ended == [""] * MOST_DEPARTED + [None] * 2
-        assert "ticket_lasts" in caplog.text
+        assert "token_seconds" in caplog.text
         other = await visit(gate, *as_user("user-2"), visitors_ticket())
         assert other.header("Xuna-Visitor") == ""
 
@@ -1068,4 +1068,4 @@ def test_log_lines_name_options(caplog: pytest.LogCaptureFixture) -> None:
 
     with caplog.at_level(logging.WARNING):
         asyncio.run(story())
-    assert "full of tickets: MemoryStore(most=…, regions={Region.TICKETS: …})" in caplog.text
+    assert "full of tickets: MemoryStore(max_entries=…, regions={Region.TICKETS: …})" in caplog.text

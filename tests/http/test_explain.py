@@ -190,7 +190,7 @@ async def test_visitor_at_a_closed_entrance() -> None:
 
 async def test_visitor_and_a_challenge() -> None:
     """Passed where the ticket says so; nobody is asked to judge an answer."""
-    gate = public(challenge=by_word)
+    gate = public(captcha=by_word)
     told = await gate.explain(a_visitor(), connection=page())
     assert not told.allowed
     assert "✗ entrance: challenge" in str(told)

@@ -114,7 +114,7 @@ def visited(**options: Any) -> dict[str, Any]:
     """Return the options of a gate with one agent that visitors may use."""
     budget = [Limit("100/day", per="all")]
     agent = Agent("support", id="agent_1", anonymous=True, max_duration=60, limits=budget)
-    return {"agents": [agent], "visitors": AnonymousAccess(secret=SECRET, **options)}
+    return {"agents": [agent], "anonymous": AnonymousAccess(secret=SECRET, **options)}
 
 
 # Tickets
@@ -228,9 +228,9 @@ async def test_ticket_of_a_visitor_who_passed_another_challenge(
 ) -> None:
     """A ticket stands for its gate's challenge; a gate with another one asks for its own."""
     lax = ours(store_of("one"), **visited())
-    strict = ours(store_of("one"), **visited(challenge=ProofOfWork(20)))
+    strict = ours(store_of("one"), **visited(captcha=ProofOfWork(20)))
     assert not await opens(strict, await ticket_of(lax, PAGE))
-    assert "Visitors(challenge=…) differs here" in caplog.text
+    assert "AnonymousAccess(captcha=…) differs here" in caplog.text
 
 
 async def test_ticket_for_an_agent_that_the_other_gate_lacks(
@@ -469,7 +469,7 @@ async def test_visitors_of_another_gate() -> None:
             return {}
 
     def gate(name: str, challenge: Any) -> XunaGate:
-        return make_gate(store=MemoryStore(namespace=name), **visited(challenge=challenge))
+        return make_gate(store=MemoryStore(namespace=name), **visited(captcha=challenge))
 
     one, other = Switched(), Switched()
     lax = gate("lax", one)
@@ -511,7 +511,7 @@ async def test_puzzles_of_another_gate(own: bool) -> None:
 
     def gate(name: str) -> XunaGate:
         work = ProofOfWork(4, secret=SECRET) if own else ProofOfWork(4)
-        return make_gate(store=MemoryStore(namespace=name), **visited(challenge=work))
+        return make_gate(store=MemoryStore(namespace=name), **visited(captcha=work))
 
     here, there = gate("here"), gate("there")
     challenge = (await ask(here, headers=PAGE)).header("xuna-challenge") or ""
@@ -568,7 +568,7 @@ def test_store_of_a_users_that_misses_a_verb(monkeypatch: pytest.MonkeyPatch) ->
     """Each verb of the protocol is asked for, by the protocol itself; the error names it."""
     verbs = [name for name, member in vars(Store).items() if callable(member)]
     verbs = [name for name in verbs if not name.startswith("_")]
-    assert {"put", "is_noted", "revoke", "woken", "aclose"} <= set(verbs)
+    assert {"put", "is_pending", "revoke", "wait_for_wakeup", "aclose"} <= set(verbs)
     for verb in verbs:
         lacking = Whole()
         monkeypatch.setattr(lacking, verb, None)

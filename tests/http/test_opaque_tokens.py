@@ -96,7 +96,7 @@ class Provider:
             del client["client_secret"]
         defaults = {
             "audience": "voice",
-            "transport": httpx.MockTransport(self.handle),
+            "http_transport": httpx.MockTransport(self.handle),
             "clock": lambda: NOW,
             **client,
         }
@@ -643,7 +643,7 @@ async def test_inside_the_cluster() -> None:
     for options in places:
         metadata = {"issuer": ISSUER, "introspection_endpoint": f"{inside}/introspect"}
         provider = Provider(metadata=metadata)
-        options |= {"insecure_hosts": ["provider"], "transport": httpx.MockTransport(at_home)}
+        options |= {"insecure_hosts": ["provider"], "http_transport": httpx.MockTransport(at_home)}
         assert (await sent(provider.front(**options))).status == 200
         assert provider.asked[GOOD] == 1
 
@@ -808,17 +808,17 @@ def test_no_secret_in_any_rendering() -> None:
         {"private_key": pem(rsa_key()), "client_secret": SECRET},
         {"token_pattern": "("},
         {"token_pattern": None},
-        {"keep": 61},
-        {"keep": -1},
-        {"in_flight": 0},
-        {"waiting": -1},
-        {"waiting": True},
+        {"cache_seconds": 61},
+        {"cache_seconds": -1},
+        {"max_concurrent": 0},
+        {"max_queued": -1},
+        {"max_queued": True},
         {"leeway": 301},
         {"subject_claims": "sub"},
         {"subject_claims": ()},
         {"introspection_endpoint": "http://id.example.com/introspect"},
         {"dpop": "on"},
-        {"transport": object()},
+        {"http_transport": object()},
     ],
 )
 def test_options_that_make_no_sense(options: Any) -> None:

@@ -66,7 +66,7 @@ def google(keys: Published, **options: Any) -> ProxyAuthenticator:
 
 
 def amazon(keys: Published, **options: Any) -> ProxyAuthenticator:
-    good = {"signer": ALB, "issuer": IDP, "client_id": CLIENT, "transport": keys.transport}
+    good = {"signer": ALB, "issuer": IDP, "client_id": CLIENT, "http_transport": keys.transport}
     return aws_alb(REGION, **{**good, **options})
 
 

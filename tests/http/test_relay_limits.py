@@ -133,7 +133,7 @@ class Forgetful(MemoryStore):
         return await super().settle(name, milliseconds)
 
     async def release_lease(self, name: str, slots: Any) -> None:
-        if self.fails == "let_go":
+        if self.fails == "release_lease":
             raise StoreError("away")
         await super().release_lease(name, slots)
 
@@ -151,7 +151,7 @@ async def test_store_that_holds_no_lease() -> None:
     [
         ("remember", [1, 599, 2], "unless this process sees the end"),
         ("settle", [1, 540, 2], "counts in full"),
-        ("let_go", [0, 599, 2], "ends by itself"),
+        ("release_lease", [0, 599, 2], "ends by itself"),
     ],
 )
 async def test_store_that_is_away_at_the_end(

@@ -106,7 +106,7 @@ class Provider:
             "client_secret": f"{CANARY}-secret",
             "client_ids": ("app",),
             "introspection_endpoint": f"{ISSUER}/introspect",
-            "transport": httpx.MockTransport(self.handle),
+            "http_transport": httpx.MockTransport(self.handle),
             "clock": lambda: NOW,
         }
         verifier = IntrospectionVerifier(ISSUER, **{**defaults, **options})

@@ -59,7 +59,7 @@ async def test_without_a_lifespan_at_the_first_request(caplog: pytest.LogCapture
         (
             {"anonymous": True, "max_duration": 60},
             {
-                "visitors": AnonymousAccess(secret="s" * 43, limits=[Limit("9/day", per="all")]),
+                "anonymous": AnonymousAccess(secret="s" * 43, limits=[Limit("9/day", per="all")]),
                 "verifier": None,
             },
         ),

@@ -640,7 +640,7 @@ def test_opening_after_a_closing_that_failed(caplog: pytest.LogCaptureFixture) -
                 assert [(await visit(gate)).status for gate in (one, other)] == [200, 200]
                 assert "could not tell the store" not in caplog.text
         assert [(await visit(gate)).status for gate in (one, other)] == [403, 403]
-        assert "gate.close_entrance() could not tell the store 28800 s ago" in caplog.text
+        assert "gate.pause_anonymous() could not tell the store 28800 s ago" in caplog.text
 
     caplog.set_level("WARNING")
     in_fast_time(story())
@@ -1095,13 +1095,13 @@ def test_limits_that_refuse_every_visitor(per: Any) -> None:
         {"secret": [SECRET, "short"]},
         {"secret": 7},
         {"limits": "10/hour"},
-        {"challenge": "turnstile"},
-        {"challenge": ProofOfWork},
-        {"challenge": lambda connection: True},
-        {"challenge_lasts": 0},
-        {"challenge_lasts": 1.5},
-        {"ticket_lasts": -1},
-        {"ticket_lasts": True},
+        {"captcha": "turnstile"},
+        {"captcha": ProofOfWork},
+        {"captcha": lambda connection: True},
+        {"captcha_seconds": 0},
+        {"captcha_seconds": 1.5},
+        {"token_seconds": -1},
+        {"token_seconds": True},
     ],
 )
 def test_terms_that_make_no_sense(options: dict[str, Any]) -> None:

@@ -415,7 +415,7 @@ def test_freshness_that_is_none() -> None:
     """Said when it is built, not at the first token."""
     others: list[Any] = [300, 0, {}, JWKSRefresh]
     for freshness in others:
-        with pytest.raises(ConfigurationError, match="Freshness"):
+        with pytest.raises(ConfigurationError, match="JWKSRefresh"):
             RemoteKeys(ISSUER, Provider().load, lambda: None, freshness)
 
 

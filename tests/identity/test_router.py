@@ -107,7 +107,7 @@ def fetching(issuer: str, provider: Published) -> Any:
     return make_verifier(
         issuer=issuer,
         jwks_uri=f"{issuer}/jwks",
-        transport=provider.transport(),
+        http_transport=provider.transport(),
         freshness=JWKSRefresh(cooldown=10),
     )
 

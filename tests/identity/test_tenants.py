@@ -322,7 +322,9 @@ async def test_what_was_let_go_begins_again() -> None:
     keys = Published({f"{issuer}/keys": httpx.Response(200, json=jwks(RSA)) for issuer in issuers})
     table = Table()
     table.verifiers = {
-        issuer: make_verifier(issuer=issuer, jwks_uri=f"{issuer}/keys", transport=keys.transport)
+        issuer: make_verifier(
+            issuer=issuer, jwks_uri=f"{issuer}/keys", http_transport=keys.transport
+        )
         for issuer in issuers
     }
     gate = make_gate(verifier=TenantVerifiers(table, max_entries=1))
@@ -644,11 +646,11 @@ async def test_ready_from_the_start() -> None:
     "options",
     [
         {"resolve": None},
-        {"most": 0},
-        {"most": True},
-        {"in_flight": 0},
-        {"keep": 0.5},
-        {"keep": float("nan")},
+        {"max_entries": 0},
+        {"max_entries": True},
+        {"max_concurrent": 0},
+        {"cache_seconds": 0.5},
+        {"cache_seconds": float("nan")},
         {"traits": {"dpop_algorithms": ("ES256",)}},
     ],
 )

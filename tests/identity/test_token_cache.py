@@ -160,7 +160,9 @@ def test_withdrawn_key_ends_what_is_remembered() -> None:
 
     async def story() -> None:
         verifier = make_verifier(
-            jwks_uri=f"{ISSUER}/keys", transport=handler, freshness=JWKSRefresh(refresh_after=20)
+            jwks_uri=f"{ISSUER}/keys",
+            http_transport=handler,
+            freshness=JWKSRefresh(refresh_after=20),
         )
         token = RSA.token()
         await verifier.verify(credentials(token))

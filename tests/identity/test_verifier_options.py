@@ -155,7 +155,7 @@ def test_freshness_at_its_bounds() -> None:
 @pytest.mark.parametrize("freshness", [300, 0, {"refresh_after": 300}])
 def test_freshness_of_another_type(freshness: Any) -> None:
     """A number isn't taken for one, nor is what is false taken for none."""
-    with pytest.raises(ConfigurationError, match="Freshness"):
+    with pytest.raises(ConfigurationError, match="JWKSRefresh"):
         OIDCVerifier(ISSUER, audience=AUDIENCE, freshness=freshness)
 
 

@@ -17,7 +17,7 @@ VARIANTS: Final[dict[str, Variant]] = {
     "a refused account ends its visitors": broken(
         "issuing/pipeline.py",
         "    reservation = await _taken(pipeline, budget, asked, move)\n",
-        "    await signed_in(pipeline, agent, order)\n"
+        "    await merge_anonymous_usage(pipeline, agent, order)\n"
         "    reservation = await _taken(pipeline, budget, asked, move)\n",
         f"{BUDGETS}::test_account_that_is_refused_brings_visitors_along",
     ),

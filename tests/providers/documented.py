@@ -50,7 +50,7 @@ def reach(documents: Mapping[str, Any]) -> Claims:
         document = documents.get(str(request.url))
         return httpx.Response(404) if document is None else httpx.Response(200, json=document)
 
-    return {"transport": httpx.MockTransport(serve), "clock": lambda: NOW}
+    return {"http_transport": httpx.MockTransport(serve), "clock": lambda: NOW}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

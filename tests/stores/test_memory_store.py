@@ -212,7 +212,7 @@ async def test_what_fills_one_region_leaves_the_others_alone() -> None:
         store.remember(PendingSettlement("note-x", (), "", 60)),
         store.move(MergeUsage("v", "p", 60), [("departed/x", window(1))]),
     ):
-        with pytest.raises(StoreError, match=r"full of .*MemoryStore\(most="):
+        with pytest.raises(StoreError, match=r"full of .*MemoryStore\(max_entries="):
             await refused
     for caller in "abc":
         wanted = [(f"callers/{caller}", window(9)), ("common/all", window(9))]
@@ -365,7 +365,7 @@ async def test_closing_forgets_nothing() -> None:
 @pytest.mark.parametrize("most", [0, -1, 1.5, True, "many"])
 def test_bound_that_is_none(most: Any) -> None:
     """An option that makes no sense is refused with the mend."""
-    with pytest.raises(ConfigurationError, match="most"):
+    with pytest.raises(ConfigurationError, match="max_entries"):
         MemoryStore(most)
 
 

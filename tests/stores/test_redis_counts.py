@@ -84,7 +84,7 @@ async def test_killed_worker_gives_its_slots_back_in_time(redis: RedisServer) ->
     key = new_key()
     script = (
         "import asyncio, os, signal, sys\n"
-        "from xuna_middleware import Quota, RedisStore\n"
+        "from xuna_middleware import RedisStore\nfrom xuna_middleware.stores import Quota\n"
         "async def main():\n"
         "    quota = Quota(field='s', most=1, amount=1, seconds=0.3, kind='slot')\n"
         "    store = RedisStore(sys.argv[1], namespace='xuna')\n"

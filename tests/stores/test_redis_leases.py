@@ -19,8 +19,8 @@ from .redis_server import PASSWORD, RedisServer
 #: Another process that holds one conversation until it is told to end it, and then lets it go.
 HOLDER: Final = """
 import asyncio, sys
-from xuna_middleware import RedisStore, Standing
-from xuna_middleware.stores import Lease, Quota
+from xuna_middleware import RedisStore
+from xuna_middleware.stores import Lease, Quota, RevocationCheck
 from xuna_middleware.stores.protocol import taken_parts
 url, who, name = sys.argv[1:]
 async def main():
@@ -28,16 +28,16 @@ async def main():
     quota = Quota(field="s", most=2, amount=1, seconds=60, kind="slot", held=20)
     reserved = await store.reserve([(who, quota)])
     parts = taken_parts([(who, quota)], reserved)
-    lease = Lease(name, "talk of " + name, 20, parts, Standing(who, 1700000000))
-    await store.woken()
+    lease = Lease(name, "talk of " + name, 20, parts, RevocationCheck(who, 1700000000))
+    await store.wait_for_wakeup()
     (held,) = await store.hold([lease])
     print("held", flush=True)
     while not held.word:
-        await store.woken()
+        await store.wait_for_wakeup()
         (held,) = await store.hold([lease._replace(slots=held.slots)])
     print(held.word, flush=True)
     sys.stdin.readline()
-    await store.let_go(name, held.slots)
+    await store.release_lease(name, held.slots)
     await store.aclose()
 asyncio.run(main())
 """

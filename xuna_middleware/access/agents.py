@@ -73,7 +73,7 @@ class Agent:
         user_id: what the relay tells the platform as `user_id`, from the same sources as a
             variable; by default nothing. A client's own is never passed on.
         anonymous: callers without credentials are admitted as well, on the terms of
-            `XunaGate(visitors=…)`; needs `max_duration`. A rule is asked about them, too:
+            `XunaGate(anonymous=…)`; needs `max_duration`. A rule is asked about them, too:
             `who.is_anonymous` tells them.
         limits: `Limit(…)`, `Concurrent(…)` and `TalkTime(…)`, counted for this agent alone; those
             of the gate are counted over all its agents. Without any, each caller may have any
@@ -186,7 +186,7 @@ def _checked(agent: Agent) -> dict[str, Any]:
     _check_id(agent.id)
     return {
         "client_variables": _client_variables(_tuple("client_variables", agent.client_variables)),
-        "variables": _kinds("variables", agent.variable_types, variable_check),
+        "variable_types": _kinds("variable_types", agent.variable_types, variable_check),
         "client_overrides": _client_overrides(_paths(agent.client_overrides)),
         "override_kinds": _override_kinds(agent.client_overrides),
         "transports": _transports(_tuple("transports", agent.transports)),

@@ -173,7 +173,7 @@ class Admission:
         if self.visitors.secret is None:
             logger.warning(
                 "visitors are known again by this process only, until it ends: set the environment "
-                "variable %s, or Visitors(secret=…)",
+                "variable %s, or AnonymousAccess(secret=…)",
                 SECRET_VARIABLE,
             )
 
@@ -242,7 +242,7 @@ def _terms(challenge: CaptchaCheckLike | None) -> str:
 def _checked_terms(terms: Any) -> str:
     if not isinstance(terms, str) or not terms or len(terms) > _LONGEST_TERMS:
         raise ConfigurationError(
-            f"Visitors(challenge=…): terms is a text of 1 to {_LONGEST_TERMS} characters that says "
+            f"AnonymousAccess(captcha=…): terms is a text of 1 to {_LONGEST_TERMS} characters that says "
             "which challenge it is, another for each that a visitor has to pass by itself"
         )
     return terms

@@ -98,16 +98,16 @@ class AnonymousAccess:
         object.__setattr__(self, "limits", checked_limits(self.limits))
         secret = self.secret or os.environ.get(SECRET_VARIABLE) or None
         object.__setattr__(self, "secret", None if secret is None else _secrets(secret))
-        for name, longest in (("challenge_lasts", 30 * _DAY), ("ticket_lasts", 366 * _DAY)):
+        for name, longest in (("captcha_seconds", 30 * _DAY), ("token_seconds", 366 * _DAY)):
             seconds: Any = getattr(self, name)
             if type(seconds) is not int or not 1 <= seconds <= longest:
                 raise ConfigurationError(
-                    f"Visitors({name}=…) takes whole seconds from 1 to {longest}"
+                    f"AnonymousAccess({name}=…) takes whole seconds from 1 to {longest}"
                 )
         challenge = self.captcha
         if challenge is not None and not _is_challenge(challenge):
             raise ConfigurationError(
-                "Visitors(challenge=…) takes a Challenge such as ProofOfWork(), or an async "
+                "AnonymousAccess(captcha=…) takes a CaptchaCheck such as ProofOfWork(), or an async "
                 "function of (connection)"
             )
 
@@ -116,7 +116,7 @@ def _secrets(secret: Any) -> tuple[str, ...]:
     several = tuple(secret) if isinstance(secret, list | tuple) else (secret,)
     if not all(isinstance(each, str) and len(each) >= _LEAST_SECRET for each in several):
         raise ConfigurationError(
-            f"Visitors(secret=…) is a random text of {_LEAST_SECRET} characters or more, or a list "
+            f"AnonymousAccess(secret=…) is a random text of {_LEAST_SECRET} characters or more, or a list "
             'of them, the newest first: python -c "import secrets; print(secrets.token_urlsafe())"'
         )
     return several
@@ -140,7 +140,7 @@ def check_visitors_limits(agent: str, limits: Sequence[AnyLimit]) -> None:
         raise ConfigurationError(
             f"Agent({agent!r}, anonymous=True) needs a budget for all visitors together, such as "
             'limits=[TalkTime("5 hours/day", per="all")], on the agent or in '
-            'visitors=Visitors(limits=…); one that is on_unavailable="allow" is none'
+            'anonymous=AnonymousAccess(limits=…); one that is on_unavailable="allow" is none'
         )
 
 

@@ -114,7 +114,7 @@ class AdmissionSwitch:
         has_left = moved.taken or moved.levels[0].left < 1
         if not has_left:
             logger.warning(
-                "visitors: one caller signed in as %d visitors within Visitors(ticket_lasts=%d): "
+                "visitors: one caller signed in as %d visitors within AnonymousAccess(token_seconds=%d): "
                 "the ticket of one more stays good",
                 MOST_DEPARTED,
                 seconds,
@@ -167,8 +167,8 @@ class AdmissionSwitch:
             return False
         await self._close()
         logger.warning(
-            "gate.close_entrance() could not tell the store %.0f s ago, and has told it now: "
-            "visitors are turned away in every process, until gate.open_entrance()",
+            "gate.pause_anonymous() could not tell the store %.0f s ago, and has told it now: "
+            "visitors are turned away in every process, until gate.resume_anonymous()",
             since,
         )
         return True

@@ -11,7 +11,7 @@ must answer from what the operator wrote down (a table of tenants), never build 
   names the trait: else its callers would get no challenge, or outlive their revocation.
 - What is replaced, or goes because there are too many, is closed when nobody is with it any more.
   So return a new verifier then, or one that can begin again (those of this package can).
-- None is remembered for 10 seconds, a failure for one; at most `in_flight` issuers are looked up at
+- None is remembered for 10 seconds, a failure for one; at most `max_concurrent` issuers are looked up at
   once, all who wait for one share it, and whoever comes beyond that gets a 503.
 - A tenant counts as used when a token was verified, not when somebody names it. One that has been
   verified is looked up again apart from strangers' look-ups, and makes room for no tenant that has
@@ -103,7 +103,7 @@ class TenantVerifiers:
             raise ConfigurationError("TenantVerifiers takes a function (issuer) -> Verifier | None")
         if checked_seconds(cache_seconds, "keep") < 1:
             raise ConfigurationError("keep must be 1 second or more")
-        for name, number in (("most", max_entries), ("in_flight", max_concurrent)):
+        for name, number in (("max_entries", max_entries), ("max_concurrent", max_concurrent)):
             if type(number) is not int or number < 1:
                 raise ConfigurationError(f"{name} must be a whole number, 1 or more")
         if not isinstance(traits, VerifierTraits | None):
@@ -187,7 +187,7 @@ class TenantVerifiers:
         """Find the tenant of a token, whose verifier is not closed before the block ends."""
         tenant = await self._tenant(unverified_issuer(token))
         if tenant.has_left:
-            raise UnavailableError(cause="tenant: let go at once; see most=", retry_after=1)
+            raise UnavailableError(cause="tenant: let go at once; see max_entries=", retry_after=1)
         tenant.users += 1
         try:
             yield tenant
@@ -295,7 +295,7 @@ class TenantVerifiers:
             return
         raise UnavailableError(
             cause="tenant: too many whose tokens are not verified yet; "
-            "TenantVerifiers(most=…) is to be above the number of your tenants",
+            "TenantVerifiers(max_entries=…) is to be above the number of your tenants",
             retry_after=1,
         )
 

@@ -359,7 +359,7 @@ def asked_once(rule: Rule) -> Rule:
 
     async def refusal(identity: Identity, connection: HTTPConnection | None) -> GateError | None:
         if not known:
-            # Stands where a rule around it, such as timed(), waits no longer.
+            # Stands where a rule around it, such as with_timeout(), waits no longer.
             known.append(UnavailableError(cause=f"rule: {rule.name} took too long"))
             known[0] = await rule.refusal(identity, connection)
         return known[0]

@@ -4,8 +4,8 @@
   tickets, whatever the pattern says, are refused without asking.
 - A good answer serves for `keep` seconds and never past `exp`, so a revoked token is refused
   within that time. A no serves for 5 seconds. An answer of more than 8 KiB isn't remembered.
-- All who send one token at the same time share one question; at most `in_flight` questions run and
-  `waiting` wait. What comes beyond is a 503, so made-up tokens can't flood the provider, though
+- All who send one token at the same time share one question; at most `max_concurrent` questions run and
+  `max_queued` wait. What comes beyond is a 503, so made-up tokens can't flood the provider, though
   while they come, a token that isn't remembered may have to come again.
 - A provider that fails is left alone for 1 to 30 seconds, and with tokens that were good for 1 to
   10; after a 429 as long as it says, within these; remembered tokens go on meanwhile.
@@ -14,7 +14,7 @@
   pauses of its own kind. One account has a quarter of these places. Readiness (`/readyz`) reads
   the pauses of these only.
 - While a relayed conversation runs, its token is asked about again, each `recheck_seconds`. These
-  questions have `in_flight` places and a queue of their own, and the pauses of known tokens: what
+  questions have `max_concurrent` places and a queue of their own, and the pauses of known tokens: what
   strangers ask, and what fails at it, ends no conversation.
 """
 
@@ -152,7 +152,7 @@ class IntrospectionVerifier:
     ) -> None:
         self.issuer = checked_issuer(issuer)
         self._pattern = _checked_pattern(token_pattern)
-        self._keep = checked_seconds(cache_seconds, "keep", most=_LONGEST_KEEP)
+        self._keep = checked_seconds(cache_seconds, "cache_seconds", most=_LONGEST_KEEP)
         self._recheck_seconds = _checked_recheck(recheck_seconds)
         self._clock = checked_clock(clock)
         self._possession = checked_possession(dpop, mtls, clock)
@@ -188,8 +188,8 @@ class IntrospectionVerifier:
             audience=self.issuer,
         )
         given = checked_transport(http_transport)
-        _checked_count(max_concurrent, "in_flight", least=1)
-        _checked_count(max_queued, "waiting", least=0)
+        _checked_count(max_concurrent, "max_concurrent", least=1)
+        _checked_count(max_queued, "max_queued", least=0)
         # As many connections as there are questions at once: known callers' and running
         # conversations' go over the second.
         self._outbound = (

@@ -115,7 +115,7 @@ class _IssuerTokens:
         clock: Callable[[], float],
     ) -> None:
         if not isinstance(freshness, JWKSRefresh | None):
-            raise ConfigurationError("freshness must be a Freshness(refresh_after=…), or None")
+            raise ConfigurationError("freshness must be a JWKSRefresh(refresh_after=…), or None")
         self.issuer = policy.issuer
         self._policy = policy
         self._algorithms = algorithms

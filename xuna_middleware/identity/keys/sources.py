@@ -138,12 +138,12 @@ class JWKSRefresh:
 
     def __post_init__(self) -> None:
         for name, least in _LEAST_SECONDS.items():
-            option = f"Freshness({name}=…)"
+            option = f"JWKSRefresh({name}=…)"
             if checked_seconds(getattr(self, name), option) < least:
                 raise ConfigurationError(f"{option} must be {least} seconds or more")
         if self.refresh_after > self.max_stale:
             raise ConfigurationError(
-                "Freshness(max_stale=…) must be refresh_after or more: a set can't be too old to "
+                "JWKSRefresh(max_stale=…) must be refresh_after or more: a set can't be too old to "
                 "serve before it is old enough to be fetched anew"
             )
 
@@ -196,7 +196,7 @@ class RemoteKeys:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         if not isinstance(freshness, JWKSRefresh | None):
-            raise ConfigurationError("freshness must be a Freshness(…), or be left out")
+            raise ConfigurationError("freshness must be a JWKSRefresh(…), or be left out")
         self._issuer = issuer
         self._load = load
         self._on_change = on_change

@@ -90,7 +90,7 @@ class Trust:
                 if self._visitors is None:
                     return "it is a visitor's, and no agent of this gate has anonymous=True"
                 if ticket.mark != self._visitors:
-                    return "it is a visitor's, and Visitors(challenge=…) differs here"
+                    return "it is a visitor's, and AnonymousAccess(captcha=…) differs here"
             case "application":
                 if ticket.mark != self._fingerprint:
                     return "gate.issue() made it at a gate with another verifier= or authenticator="

@@ -86,7 +86,7 @@ class MemoryStore:
         }
         if not all(type(bound) is int and bound >= 1 for bound in bounds.values()):
             raise ConfigurationError(
-                "MemoryStore(most=…, regions=…) takes whole numbers, 1 or more"
+                "MemoryStore(max_entries=…, regions=…) takes whole numbers, 1 or more"
             )
         if not set(Region).issuperset(bounds):
             raise ConfigurationError("MemoryStore(regions=…) names regions: {Region.PROOFS: 1000}")
@@ -104,7 +104,7 @@ class MemoryStore:
         self._lock = Lock()  # held for no await: threads may run event loops of their own
 
     def __repr__(self) -> str:
-        return f"MemoryStore(most={self._most})"
+        return f"MemoryStore(max_entries={self._most})"
 
     def held(self, region: Region) -> int:
         """Return how many entries a region has now."""
