@@ -243,7 +243,7 @@ async def test_token_of_a_bad_key_gets_the_one_401(keys: dict[str, Any], make: M
     beside = ec_signer("beside")
     published = {"keys": [*keys["keys"], dict(beside.jwk)]}
     handler = httpx.MockTransport(lambda _: httpx.Response(200, json=published))
-    verifier = make_verifier(jwks_uri=f"{ISSUER}/keys", transport=handler)
+    verifier = make_verifier(jwks_uri=f"{ISSUER}/keys", http_transport=handler)
     async with make_gate(platform, verifier=verifier) as gate:
         await assert_refused(gate, platform, make())
         assert (await ask(gate, headers=bearer(beside.token()))).status == 200
@@ -305,7 +305,7 @@ class _CountedKeys:
 
     def verifier(self) -> JWTVerifier:
         transport = httpx.MockTransport(self)
-        return make_verifier(jwks_uri=f"{ISSUER}/keys", transport=transport)
+        return make_verifier(jwks_uri=f"{ISSUER}/keys", http_transport=transport)
 
 
 @pytest.mark.parametrize("make", _AT_ONCE.values(), ids=_AT_ONCE.keys())

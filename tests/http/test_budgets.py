@@ -118,7 +118,7 @@ def keys_in(redis: RedisServer) -> int:
     return int(redis.command("DBSIZE").strip()[1:])
 
 
-def open_gate(*limits: Any, visitors: AnonymousAccess | None = None, **options: Any) -> XunaGate:
+def open_gate(*limits: Any, anonymous: AnonymousAccess | None = None, **options: Any) -> XunaGate:
     """Return a gate with an agent that is open to visitors, and one that isn't."""
     agents = [
         Agent(
@@ -131,7 +131,7 @@ def open_gate(*limits: Any, visitors: AnonymousAccess | None = None, **options: 
         ),
         Agent("private", id="agent_2"),
     ]
-    terms = visitors or AnonymousAccess(secret=SECRET, limits=[])
+    terms = anonymous or AnonymousAccess(secret=SECRET, limits=[])
     return make_gate(
         options.pop("platform", None),
         agents=agents,
@@ -857,9 +857,9 @@ def test_revoked_while_the_platform_is_asked() -> None:
 @pytest.mark.parametrize(
     ("when", "failure", "status"),
     [
-        *((["open"], StoreError, 200), (["memory"], StoreError, 200)),
-        *((["closed"], StoreError, 503), (["open", "closed"], StoreError, 503)),
-        *(([], StoreError, 503), (["open"], StoreBusyError, 503)),
+        *((["allow"], StoreError, 200), (["local"], StoreError, 200)),
+        *((["deny"], StoreError, 503), (["allow", "deny"], StoreError, 503)),
+        *(([], StoreError, 503), (["allow"], StoreBusyError, 503)),
     ],
 )
 def test_store_that_fails_while_the_platform_is_asked(

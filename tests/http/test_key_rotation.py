@@ -59,7 +59,7 @@ class Stage:
     def __post_init__(self) -> None:
         verifier = make_verifier(
             jwks_uri=f"{ISSUER}/keys",
-            transport=httpx.MockTransport(self.provider),
+            http_transport=httpx.MockTransport(self.provider),
             clock=lambda: NOW + self.clock(),
         )
         assert isinstance(verifier._keys, RemoteKeys)

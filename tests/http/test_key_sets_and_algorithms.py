@@ -25,7 +25,7 @@ async def test_set_that_gives_secrets_away_is_refused_whole(keys: Any) -> None:
     """Whoever published it doesn't tell public from private: 503 for all, its good keys too."""
     platform = CountedPlatform()
     provider = httpx.MockTransport(lambda request: httpx.Response(200, json={"keys": keys}))
-    verifier = make_verifier(jwks_uri="https://id.example.com/jwks", transport=provider)
+    verifier = make_verifier(jwks_uri="https://id.example.com/jwks", http_transport=provider)
     gate = make_gate(platform, verifier=verifier)
     answer = await ask(gate, headers=bearer(RSA.token()))
     assert (answer.status, answer.header("retry-after")) == (503, "1")

@@ -686,7 +686,7 @@ async def test_metadata_that_is_not_believed(metadata: Any) -> None:
 async def test_metadata_that_is_no_json() -> None:
     """A page instead of the metadata: 503, as for any provider that doesn't answer."""
     page = httpx.MockTransport(lambda request: httpx.Response(200, html="<p>"))
-    assert (await sent(Provider().front(transport=page))).status == 503
+    assert (await sent(Provider().front(http_transport=page))).status == 503
 
 
 async def test_beside_jwts_of_the_same_issuer() -> None:

@@ -26,7 +26,9 @@ class Provider:
         return httpx.Response(200, json=jwks(self.published))
 
     def verifier(self) -> JWTVerifier:
-        return make_verifier(jwks_uri=f"{ISSUER}/keys", transport=httpx.MockTransport(self.answer))
+        return make_verifier(
+            jwks_uri=f"{ISSUER}/keys", http_transport=httpx.MockTransport(self.answer)
+        )
 
     def told(self) -> list[tuple[str, str | None]]:
         return [

@@ -63,7 +63,7 @@ class Clock:
         return self.now
 
 
-def open_gate(*limits: Any, visitors: AnonymousAccess | None = None, **options: Any) -> XunaGate:
+def open_gate(*limits: Any, anonymous: AnonymousAccess | None = None, **options: Any) -> XunaGate:
     """Return a gate with an agent that is open to visitors, and one that isn't."""
     agent = options.pop("agent", {})
     agents = [
@@ -77,8 +77,8 @@ def open_gate(*limits: Any, visitors: AnonymousAccess | None = None, **options: 
         ),
         Agent("private", id="agent_2"),
     ]
-    visitors = visitors or AnonymousAccess(secret=SECRET)
-    return make_gate(options.pop("platform", None), agents=agents, anonymous=visitors, **options)
+    anonymous = anonymous or AnonymousAccess(secret=SECRET)
+    return make_gate(options.pop("platform", None), agents=agents, anonymous=anonymous, **options)
 
 
 def turn(gate: XunaGate, clock: Clock) -> None:
@@ -495,7 +495,7 @@ class Losing(MemoryStore):
         self.__init__()  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("when", ["open", "memory"])
+@pytest.mark.parametrize("when", ["allow", "local"])
 @pytest.mark.parametrize("path", ["/get-signed-url", "/ticket"])
 async def test_door_that_cannot_be_asked_is_closed(when: Any, path: str) -> None:
     """Whatever the limits say: nobody knows whether the operator closed it."""

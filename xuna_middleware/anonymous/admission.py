@@ -242,8 +242,8 @@ def _terms(challenge: CaptchaCheckLike | None) -> str:
 def _checked_terms(terms: Any) -> str:
     if not isinstance(terms, str) or not terms or len(terms) > _LONGEST_TERMS:
         raise ConfigurationError(
-            f"AnonymousAccess(captcha=…): terms is a text of 1 to {_LONGEST_TERMS} characters that says "
-            "which challenge it is, another for each that a visitor has to pass by itself"
+            f"AnonymousAccess(captcha=…): terms is a text of 1 to {_LONGEST_TERMS} characters that "
+            "says which captcha it is, another for each that a visitor has to pass by itself"
         )
     return terms
 

@@ -107,8 +107,8 @@ class AnonymousAccess:
         challenge = self.captcha
         if challenge is not None and not _is_challenge(challenge):
             raise ConfigurationError(
-                "AnonymousAccess(captcha=…) takes a CaptchaCheck such as ProofOfWork(), or an async "
-                "function of (connection)"
+                "AnonymousAccess(captcha=…) takes a CaptchaCheck such as ProofOfWork(), or an "
+                "async function of (connection)"
             )
 
 
@@ -116,8 +116,9 @@ def _secrets(secret: Any) -> tuple[str, ...]:
     several = tuple(secret) if isinstance(secret, list | tuple) else (secret,)
     if not all(isinstance(each, str) and len(each) >= _LEAST_SECRET for each in several):
         raise ConfigurationError(
-            f"AnonymousAccess(secret=…) is a random text of {_LEAST_SECRET} characters or more, or a list "
-            'of them, the newest first: python -c "import secrets; print(secrets.token_urlsafe())"'
+            f"AnonymousAccess(secret=…) is a random text of {_LEAST_SECRET} characters or more, or "
+            "a list of them, the newest first: "
+            'python -c "import secrets; print(secrets.token_urlsafe())"'
         )
     return several
 

@@ -114,8 +114,8 @@ class AdmissionSwitch:
         has_left = moved.taken or moved.levels[0].left < 1
         if not has_left:
             logger.warning(
-                "visitors: one caller signed in as %d visitors within AnonymousAccess(token_seconds=%d): "
-                "the ticket of one more stays good",
+                "visitors: one caller signed in as %d visitors within "
+                "AnonymousAccess(token_seconds=%d): the ticket of one more stays good",
                 MOST_DEPARTED,
                 seconds,
             )

@@ -11,8 +11,8 @@ must answer from what the operator wrote down (a table of tenants), never build 
   names the trait: else its callers would get no challenge, or outlive their revocation.
 - What is replaced, or goes because there are too many, is closed when nobody is with it any more.
   So return a new verifier then, or one that can begin again (those of this package can).
-- None is remembered for 10 seconds, a failure for one; at most `max_concurrent` issuers are looked up at
-  once, all who wait for one share it, and whoever comes beyond that gets a 503.
+- None is remembered for 10 seconds, a failure for one; at most `max_concurrent` issuers are looked
+  up at once, all who wait for one share it, and whoever comes beyond that gets a 503.
 - A tenant counts as used when a token was verified, not when somebody names it. One that has been
   verified is looked up again apart from strangers' look-ups, and makes room for no tenant that has
   not. Those that have not been are newcomers: each keeps its place for 10 seconds at least, and

@@ -84,7 +84,7 @@ def sandboxed(gate: XunaGate, *, platform: SandboxPlatform | None = None) -> Ite
     stage = SandboxPlatform(unknown_agents=SandboxAgent) if platform is None else platform
     yours = gate.platform if isinstance(gate.platform, XunaPlatform) else XunaPlatform()
     moved = yours.moved(
-        api_key=stage.api_key, base_url=_PLATFORM, transport=httpx.ASGITransport(stage)
+        api_key=stage.api_key, base_url=_PLATFORM, http_transport=httpx.ASGITransport(stage)
     )
     recorder = RecordingPlatform(moved, stage)
     webhook = gate.webhook and gate.webhook.moved(secret=stage.webhook_secret)

@@ -2,11 +2,11 @@
 
 - A token's looks come first: what doesn't match `token_pattern`, and the gate's own API keys and
   tickets, whatever the pattern says, are refused without asking.
-- A good answer serves for `keep` seconds and never past `exp`, so a revoked token is refused
+- A good answer serves for `cache_seconds` and never past `exp`, so a revoked token is refused
   within that time. A no serves for 5 seconds. An answer of more than 8 KiB isn't remembered.
-- All who send one token at the same time share one question; at most `max_concurrent` questions run and
-  `max_queued` wait. What comes beyond is a 503, so made-up tokens can't flood the provider, though
-  while they come, a token that isn't remembered may have to come again.
+- All who send one token at the same time share one question; at most `max_concurrent` questions run
+  and `max_queued` wait. What comes beyond is a 503, so made-up tokens can't flood the provider,
+  though while they come, a token that isn't remembered may have to come again.
 - A provider that fails is left alone for 1 to 30 seconds, and with tokens that were good for 1 to
   10; after a 429 as long as it says, within these; remembered tokens go on meanwhile.
 - Strangers can make a provider fail, by tokens that it can't digest. So a token that it called good
@@ -14,8 +14,8 @@
   pauses of its own kind. One account has a quarter of these places. Readiness (`/readyz`) reads
   the pauses of these only.
 - While a relayed conversation runs, its token is asked about again, each `recheck_seconds`. These
-  questions have `max_concurrent` places and a queue of their own, and the pauses of known tokens: what
-  strangers ask, and what fails at it, ends no conversation.
+  questions have `max_concurrent` places and a queue of their own, and the pauses of known tokens:
+  what strangers ask, and what fails at it, ends no conversation.
 """
 
 import re

@@ -196,7 +196,7 @@ def aws_alb(
     leeway: float = 30,
     role_claims: Sequence[ClaimPath] = ("roles",),
     freshness: JWKSRefresh | None = None,
-    transport: "httpx.AsyncBaseTransport | None" = None,
+    http_transport: "httpx.AsyncBaseTransport | None" = None,
     clock: Callable[[], float] = time.time,
 ) -> ProxyAuthenticator:
     """Take callers from an Application Load Balancer that authenticates with OIDC or Cognito.
@@ -232,7 +232,7 @@ def aws_alb(
         leeway=leeway,
         role_claims=role_claims,
         freshness=freshness,
-        http_transport=transport,
+        http_transport=http_transport,
         clock=clock,
     )
     return ProxyAuthenticator("x-amzn-oidc-data", verifier)

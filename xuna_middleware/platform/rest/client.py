@@ -160,7 +160,11 @@ class XunaPlatform:
         self._found: tuple[Secret, addresses.BaseUrl] | None = None
 
     def moved(
-        self, *, api_key: str, base_url: str, transport: "httpx.AsyncBaseTransport | None" = None
+        self,
+        *,
+        api_key: str,
+        base_url: str,
+        http_transport: "httpx.AsyncBaseTransport | None" = None,
     ) -> Self:
         """Return the same platform elsewhere, such as in a sandbox; all other options stay."""
         elsewhere = copy(self)
@@ -168,8 +172,10 @@ class XunaPlatform:
         del api_key
         key.check("api_key")
         elsewhere._base = addresses.base_url(base_url, "base_url")
-        elsewhere._outbound = Outbound(http_transport=_sender(transport), connections=CONNECTIONS)
-        elsewhere._heeds_proxies = transport is None
+        elsewhere._outbound = Outbound(
+            http_transport=_sender(http_transport), connections=CONNECTIONS
+        )
+        elsewhere._heeds_proxies = http_transport is None
         elsewhere._found = None
         return elsewhere
 

@@ -127,7 +127,8 @@ class Entries:
         if self._held[region] + wanted > self.most[region]:
             raise StoreError(
                 f"the store in memory is full of {region.value}: "
-                f"MemoryStore(max_entries=…, regions={{Region.{region.name}: …}}) or a RedisStore has room"
+                f"MemoryStore(max_entries=…, regions={{Region.{region.name}: …}}), or a "
+                "RedisStore, has room"
             )
 
     def _lacks(self, region: Region, wanted: int) -> bool:
