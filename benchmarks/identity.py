@@ -92,7 +92,7 @@ def wrapped(transport: httpx.AsyncBaseTransport, **options: Any) -> XunaMiddlewa
         issuer=ISSUER,
         audience=AUDIENCE,
         jwks_uri=f"{ISSUER}/jwks",
-        transport=transport,
+        http_transport=transport,
         **options,
     )
     gate = XunaGate(

@@ -280,7 +280,7 @@ def platform(data: bytes) -> None:
     raw = bits.choice([json.dumps(said).encode("utf-8", "surrogatepass"), bits.rest()])
     status = bits.choice([200, 201, 204, 302, 400, 401, 404, 429, 500])
     reply = httpx.Response(status, content=raw, headers={"x": CANARY})
-    client = XunaPlatform("key", transport=httpx.MockTransport(lambda request: reply))
+    client = XunaPlatform("key", http_transport=httpx.MockTransport(lambda request: reply))
     gate = XunaGate(verifier=_VERIFIER, agents=[Agent("a", id="agent_1")], platform=client)
     token = _token(
         {"alg": "EdDSA", "kid": "ed", "typ": "at+jwt"}, json.dumps(_claims()).encode(), "EdDSA"
@@ -407,7 +407,7 @@ _GUARDED: Final = XunaMiddleware(
     XunaGate(
         verifier=_VERIFIER,
         agents=[Agent("a", id="agent_1")],
-        platform=XunaPlatform(f"{CANARY}-key", transport=httpx.MockTransport(_no_platform)),
+        platform=XunaPlatform(f"{CANARY}-key", http_transport=httpx.MockTransport(_no_platform)),
     ),
     protect=["/api"],
 )

@@ -113,7 +113,7 @@ def assemble(options: Options) -> Core:
     return Core(
         authentication=authentication,
         pipeline=pipeline,
-        relaying=relaying,
+        relay_context=relaying,
         deployment=deployment,
         origins=page_origins,
         cors=GateCORS(
@@ -145,7 +145,7 @@ def override(
     authentication, pipeline = core.authentication, core.pipeline
     if verifier is not None:
         authentication = _authentication(
-            verifier, authentication.authenticator, core.deployment, pipeline.agents, core.entrance
+            verifier, authentication.authenticator, core.deployment, pipeline.agents, core.admission
         )
     if platform is not None:
         pipeline = replace(pipeline, platform=platform)
@@ -153,7 +153,7 @@ def override(
         core,
         authentication=authentication,
         pipeline=pipeline,
-        relaying=replace(core.relaying, authentication=authentication),
+        relay_context=replace(core.relay_context, authentication=authentication),
         webhook=core.webhook and (webhook or core.webhook),
     )
 
@@ -214,13 +214,13 @@ def _pipeline(
     events: Events,
 ) -> Pipeline:
     start_within = getattr(platform, "start_within", None) or START_WITHIN
-    visitors = None if entrance is None else entrance.visitors
+    visitors = None if entrance is None else entrance.options
     return Pipeline(
         agents=agents,
         platform=platform,
         events=events,
         budgets=budgets_of(agents.values(), limits, visitors, start_within),
-        entrance=entrance,
+        admission=entrance,
         stores=Stores(shared=deployment.store, fallback=MemoryStore()),
         settlement=Settlement(deployment.store, events),
         proxies=deployment.trusted_proxies,

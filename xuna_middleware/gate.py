@@ -22,7 +22,7 @@ from xuna_middleware.endpoints.callers import identify
 from xuna_middleware.endpoints.core import Core
 from xuna_middleware.endpoints.credentials import issue_to_app
 from xuna_middleware.endpoints.lifecycle import check_environment, close, start
-from xuna_middleware.endpoints.operators import end_session, entrance_of, list_sessions, revoke
+from xuna_middleware.endpoints.operators import end_session, admission_of, list_sessions, revoke
 from xuna_middleware.endpoints.routes import ISSUING, Routes
 from xuna_middleware.errors import ConfigurationError, GateError
 from xuna_middleware.events import Hook
@@ -211,7 +211,7 @@ class XunaGate:
             raise ConfigurationError("gate.issue() takes the Identity of a verified caller")
         if transport not in ISSUING.values():
             raise ConfigurationError('transport must be "websocket" or "webrtc"')
-        order = IssueRequest(
+        request = IssueRequest(
             identity=identity,
             agent=agent,
             transport=transport,
@@ -220,7 +220,7 @@ class XunaGate:
             connection=connection,
             token=self._core.authentication.proof_of(connection, identity),
         )
-        return await issue_to_app(self._core, order)
+        return await issue_to_app(self._core, request)
 
     async def explain(
         self,
@@ -257,7 +257,7 @@ class XunaGate:
             except GateError as error:
                 return not_verified(error)
             how = f"a token of {identity.issuer} for {identity.subject}"
-        order = IssueRequest(
+        request = IssueRequest(
             identity=identity,
             agent=agent,
             transport=transport,
@@ -266,7 +266,7 @@ class XunaGate:
             connection=connection,
             visit=core.visit_of(connection),
         )
-        return await explain(core.pipeline, order, how)
+        return await explain(core.pipeline, request, how)
 
     async def settle(self, conversation_id: str, seconds: float) -> bool:
         """Say how long a conversation was: limits get back what it did not use, once.
@@ -348,11 +348,11 @@ class XunaGate:
                 the next visitor comes.
             ConfigurationError: there is no entrance.
         """
-        await entrance_of(self._core).door.close()
+        await admission_of(self._core).switch.pause()
 
     async def resume_anonymous(self) -> None:
         """Let visitors in again; see `pause_anonymous()`."""
-        await entrance_of(self._core).door.open()
+        await admission_of(self._core).switch.resume()
 
     @contextmanager
     def overridden(

@@ -216,4 +216,4 @@ async def test_conversation_that_is_refused_last_is_renewed_no_more() -> None:
             patch.setattr(stage.gate.platform, "issue", revoke_first)
             async with talking(stage.app, headers=stage.sign_in()) as talk:
                 assert (await talk.refusal()).status == 401
-        assert len(core_of(stage.gate).relaying.sessions) == 0
+        assert len(core_of(stage.gate).relay_context.sessions) == 0

@@ -83,7 +83,7 @@ def open_gate(*limits: Any, anonymous: AnonymousAccess | None = None, **options:
 
 def turn(gate: XunaGate, clock: Clock) -> None:
     """Give the gate's entrance a clock that a test turns."""
-    entrance = core_of(gate).entrance
+    entrance = core_of(gate).admission
     assert entrance is not None
     entrance._clock = clock
     entrance._tickets = AnonymousTokens([SECRET], seconds=30 * 86_400, clock=clock)

@@ -231,16 +231,16 @@ VARIANTS: Final[dict[str, Variant]] = {
     # Defaults
     "a conversation without max_duration has no end": broken(
         "relay/conversation.py",
-        "talk.relay.run(agent.longest_relayed)",
-        "talk.relay.run(agent.max_duration or 86_400 * 365)",
+        "conversation.relay.run(agent.longest_relayed)",
+        "conversation.relay.run(agent.max_duration or 86_400 * 365)",
         f"{ENDS}::test_conversation_without_any_bound_ends_after_an_hour",
     ),
     "a refresh prolongs for ever": broken(
         "relay/conversation.py",
-        "        talk.live.renew(standing_of(identity), identity.expires_at)\n",
-        "        talk.live.renew(standing_of(identity), identity.expires_at)\n"
-        "        talk.live.deadlines.cancel('duration')\n"
-        "        talk.live.deadlines.last_at_most(talk.agent.longest_relayed)\n",
+        "        conversation.live.renew(standing_of(identity), identity.expires_at)\n",
+        "        conversation.live.renew(standing_of(identity), identity.expires_at)\n"
+        "        conversation.live.deadlines.cancel('duration')\n"
+        "        conversation.live.deadlines.last_at_most(conversation.agent.longest_relayed)\n",
         f"{ENDS}::test_refresh_prolongs_no_further_than_the_longest_time",
     ),
     "nobody says that an agent has no limit": broken(

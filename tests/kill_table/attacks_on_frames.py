@@ -195,7 +195,7 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "dropped frames have a line each": broken(
         "relay/conversation.py",
-        "warn=relaying.refusals.warn,",
+        "warn=relay_context.refusals.warn,",
         "warn=logger.warning,",
         "tests/http/test_relay_frames.py::test_lines_are_paced",
     ),

@@ -74,10 +74,10 @@ VARIANTS: Final[dict[str, Variant]] = {
     "conversation of a revoked token goes on": broken(
         "relay/conversation.py",
         (
-            "            _report(relaying, talk, error)\n"
+            "            _report(relay_context, conversation, error)\n"
             "            raise ConversationClosedError(REVOKED) from None\n"
         ),
-        ("            _report(relaying, talk, error)\n            return\n"),
+        ("            _report(relay_context, conversation, error)\n            return\n"),
         DIRECTLY,
     ),
     "what is remembered counts as asked again": broken(
@@ -138,7 +138,7 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "ticket's token asked about late": broken(
         RELAYING,
-        "soon=talk.order.has_ticket",
+        "soon=conversation.request.has_ticket",
         "soon=False",
         f"{FACE}::test_revoked_between_ticket_and_opening",
     ),
@@ -298,26 +298,26 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "token that is another caller's now": broken(
         RELAYING,
-        "if not _is_same_caller(identity, talk.identity):",
+        "if not _is_same_caller(identity, conversation.identity):",
         "if False:",
         f"{FACE}::test_what_the_provider_would_not_be_believed",
     ),
     "scope that is taken back": broken(
         RELAYING,
-        "if _grants_of(identity) != _grants_of(talk.identity):",
+        "if _grants_of(identity) != _grants_of(conversation.identity):",
         "if False:",
         f"{FACE}::test_scope_that_is_taken_back",
     ),
     "shortened end ignored": broken(
         RELAYING,
-        "        if identity.expires_at is not None:\n            talk.live.deadlines",
-        "        if False:\n            talk.live.deadlines",
+        "        if identity.expires_at is not None:\n            conversation.live.deadlines",
+        "        if False:\n            conversation.live.deadlines",
         f"{FACE}::test_end_that_comes_sooner",
     ),
     "old token counts after a refresh": broken(
         RELAYING,
-        "        talk.identity, talk.token = identity, held\n",
-        "        talk.identity = identity\n",
+        "        conversation.identity, conversation.token = identity, held\n",
+        "        conversation.identity = identity\n",
         f"{FACE}::test_fresh_token_takes_over",
     ),
     "late answer about the old token": broken(
@@ -346,7 +346,7 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "asked after the end": broken(
         RELAYING,
-        "    if talk.recheck is not None:\n        talk.recheck.stop()\n",
+        "    if conversation.recheck is not None:\n        conversation.recheck.stop()\n",
         "",
         f"{FACE}::test_nothing_is_left",
     ),

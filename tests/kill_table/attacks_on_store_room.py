@@ -16,9 +16,9 @@ VARIANTS: Final[dict[str, Variant]] = {
     # What a refusal leaves
     "a refused account ends its visitors": broken(
         "issuing/pipeline.py",
-        "    reservation = await _taken(pipeline, budget, asked, move)\n",
+        "    reservation = await _reserve_or_settle(pipeline, budget, context, move)\n",
         "    await merge_anonymous_usage(pipeline, agent, order)\n"
-        "    reservation = await _taken(pipeline, budget, asked, move)\n",
+        "    reservation = await _reserve_or_settle(pipeline, budget, context, move)\n",
         f"{BUDGETS}::test_account_that_is_refused_brings_visitors_along",
     ),
     "what was given back takes up room": broken(
@@ -121,8 +121,8 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "a ticket lives on where its person has no limits": broken(
         "issuing/pipeline.py",
-        "    if order.visit is None or order.identity.is_anonymous:\n",
-        "    if order.visit is None or order.identity.is_anonymous or not budget.counted:\n",
+        "    if request.visit is None or request.identity.is_anonymous:\n",
+        "    if request.visit is None or request.identity.is_anonymous or not budget.counted:\n",
         f"{VISITORS}::test_ticket_ends_where_its_person_has_no_limits",
     ),
     "a door that nobody confirmed opens": broken(
@@ -322,7 +322,7 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "revoked while the platform was asked": broken(
         "issuing/pipeline.py",
-        "            await look_again(reservation, budget, order.identity, pipeline.stores)\n",
+        "            await look_again(reservation, budget, request.identity, pipeline.stores)\n",
         "            del budget\n",
         f"{BUDGETS}::test_revoked_while_the_platform_is_asked",
     ),

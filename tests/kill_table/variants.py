@@ -509,7 +509,7 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "never released": broken(
         "issuing/pipeline.py",
-        "        await release_reservation(pipeline, reservation, order.identity, **about)\n",
+        "        await release_reservation(pipeline, reservation, request.identity, **about)\n",
         "",
         QUOTAS,
     ),
@@ -568,10 +568,10 @@ VARIANTS: Final[dict[str, Variant]] = {
     "visitors from any page": broken(
         "endpoints/routes.py",
         (
-            "        resolve_agent(core.pipeline, order)\n"
+            "        resolve_agent(core.pipeline, issue_request)\n"
             '        core.origins.check(request.headers, scope["method"])\n'
         ),
-        "        resolve_agent(core.pipeline, order)\n",
+        "        resolve_agent(core.pipeline, issue_request)\n",
         VISITORS,
     ),
     "visitors at private agents": broken(
@@ -643,13 +643,13 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "tickets from a closed entrance": broken(
         "issuing/pipeline.py",
-        "    await entrance.check_door(order.visitor, order.scope)\n",
+        "    await entrance.check_not_paused(request.visitor, request.scope)\n",
         "",
         VISITORS,
     ),
     "any number of visitors' tickets": broken(
         "issuing/pipeline.py",
-        "VISITORS_TICKETS if order.identity.is_anonymous else TICKETS",
+        "VISITORS_TICKETS if request.identity.is_anonymous else TICKETS",
         "TICKETS",
         VISITORS,
     ),
@@ -661,13 +661,13 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "ticket goes on in the person's name": broken(
         "anonymous/admission.py",
-        "if not await self.door.check(visit.visitor):",
+        "if not await self.switch.check(visit.visitor):",
         "if False:",
         VISITORS,
     ),
     "ticket that never ends": broken(
         "anonymous/admission.py",
-        "        return await self.door.leave(visit.visitor, move, self.visitors.token_seconds)\n",
+        "        return await self.switch.leave(visit.visitor, move, self.options.token_seconds)\n",
         "        return True\n",
         VISITORS,
     ),
@@ -970,7 +970,7 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "conversation outlives its token": broken(
         RELAYING,
-        "    live.deadlines.expire_at(talk.order.identity.expires_at)\n",
+        "    live.deadlines.expire_at(conversation.request.identity.expires_at)\n",
         "",
         RELAY_ENDS,
     ),
@@ -1015,8 +1015,8 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "cookie from any page, over a WebSocket": broken(
         "endpoints/routes.py",
-        ("        resolve_agent(core.pipeline, order)\n    if caller.ambient:"),
-        ("        resolve_agent(core.pipeline, order)\n    if False:"),
+        ("        resolve_agent(core.pipeline, issue_request)\n    if caller.ambient:"),
+        ("        resolve_agent(core.pipeline, issue_request)\n    if False:"),
         RELAY,
     ),
     "operator's cookie from any page": broken(
@@ -1033,7 +1033,7 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "signed URL of a relayed agent leaves": broken(
         "endpoints/credentials.py",
-        'if order.transport == "websocket" and resolve_agent(pipeline, order).is_relayed:',
+        'if request.transport == "websocket" and resolve_agent(pipeline, request).is_relayed:',
         "if False:",
         RELAY,
     ),
@@ -1044,17 +1044,17 @@ VARIANTS: Final[dict[str, Variant]] = {
         RELAY,
     ),
     "slot is never free again": broken(
-        RELAYING, "    await relaying.sessions.leave(live)\n", "", RELAY_LIMITS
+        RELAYING, "    await relay_context.sessions.leave(live)\n", "", RELAY_LIMITS
     ),
     "time is never settled": broken(
         RELAYING,
-        "        await _settle(pipeline, talk, seconds)\n",
+        "        await _settle(pipeline, conversation, seconds)\n",
         "        pass\n",
         RELAY_LIMITS,
     ),
     "time is lost where no note was kept": broken(
         RELAYING,
-        "        await talk.reservation.give_back_time(seconds)\n",
+        "        await conversation.reservation.give_back_time(seconds)\n",
         "",
         RELAY_LIMITS,
     ),

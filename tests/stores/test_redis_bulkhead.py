@@ -104,8 +104,8 @@ def others(store: RedisStore) -> dict[str, Callable[[], Awaitable[object]]]:
         "leases": store.leases,
         "hold": lambda: store.hold([lease]),
         "let go": lambda: store.release_lease(lease.name, ()),
-        "close the entrance": door.close,
-        "open the entrance": door.open,
+        "close the entrance": door.pause,
+        "open the entrance": door.resume,
     }
 
 

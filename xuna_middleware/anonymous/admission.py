@@ -76,8 +76,8 @@ class Admission:
         proxies: TrustedProxies,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.visitors = visitors
-        self.door = AdmissionSwitch(store)
+        self.options = visitors
+        self.switch = AdmissionSwitch(store)
         self._is_secure = is_secure
         self._clock = clock
         secrets = visitors.secret or (token_urlsafe(),)
@@ -108,14 +108,14 @@ class Admission:
         """Return which visitor comes, a new one where nobody is known."""
         return self.known(scope) or new_visit()
 
-    async def check_door(self, visit: AnonymousVisitor, scope: Scope) -> None:
+    async def check_not_paused(self, visit: AnonymousVisitor, scope: Scope) -> None:
         """Refuse visitors while the entrance is closed, and whoever has signed in meanwhile.
 
         Raises:
             AccessDeniedError: 403 `anonymous_paused`, or `visitor_signed_in` with a new ticket.
             UnavailableError: it can't be known.
         """
-        if not await self.door.check(visit.visitor):
+        if not await self.switch.check(visit.visitor):
             raise AccessDeniedError(
                 "This visitor has signed in. Ask again with the new ticket.",
                 code="visitor_signed_in",
@@ -129,9 +129,9 @@ class Admission:
         Raises:
             UnavailableError: it can't be ended.
         """
-        return await self.door.leave(visit.visitor, move, self.visitors.token_seconds)
+        return await self.switch.leave(visit.visitor, move, self.options.token_seconds)
 
-    def forgetting(self, scope: Scope) -> Mapping[str, str]:
+    def forget_headers(self, scope: Scope) -> Mapping[str, str]:
         """Return what makes a browser forget its ticket."""
         return self._handed_out("", 0, scope)
 
@@ -151,7 +151,7 @@ class Admission:
             raise ConfigurationError("a challenge reads the request: gate.issue(…, connection=…)")
         if not await self._is_passed(challenge, connection):
             raise _unsolved(challenge)
-        return passed(visit, self._clock() + self.visitors.captcha_seconds)
+        return passed(visit, self._clock() + self.options.captcha_seconds)
 
     def check_passed(self, visit: AnonymousVisitor) -> None:
         """Refuse a visitor who passed no challenge, or too long ago, without asking anybody.
@@ -166,11 +166,11 @@ class Admission:
         """Return what tells a visitor who they are from now on; nothing where they know."""
         if not visit.is_new:
             return {}
-        return self._handed_out(self._tickets.write(visit), self.visitors.token_seconds, scope)
+        return self._handed_out(self._tickets.write(visit), self.options.token_seconds, scope)
 
     def start(self) -> None:
         """Say what the operator may not have thought of."""
-        if self.visitors.secret is None:
+        if self.options.secret is None:
             logger.warning(
                 "visitors are known again by this process only, until it ends: set the environment "
                 "variable %s, or AnonymousAccess(secret=…)",
@@ -209,7 +209,7 @@ class Admission:
     def _has_passed(self, visit: AnonymousVisitor) -> bool:
         # Never for longer than one pass lasts, whatever the clock was that dated it.
         left = visit.passed_until - self._clock()
-        return 0 < left <= self.visitors.captcha_seconds + _LEEWAY
+        return 0 < left <= self.options.captcha_seconds + _LEEWAY
 
 
 def _shared(

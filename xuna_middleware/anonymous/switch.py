@@ -121,7 +121,7 @@ class AdmissionSwitch:
             )
         return has_left
 
-    async def close(self) -> None:
+    async def pause(self) -> None:
         """Turn visitors away, in every process that shares the store, from the next request on.
 
         Raises:
@@ -142,7 +142,7 @@ class AdmissionSwitch:
         await self._close()
         return True
 
-    async def open(self) -> None:
+    async def resume(self) -> None:
         """Let them in again. Where this fails half-way, the door stays as it was.
 
         Raises:

@@ -50,7 +50,7 @@ async def authenticate(
 
 
 async def _caller(core: Core, scope: Scope, base: str | None, visitors: bool) -> Caller:
-    entrance = core.entrance
+    entrance = core.admission
     try:
         caller = await core.authentication.authenticate(scope, base)
         if caller.identity.is_anonymous and not visitors:  # by a ticket, which is used up

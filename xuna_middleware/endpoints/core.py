@@ -54,7 +54,7 @@ class Core:
 
     authentication: Authentication
     pipeline: Pipeline
-    relaying: RelayContext
+    relay_context: RelayContext
     deployment: Deployment
     origins: Origins
     cors: GateCORS
@@ -69,11 +69,11 @@ class Core:
 
     @property
     def refusals(self) -> Refusals:
-        return self.relaying.refusals
+        return self.relay_context.refusals
 
     @property
-    def entrance(self) -> Admission | None:
-        return self.pipeline.entrance
+    def admission(self) -> Admission | None:
+        return self.pipeline.admission
 
     @property
     def events(self) -> Events:
@@ -89,9 +89,9 @@ class Core:
 
     def visit_of(self, connection: HTTPConnection | None) -> AnonymousVisitor | None:
         """Return which visitor a connection's ticket names; None where there is none."""
-        if self.entrance is None or connection is None:
+        if self.admission is None or connection is None:
             return None
-        return self.entrance.known(connection.scope)
+        return self.admission.known(connection.scope)
 
     @property
     def has_relay(self) -> bool:

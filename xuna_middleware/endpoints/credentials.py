@@ -14,52 +14,52 @@ from xuna_middleware.relay.client import Client
 from xuna_middleware.relay.conversation import issue_relay_url, run_conversation, ticket_of
 
 
-async def issue_to_app(core: Core, order: IssueRequest) -> SignedUrl | ConversationToken:
+async def issue_to_app(core: Core, request: IssueRequest) -> SignedUrl | ConversationToken:
     """Issue a credential in a route of the app's.
 
     Raises:
         GateError: one of the documented answers, as it was reported.
     """
-    order.attempt.identity, order.attempt.transport = order.identity, order.transport
-    with core.refusals.reporting(order.attempt, GateError):
-        return await issue_credential(core, order)
+    request.attempt.identity, request.attempt.transport = request.identity, request.transport
+    with core.refusals.reporting(request.attempt, GateError):
+        return await issue_credential(core, request)
 
 
-async def issue_credential(core: Core, order: IssueRequest) -> SignedUrl | ConversationToken:
+async def issue_credential(core: Core, request: IssueRequest) -> SignedUrl | ConversationToken:
     """Issue a credential: the platform's, or for a relayed agent one that leads to the gate.
 
     Raises:
         GateError: one of the documented answers.
     """
     pipeline = core.pipeline
-    order.attempt.agent = named_agent(pipeline, order)
-    if order.transport == "websocket" and resolve_agent(pipeline, order).is_relayed:
-        return await issue_relay_url(pipeline, core.relaying, order, _origin_of(order))
-    return await issue(pipeline, order)
+    request.attempt.agent = named_agent(pipeline, request)
+    if request.transport == "websocket" and resolve_agent(pipeline, request).is_relayed:
+        return await issue_relay_url(pipeline, core.relay_context, request, _origin_of(request))
+    return await issue(pipeline, request)
 
 
-async def issue_ticket(core: Core, order: IssueRequest, origin: str | None) -> tuple[str, float]:
+async def issue_ticket(core: Core, request: IssueRequest, origin: str | None) -> tuple[str, float]:
     """Return a one-time ticket's text and its seconds; `origin` is the page's.
 
     Raises:
         GateError: one of the documented answers.
     """
-    order.attempt.agent = named_agent(core.pipeline, order)
-    if order.dynamic_variables is not None or order.overrides is not None:
+    request.attempt.agent = named_agent(core.pipeline, request)
+    if request.dynamic_variables is not None or request.overrides is not None:
         raise InvalidRequestError(cause="body: a ticket carries no variables and no overrides")
-    agent = await authorize_for_ticket(core.pipeline, order)
-    return await core.authentication.make_ticket(ticket_of(order, agent, origin))
+    agent = await authorize_for_ticket(core.pipeline, request)
+    return await core.authentication.make_ticket(ticket_of(request, agent, origin))
 
 
-async def carry_conversation(core: Core, order: IssueRequest, client: Client) -> None:
+async def carry_conversation(core: Core, request: IssueRequest, client: Client) -> None:
     """Carry one conversation to its end.
 
     Raises:
         GateError: one of the documented answers; the client was not accepted then.
     """
-    order.attempt.agent = named_agent(core.pipeline, order)
-    await run_conversation(core.pipeline, core.relaying, order, client)
+    request.attempt.agent = named_agent(core.pipeline, request)
+    await run_conversation(core.pipeline, core.relay_context, request, client)
 
 
-def _origin_of(order: IssueRequest) -> str | None:
-    return None if order.connection is None else order.connection.headers.get("origin")
+def _origin_of(request: IssueRequest) -> str | None:
+    return None if request.connection is None else request.connection.headers.get("origin")

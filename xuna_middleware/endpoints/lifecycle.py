@@ -44,8 +44,8 @@ def start(core: Core) -> None:
     start_store = getattr(core.store, "start", None)
     if start_store is not None:
         start_store()
-    if core.entrance is not None:
-        core.entrance.start()
+    if core.admission is not None:
+        core.admission.start()
     if not core.runtime.has_warned:
         core.runtime.has_warned = True
         _warn_of_unlimited(core.unlimited)
@@ -61,13 +61,13 @@ async def close(core: Core) -> None:
         ExceptionGroup: of what parts raised; all were closed as far as they let themselves.
     """
     core.runtime.leave()
-    await core.relaying.sessions.aclose()
+    await core.relay_context.sessions.aclose()
     await core.pipeline.finish()
     await core.events.flush()
     failures: list[Exception] = []
     parts: list[_Closing] = [*services_of(core), core.pipeline.platform, core.store]
-    if core.entrance is not None:
-        parts.append(core.entrance)
+    if core.admission is not None:
+        parts.append(core.admission)
     for part in parts:
         try:
             await part.aclose()

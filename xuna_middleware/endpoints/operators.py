@@ -47,7 +47,7 @@ async def list_sessions(core: Core) -> tuple[LiveSession, ...]:
     Raises:
         UnavailableError: the store can't be asked.
     """
-    return await _answer_of(core.relaying.sessions.all())
+    return await _answer_of(core.relay_context.sessions.all())
 
 
 async def end_session(core: Core, session_id: str) -> bool:
@@ -56,7 +56,7 @@ async def end_session(core: Core, session_id: str) -> bool:
     Raises:
         UnavailableError: the store can't be told.
     """
-    return await _answer_of(core.relaying.sessions.end(session_id))
+    return await _answer_of(core.relay_context.sessions.end(session_id))
 
 
 async def revoke(core: Core, issuer: str, subject: str, seconds: float) -> None:
@@ -85,8 +85,8 @@ def revoked_for(core: Core, issuer: str, given: float = 0.0) -> float:
     known = core.authentication.max_token_seconds(issuer)
     if issuer == VISITOR_ISSUER:
         known = None
-        if core.entrance is not None:
-            known = max(DEFAULT_TOKEN_SECONDS, core.entrance.visitors.token_seconds)
+        if core.admission is not None:
+            known = max(DEFAULT_TOKEN_SECONDS, core.admission.options.token_seconds)
     if known is not None:
         return max(given, known)
     if not given:
@@ -99,15 +99,15 @@ def revoked_for(core: Core, issuer: str, given: float = 0.0) -> float:
     return given or MAX_TOKEN_SECONDS
 
 
-def entrance_of(core: Core) -> Admission:
+def admission_of(core: Core) -> Admission:
     """Return the visitors' entrance.
 
     Raises:
         ConfigurationError: there is none.
     """
-    if core.entrance is None:
+    if core.admission is None:
         raise ConfigurationError("no agent admits visitors: Agent(…, anonymous=True)")
-    return core.entrance
+    return core.admission
 
 
 async def _answer_of(question: Awaitable[T]) -> T:

@@ -133,14 +133,14 @@ class Routes:
 
 
 async def _hand_out(transport: Transport, request: _Request) -> Response:
-    order = await _read_order(transport, request)
-    issued = await issue_credential(request.core, order)
+    issue_request = await _read_order(transport, request)
+    issued = await issue_credential(request.core, issue_request)
     return answer(issued.to_dict(), headers=request.attempt.headers)
 
 
 async def _hand_out_ticket(request: _Request) -> Response:
-    order = await _read_order("relay", request)
-    ticket, seconds = await issue_ticket(request.core, order, request.headers.get("origin"))
+    issue_request = await _read_order("relay", request)
+    ticket, seconds = await issue_ticket(request.core, issue_request, request.headers.get("origin"))
     made = {"ticket": ticket, "expires_in": int(seconds)}
     return answer(made, headers=request.attempt.headers)
 
@@ -153,18 +153,20 @@ async def _read_order(transport: Transport, request: _Request) -> IssueRequest:
     is_anonymous = caller.identity.is_anonymous
     if caller.ambient and not is_anonymous:
         core.origins.check(request.headers, scope["method"])
-    order = _ordered(caller, transport, await read_request(scope, request.receive), request)
+    issue_request = _ordered(caller, transport, await read_request(scope, request.receive), request)
     if is_anonymous:  # whoever forgot their token is told so, and not where to ask from
-        resolve_agent(core.pipeline, order)
+        resolve_agent(core.pipeline, issue_request)
         core.origins.check(request.headers, scope["method"])
-    return order
+    return issue_request
 
 
 async def _carry(path: str, request: _Request, send: Send) -> None:
     if path.removesuffix("/") != _CONVERSATION:
         raise not_found()
-    order = await _read_conversation(request)
-    await carry_conversation(request.core, order, Client(request.scope, request.receive, send))
+    issue_request = await _read_conversation(request)
+    await carry_conversation(
+        request.core, issue_request, Client(request.scope, request.receive, send)
+    )
 
 
 async def _read_conversation(request: _Request) -> IssueRequest:
@@ -175,12 +177,12 @@ async def _read_conversation(request: _Request) -> IssueRequest:
     named = agent_in_query(request.scope.get("query_string", b""))
     if caller.ticket is not None:
         named = _bound(caller.ticket, named)
-    order = _ordered(caller, "relay", RequestBody(agent=named), request)
+    issue_request = _ordered(caller, "relay", RequestBody(agent=named), request)
     if caller.identity.is_anonymous:  # as in _read_order()
-        resolve_agent(core.pipeline, order)
+        resolve_agent(core.pipeline, issue_request)
     if caller.ambient:
         core.origins.check_websocket(request.headers, required=True)
-    return replace(order, has_ticket=caller.ticket is not None)
+    return replace(issue_request, has_ticket=caller.ticket is not None)
 
 
 async def _list_agents(request: _Request) -> Response:

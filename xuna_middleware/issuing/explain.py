@@ -64,12 +64,12 @@ _NAMES: Final = ("verify", "agent", "check input", "authorize", "reserve", "pers
 _VISITORS_NAMES: Final = (*_NAMES[:4], "entrance", *_NAMES[4:])
 
 
-async def explain(pipeline: Pipeline, order: IssueRequest, verified: str) -> Explanation:
+async def explain(pipeline: Pipeline, request: IssueRequest, verified: str) -> Explanation:
     """Go through the steps for an order whose caller was verified, as far as they go."""
     steps = [_passed("verify", verified)]
-    names = _VISITORS_NAMES if order.identity.is_anonymous else _NAMES
+    names = _VISITORS_NAMES if request.identity.is_anonymous else _NAMES
     try:
-        await _decide(steps, pipeline, order)
+        await _decide(steps, pipeline, request)
     except GateError as error:
         steps.append(_refused(names[_reached(steps)], error))
     return _whole(steps, names)
@@ -80,37 +80,37 @@ def not_verified(error: GateError) -> Explanation:
     return _whole([_refused("verify", error)], _NAMES)
 
 
-async def _decide(steps: list[Step], pipeline: Pipeline, order: IssueRequest) -> None:
-    agent = resolve_agent(pipeline, order)
-    if agent.is_relayed and order.transport == "websocket":
-        order = replace(order, transport="relay")
-    check_transport(agent, order.transport)
-    steps.append(_passed("agent", f"{agent.name}, over {order.transport}"))
-    client = check_client(agent, order.dynamic_variables, order.overrides)
+async def _decide(steps: list[Step], pipeline: Pipeline, request: IssueRequest) -> None:
+    agent = resolve_agent(pipeline, request)
+    if agent.is_relayed and request.transport == "websocket":
+        request = replace(request, transport="relay")
+    check_transport(agent, request.transport)
+    steps.append(_passed("agent", f"{agent.name}, over {request.transport}"))
+    client = check_client(agent, request.dynamic_variables, request.overrides)
     steps.append(_passed("check input", _names(client) or "nothing was sent"))
-    agent.check_connection(order.connection)
-    steps += await _rule_steps(asked_once(agent.rule), order.identity, order.connection)
+    agent.check_connection(request.connection)
+    steps += await _rule_steps(asked_once(agent.rule), request.identity, request.connection)
     if any(step.passed is False and not step.depth for step in steps):
         return
-    if pipeline.entrance is not None and order.identity.is_anonymous:
-        steps.append(await _entrance(pipeline.entrance, order))
-    steps.append(await _limits(pipeline, order, agent))
-    whole = await personalize(agent, order.identity, order.connection, client)
+    if pipeline.admission is not None and request.identity.is_anonymous:
+        steps.append(await _entrance(pipeline.admission, request))
+    steps.append(await _limits(pipeline, request, agent))
+    whole = await personalize(agent, request.identity, request.connection, client)
     steps.append(_passed("personalize", _names(whole) or "nothing"))
-    steps.append(_passed("issue", f"would ask the platform for {_CREDENTIALS[order.transport]}"))
+    steps.append(_passed("issue", f"would ask the platform for {_CREDENTIALS[request.transport]}"))
 
 
-async def _entrance(entrance: Admission, order: IssueRequest) -> Step:
+async def _entrance(entrance: Admission, request: IssueRequest) -> Step:
     """Look at the door and the ticket. A challenge's answer is left alone: most are good once."""
-    await entrance.check_door(order.visitor, order.scope)
-    entrance.check_passed(order.visitor)
-    asked = "no challenge" if entrance.visitors.captcha is None else "the challenge is passed"
+    await entrance.check_not_paused(request.visitor, request.scope)
+    entrance.check_passed(request.visitor)
+    asked = "no challenge" if entrance.options.captcha is None else "the challenge is passed"
     return _passed("entrance", f"open, {asked}")
 
 
-async def _limits(pipeline: Pipeline, order: IssueRequest, agent: Agent) -> Step:
-    await ensure_not_revoked(order.identity, pipeline.stores.shared)
-    left = await check_limits(pipeline, agent, order)
+async def _limits(pipeline: Pipeline, request: IssueRequest, agent: Agent) -> Step:
+    await ensure_not_revoked(request.identity, pipeline.stores.shared)
+    left = await check_limits(pipeline, agent, request)
     return _passed("reserve", "; ".join(map(_remaining, left)) or "no limits")
 
 

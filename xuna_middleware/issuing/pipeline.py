@@ -162,7 +162,7 @@ class Pipeline:
     platform: Platform
     events: Events
     budgets: "Mapping[BudgetKey, Budget]"
-    entrance: Admission | None
+    admission: Admission | None
     stores: Stores
     settlement: Settlement
     proxies: TrustedProxies
@@ -206,37 +206,37 @@ class Pipeline:
         self.events.emit(event)
 
 
-async def issue(pipeline: Pipeline, order: IssueRequest) -> SignedUrl | ConversationToken:
+async def issue(pipeline: Pipeline, request: IssueRequest) -> SignedUrl | ConversationToken:
     """Decide, and get the pass from the platform.
 
-    Does not check: who calls (`order.identity` is believed), or from which site.
+    Does not check: who calls (`request.identity` is believed), or from which site.
 
     Raises:
         GateError: one of the documented answers. Nothing was issued then.
     """
-    agent = resolve_agent(pipeline, order)
-    check_transport(agent, order.transport)
-    client = check_client(agent, order.dynamic_variables, order.overrides)
-    rule = await authorize(pipeline, agent, order)
-    about: dict[str, Any] = {"agent": agent.name, "transport": order.transport}
+    agent = resolve_agent(pipeline, request)
+    check_transport(agent, request.transport)
+    client = check_client(agent, request.dynamic_variables, request.overrides)
+    rule = await authorize(pipeline, agent, request)
+    about: dict[str, Any] = {"agent": agent.name, "transport": request.transport}
     loop = asyncio.get_running_loop()
     began = loop.time()
-    reservation = await reserve_limits(pipeline, agent, order)
+    reservation = await reserve_limits(pipeline, agent, request)
     try:
-        personal = await personalize(agent, order.identity, order.connection, client)
-        grant = build_grant(pipeline, agent, order, rule, personal)
-        issued = await ask_platform(pipeline, grant, order.connection)
+        personal = await personalize(agent, request.identity, request.connection, client)
+        grant = build_grant(pipeline, agent, request, rule, personal)
+        issued = await ask_platform(pipeline, grant, request.connection)
         if loop.time() - began > LOOK_AGAIN_SECONDS:  # revoked meanwhile?
-            budget = pipeline.budget(agent, order.identity, order.transport)
-            await look_again(reservation, budget, order.identity, pipeline.stores)
-        await merge_anonymous_usage(pipeline, agent, order)
+            budget = pipeline.budget(agent, request.identity, request.transport)
+            await look_again(reservation, budget, request.identity, pipeline.stores)
+        await merge_anonymous_usage(pipeline, agent, request)
     except BaseException:
-        await release_reservation(pipeline, reservation, order.identity, **about)
+        await release_reservation(pipeline, reservation, request.identity, **about)
         raise
-    _remembered(pipeline, reservation, order, issued)
+    _remember_reservation(pipeline, reservation, request, issued)
     pipeline.emit(
         "issued",
-        order.identity,
+        request.identity,
         rule=rule,
         conversation_id=issued.conversation_id,
         limits=reservation.limits,
@@ -247,7 +247,7 @@ async def issue(pipeline: Pipeline, order: IssueRequest) -> SignedUrl | Conversa
     return issued
 
 
-async def authorize_for_ticket(pipeline: Pipeline, order: IssueRequest) -> Agent:
+async def authorize_for_ticket(pipeline: Pipeline, request: IssueRequest) -> Agent:
     """Decide as far as a ticket needs it: there is such an agent, its rule says yes, and its limits
     have something left. Takes nothing.
 
@@ -256,42 +256,42 @@ async def authorize_for_ticket(pipeline: Pipeline, order: IssueRequest) -> Agent
     Raises:
         GateError: one of the documented answers.
     """
-    agent = resolve_agent(pipeline, order)
-    rule = await authorize(pipeline, agent, order)
-    await check_limits(pipeline, agent, order)
+    agent = resolve_agent(pipeline, request)
+    rule = await authorize(pipeline, agent, request)
+    await check_limits(pipeline, agent, request)
     await reserve(
-        VISITORS_TICKETS if order.identity.is_anonymous else TICKETS,
-        limit_context(pipeline, agent, order.identity, order.connection),
+        VISITORS_TICKETS if request.identity.is_anonymous else TICKETS,
+        limit_context(pipeline, agent, request.identity, request.connection),
         pipeline.stores,
     )
-    pipeline.emit("ticket_issued", order.identity, agent=agent.name, rule=rule)
+    pipeline.emit("ticket_issued", request.identity, agent=agent.name, rule=rule)
     return agent
 
 
-async def authorize(pipeline: Pipeline, agent: Agent, order: IssueRequest) -> str:
+async def authorize(pipeline: Pipeline, agent: Agent, request: IssueRequest) -> str:
     """Ask the agent's rule, and visitors for their challenge; return the rule's name.
 
     Raises:
         GateError: one of the documented answers.
     """
-    rule = await check_rule(agent, order.identity, order.connection)
-    await _check_entrance(pipeline, order)
-    about: dict[str, Any] = {"agent": agent.name, "transport": order.transport}
-    pipeline.emit("authorized", order.identity, rule=rule, **about)
+    rule = await check_rule(agent, request.identity, request.connection)
+    await _check_entrance(pipeline, request)
+    about: dict[str, Any] = {"agent": agent.name, "transport": request.transport}
+    pipeline.emit("authorized", request.identity, rule=rule, **about)
     return rule
 
 
 async def check_limits(
-    pipeline: Pipeline, agent: Agent, order: IssueRequest
+    pipeline: Pipeline, agent: Agent, request: IssueRequest
 ) -> tuple[Remaining, ...]:
     """Return what is left of the limits of an order, and take nothing.
 
     Raises:
         LimitReachedError: one of them has too little left. UnavailableError: it can't be known.
     """
-    asked = limit_context(pipeline, agent, order.identity, order.connection)
-    budget = pipeline.budget(agent, order.identity, order.transport)
-    return await check_left(budget, asked, pipeline.stores)
+    context = limit_context(pipeline, agent, request.identity, request.connection)
+    budget = pipeline.budget(agent, request.identity, request.transport)
+    return await check_left(budget, context, pipeline.stores)
 
 
 async def usable_agents(
@@ -312,8 +312,8 @@ async def usable_agents(
             continue
         try:
             await check_rule(agent, identity, connection)
-            asked = limit_context(pipeline, agent, identity, connection)
-            left = await remaining(pipeline.budget(agent, identity), asked, pipeline.stores)
+            context = limit_context(pipeline, agent, identity, connection)
+            left = await remaining(pipeline.budget(agent, identity), context, pipeline.stores)
         except UnavailableError:
             raise
         except GateError:
@@ -322,11 +322,11 @@ async def usable_agents(
     return usable
 
 
-def named_agent(pipeline: Pipeline, order: IssueRequest) -> str | None:
+def named_agent(pipeline: Pipeline, request: IssueRequest) -> str | None:
     """Return the configured name of the agent that an order means; None where it means none."""
-    if order.agent is None and len(pipeline.agents) == 1:
+    if request.agent is None and len(pipeline.agents) == 1:
         return next(iter(pipeline.agents))
-    return order.agent if order.agent in pipeline.agents else None
+    return request.agent if request.agent in pipeline.agents else None
 
 
 def check_personalization(pipeline: Pipeline) -> None:
@@ -352,65 +352,67 @@ def check_personalization(pipeline: Pipeline) -> None:
             )
 
 
-def resolve_agent(pipeline: Pipeline, order: IssueRequest) -> Agent:
+def resolve_agent(pipeline: Pipeline, request: IssueRequest) -> Agent:
     """Return the agent that is meant; to visitors, those that aren't open to them are nothing."""
-    if not order.identity.is_anonymous:
-        return _chosen(pipeline.agents, order.agent)
-    agent = pipeline.agents.get(named_agent(pipeline, order) or "")
+    if not request.identity.is_anonymous:
+        return _find_agent(pipeline.agents, request.agent)
+    agent = pipeline.agents.get(named_agent(pipeline, request) or "")
     if agent is None or not agent.anonymous:
         raise NotAuthenticatedError(cause="no credentials: and no agent that visitors may use")
     return agent
 
 
-async def _check_entrance(pipeline: Pipeline, order: IssueRequest) -> None:
+async def _check_entrance(pipeline: Pipeline, request: IssueRequest) -> None:
     """Look at the door, and ask visitors for their challenge. Others pass."""
-    entrance = pipeline.entrance
-    if entrance is None or not order.identity.is_anonymous:
+    entrance = pipeline.admission
+    if entrance is None or not request.identity.is_anonymous:
         return
-    await entrance.check_door(order.visitor, order.scope)
-    if order.has_ticket:
+    await entrance.check_not_paused(request.visitor, request.scope)
+    if request.has_ticket:
         return
-    admitted = await entrance.check_challenge(order.visitor, order.connection)
-    order.attempt.headers.update(entrance.headers(admitted, order.scope))
+    admitted = await entrance.check_challenge(request.visitor, request.connection)
+    request.attempt.headers.update(entrance.headers(admitted, request.scope))
 
 
 async def _may_enter(pipeline: Pipeline, visitor: Identity) -> bool:
     try:
-        return pipeline.entrance is not None and await pipeline.entrance.door.check(visitor.subject)
+        return pipeline.admission is not None and await pipeline.admission.switch.check(
+            visitor.subject
+        )
     except AccessDeniedError:
         return False
 
 
-async def merge_anonymous_usage(pipeline: Pipeline, agent: Agent, order: IssueRequest) -> None:
+async def merge_anonymous_usage(pipeline: Pipeline, agent: Agent, request: IssueRequest) -> None:
     """End the visitor's ticket of a signed-in caller to whom a credential was issued, and make what
     that visitor took the caller's.
 
     Before that nothing is kept of it: a request that is refused leaves nothing. Where the ticket
     can't be ended nothing moves: nobody else may go on in the person's name.
     """
-    entrance, visit = pipeline.entrance, order.visit
-    budget = pipeline.budget(agent, order.identity, order.transport)
-    move = _move(budget, order)
+    entrance, visit = pipeline.admission, request.visit
+    budget = pipeline.budget(agent, request.identity, request.transport)
+    move = _move(budget, request)
     if entrance is None or visit is None or move is None:
         return
     if not budget.counted:  # the ticket ends all the same, and other agents may have limits
-        move = move._replace(seconds=entrance.visitors.token_seconds)
+        move = move._replace(seconds=entrance.options.token_seconds)
     try:
         if await entrance.leave(visit, move):
-            order.attempt.headers.update(entrance.forgetting(order.scope))
+            request.attempt.headers.update(entrance.forget_headers(request.scope))
     except UnavailableError as error:
         logger.warning("visitors: the ticket of one who signed in stays good: %s", error.cause)
 
 
-def _move(budget: Budget, order: IssueRequest) -> MergeUsage | None:
+def _move(budget: Budget, request: IssueRequest) -> MergeUsage | None:
     """Return whom a signed-in caller was before, as their visitor's ticket says."""
-    if order.visit is None or order.identity.is_anonymous:
+    if request.visit is None or request.identity.is_anonymous:
         return None
-    visitor, person = order.visit.identity, order.identity
+    visitor, person = request.visit.identity, request.identity
     return MergeUsage(subject_principal(visitor), subject_principal(person), budget.longest)
 
 
-def _chosen(agents: Mapping[str, Agent], name: str | None) -> Agent:
+def _find_agent(agents: Mapping[str, Agent], name: str | None) -> Agent:
     if name is None:
         if len(agents) != 1:
             raise InvalidRequestError(
@@ -440,49 +442,49 @@ def check_transport(agent: Agent, transport: Transport) -> None:
 
 
 def build_grant(
-    pipeline: Pipeline, agent: Agent, order: IssueRequest, rule: str, personal: Personalization
+    pipeline: Pipeline, agent: Agent, request: IssueRequest, rule: str, personal: Personalization
 ) -> Grant:
     """Return what the platform is asked for."""
     return Grant(
-        identity=order.identity,
+        identity=request.identity,
         agent=agent.name,
         agent_id=agent.id,
-        transport=order.transport,
+        transport=request.transport,
         personalization=personal,
         rule=rule,
-        is_metered=pipeline.budget(agent, order.identity, order.transport).is_metered,
+        is_metered=pipeline.budget(agent, request.identity, request.transport).is_metered,
     )
 
 
-async def reserve_limits(pipeline: Pipeline, agent: Agent, order: IssueRequest) -> Reservation:
+async def reserve_limits(pipeline: Pipeline, agent: Agent, request: IssueRequest) -> Reservation:
     """Take of all limits, or of none; see `reserve()`."""
-    budget = pipeline.budget(agent, order.identity, order.transport)
-    asked = limit_context(pipeline, agent, order.identity, order.connection)
-    move = _move(budget, order) if budget.counted else None
-    reservation = await _taken(pipeline, budget, asked, move)
-    about: dict[str, Any] = {"agent": agent.name, "transport": order.transport}
+    budget = pipeline.budget(agent, request.identity, request.transport)
+    context = limit_context(pipeline, agent, request.identity, request.connection)
+    move = _move(budget, request) if budget.counted else None
+    reservation = await _reserve_or_settle(pipeline, budget, context, move)
+    about: dict[str, Any] = {"agent": agent.name, "transport": request.transport}
     if reservation.limits:
-        pipeline.emit("reserved", order.identity, limits=reservation.limits, **about)
+        pipeline.emit("reserved", request.identity, limits=reservation.limits, **about)
     if reservation.uncounted:
-        pipeline.emit("limit_skipped", order.identity, limits=reservation.uncounted, **about)
+        pipeline.emit("limit_skipped", request.identity, limits=reservation.uncounted, **about)
     return reservation
 
 
-async def _taken(
-    pipeline: Pipeline, budget: Budget, asked: LimitContext, move: MergeUsage | None
+async def _reserve_or_settle(
+    pipeline: Pipeline, budget: Budget, context: LimitContext, move: MergeUsage | None
 ) -> Reservation:
     """Reserve; where time or slots are wanting, look once whether some of them are over."""
     try:
-        return await reserve(budget, asked, pipeline.stores, move)
+        return await reserve(budget, context, pipeline.stores, move)
     except LimitReachedError as refusal:
         open_ones = refusal.conversations
-        if not await pipeline.settlement.settle_ended(pipeline.platform, open_ones, asked):
+        if not await pipeline.settlement.settle_finished(pipeline.platform, open_ones, context):
             raise
-    return await reserve(budget, asked, pipeline.stores, move)
+    return await reserve(budget, context, pipeline.stores, move)
 
 
-def _remembered(
-    pipeline: Pipeline, reservation: Reservation, order: IssueRequest, issued: Issued
+def _remember_reservation(
+    pipeline: Pipeline, reservation: Reservation, request: IssueRequest, issued: Issued
 ) -> None:
     """Note, beside the answer, by which conversation a reservation can be settled."""
     if issued.conversation_id is None or reservation.store is None:
@@ -490,11 +492,11 @@ def _remembered(
     reserve_limits = reservation.milliseconds
     if reserve_limits is None:
         return
-    seconds = pipeline.budget(pipeline.agents[issued.agent], order.identity).settled_within
-    about = about_whom(order.identity, issued.agent)
+    seconds = pipeline.budget(pipeline.agents[issued.agent], request.identity).settled_within
+    about = about_whom(request.identity, issued.agent)
     pipeline.spawn(reservation.remember(issued.conversation_id, about, seconds + _GRACE))
     pipeline.settlement.expect(
-        pipeline.platform, issued.conversation_id, seconds, reserve_limits, order.identity
+        pipeline.platform, issued.conversation_id, seconds, reserve_limits, request.identity
     )
 
 

@@ -126,7 +126,7 @@ class Settlement:
             if task.get_loop() is loop:
                 task.cancel()
 
-    async def settle_ended(
+    async def settle_finished(
         self, platform: Platform, conversations: Iterable[str], asked: LimitContext
     ) -> bool:
         """Ask for some conversations, and settle those that are over; tell whether there were any.

@@ -100,7 +100,7 @@ class RelayContext:
 class _Conversation:
     """Hold what is known of one conversation, as it becomes known."""
 
-    order: IssueRequest
+    request: IssueRequest
     agent: Agent
     server: Personalization
     user_id: str | None
@@ -134,19 +134,19 @@ def relay_url(public_url: str) -> str:
     return f"ws{public_url.removeprefix('http')}/conversation"
 
 
-def ticket_of(order: IssueRequest, agent: Agent, origin: str | None) -> Ticket:
+def ticket_of(request: IssueRequest, agent: Agent, origin: str | None) -> Ticket:
     """Return the ticket of whoever asked, for an agent and the page they asked from."""
     return Ticket(
-        identity=order.identity,
+        identity=request.identity,
         agent=agent.name,
         origin=origin,
-        voucher=order.voucher,
-        token=order.token,
+        voucher=request.voucher,
+        token=request.token,
     )
 
 
 async def issue_relay_url(
-    pipeline: Pipeline, relaying: RelayContext, order: IssueRequest, origin: str | None
+    pipeline: Pipeline, relay_context: RelayContext, request: IssueRequest, origin: str | None
 ) -> SignedUrl:
     """Return a signed URL that leads to the gate itself, with a ticket in it that is good once.
 
@@ -156,152 +156,158 @@ async def issue_relay_url(
     Raises:
         GateError: one of the documented answers.
     """
-    order = replace(order, transport="relay")
-    agent = resolve_agent(pipeline, order)
+    request = replace(request, transport="relay")
+    agent = resolve_agent(pipeline, request)
     session = _carried(
-        check_client(agent, order.dynamic_variables, order.overrides, is_whole=False)
+        check_client(agent, request.dynamic_variables, request.overrides, is_whole=False)
     )
-    await authorize_for_ticket(pipeline, order)
-    ticket, seconds = await relaying.authentication.make_ticket(ticket_of(order, agent, origin))
+    await authorize_for_ticket(pipeline, request)
+    ticket, seconds = await relay_context.authentication.make_ticket(
+        ticket_of(request, agent, origin)
+    )
     return SignedUrl(
-        url=f"{relaying.url}?{urlencode({'agent': agent.name, 'ticket': ticket})}",
+        url=f"{relay_context.url}?{urlencode({'agent': agent.name, 'ticket': ticket})}",
         agent=agent.name,
-        start_by=relaying.clock() + seconds,
+        start_by=relay_context.clock() + seconds,
         session=session,
     )
 
 
 async def run_conversation(
-    pipeline: Pipeline, relaying: RelayContext, order: IssueRequest, client: Client
+    pipeline: Pipeline, relay_context: RelayContext, request: IssueRequest, client: Client
 ) -> None:
     """Carry one conversation to its end.
 
-    Does not check: who calls (`order.identity` is believed), or from which page.
+    Does not check: who calls (`request.identity` is believed), or from which page.
 
     Raises:
         GateError: one of the documented answers; the client was not accepted then.
     """
     client.check_server()
-    talk = await _open(pipeline, relaying, order)
+    conversation = await _open(pipeline, relay_context, request)
     ending = GOING_AWAY  # a server that stops cancels what runs
     try:
-        ending = await _run(pipeline, relaying, talk, client)
+        ending = await _run(pipeline, relay_context, conversation, client)
     except ConversationClosedError as ended:
         ending = ended.ending
     except Exception as error:  # reported, and told as far as a close code can
-        reported = _report(relaying, talk, error)
+        reported = _report(relay_context, conversation, error)
         ending = refused(reported) if isinstance(error, GateError) else FAULT
     finally:
-        closing = pipeline.spawn(_close(pipeline, relaying, talk, client, ending))
+        closing = pipeline.spawn(_close(pipeline, relay_context, conversation, client, ending))
         await asyncio.shield(closing)
 
 
-async def _open(pipeline: Pipeline, relaying: RelayContext, order: IssueRequest) -> _Conversation:
+async def _open(
+    pipeline: Pipeline, relay_context: RelayContext, request: IssueRequest
+) -> _Conversation:
     """Decide, reserve, and get a signed URL: all that can be done before the client is accepted."""
-    agent = resolve_agent(pipeline, order)
+    agent = resolve_agent(pipeline, request)
     check_transport(agent, "relay")
-    _check_life(order.identity, relaying.clock())
+    _check_life(request.identity, relay_context.clock())
     _check_platform(pipeline)
-    rule = await authorize(pipeline, agent, order)
-    recheck_seconds = await relaying.authentication.recheck_interval(order.token)
+    rule = await authorize(pipeline, agent, request)
+    recheck_seconds = await relay_context.authentication.recheck_interval(request.token)
     began = asyncio.get_running_loop().time()
-    reservation = await reserve_limits(pipeline, agent, order)
-    live = _live(pipeline, relaying, order, agent, reservation)
+    reservation = await reserve_limits(pipeline, agent, request)
+    live = _live(pipeline, relay_context, request, agent, reservation)
     about: dict[str, Any] = {"agent": agent.name, "transport": "relay"}
     try:
-        server = await ask_server(agent, order.identity, order.connection)
-        user_id = await ask_user_id(agent, order.identity, order.connection)
+        server = await ask_server(agent, request.identity, request.connection)
+        user_id = await ask_user_id(agent, request.identity, request.connection)
         signed = _signed(
             await ask_platform(
-                pipeline, build_grant(pipeline, agent, order, rule, server), order.connection
+                pipeline, build_grant(pipeline, agent, request, rule, server), request.connection
             )
         )
     except BaseException:
-        await release_reservation(pipeline, reservation, order.identity, **about)
+        await release_reservation(pipeline, reservation, request.identity, **about)
         raise
     live.session = replace(live.session, conversation_id=signed.conversation_id)
     try:
-        await _hold_lease(relaying, live, began)
-        await merge_anonymous_usage(pipeline, agent, order)
+        await _hold_lease(relay_context, live, began)
+        await merge_anonymous_usage(pipeline, agent, request)
     except BaseException:  # it may be held all the same, and then its slots have moved
-        is_held = await asyncio.shield(pipeline.spawn(relaying.sessions.abandon(live)))
+        is_held = await asyncio.shield(pipeline.spawn(relay_context.sessions.abandon(live)))
         kinds = _NOT_SLOTS if is_held else EVERY_KIND
-        await release_reservation(pipeline, reservation, order.identity, kinds=kinds, **about)
+        await release_reservation(pipeline, reservation, request.identity, kinds=kinds, **about)
         raise
     return _Conversation(
-        order=order,
+        request=request,
         agent=agent,
         server=server,
         user_id=user_id,
         signed=signed,
         reservation=reservation,
         live=live,
-        identity=order.identity,
-        token=order.token,
+        identity=request.identity,
+        token=request.token,
         recheck_seconds=recheck_seconds,
     )
 
 
 async def _run(
-    pipeline: Pipeline, relaying: RelayContext, talk: _Conversation, client: Client
+    pipeline: Pipeline, relay_context: RelayContext, conversation: _Conversation, client: Client
 ) -> CloseReason:
     """Accept the client, hand its first frame on, and carry what comes after."""
-    agent, live = talk.agent, talk.live
-    await _remember_reservation(pipeline, talk)
+    agent, live = conversation.agent, conversation.live
+    await _remember_reservation(pipeline, conversation)
     await client.accept()
-    live.deadlines.expire_at(talk.order.identity.expires_at)
-    talk.recheck = _rechecker(relaying, talk)
-    talk.recheck.start(talk.recheck_seconds, soon=talk.order.has_ticket)
-    first = await live.race_with_end(_first_frame(talk, client))
-    await live.race_with_end(_connect(pipeline, talk))
-    assert talk.line is not None, "it is connected"  # noqa: S101
-    talk.relay = Relay(
+    live.deadlines.expire_at(conversation.request.identity.expires_at)
+    conversation.recheck = _rechecker(relay_context, conversation)
+    conversation.recheck.start(conversation.recheck_seconds, soon=conversation.request.has_ticket)
+    first = await live.race_with_end(_first_frame(conversation, client))
+    await live.race_with_end(_connect(pipeline, conversation))
+    assert conversation.line is not None, "it is connected"  # noqa: S101
+    conversation.relay = Relay(
         client,
-        talk.line,
+        conversation.line,
         agent.relay,
         first=first,
-        renew=_renewer(relaying, talk),
+        renew=_renewer(relay_context, conversation),
         told=_conversation_namer(live),
         ended=live.word,
         deadlines=live.deadlines,
-        warn=relaying.refusals.warn,
+        warn=relay_context.refusals.warn,
     )
     pipeline.emit(
         "conversation_started",
-        talk.order.identity,
+        conversation.request.identity,
         agent=agent.name,
         transport="relay",
         session=live.session.id,
         conversation_id=live.session.conversation_id,
-        limits=talk.reservation.limits,
-        variables=tuple(talk.server.dynamic_variables),
-        overrides=tuple(talk.server.overrides),
+        limits=conversation.reservation.limits,
+        variables=tuple(conversation.server.dynamic_variables),
+        overrides=tuple(conversation.server.overrides),
     )
-    return await talk.relay.run(agent.longest_relayed)
+    return await conversation.relay.run(agent.longest_relayed)
 
 
-async def _connect(pipeline: Pipeline, talk: _Conversation) -> None:
+async def _connect(pipeline: Pipeline, conversation: _Conversation) -> None:
     """Open the line. Where the platform opens none, nothing was used, and all comes back."""
-    max_frame = talk.agent.relay.max_frame
+    max_frame = conversation.agent.relay.max_frame
     try:
-        talk.line = await pipeline.platform.connect(talk.signed, max_frame=max_frame)
+        conversation.line = await pipeline.platform.connect(
+            conversation.signed, max_frame=max_frame
+        )
     except Exception:
-        await talk.reservation.release(("rate",))
+        await conversation.reservation.release(("rate",))
         raise
 
 
-async def _first_frame(talk: _Conversation, client: Client) -> str:
+async def _first_frame(conversation: _Conversation, client: Client) -> str:
     """Return the first frame as the platform gets it: the client's wishes, and the server's word.
 
     Raises:
         EndedError: there is none. GateError: it asks for what isn't open, or clashes.
     """
-    agent = talk.agent
+    agent = conversation.agent
     rules = agent.relay
     text = await client.first(rules.max_frame, rules.max_non_audio_frame)
     frame = read_first(text, SMALL._replace(size=rules.max_non_audio_frame))
     sent = check_client(agent, frame.dynamic_variables, frame.overrides)
-    return _written(merge(agent, talk.server, sent), talk.user_id, frame)
+    return _written(merge(agent, conversation.server, sent), conversation.user_id, frame)
 
 
 def _written(personal: Personalization, user_id: str | None, frame: FirstFrame) -> str:
@@ -321,34 +327,34 @@ def _signed(issued: SignedUrl | ConversationToken) -> SignedUrl:
 
 def _live(
     pipeline: Pipeline,
-    relaying: RelayContext,
-    order: IssueRequest,
+    relay_context: RelayContext,
+    request: IssueRequest,
     agent: Agent,
     reservation: Reservation,
 ) -> LiveConversation:
     session = LiveSession(
         id=new_session_id(),
-        issuer=order.identity.issuer,
-        subject=order.identity.subject,
+        issuer=request.identity.issuer,
+        subject=request.identity.subject,
         agent=agent.name,
-        started_at=relaying.clock(),
+        started_at=relay_context.clock(),
     )
     store = reservation.store or pipeline.stores.shared
     return LiveConversation(
         session,
         store,
         reservation.slots,
-        standing_of(order.identity),
+        standing_of(request.identity),
         lease_required=store is pipeline.stores.shared,
     )
 
 
-async def _hold_lease(relaying: RelayContext, live: LiveConversation, began: float) -> None:
+async def _hold_lease(relay_context: RelayContext, live: LiveConversation, began: float) -> None:
     """Hold the lease. Where it comes too late after the reservation, somebody else may have the
     slots by now.
     """
     try:
-        await relaying.sessions.enter(live)
+        await relay_context.sessions.enter(live)
     except StoreError as error:
         raise UnavailableError(cause=f"store: {error}") from None
     if live.word.done():  # revoked since the reservation
@@ -358,89 +364,101 @@ async def _hold_lease(relaying: RelayContext, live: LiveConversation, began: flo
         raise UnavailableError(cause=cause, retry_after=1)
 
 
-async def _remember_reservation(pipeline: Pipeline, talk: _Conversation) -> None:
+async def _remember_reservation(pipeline: Pipeline, conversation: _Conversation) -> None:
     """Keep a note, so that the time can be settled if this process doesn't live to do it."""
-    longest = talk.agent.longest_relayed
-    about = about_whom(talk.order.identity, talk.agent.name)
-    talk.is_pending = await talk.reservation.remember(
-        talk.note, about, longest + _LATE, kinds=("time",)
+    longest = conversation.agent.longest_relayed
+    about = about_whom(conversation.request.identity, conversation.agent.name)
+    conversation.is_pending = await conversation.reservation.remember(
+        conversation.note, about, longest + _LATE, kinds=("time",)
     )
 
 
-def _renewer(relaying: RelayContext, talk: _Conversation) -> Callable[[str], Awaitable[str]]:
+def _renewer(
+    relay_context: RelayContext, conversation: _Conversation
+) -> Callable[[str], Awaitable[str]]:
     """Return what takes a fresh token: it must prove the same caller, and says the new end."""
 
     async def renew(token: str) -> str:
-        known = talk.order.identity
+        known = conversation.request.identity
         try:
-            identity = await relaying.authentication.verify_token(token)
+            identity = await relay_context.authentication.verify_token(token)
             if not _is_same_caller(identity, known):
                 raise AccessDeniedError(code="subject_mismatch", cause="refresh: of another caller")
-            await check_rule(talk.agent, identity, talk.order.connection)
+            await check_rule(conversation.agent, identity, conversation.request.connection)
             held = HeldToken(token, identity.issuer)
-            seconds = await relaying.authentication.recheck_interval(held)
+            seconds = await relay_context.authentication.recheck_interval(held)
         except GateError as error:
-            return _answer({"code": _report(relaying, talk, error).code})
-        talk.live.renew(standing_of(identity), identity.expires_at)
-        talk.identity, talk.token = identity, held
-        if talk.recheck is not None:
-            talk.recheck.start(seconds)
+            return _answer({"code": _report(relay_context, conversation, error).code})
+        conversation.live.renew(standing_of(identity), identity.expires_at)
+        conversation.identity, conversation.token = identity, held
+        if conversation.recheck is not None:
+            conversation.recheck.start(seconds)
         return _answer({"expires_at": identity.expires_at})
 
     return renew
 
 
-def _rechecker(relaying: RelayContext, talk: _Conversation) -> Recheck:
+def _rechecker(relay_context: RelayContext, conversation: _Conversation) -> Recheck:
     """Return what asks again about a conversation's token."""
 
     async def ask() -> None:
         try:
-            identity = await _verify_again(relaying, talk)
+            identity = await _verify_again(relay_context, conversation)
         except UnavailableError:
             raise
         except GateError as error:
-            _report(relaying, talk, error)
+            _report(relay_context, conversation, error)
             raise ConversationClosedError(REVOKED) from None
         try:
-            await _authorize_again(talk, identity)
+            await _authorize_again(conversation, identity)
         except UnavailableError:
             raise
         except GateError as error:
-            raise ConversationClosedError(refused(_report(relaying, talk, error))) from None
-        talk.identity = identity
+            raise ConversationClosedError(
+                refused(_report(relay_context, conversation, error))
+            ) from None
+        conversation.identity = identity
         if identity.expires_at is not None:
-            talk.live.deadlines.expire_at(identity.expires_at)
+            conversation.live.deadlines.expire_at(identity.expires_at)
 
-    return Recheck(ask, lambda error: refused(_report(relaying, talk, error)), talk.live.end)
+    return Recheck(
+        ask,
+        lambda error: refused(_report(relay_context, conversation, error)),
+        conversation.live.end,
+    )
 
 
-def _report(relaying: RelayContext, talk: _Conversation, error: Exception) -> GateError:
+def _report(
+    relay_context: RelayContext, conversation: _Conversation, error: Exception
+) -> GateError:
     """Report what a conversation was refused after it was accepted."""
-    attempt = Attempt(identity=talk.identity, agent=talk.agent.name, transport="relay")
-    return relaying.refusals.report(error, attempt)
+    attempt = Attempt(
+        identity=conversation.identity, agent=conversation.agent.name, transport="relay"
+    )
+    return relay_context.refusals.report(error, attempt)
 
 
-async def _verify_again(relaying: RelayContext, talk: _Conversation) -> Identity:
+async def _verify_again(relay_context: RelayContext, conversation: _Conversation) -> Identity:
     """Return whom the conversation's token proves now: the same caller as before.
 
     Raises:
         InvalidTokenError: somebody else, or nobody. UnavailableError: it can't be known now.
     """
-    assert talk.token is not None, "it is asked about"  # noqa: S101
-    identity = await relaying.authentication.recheck(talk.token)
-    if not _is_same_caller(identity, talk.identity):
+    assert conversation.token is not None, "it is asked about"  # noqa: S101
+    identity = await relay_context.authentication.recheck(conversation.token)
+    if not _is_same_caller(identity, conversation.identity):
         raise InvalidTokenError(cause="recheck: the token is another caller's now")
     return identity
 
 
-async def _authorize_again(talk: _Conversation, identity: Identity) -> None:
+async def _authorize_again(conversation: _Conversation, identity: Identity) -> None:
     """Ask the agent's rule again where the provider says something else of the caller than before.
 
     Raises:
         GateError: the rule admits them no more, or can't be asked.
     """
-    if _grants_of(identity) != _grants_of(talk.identity):
-        await check_rule(talk.agent, identity, talk.order.connection)
+    if _grants_of(identity) != _grants_of(conversation.identity):
+        await check_rule(conversation.agent, identity, conversation.request.connection)
 
 
 def _is_same_caller(one: Identity, other: Identity) -> bool:
@@ -470,34 +488,34 @@ def _answer(members: Mapping[str, Any]) -> str:
 
 async def _close(
     pipeline: Pipeline,
-    relaying: RelayContext,
-    talk: _Conversation,
+    relay_context: RelayContext,
+    conversation: _Conversation,
     client: Client,
     ending: CloseReason,
 ) -> None:
     """Say goodbye, give back what was taken and not used, and tell what it came to."""
-    meter, live = talk.meter, talk.live
-    if talk.recheck is not None:
-        talk.recheck.stop()
+    meter, live = conversation.meter, conversation.live
+    if conversation.recheck is not None:
+        conversation.recheck.stop()
     live.deadlines.cancel()
     if ending.option:
-        relaying.refusals.warn(
+        relay_context.refusals.warn(
             "a conversation with the agent %r ended with %d %s; see RelayRules(%s=…)",
-            talk.agent.name,
+            conversation.agent.name,
             ending.code,
             ending.reason,
             ending.option,
         )
     goodbyes = [client.close(ending)]
-    if talk.line is not None:
-        goodbyes.append(talk.line.close(*told_to_platform(ending)))
+    if conversation.line is not None:
+        goodbyes.append(conversation.line.close(*told_to_platform(ending)))
     await asyncio.gather(*goodbyes, return_exceptions=True)
     seconds = meter.seconds(asyncio.get_running_loop().time())
-    await relaying.sessions.leave(live)
+    await relay_context.sessions.leave(live)
     pipeline.emit(
         "conversation_ended",
-        talk.order.identity,
-        agent=talk.agent.name,
+        conversation.request.identity,
+        agent=conversation.agent.name,
         transport="relay",
         session=live.session.id,
         conversation_id=live.session.conversation_id,
@@ -509,18 +527,18 @@ async def _close(
         platform_bytes=meter.platform_bytes,
     )
     try:
-        await _settle(pipeline, talk, seconds)
+        await _settle(pipeline, conversation, seconds)
     finally:
         live.gone.set()
 
 
-async def _settle(pipeline: Pipeline, talk: _Conversation, seconds: float) -> None:
+async def _settle(pipeline: Pipeline, conversation: _Conversation, seconds: float) -> None:
     """Give back the time that was not talked: once, whoever else knows of it."""
-    if not talk.is_pending:
-        await talk.reservation.give_back_time(seconds)
+    if not conversation.is_pending:
+        await conversation.reservation.give_back_time(seconds)
         return
     try:
-        await pipeline.settlement.settle(talk.note, seconds, talk.live.store)
+        await pipeline.settlement.settle(conversation.note, seconds, conversation.live.store)
     except Exception as error:  # UnavailableError, or what a store of the user's raises
         why = error.cause if isinstance(error, UnavailableError) else type(error).__name__
         logger.warning("a conversation's time counts in full: %s", why)

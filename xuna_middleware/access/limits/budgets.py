@@ -83,18 +83,18 @@ class Budget:
     #: Where the counts are kept, if not where those of the same callers are.
     region: Region | None = None
 
-    async def quotas_for(self, asked: LimitContext) -> list[Wanted]:
+    async def quotas_for(self, context: LimitContext) -> list[Wanted]:
         """Return whom each limit counts, see `principal()`, and what it takes."""
-        if self.needs_connection and asked.connection is None:
+        if self.needs_connection and context.connection is None:
             raise ConfigurationError(
                 f"Agent({self.agent!r}) has a limit by address, or by a function of (identity, "
                 "connection): pass the request or WebSocket, as in gate.issue(identity, …, "
                 "connection=request)"
             )
         if self.readers is not None:
-            found = [read(asked) for read in self.readers]
+            found = [read(context) for read in self.readers]
         else:
-            found = [await principal(per, asked) for per in self.distinct]
+            found = [await principal(per, context) for per in self.distinct]
         if self.region is not None:
             found = [named(self.region, name) for name in found]
         return [(found[place], quota) for place, quota in self.places]
@@ -175,7 +175,7 @@ def _tickets(region: Region, *limits: Limit) -> Budget:
 def _lenient(per: Per) -> Reader:
     if per.parts != ("address",):
         return per.readers[0]
-    return lambda asked: f"address:{asked.address()}"
+    return lambda context: f"address:{context.address()}"
 
 
 def _rate_quota(name: str, limit: Limit) -> Quota:

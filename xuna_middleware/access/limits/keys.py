@@ -77,7 +77,7 @@ def as_per(per: Any) -> Per:
     )
 
 
-async def principal(per: Per, asked: LimitContext) -> str:
+async def principal(per: Per, context: LimitContext) -> str:
     """Return the name of the one whom a limit counts for this caller.
 
     Raises:
@@ -88,11 +88,11 @@ async def principal(per: Per, asked: LimitContext) -> str:
     names = []
     for part, read in zip(per.parts, per.readers, strict=True):
         if isinstance(part, Call):
-            returned = await part(asked.identity, asked.connection)
-            names.append(_returned(part, asked, returned))
+            returned = await part(context.identity, context.connection)
+            names.append(_returned(part, context, returned))
         else:
-            names.append(read(asked))
-    return _joined(asked, names)
+            names.append(read(context))
+    return _joined(context, names)
 
 
 def readers_of(pers: Sequence[Per]) -> tuple[Reader, ...] | None:
@@ -105,14 +105,14 @@ def readers_of(pers: Sequence[Per]) -> tuple[Reader, ...] | None:
 def _whole_reader(per: Per) -> Reader:
     if len(per.readers) == 1:
         return per.readers[0]
-    return lambda asked: _joined(asked, [read(asked) for read in per.readers])
+    return lambda context: _joined(context, [read(context) for read in per.readers])
 
 
-def _joined(asked: LimitContext, names: list[str]) -> str:
+def _joined(context: LimitContext, names: list[str]) -> str:
     if len(names) == 1:
         return names[0]
     is_common = all(name.startswith(_COMMON) for name in names)
-    region = Region.COMMON if is_common else _region(asked.identity)
+    region = Region.COMMON if is_common else _region(context.identity)
     return named(region, "".join(map(_sized, names)))
 
 
@@ -149,8 +149,8 @@ def _reader(part: Word | Claim | Call) -> Reader:
         return _READERS[part]
     if isinstance(part, Claim):
         kind = _sized(f"claim {part.name}")
-        return lambda asked: _within(asked, kind, _claimed(part, asked.identity))
-    return lambda asked: ""  # has to be asked
+        return lambda context: _within(context, kind, _claimed(part, context.identity))
+    return lambda context: ""  # has to be asked
 
 
 def subject_principal(identity: Identity) -> str:
@@ -159,22 +159,22 @@ def subject_principal(identity: Identity) -> str:
     return named(_region(identity), f"subject:{len(issuer)}:{issuer}{identity.subject}")
 
 
-def _within(asked: LimitContext, sized_kind: str, value: Any) -> str:
+def _within(context: LimitContext, sized_kind: str, value: Any) -> str:
     """Name a value that says something about a caller, within their issuer."""
-    issuer = asked.identity.issuer
+    issuer = context.identity.issuer
     name = f"{sized_kind}{len(issuer)}:{issuer}{_short(value)}"
-    return named(_region(asked.identity), name)
+    return named(_region(context.identity), name)
 
 
 def _sized(text: str) -> str:
     return f"{len(text)}:{text}"
 
 
-def _returned(call: Call, asked: LimitContext, returned: Any) -> str:
+def _returned(call: Call, context: LimitContext, returned: Any) -> str:
     if type(returned) not in (str, int, float, bool):
         problem = f"it must return a text, number or boolean, not a {type(returned).__name__}"
         raise UnavailableError(cause=f"function: {call.role}: {problem}", trace=problem)
-    return _within(asked, _sized(f"function {call.name}"), returned)
+    return _within(context, _sized(f"function {call.name}"), returned)
 
 
 def _claimed(claim: Claim, identity: Identity) -> Any:
@@ -200,8 +200,8 @@ def _uncountable(code: str, cause: str) -> AccessDeniedError:
     )
 
 
-def _address(asked: LimitContext) -> str:
-    address = asked.address()
+def _address(context: LimitContext) -> str:
+    address = context.address()
     if address is None:
         raise UnavailableError(
             cause="configuration: a limit counts per address, and the server told none: behind a "
@@ -221,9 +221,9 @@ _COMMON: Final = named(Region.COMMON, "")
 _CLIENT: Final = _sized("client")
 _ADDRESS: Final = _sized("address")
 _READERS: Final[Mapping[str, Callable[[LimitContext], str]]] = {
-    "subject": lambda asked: subject_principal(asked.identity),
-    "client": lambda asked: _within(asked, _CLIENT, _client(asked.identity)),
-    "address": lambda asked: _within(asked, _ADDRESS, _address(asked)),
-    "agent": lambda asked: f"{_COMMON}agent:{asked.agent}",
-    "all": lambda asked: f"{_COMMON}all:",
+    "subject": lambda context: subject_principal(context.identity),
+    "client": lambda context: _within(context, _CLIENT, _client(context.identity)),
+    "address": lambda context: _within(context, _ADDRESS, _address(context)),
+    "agent": lambda context: f"{_COMMON}agent:{context.agent}",
+    "all": lambda context: f"{_COMMON}all:",
 }

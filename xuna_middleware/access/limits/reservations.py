@@ -143,7 +143,7 @@ class Stores:
 
 
 async def reserve(
-    budget: Budget, asked: LimitContext, stores: Stores, move: MergeUsage | None = None
+    budget: Budget, context: LimitContext, stores: Stores, move: MergeUsage | None = None
 ) -> Reservation:
     """Take of all limits, or of none, and see that the caller was not revoked, in one go.
 
@@ -153,8 +153,8 @@ async def reserve(
         UnavailableError: the store can't be asked, and a limit is closed then, or there is none.
         AccessDeniedError: the caller can't be counted; see `principal()`.
     """
-    wanted = await budget.quotas_for(asked)
-    standing = standing_of(asked.identity)
+    wanted = await budget.quotas_for(context)
+    standing = standing_of(context.identity)
     try:
         reserved = await stores.shared.reserve(wanted, move, standing)
     except StoreError as error:
@@ -222,36 +222,38 @@ def revoked() -> InvalidTokenError:
     return InvalidTokenError(cause="revoked: gate.revoke() named this caller, after their sign-in")
 
 
-async def check_left(budget: Budget, asked: LimitContext, stores: Stores) -> tuple[Remaining, ...]:
+async def check_left(
+    budget: Budget, context: LimitContext, stores: Stores
+) -> tuple[Remaining, ...]:
     """Return what is left, where it is enough for one more conversation. Takes nothing.
 
     Raises:
         LimitReachedError: one of the limits has too little left. Else as `remaining()`.
     """
-    counted, levels = await _levels(budget, asked, stores)
+    counted, levels = await _levels(budget, context, stores)
     if any(stands.left < one.quota.amount for one, stands in zip(counted, levels, strict=True)):
         raise _limit_reached(counted, levels, ())
     return tuple(map(_remaining, counted, levels))
 
 
-async def remaining(budget: Budget, asked: LimitContext, stores: Stores) -> tuple[Remaining, ...]:
+async def remaining(budget: Budget, context: LimitContext, stores: Stores) -> tuple[Remaining, ...]:
     """Return what is left of each limit for a caller. Takes nothing.
 
     Raises:
         UnavailableError: the store can't be asked, and a limit is closed then.
         AccessDeniedError: the caller can't be counted; see `principal()`.
     """
-    return tuple(map(_remaining, *(await _levels(budget, asked, stores))))
+    return tuple(map(_remaining, *(await _levels(budget, context, stores))))
 
 
 async def _levels(
-    budget: Budget, asked: LimitContext, stores: Stores
+    budget: Budget, context: LimitContext, stores: Stores
 ) -> tuple[Sequence[BoundLimit], Sequence[QuotaStatus]]:
     """Return the limits that can be looked at now, and where they stand."""
     if not budget.counted:
         return (), ()
     counted: Sequence[BoundLimit] = budget.counted
-    wanted: Sequence[Wanted] = await budget.quotas_for(asked)
+    wanted: Sequence[Wanted] = await budget.quotas_for(context)
     try:
         return counted, await stores.shared.look(wanted)
     except StoreError as error:
