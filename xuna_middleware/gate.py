@@ -11,31 +11,30 @@ from typing import Any, Final, Self
 from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope, Send
 
-from xuna_middleware.access.agents import Agent
-from xuna_middleware.access.grants import Transport
-from xuna_middleware.access.limits.limits import AnyLimit
-from xuna_middleware.access.limits.reservations import ensure_not_revoked
-from xuna_middleware.access.rules.rule import RuleLike
+from xuna_middleware.access import Agent, AnyLimit, RuleLike, Transport, ensure_not_revoked
 from xuna_middleware.anonymous.options import AnonymousAccess
 from xuna_middleware.assembly import Options, assemble, override
-from xuna_middleware.endpoints.callers import identify
-from xuna_middleware.endpoints.core import Core
-from xuna_middleware.endpoints.credentials import issue_to_app
-from xuna_middleware.endpoints.lifecycle import check_environment, close, start
-from xuna_middleware.endpoints.operators import end_session, admission_of, list_sessions, revoke
-from xuna_middleware.endpoints.routes import ISSUING, Routes
+from xuna_middleware.endpoints import (
+    ISSUING,
+    Core,
+    Routes,
+    admission_of,
+    check_environment,
+    close,
+    end_session,
+    identify,
+    issue_to_app,
+    list_sessions,
+    revoke,
+    start,
+)
 from xuna_middleware.errors import ConfigurationError, GateError
 from xuna_middleware.events import Hook
-from xuna_middleware.identity.authentication import Authenticator
-from xuna_middleware.identity.credentials import Identity
-from xuna_middleware.identity.jwt.verifiers import Verifier
-from xuna_middleware.issuing.explain import Explanation, explain, not_verified
-from xuna_middleware.issuing.pipeline import IssueRequest
-from xuna_middleware.platform.issued import ConversationToken, SignedUrl
-from xuna_middleware.platform.rest.client import Platform
-from xuna_middleware.platform.webhooks import PostCallWebhook
+from xuna_middleware.identity import Authenticator, Identity, Verifier
+from xuna_middleware.issuing import Explanation, IssueRequest, explain, not_verified
+from xuna_middleware.platform import ConversationToken, Platform, PostCallWebhook, SignedUrl
 from xuna_middleware.relay.live import LiveSession
-from xuna_middleware.stores.protocol import Store
+from xuna_middleware.stores import Store
 from xuna_middleware.web.lifespan import serve_lifespan
 
 #: Seconds; no conversation is longer than a week.

@@ -58,7 +58,7 @@ async def test_service_is_asked_as_documented(make: Callable[..., Any], address:
     """A form with the site's secret and the page's answer."""
     seen: list[httpx.Request] = []
     challenge = make(SECRET, http_transport=service({"success": True}, seen))
-    assert await challenge.passed(request("from the page")) is True
+    assert await challenge.verify(request("from the page")) is True
     (sent,) = seen
     assert (sent.method, str(sent.url)) == ("POST", address)
     assert parse_qs(sent.content.decode()) == {"secret": [SECRET], "response": ["from the page"]}
@@ -77,7 +77,7 @@ async def test_service_is_asked_as_documented(make: Callable[..., Any], address:
 )
 async def test_only_true_passes(answer: Any) -> None:
     """Anything else is a no."""
-    assert await turnstile(SECRET, http_transport=service(answer)).passed(request("x")) is False
+    assert await turnstile(SECRET, http_transport=service(answer)).verify(request("x")) is False
 
 
 @pytest.mark.parametrize("answers", [(), ("",), ("a", "b"), ("x" * 8193,)])
@@ -85,7 +85,7 @@ async def test_answers_that_are_none(answers: tuple[str, ...]) -> None:
     """Nobody is asked."""
     seen: list[httpx.Request] = []
     challenge = turnstile(SECRET, http_transport=service({"success": True}, seen))
-    assert await challenge.passed(request(*answers)) is False
+    assert await challenge.verify(request(*answers)) is False
     assert not seen
 
 
@@ -96,8 +96,8 @@ async def test_host_on_which_it_was_solved(hostname: Any, passes: bool) -> None:
     """Only where names are given."""
     transport = service({"success": True, "hostname": hostname})
     challenge = turnstile(SECRET, hostnames=("www.acme.com",), http_transport=transport)
-    assert await challenge.passed(request("x")) is passes
-    assert await turnstile(SECRET, http_transport=transport).passed(request("x")) is True
+    assert await challenge.verify(request("x")) is passes
+    assert await turnstile(SECRET, http_transport=transport).verify(request("x")) is True
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ async def test_host_on_which_it_was_solved(hostname: Any, passes: bool) -> None:
 async def test_service_that_does_not_say(answer: Any) -> None:
     """It is no verdict: 503, and the secret is in no cause."""
     with pytest.raises(UnavailableError) as caught:
-        await turnstile(SECRET, http_transport=service(answer)).passed(request("x"))
+        await turnstile(SECRET, http_transport=service(answer)).verify(request("x"))
     assert SECRET not in caught.value.cause
 
 
@@ -148,8 +148,8 @@ async def test_work_is_taken_once() -> None:
     store, secret = MemoryStore(), "s" * 32
     one, other = (ProofOfWork(6, secret=secret, store=store) for _ in range(2))
     solution = solve(*puzzle_of(one))
-    assert await other.passed(request(solution)) is True
-    assert await one.passed(request(solution)) is False
+    assert await other.verify(request(solution)) is True
+    assert await one.verify(request(solution)) is False
 
 
 async def test_work_in_time() -> None:
@@ -158,11 +158,11 @@ async def test_work_in_time() -> None:
     work = ProofOfWork(4, seconds=60, clock=clock)
     late, early = solve(*puzzle_of(work)), solve(*puzzle_of(work))
     clock.now += 60
-    assert await work.passed(request(late)) is False
+    assert await work.verify(request(late)) is False
     clock.now -= 91
-    assert await work.passed(request(early)) is False
+    assert await work.verify(request(early)) is False
     clock.now += 1
-    assert await work.passed(request(early)) is True
+    assert await work.verify(request(early)) is True
 
 
 async def test_work_that_was_not_done() -> None:
@@ -173,10 +173,10 @@ async def test_work_that_was_not_done() -> None:
     wrong = next(f"{puzzle}.{n}" for n in range(99) if f"{puzzle}.{n}" != good)
     foreign = solve(12, puzzle_of(ProofOfWork(12))[1])
     for answer in (wrong, foreign, puzzle, f"{puzzle}.", f"{puzzle}.x", "", ".1", "--.1"):
-        assert await work.passed(request(answer)) is False, answer
-    assert await work.passed(request(f"{puzzle}.{'9' * 300}")) is False
-    assert await work.passed(request(good, good)) is False
-    assert await work.passed(request(good)) is True
+        assert await work.verify(request(answer)) is False, answer
+    assert await work.verify(request(f"{puzzle}.{'9' * 300}")) is False
+    assert await work.verify(request(good, good)) is False
+    assert await work.verify(request(good)) is True
 
 
 async def test_work_without_a_store() -> None:
@@ -188,7 +188,7 @@ async def test_work_without_a_store() -> None:
 
     work = ProofOfWork(4, store=Down())
     with pytest.raises(UnavailableError):
-        await work.passed(request(solve(*puzzle_of(work))))
+        await work.verify(request(solve(*puzzle_of(work))))
 
 
 @pytest.mark.parametrize(

@@ -627,7 +627,7 @@ async def test_own_challenge_that_knows_its_answers() -> None:
         def has_answer(self, connection: HTTPConnection) -> bool:
             return connection.cookies["answer"] != ""
 
-        async def passed(self, connection: HTTPConnection) -> bool:
+        async def verify(self, connection: HTTPConnection) -> bool:
             asked.append(connection.cookies["answer"])
             return True
 

@@ -462,7 +462,7 @@ async def test_visitors_of_another_gate() -> None:
 
         good = True
 
-        async def passed(self, connection: HTTPConnection) -> bool:
+        async def verify(self, connection: HTTPConnection) -> bool:
             return self.good
 
         def headers(self) -> dict[str, str]:

@@ -809,7 +809,7 @@ class Mine:
     def __init__(self, terms: str) -> None:
         self.terms = terms
 
-    async def passed(self, connection: HTTPConnection) -> bool:
+    async def verify(self, connection: HTTPConnection) -> bool:
         return await has_word(connection)
 
     def headers(self) -> dict[str, str]:

@@ -258,7 +258,7 @@ def _unsolved(challenge: Any) -> AccessDeniedError:
 
 
 async def _verdict(challenge: Any, connection: HTTPConnection) -> bool:
-    ask = challenge.passed if isinstance(challenge, CaptchaCheck) else challenge
+    ask = challenge.verify if isinstance(challenge, CaptchaCheck) else challenge
     told = ask(connection)
     return (await told if inspect.isawaitable(told) else told) is True
 

@@ -67,7 +67,7 @@ class Captcha:
         answers = connection.headers.getlist(HEADER)
         return len(answers) == 1 and 0 < len(answers[0]) <= _LONGEST
 
-    async def passed(self, connection: HTTPConnection) -> bool:
+    async def verify(self, connection: HTTPConnection) -> bool:
         """Tell whether the request's answer is good. It is sent on once, and never logged.
 
         Raises:

@@ -25,7 +25,7 @@ _LEAST_SECRET: Final = 32
 class CaptchaCheck(Protocol):
     """Tell people from programs, or make programs pay."""
 
-    async def passed(self, connection: HTTPConnection) -> bool:
+    async def verify(self, connection: HTTPConnection) -> bool:
         """Tell whether the request carries a good answer to the challenge.
 
         Raises:

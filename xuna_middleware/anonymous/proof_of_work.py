@@ -125,7 +125,7 @@ class ProofOfWork:
         puzzle = f"{unsigned}-{_signature(self._keys[0], unsigned)}"
         return {HEADER: f"work;bits={self._bits};puzzle={puzzle}"}
 
-    async def passed(self, connection: HTTPConnection) -> bool:
+    async def verify(self, connection: HTTPConnection) -> bool:
         """Tell whether the request solves a puzzle of ours, for the first time.
 
         Raises:
