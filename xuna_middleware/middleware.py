@@ -25,7 +25,12 @@ from xuna_middleware.errors import (
 from xuna_middleware.gate import XunaGate, core_of
 from xuna_middleware.identity.authorization_header import without_tokens
 from xuna_middleware.identity.credentials import Identity
-from xuna_middleware.web.app_root_paths import FOUND_ANYWHERE, AppsInProcess, own_root_path
+from xuna_middleware.web.app_root_paths import (
+    FOUND_ANYWHERE,
+    AppsInProcess,
+    is_litestar_without_mounts,
+    own_root_path,
+)
 from xuna_middleware.web.cors import is_preflight, pass_preflight_on
 from xuna_middleware.web.lifespan import wrap_lifespan
 from xuna_middleware.web.protected_paths import Ground, Target, Unprotected, path_rules
@@ -176,6 +181,11 @@ class XunaMiddleware:
         own = own_root_path(self.app)
         return _roots(own), _roots(*(each for each in self._apps.root_paths() if each != own))
 
+    @cached_property
+    def _is_litestar_alone(self) -> bool:
+        """Whether the app is Litestar's without any mount, as of the first request."""
+        return is_litestar_without_mounts(self.app)
+
     @property
     def _searched(self) -> tuple[re.Pattern[str], ...] | None:
         """Patterns of the app's that are found anywhere in a path; None until they are known."""
@@ -195,7 +205,7 @@ class XunaMiddleware:
             target = Target(path, raw, (), (*roots, *within))
         else:
             target = Target(path, raw, roots, within)
-        cuts_again = "litestar" in sys.modules
+        cuts_again = "litestar" in sys.modules and not self._is_litestar_alone
         searched = (FOUND_ANYWHERE,) if self._searched is None else self._searched
         target = target._replace(cuts_again=cuts_again, searched=searched)
         return self._rules.classify(target)

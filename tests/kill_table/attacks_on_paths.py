@@ -104,6 +104,12 @@ VARIANTS: Final[dict[str, Variant]] = {
         "tests/web/test_routers.py::test_no_path_in_mounts_reaches_what_is_guarded[2] "
         f"{TESTS}::test_public_where_a_mounts_name_stands_again",
     ),
+    "any app of Litestar's counts as one without mounts": broken(
+        "web/app_root_paths.py",
+        "return not any(isinstance(route, asgi_route) for route in app.routes)",
+        "return True",
+        f"{TESTS}::test_public_of_litestar_with_what_may_cut_again",
+    ),
     "a mount's name behind a plain public path": broken(
         PATHS,
         "self._is_public(target.path, target)",

@@ -784,6 +784,49 @@ async def test_public_where_a_mounts_name_stands_again(
     assert await status("/a/m/static/a/x", public=["/a/m/static"]) == 200
 
 
+def litestar(*handlers: Any) -> Any:
+    """An app of Litestar's that serves anything beneath /app/assets, and other handlers."""
+    from litestar import Litestar, get
+
+    @get("/app/assets/{rest:path}")
+    async def asset() -> str:
+        return "an asset"
+
+    return Litestar([asset, *handlers], openapi_config=None, logging_config=None)
+
+
+@pytest.mark.parametrize("rest", ["app.js", "js/app.js", "app-3f2a.css", "img/apple.png"])
+@pytest.mark.parametrize("root_path", ["", "/srv"])
+async def test_public_of_litestar_without_mounts(rest: str, root_path: str) -> None:
+    """It removes the server's root path alone: a public path's words may stand behind it."""
+    guarded = XunaMiddleware(litestar(), gate, public=["/app/assets"])
+    for path, wanted in ((f"/app/assets/{rest}", 200), (f"/app/{rest}", 401)):
+        assert (await ask(guarded, root_path + path, root_path=root_path)).status == wanted
+    if root_path:
+        path = f"/app/assets{root_path}/app/assets/x"
+        assert (await ask(guarded, path, root_path=root_path)).status == 200
+        path = f"/app/assets{root_path}/app/x"
+        assert (await ask(guarded, path, root_path=root_path)).status == 401
+
+
+async def test_public_of_litestar_with_what_may_cut_again() -> None:
+    """A mount, and a handler that is an ASGI app, may hold what removes a root path once more."""
+    from litestar import asgi
+
+    @asgi("/m", is_mount=True, copy_scope=True)
+    async def mount(scope: Any, receive: Any, send: Any) -> None:
+        await echo_app(scope, receive, send)
+
+    @asgi("/m/{rest:path}", copy_scope=True)
+    async def handler(scope: Any, receive: Any, send: Any) -> None:
+        await echo_app(scope, receive, send)
+
+    for handlers in ((mount,), (handler,)):
+        guarded = XunaMiddleware(litestar(*handlers), gate, public=["/app/assets"])
+        assert (await ask(guarded, "/app/assets/app.js")).status == 401
+        assert (await ask(guarded, "/app/assets/main.js")).status == 200
+
+
 @pytest.mark.parametrize(
     ("name", "raw", "wanted"),
     [

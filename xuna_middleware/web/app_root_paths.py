@@ -49,6 +49,19 @@ def own_root_path(app: object) -> str:
     return ""
 
 
+def is_litestar_without_mounts(app: Any) -> bool:
+    """Tell whether an app is Litestar's own, and calls no other ASGI app by a route. Such an app
+    removes the server's root path alone, and does so once.
+
+    Does not see: an ASGI app that a middleware or a handler of it calls.
+    """
+    kind = getattr(sys.modules.get("litestar"), "Litestar", None)
+    asgi_route = getattr(sys.modules.get("litestar.routes"), "ASGIRoute", None)
+    if kind is None or asgi_route is None or type(app) is not kind:
+        return False
+    return not any(isinstance(route, asgi_route) for route in app.routes)
+
+
 class AppsInProcess:
     """Find the FastAPI apps and Channels' URL routers of this process, whatever holds them.
 
