@@ -90,6 +90,10 @@ class XunaMiddleware:
     any other, name both in `protect`. In `public`, a path beneath such a root path must be named
     with it and without.
 
+    Django's `i18n_patterns()` serve each path under a name for each language: `protect=["/admin"]`
+    covers `/de/admin`, too, for each of `settings.LANGUAGES`; in `public`, name both. Translated
+    routes (`path(_("admin/"), …)`) must be named in each language.
+
     Django finds a `re_path()` that doesn't begin with `^` anywhere in a path. With one, `protect`
     covers its paths' words wherever they stand, `public` opens no path in which it is found behind
     the beginning, and a WARNING at the first request names it.
@@ -207,7 +211,8 @@ class XunaMiddleware:
             target = Target(path, raw, roots, within)
         cuts_again = "litestar" in sys.modules and not self._is_litestar_alone
         searched = (FOUND_ANYWHERE,) if self._searched is None else self._searched
-        target = target._replace(cuts_again=cuts_again, searched=searched)
+        languages = None if self._apps is None else self._apps.languages
+        target = target._replace(cuts_again=cuts_again, searched=searched, languages=languages)
         return self._rules.classify(target)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -104,6 +104,18 @@ VARIANTS: Final[dict[str, Variant]] = {
         "tests/web/test_routers.py::test_no_path_in_mounts_reaches_what_is_guarded[2] "
         f"{TESTS}::test_public_where_a_mounts_name_stands_again",
     ),
+    "a language's prefix is no root path": broken(
+        "web/app_root_paths.py",
+        "if not _has_language_prefix(patterns, resolvers):",
+        "if True:",
+        f"{TESTS}::test_paths_of_django_in_each_language",
+    ),
+    "a language's prefix within another path isn't seen": broken(
+        "web/app_root_paths.py",
+        '_has_language_prefix(getattr(each, "url_patterns", ()), resolvers)',
+        "False",
+        f"{TESTS}::test_languages_of_django_within_another_path",
+    ),
     "any app of Litestar's counts as one without mounts": broken(
         "web/app_root_paths.py",
         "return not any(isinstance(route, asgi_route) for route in app.routes)",

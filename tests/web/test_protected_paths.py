@@ -603,6 +603,62 @@ async def test_patterns_of_django_that_begin_at_the_beginning(
     assert "re_path" not in caplog.text
 
 
+@pytest.fixture
+def serves(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], bool]]:
+    """Django with a prefix for each language but the default one, also within another path."""
+    from django.conf import settings
+    from django.conf.urls.i18n import i18n_patterns
+    from django.urls import Resolver404, clear_url_caches, get_resolver, path
+
+    def view(request: Any) -> None:
+        pass
+
+    def serves(path: str, language: str) -> bool:
+        monkeypatch.setattr("django.urls.resolvers.get_language", lambda: language)
+        try:
+            return bool(get_resolver().resolve(path))
+        except Resolver404:
+            return False
+
+    with django_configured():
+        paths = i18n_patterns(path("admin/", view), prefix_default_language=False)
+        urls: Any = sys.modules[settings.ROOT_URLCONF]
+        urls.urlpatterns = [path("site/", (paths, None, None)), *paths]
+        clear_url_caches()
+        yield serves
+
+
+@pytest.mark.parametrize("whole_segments", [False, True])
+@pytest.mark.parametrize("language", ["de", "pt-br", "zh-hans"])
+async def test_paths_of_django_in_each_language(
+    language: str, whole_segments: bool, serves: Callable[[str, str], bool]
+) -> None:
+    """i18n_patterns() serve /admin as /de/admin, too: one name protects all of them."""
+    options: dict[str, Any] = {"protect": ["/admin"], "whole_segments": whole_segments}
+    path = f"/{language}/admin/"
+    assert serves(path, language)
+    assert serves("/admin/", "en-us")
+    for protected in (path, path.upper(), "/admin/"):
+        assert await status(protected, **options) == 401
+    assert await status("/x", raw=f"/{language}%2Fadmin/".encode(), **options) == 401
+    for fine in ("/de/open/", "/de/list:1/", "/x/admin/", "/de/x-admin/", "/deadmin/", "/d/admin/"):
+        assert await status(fine, **options) == 200
+    assert await status("/de/fr" * 9, **options) == 400, "too many to be compared"
+    public = ["/open", "/de/open"]
+    for name, wanted in (("/open/", 200), ("/de/open/", 200), ("/fr/open/", 401), (path, 401)):
+        assert await status(name, public=public) == wanted
+
+
+async def test_languages_of_django_within_another_path(serves: Callable[[str, str], bool]) -> None:
+    """include() refuses i18n_patterns(), but the URLs of an admin site are included without it."""
+    from django.conf import settings
+
+    assert serves("/site/de/admin/", "de")
+    urls: Any = sys.modules[settings.ROOT_URLCONF]
+    del urls.urlpatterns[1:]
+    assert await status("/site/de/admin/", protect=["/site/admin"]) == 401
+
+
 async def test_patterns_of_django_that_cannot_be_loaded(
     django: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

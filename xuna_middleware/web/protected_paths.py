@@ -93,6 +93,8 @@ class Target(NamedTuple):
         other_roots: root paths that it might remove instead.
         cuts_again: whether a mount within may cut a root path off wherever it stands.
         searched: patterns of routes that the app finds wherever in a path they stand.
+        languages: finds prefixes in a folded path that the app may remove for a language. They
+            count for protected paths; a public path must be named with its prefix.
     """
 
     path: str
@@ -101,6 +103,7 @@ class Target(NamedTuple):
     other_roots: tuple[str, ...] = ()
     cuts_again: bool = False
     searched: tuple[re.Pattern[str], ...] = ()
+    languages: re.Pattern[str] | None = None
 
     @property
     def is_plain(self) -> bool:
@@ -157,7 +160,7 @@ class ProtectedPaths:
 
     def classify(self, target: Target) -> Ground:
         """Say what the path is; see the module."""
-        may_be_cut = target.cuts_again and self._has_long_names
+        may_be_cut = (target.cuts_again and self._has_long_names) or target.languages is not None
         if target.is_plain and "." not in target.path and not may_be_cut:
             path = target.path.lower() + "/"
             if self._is_found([path], [target.path], target.searched):
@@ -176,7 +179,7 @@ class ProtectedPaths:
             if any(map(self._beneath_pattern.match, texts)):
                 return Ground.PROTECTED
             return Ground.BEGINS_ALIKE if self._begins_alike(texts) else Ground.OPEN
-        jumps = {text: _jumps(text, roots) for text in texts}
+        jumps = {text: _jumps(text, roots, target.languages) for text in texts}
         if None in jumps.values():
             return Ground.AMBIGUOUS
         for is_whole in (True,) if self._whole_segments else (True, False):
@@ -355,12 +358,14 @@ def _is_ambiguous(reading: str) -> bool:
     )
 
 
-def _jumps(text: str, roots: Iterable[str]) -> tuple[int, ...] | None:
-    """Return where a text goes on behind each root path in it.
+def _jumps(
+    text: str, roots: Iterable[str], languages: re.Pattern[str] | None = None
+) -> tuple[int, ...] | None:
+    """Return where a text goes on behind each root path and each language's prefix in it.
 
     None where that is ambiguous: there are too many, or a root path stands before a scheme.
     """
-    ends: set[int] = set()
+    ends = set() if languages is None else {found.end() for found in languages.finditer(text)}
     for root in roots:
         found = _ends_of((root,), text)
         if found is None or (text.startswith(root) and _SCHEME.match(text, len(root))):
