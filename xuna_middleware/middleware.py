@@ -261,6 +261,12 @@ def _refusal_at(ground: Ground) -> GateError | None:
             cause="no credentials: the path begins like one of protect=; whole_segments=True "
             "leaves it open"
         )
+    if ground is Ground.REPEATS_A_NAME:
+        return NotAuthenticatedError(
+            cause="no credentials: a name that leads to the path in public= comes again in it or "
+            "behind it, and a mount of Litestar's may remove all up to there; name the path "
+            "without such a name"
+        )
     if ground is Ground.AMBIGUOUS:
         return InvalidRequestError(
             cause="path: it can be read in more than one way, so it counts as protected "

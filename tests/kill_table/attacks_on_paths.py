@@ -99,10 +99,16 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "a mount's name behind a public path": broken(
         PATHS,
-        "target.cuts_again and any(view.find(mount, found.end()) >= 0 for mount in mounts)",
-        "False",
+        "if target.cuts_again and any(view.find(mount, found.end()) >= 0 for mount in mounts):",
+        "if False:",
         "tests/web/test_routers.py::test_no_path_in_mounts_reaches_what_is_guarded[2] "
         f"{TESTS}::test_public_where_a_mounts_name_stands_again",
+    ),
+    "a mount's name within a public path": broken(
+        PATHS,
+        "if found is None or (target.cuts_again and repeats):",
+        "if found is None:",
+        "tests/web/test_routers.py::test_no_public_path_that_repeats_a_mounts_name_is_another",
     ),
     "a language's prefix is no root path": broken(
         "web/app_root_paths.py",
@@ -124,8 +130,8 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "a mount's name behind a plain public path": broken(
         PATHS,
-        "self._is_public(target.path, target)",
-        "self._is_public(target.path, target._replace(cuts_again=False))",
+        "self._ground_of([target.path], target)",
+        "self._ground_of([target.path], target._replace(cuts_again=False))",
         f"{TESTS}::test_public_where_a_mounts_name_stands_again",
     ),
     "a public name in any letter case": broken(

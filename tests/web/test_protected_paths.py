@@ -840,6 +840,23 @@ async def test_public_where_a_mounts_name_stands_again(
     assert await status("/a/m/static/a/x", public=["/a/m/static"]) == 200
 
 
+@pytest.mark.parametrize("public", ["/files/api/files", "/files/api/filesadmin", "/a/x/a/y"])
+async def test_public_paths_that_repeat_a_mounts_name(
+    public: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Litestar may remove all up to the second one: nothing there is open, and the log says why."""
+    monkeypatch.delitem(sys.modules, "litestar", raising=False)
+    assert await status(public + "/admin", public=[public]) == 200
+    monkeypatch.setitem(sys.modules, "litestar", sys)
+    events: list[Event] = []
+    noted = make_gate(on_event=[_immediate(events.append)])
+    guarded = XunaMiddleware(echo_app, noted, public=[public])
+    for path in (public, public + "/admin", "/x"):
+        assert (await ask(guarded, path)).status == 401
+    causes = [str(event.cause) for event in events]
+    assert ["comes again in it or behind it" in cause for cause in causes] == [True, True, False]
+
+
 def litestar(*handlers: Any) -> Any:
     """An app of Litestar's that serves anything beneath /app/assets, and other handlers."""
     from litestar import Litestar, get

@@ -74,12 +74,14 @@ _ANY_END: Final = rf"(?:{_END_OF_SEGMENT})?+{_SLASHES}"
 
 class Ground(Enum):
     """Say what a path is: open to everybody, protected, protected because it begins like a
-    protected one (`/apis` like `/api`), or readable in more than one way.
+    protected one (`/apis` like `/api`), or because a name in it that leads to a public path is
+    there again, or readable in more than one way.
     """
 
     OPEN = auto()
     PROTECTED = auto()
     BEGINS_ALIKE = auto()
+    REPEATS_A_NAME = auto()
     AMBIGUOUS = auto()
 
 
@@ -246,34 +248,41 @@ class PublicPaths:
     def __init__(self, paths: Iterable[str]) -> None:
         names = _configured("public", paths)
         self._exactly = frozenset({"", "/"} if "" in names else ())
-        self._names = tuple((_spellings(name), _mounts(name)) for name in names if name)
+        listed = [name for name in names if name]
+        self._names = tuple((_spellings(each), _mounts(each), _repeats(each)) for each in listed)
 
     def classify(self, target: Target) -> Ground:
         """Say what the path is; see the module."""
         if target.is_plain:
-            is_public = self._is_public(target.path, target)
-            return Ground.OPEN if is_public else Ground.PROTECTED
+            return self._ground_of([target.path], target)
         readings = _readings(target, _beneath_mount(_text_of(target.raw), target.path))
         if readings is None:
             return Ground.AMBIGUOUS
-        views = (view for text in readings[0] for view in _relative_views(text, target))
-        is_public = all(self._is_public(view, target) for view in views)
-        return Ground.OPEN if is_public else Ground.PROTECTED
+        views = [view for text in readings[0] for view in _relative_views(text, target)]
+        return self._ground_of(views, target)
+
+    def _ground_of(self, views: list[str], target: Target) -> Ground:
+        if all(self._is_public(view, target) for view in views):
+            return Ground.OPEN
+        uncut = target._replace(cuts_again=False)
+        if target.cuts_again and all(self._is_public(view, uncut) for view in views):
+            return Ground.REPEATS_A_NAME
+        return Ground.PROTECTED
 
     def _is_public(self, view: str, target: Target) -> bool:
         """Tell whether a view is beneath a public path.
 
-        With `cuts_again`, no name of a mount that leads there may stand behind it: what is mounted
-        in it may remove all up to that name. No pattern that is searched for may be found but where
-        a segment of the public path begins.
+        With `cuts_again`, no name of a mount that leads there may stand in it again, nor behind it:
+        what is mounted in it may remove all up to that name. No pattern that is searched for may be
+        found but where a segment of the public path begins.
         """
         if view in self._exactly:
             return True
-        for spellings, mounts in self._names:
+        for spellings, mounts, repeats in self._names:
             found = spellings.match(view)
-            if found is None or (
-                target.cuts_again and any(view.find(mount, found.end()) >= 0 for mount in mounts)
-            ):
+            if found is None or (target.cuts_again and repeats):
+                continue
+            if target.cuts_again and any(view.find(mount, found.end()) >= 0 for mount in mounts):
                 continue
             begins = [at + 1 for at, letter in enumerate(found[0]) if letter == "/"]
             hits = (each.search(view, begin) for each in target.searched for begin in begins)
@@ -494,6 +503,14 @@ def _has_words(text: str, words: tuple[str, ...]) -> bool:
 
 def _mounts(path: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys("/" + word for word in path.split("/")[1:-1]))
+
+
+def _repeats(path: str) -> bool:
+    """Tell whether one of a path's segments begins with an earlier one, which may be a mount's name
+    that is removed there.
+    """
+    words = path.split("/")[1:]
+    return any(later.startswith(word) for at, word in enumerate(words) for later in words[at + 1 :])
 
 
 def _relative_views(text: str, target: Target) -> Iterator[str]:
