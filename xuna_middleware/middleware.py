@@ -69,8 +69,9 @@ class XunaMiddleware:
         public: the other way round, and the safest: these paths of the app are open to everybody
             with all beneath them ("/" is the start page alone), all others are protected. Give at
             most one of the two; with neither, only the gate's own routes are guarded. Paths are
-            named without a root path; an app that doesn't remove it (Falcon, Sanic) should have
-            none.
+            named without a root path. A gate inside a mount names them without the mount; inside
+            a mount of Starlette's or FastAPI's, `protect` takes the name with all mounts, too.
+            An app that doesn't remove the root path (Falcon, Sanic) should have none.
         whole_segments: whether `protect=["/api"]` leaves "/apis" open. Say so if everything behind
             the gate routes by whole segments, as Starlette, FastAPI, Django, Quart and Sanic do;
             BlackSheep's "/api/*" and mounts, Falcon's sinks, mounts of Litestar and hypercorn's
@@ -212,7 +213,12 @@ class XunaMiddleware:
         cuts_again = "litestar" in sys.modules and not self._is_litestar_alone
         searched = (FOUND_ANYWHERE,) if self._searched is None else self._searched
         languages = None if self._apps is None else self._apps.languages
-        target = target._replace(cuts_again=cuts_again, searched=searched, languages=languages)
+        target = target._replace(
+            outer_roots=_roots(app_root_path),
+            cuts_again=cuts_again,
+            searched=searched,
+            languages=languages,
+        )
         return self._rules.classify(target)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:

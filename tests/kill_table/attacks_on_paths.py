@@ -104,6 +104,12 @@ VARIANTS: Final[dict[str, Variant]] = {
         "tests/web/test_routers.py::test_no_path_in_mounts_reaches_what_is_guarded[2] "
         f"{TESTS}::test_public_where_a_mounts_name_stands_again",
     ),
+    "a root path around the mount that a gate is in": broken(
+        "middleware.py",
+        "outer_roots=_roots(app_root_path),",
+        "outer_roots=(),",
+        f"{TESTS}::test_gate_in_a_mount_of_starlettes",
+    ),
     "a mount's name within a public path": broken(
         PATHS,
         "if found is None or (target.cuts_again and repeats):",

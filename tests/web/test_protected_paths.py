@@ -20,6 +20,9 @@ import pytest
 from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import Mount
 from support.doubles import (
     Answer,
     ask,
@@ -250,6 +253,21 @@ async def test_websockets_are_classified_alike() -> None:
 async def test_protected_with_and_without_root_path(path: str, root_path: str) -> None:
     """Servers and frameworks disagree about root_path, so what stands behind it counts, too."""
     assert await status(path, root_path=root_path) == 401
+
+
+@pytest.mark.parametrize("root_path", ["", "/srv"])
+@pytest.mark.parametrize("protect", [["/m/api", "/n/m/api"], ["/api"]])
+async def test_gate_in_a_mount_of_starlettes(protect: list[str], root_path: str) -> None:
+    """A path may be named with its mounts and without, whatever root path the server has."""
+    guarded = Middleware(XunaMiddleware, gate=gate, protect=protect)
+    mounted = Mount("/m", app=echo_app, middleware=[guarded])
+    app = Starlette(routes=[Mount("/n", routes=[mounted]), mounted])
+    for path, wanted in (("/m/api/x", 401), ("/m/open", 200), ("/n/m/api/x", 401)):
+        assert (await ask(app, root_path + path, root_path=root_path)).status == wanted
+    public = Mount("/m", XunaMiddleware(echo_app, gate, public=["/open", "/m/shut"]))
+    for path, wanted in (("/m/open", 200), ("/m/shut", 401)):
+        answer = await ask(Starlette(routes=[public]), root_path + path, root_path=root_path)
+        assert answer.status == wanted
 
 
 @pytest.mark.parametrize(

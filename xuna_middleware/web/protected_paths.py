@@ -93,6 +93,8 @@ class Target(NamedTuple):
         raw: ASGI's `raw_path`; None where the server gives none, or nobody reads it.
         roots: root paths that the app removes from the path.
         other_roots: root paths that it might remove instead.
+        outer_roots: root paths of the apps in whose mounts the gate is, which `roots` begin with.
+            They count for protected paths, which may be named with the mounts.
         cuts_again: whether a mount within may cut a root path off wherever it stands.
         searched: patterns of routes that the app finds wherever in a path they stand.
         languages: finds prefixes in a folded path that the app may remove for a language. They
@@ -103,6 +105,7 @@ class Target(NamedTuple):
     raw: bytes | None = None
     roots: tuple[str, ...] = ()
     other_roots: tuple[str, ...] = ()
+    outer_roots: tuple[str, ...] = ()
     cuts_again: bool = False
     searched: tuple[re.Pattern[str], ...] = ()
     languages: re.Pattern[str] | None = None
@@ -173,7 +176,8 @@ class ProtectedPaths:
         readings = _readings(target, _text_of(target.raw))
         if readings is None:
             return Ground.AMBIGUOUS
-        roots = {fold(root) for root in (*target.roots, *target.other_roots)} - {""}
+        known = (*target.roots, *target.other_roots, *target.outer_roots)
+        roots = {fold(root) for root in known} - {""}
         texts = set(map(fold, readings[1]))
         if self._is_found(texts, readings[0], target.searched):
             return Ground.PROTECTED
@@ -186,8 +190,8 @@ class ProtectedPaths:
             return Ground.AMBIGUOUS
         for is_whole in (True,) if self._whole_segments else (True, False):
             for text in texts:
-                known = jumps[text] or ()
-                if self._is_reached(text, known, is_whole=is_whole, is_cut=target.cuts_again):
+                ends = jumps[text] or ()
+                if self._is_reached(text, ends, is_whole=is_whole, is_cut=target.cuts_again):
                     return Ground.PROTECTED if is_whole else Ground.BEGINS_ALIKE
         return Ground.OPEN
 
