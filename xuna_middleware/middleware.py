@@ -25,7 +25,12 @@ from xuna_middleware.errors import (
 from xuna_middleware.gate import XunaGate, core_of
 from xuna_middleware.identity.authorization_header import without_tokens
 from xuna_middleware.identity.credentials import Identity
-from xuna_middleware.web.app_root_paths import FOUND_ANYWHERE, AppsInProcess, own_root_path
+from xuna_middleware.web.app_root_paths import (
+    FOUND_ANYWHERE,
+    AppsInProcess,
+    is_litestar_without_mounts,
+    own_root_path,
+)
 from xuna_middleware.web.cors import is_preflight, pass_preflight_on
 from xuna_middleware.web.lifespan import wrap_lifespan
 from xuna_middleware.web.protected_paths import Ground, Target, Unprotected, path_rules
@@ -64,8 +69,9 @@ class XunaMiddleware:
         public: the other way round, and the safest: these paths of the app are open to everybody
             with all beneath them ("/" is the start page alone), all others are protected. Give at
             most one of the two; with neither, only the gate's own routes are guarded. Paths are
-            named without a root path; an app that doesn't remove it (Falcon, Sanic) should have
-            none.
+            named without a root path. A gate inside a mount names them without the mount; inside
+            a mount of Starlette's or FastAPI's, `protect` takes the name with all mounts, too.
+            An app that doesn't remove the root path (Falcon, Sanic) should have none.
         whole_segments: whether `protect=["/api"]` leaves "/apis" open. Say so if everything behind
             the gate routes by whole segments, as Starlette, FastAPI, Django, Quart and Sanic do;
             BlackSheep's "/api/*" and mounts, Falcon's sinks, mounts of Litestar and hypercorn's
@@ -84,6 +90,10 @@ class XunaMiddleware:
     (see SECURITY.md for `gc.freeze()`); of
     any other, name both in `protect`. In `public`, a path beneath such a root path must be named
     with it and without.
+
+    Django's `i18n_patterns()` serve each path under a name for each language: `protect=["/admin"]`
+    covers `/de/admin`, too, for each of `settings.LANGUAGES`; in `public`, name both. Translated
+    routes (`path(_("admin/"), …)`) must be named in each language.
 
     Django finds a `re_path()` that doesn't begin with `^` anywhere in a path. With one, `protect`
     covers its paths' words wherever they stand, `public` opens no path in which it is found behind
@@ -176,6 +186,11 @@ class XunaMiddleware:
         own = own_root_path(self.app)
         return _roots(own), _roots(*(each for each in self._apps.root_paths() if each != own))
 
+    @cached_property
+    def _is_litestar_alone(self) -> bool:
+        """Whether the app is Litestar's without any mount, as of the first request."""
+        return is_litestar_without_mounts(self.app)
+
     @property
     def _searched(self) -> tuple[re.Pattern[str], ...] | None:
         """Patterns of the app's that are found anywhere in a path; None until they are known."""
@@ -195,9 +210,15 @@ class XunaMiddleware:
             target = Target(path, raw, (), (*roots, *within))
         else:
             target = Target(path, raw, roots, within)
-        cuts_again = "litestar" in sys.modules
+        cuts_again = "litestar" in sys.modules and not self._is_litestar_alone
         searched = (FOUND_ANYWHERE,) if self._searched is None else self._searched
-        target = target._replace(cuts_again=cuts_again, searched=searched)
+        languages = None if self._apps is None else self._apps.languages
+        target = target._replace(
+            outer_roots=_roots(app_root_path),
+            cuts_again=cuts_again,
+            searched=searched,
+            languages=languages,
+        )
         return self._rules.classify(target)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -245,6 +266,12 @@ def _refusal_at(ground: Ground) -> GateError | None:
         return NotAuthenticatedError(
             cause="no credentials: the path begins like one of protect=; whole_segments=True "
             "leaves it open"
+        )
+    if ground is Ground.REPEATS_A_NAME:
+        return NotAuthenticatedError(
+            cause="no credentials: a name that leads to the path in public= comes again in it or "
+            "behind it, and a mount of Litestar's may remove all up to there; name the path "
+            "without such a name"
         )
     if ground is Ground.AMBIGUOUS:
         return InvalidRequestError(

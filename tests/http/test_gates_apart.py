@@ -48,6 +48,7 @@ from xuna_middleware import (
     XunaMiddleware,
 )
 from xuna_middleware.identity.protocols import MAX_TOKEN_SECONDS
+from xuna_middleware.identity.proxies.authenticators import ProxyAuthenticator
 from xuna_middleware.stores import Store
 from xuna_middleware.stores.protocol import Region, Wanted
 
@@ -216,6 +217,24 @@ async def test_ticket_that_an_authenticator_vouched_for(
     assert await opens(here, await ticket_of(here, PAGE))
 
 
+def proxied(store: Store, issuer: str) -> XunaGate:
+    proxy = ProxyAuthenticator("X-Assertion", make_verifier(issuer=issuer))
+    return ours(store, authenticator=proxy, public_url=PUBLIC)
+
+
+async def test_ticket_of_an_issuer_that_the_other_authenticator_does_not_declare(
+    store_of: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Both gates have an authenticator: 401 where the other one's is of another issuer."""
+    here, there = proxied(store_of("one"), ISSUER), proxied(store_of("one"), THEIRS)
+    signed_in = [*PAGE, (b"x-assertion", RSA.token().encode())]
+    assert not await opens(there, await ticket_of(here, signed_in))
+    assert f"a caller of '{ISSUER}', which is none" in caplog.text
+    assert await opens(here, await ticket_of(here, signed_in))
+    undeclared = ours(store_of("one"), authenticator=anna, public_url=PUBLIC)
+    assert await opens(undeclared, await ticket_of(here, signed_in))
+
+
 async def test_ticket_of_a_visitor(store_of: Make, caplog: pytest.LogCaptureFixture) -> None:
     """A gate without visitors doesn't take it; one with them does, where the ticket leads."""
     here, there = ours(store_of("one"), **visited()), ours(store_of("one"))
@@ -266,6 +285,11 @@ async def test_ticket_that_the_app_vouched_for(
         caplog.clear()
         assert not await opens(front(store_of("one"), **options), await issued(here))
         assert "gate.issue() made it" in caplog.text
+    for issuer, is_good in ((ISSUER, True), (THEIRS, False)):
+        proxies = [ProxyAuthenticator("X", make_verifier(issuer=each)) for each in (ISSUER, issuer)]
+        ticket = await issued(front(store_of("one"), authenticator=proxies[0]))
+        other = front(store_of("one"), authenticator=proxies[1])
+        assert await opens(other, ticket) is is_good
 
 
 async def test_ticket_that_says_nothing_of_its_origin() -> None:

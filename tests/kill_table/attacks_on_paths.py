@@ -99,15 +99,45 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "a mount's name behind a public path": broken(
         PATHS,
-        "target.cuts_again and any(view.find(mount, found.end()) >= 0 for mount in mounts)",
-        "False",
+        "if target.cuts_again and any(view.find(mount, found.end()) >= 0 for mount in mounts):",
+        "if False:",
         "tests/web/test_routers.py::test_no_path_in_mounts_reaches_what_is_guarded[2] "
         f"{TESTS}::test_public_where_a_mounts_name_stands_again",
     ),
+    "a root path around the mount that a gate is in": broken(
+        "middleware.py",
+        "outer_roots=_roots(app_root_path),",
+        "outer_roots=(),",
+        f"{TESTS}::test_gate_in_a_mount_of_starlettes",
+    ),
+    "a mount's name within a public path": broken(
+        PATHS,
+        "if found is None or (target.cuts_again and repeats):",
+        "if found is None:",
+        "tests/web/test_routers.py::test_no_public_path_that_repeats_a_mounts_name_is_another",
+    ),
+    "a language's prefix is no root path": broken(
+        "web/app_root_paths.py",
+        "if not _has_language_prefix(patterns, resolvers):",
+        "if True:",
+        f"{TESTS}::test_paths_of_django_in_each_language",
+    ),
+    "a language's prefix within another path isn't seen": broken(
+        "web/app_root_paths.py",
+        '_has_language_prefix(getattr(each, "url_patterns", ()), resolvers)',
+        "False",
+        f"{TESTS}::test_languages_of_django_within_another_path",
+    ),
+    "any app of Litestar's counts as one without mounts": broken(
+        "web/app_root_paths.py",
+        "return not any(isinstance(route, asgi_route) for route in app.routes)",
+        "return True",
+        f"{TESTS}::test_public_of_litestar_with_what_may_cut_again",
+    ),
     "a mount's name behind a plain public path": broken(
         PATHS,
-        "self._is_public(target.path, target)",
-        "self._is_public(target.path, target._replace(cuts_again=False))",
+        "self._ground_of([target.path], target)",
+        "self._ground_of([target.path], target._replace(cuts_again=False))",
         f"{TESTS}::test_public_where_a_mounts_name_stands_again",
     ),
     "a public name in any letter case": broken(

@@ -263,9 +263,21 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "ticket of any authenticator": broken(
         _TRUST,
-        "if not self._has_authenticator:",
+        "if self._authenticator is None:",
         "if False:",
         f"{_APART}ticket_that_an_authenticator_vouched_for",
+    ),
+    "ticket of an authenticator of any issuer": broken(
+        _TRUST,
+        "if not self._authenticator.may_verify(ticket.identity.issuer):",
+        "if False:",
+        f"{_APART}ticket_of_an_issuer_that_the_other_authenticator_does_not_declare",
+    ),
+    "ticket of any app whose authenticator differs": broken(
+        _TRUST,
+        "None if authenticator is None else _issuers_of(authenticator)",
+        "authenticator is not None",
+        f"{_APART}ticket_that_the_app_vouched_for",
     ),
     "ticket of any visitor": broken(
         _TRUST,

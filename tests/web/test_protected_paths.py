@@ -20,6 +20,9 @@ import pytest
 from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import Mount
 from support.doubles import (
     Answer,
     ask,
@@ -250,6 +253,21 @@ async def test_websockets_are_classified_alike() -> None:
 async def test_protected_with_and_without_root_path(path: str, root_path: str) -> None:
     """Servers and frameworks disagree about root_path, so what stands behind it counts, too."""
     assert await status(path, root_path=root_path) == 401
+
+
+@pytest.mark.parametrize("root_path", ["", "/srv"])
+@pytest.mark.parametrize("protect", [["/m/api", "/n/m/api"], ["/api"]])
+async def test_gate_in_a_mount_of_starlettes(protect: list[str], root_path: str) -> None:
+    """A path may be named with its mounts and without, whatever root path the server has."""
+    guarded = Middleware(XunaMiddleware, gate=gate, protect=protect)
+    mounted = Mount("/m", app=echo_app, middleware=[guarded])
+    app = Starlette(routes=[Mount("/n", routes=[mounted]), mounted])
+    for path, wanted in (("/m/api/x", 401), ("/m/open", 200), ("/n/m/api/x", 401)):
+        assert (await ask(app, root_path + path, root_path=root_path)).status == wanted
+    public = Mount("/m", XunaMiddleware(echo_app, gate, public=["/open", "/m/shut"]))
+    for path, wanted in (("/m/open", 200), ("/m/shut", 401)):
+        answer = await ask(Starlette(routes=[public]), root_path + path, root_path=root_path)
+        assert answer.status == wanted
 
 
 @pytest.mark.parametrize(
@@ -603,6 +621,62 @@ async def test_patterns_of_django_that_begin_at_the_beginning(
     assert "re_path" not in caplog.text
 
 
+@pytest.fixture
+def serves(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], bool]]:
+    """Django with a prefix for each language but the default one, also within another path."""
+    from django.conf import settings
+    from django.conf.urls.i18n import i18n_patterns
+    from django.urls import Resolver404, clear_url_caches, get_resolver, path
+
+    def view(request: Any) -> None:
+        pass
+
+    def serves(path: str, language: str) -> bool:
+        monkeypatch.setattr("django.urls.resolvers.get_language", lambda: language)
+        try:
+            return bool(get_resolver().resolve(path))
+        except Resolver404:
+            return False
+
+    with django_configured():
+        paths = i18n_patterns(path("admin/", view), prefix_default_language=False)
+        urls: Any = sys.modules[settings.ROOT_URLCONF]
+        urls.urlpatterns = [path("site/", (paths, None, None)), *paths]
+        clear_url_caches()
+        yield serves
+
+
+@pytest.mark.parametrize("whole_segments", [False, True])
+@pytest.mark.parametrize("language", ["de", "pt-br", "zh-hans"])
+async def test_paths_of_django_in_each_language(
+    language: str, whole_segments: bool, serves: Callable[[str, str], bool]
+) -> None:
+    """i18n_patterns() serve /admin as /de/admin, too: one name protects all of them."""
+    options: dict[str, Any] = {"protect": ["/admin"], "whole_segments": whole_segments}
+    path = f"/{language}/admin/"
+    assert serves(path, language)
+    assert serves("/admin/", "en-us")
+    for protected in (path, path.upper(), "/admin/"):
+        assert await status(protected, **options) == 401
+    assert await status("/x", raw=f"/{language}%2Fadmin/".encode(), **options) == 401
+    for fine in ("/de/open/", "/de/list:1/", "/x/admin/", "/de/x-admin/", "/deadmin/", "/d/admin/"):
+        assert await status(fine, **options) == 200
+    assert await status("/de/fr" * 9, **options) == 400, "too many to be compared"
+    public = ["/open", "/de/open"]
+    for name, wanted in (("/open/", 200), ("/de/open/", 200), ("/fr/open/", 401), (path, 401)):
+        assert await status(name, public=public) == wanted
+
+
+async def test_languages_of_django_within_another_path(serves: Callable[[str, str], bool]) -> None:
+    """include() refuses i18n_patterns(), but the URLs of an admin site are included without it."""
+    from django.conf import settings
+
+    assert serves("/site/de/admin/", "de")
+    urls: Any = sys.modules[settings.ROOT_URLCONF]
+    del urls.urlpatterns[1:]
+    assert await status("/site/de/admin/", protect=["/site/admin"]) == 401
+
+
 async def test_patterns_of_django_that_cannot_be_loaded(
     django: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -782,6 +856,66 @@ async def test_public_where_a_mounts_name_stands_again(
     monkeypatch.delitem(sys.modules, "litestar")
     assert await status(path, raw=raw, public=["/a/m/static"]) in (200, 401)
     assert await status("/a/m/static/a/x", public=["/a/m/static"]) == 200
+
+
+@pytest.mark.parametrize("public", ["/files/api/files", "/files/api/filesadmin", "/a/x/a/y"])
+async def test_public_paths_that_repeat_a_mounts_name(
+    public: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Litestar may remove all up to the second one: nothing there is open, and the log says why."""
+    monkeypatch.delitem(sys.modules, "litestar", raising=False)
+    assert await status(public + "/admin", public=[public]) == 200
+    monkeypatch.setitem(sys.modules, "litestar", sys)
+    events: list[Event] = []
+    noted = make_gate(on_event=[_immediate(events.append)])
+    guarded = XunaMiddleware(echo_app, noted, public=[public])
+    for path in (public, public + "/admin", "/x"):
+        assert (await ask(guarded, path)).status == 401
+    causes = [str(event.cause) for event in events]
+    assert ["comes again in it or behind it" in cause for cause in causes] == [True, True, False]
+
+
+def litestar(*handlers: Any) -> Any:
+    """An app of Litestar's that serves anything beneath /app/assets, and other handlers."""
+    from litestar import Litestar, get
+
+    @get("/app/assets/{rest:path}")
+    async def asset() -> str:
+        return "an asset"
+
+    return Litestar([asset, *handlers], openapi_config=None, logging_config=None)
+
+
+@pytest.mark.parametrize("rest", ["app.js", "js/app.js", "app-3f2a.css", "img/apple.png"])
+@pytest.mark.parametrize("root_path", ["", "/srv"])
+async def test_public_of_litestar_without_mounts(rest: str, root_path: str) -> None:
+    """It removes the server's root path alone: a public path's words may stand behind it."""
+    guarded = XunaMiddleware(litestar(), gate, public=["/app/assets"])
+    for path, wanted in ((f"/app/assets/{rest}", 200), (f"/app/{rest}", 401)):
+        assert (await ask(guarded, root_path + path, root_path=root_path)).status == wanted
+    if root_path:
+        path = f"/app/assets{root_path}/app/assets/x"
+        assert (await ask(guarded, path, root_path=root_path)).status == 200
+        path = f"/app/assets{root_path}/app/x"
+        assert (await ask(guarded, path, root_path=root_path)).status == 401
+
+
+async def test_public_of_litestar_with_what_may_cut_again() -> None:
+    """A mount, and a handler that is an ASGI app, may hold what removes a root path once more."""
+    from litestar import asgi
+
+    @asgi("/m", is_mount=True, copy_scope=True)
+    async def mount(scope: Any, receive: Any, send: Any) -> None:
+        await echo_app(scope, receive, send)
+
+    @asgi("/m/{rest:path}", copy_scope=True)
+    async def handler(scope: Any, receive: Any, send: Any) -> None:
+        await echo_app(scope, receive, send)
+
+    for handlers in ((mount,), (handler,)):
+        guarded = XunaMiddleware(litestar(*handlers), gate, public=["/app/assets"])
+        assert (await ask(guarded, "/app/assets/app.js")).status == 401
+        assert (await ask(guarded, "/app/assets/main.js")).status == 200
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ A short run with a fixed seed of what `make fuzz` runs for long, and the spellin
 
 import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from itertools import islice
 from typing import Final
 
@@ -15,6 +16,7 @@ from support.server_scopes import SERVERS, Target, scope_of
 from support.spellings import OPEN, Spelling, spellings
 from support.trees import (
     NAMES,
+    SECRET,
     guards_of,
     leaks_in,
     leaks_where_names_overlap,
@@ -175,6 +177,29 @@ async def test_no_path_in_mounts_reaches_what_is_guarded(levels: int) -> None:
                         assert passed > len(paths) // 3
                         trees, leaks = trees + 1, leaks + found
     assert trees == TREES[levels]
+    assert leaks == []
+
+
+#: How many nestings with a mount of Litestar's around one of two leaves work, by their names.
+REPEATED: Final[dict[tuple[str, ...], int]] = {("/files", "/api"): 18, ("/files", "/files"): 18}
+
+
+@pytest.mark.parametrize("names", REPEATED)
+async def test_no_public_path_that_repeats_a_mounts_name_is_another(names: tuple[str, ...]) -> None:
+    """Litestar may remove all up to a mount's name, which stands in the public path once more."""
+    base, trees = "".join(names), 0
+    opened = [base + "/files", base + "/files" + SECRET[1:]]
+    paths = [path + more for path in opened for more in ("", "/", SECRET, f"{names[-1]}{SECRET}")]
+    leaks: list[str] = []
+    with silence():
+        guards = [Guard(["secret"], public=[path]) for path in opened]
+        for nesting in nestings(2, ("Starlette", "Litestar")):
+            if "Litestar" in nesting.mounts:
+                async with open_tree(replace(nesting, names=names)) as tree:
+                    if tree is not None:
+                        _, found = await leaks_in(tree, guards, paths)
+                        trees, leaks = trees + 1, leaks + found
+    assert trees == REPEATED[names]
     assert leaks == []
 
 

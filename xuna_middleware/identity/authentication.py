@@ -112,7 +112,7 @@ class Authentication:
         self.trust = Trust(
             self.verifiers,
             self.traits,
-            has_authenticator=authenticator is not None,
+            authenticator=None if authenticator is None else self._authenticators_traits,
             visitors=visitors,
             agents=agents,
         )

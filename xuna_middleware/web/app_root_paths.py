@@ -6,7 +6,8 @@ any way by what stands around it. So the one that is wrapped directly is asked, 
 the process is: every FastAPI app that there is, and Django's setting.
 
 Django and Channels search a path for a `re_path()` that doesn't begin with `^`: `r"api/"` is found
-in `/open/api/` as well. Those patterns are found here, too.
+in `/open/api/` as well. Those patterns are found here, too. So are the languages of Django's
+`i18n_patterns()`: `/de/admin/` is `/admin/`.
 """
 
 import asyncio
@@ -20,6 +21,8 @@ from collections.abc import Iterable, Iterator
 from importlib import import_module
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, Final
+
+from xuna_middleware._core.text_fold import fold
 
 logger = logging.getLogger("xuna_middleware")
 
@@ -49,6 +52,19 @@ def own_root_path(app: object) -> str:
     return ""
 
 
+def is_litestar_without_mounts(app: Any) -> bool:
+    """Tell whether an app is Litestar's own, and calls no other ASGI app by a route. Such an app
+    removes the server's root path alone, and does so once.
+
+    Does not see: an ASGI app that a middleware or a handler of it calls.
+    """
+    kind = getattr(sys.modules.get("litestar"), "Litestar", None)
+    asgi_route = getattr(sys.modules.get("litestar.routes"), "ASGIRoute", None)
+    if kind is None or asgi_route is None or type(app) is not kind:
+        return False
+    return not any(isinstance(route, asgi_route) for route in app.routes)
+
+
 class AppsInProcess:
     """Find the FastAPI apps and Channels' URL routers of this process, whatever holds them.
 
@@ -66,6 +82,8 @@ class AppsInProcess:
         self._look()
         #: What `find_patterns()` found; None until it did.
         self.patterns: tuple[re.Pattern[str], ...] | None = None
+        #: Finds a language's prefix in a folded path. Known when `patterns` is; None without any.
+        self.languages: re.Pattern[str] | None = None
         self._search: asyncio.Future[None] | None = None
         self._searched_at = -_SECONDS_BETWEEN_SEARCHES
 
@@ -107,7 +125,7 @@ class AppsInProcess:
 
     def _searched_patterns(self) -> tuple[re.Pattern[str], ...] | None:
         """Return the patterns of Django's URLconf and of Channels' routers that are searched
-        anywhere in a path. None where the URLconf can't be loaded.
+        anywhere in a path. None where the URLconf can't be loaded. Sets `languages`.
 
         Does not find: a URLconf that a request's middleware chooses, and another language's form
         of a translated pattern.
@@ -116,7 +134,9 @@ class AppsInProcess:
         if resolvers is None:
             return ()
         try:
-            found = dict.fromkeys(_searched(self._url_patterns(resolvers), resolvers))
+            listed = list(self._url_patterns(resolvers))
+            found = dict.fromkeys(_searched(listed, resolvers))
+            self.languages = _language_prefixes(listed, resolvers)
         except Exception:
             logger.warning(
                 "protect=, public=: Django's ROOT_URLCONF can't be loaded, so it isn't known which "
@@ -221,6 +241,24 @@ def _searched(patterns: Iterable[Any], resolvers: ModuleType) -> Iterator[re.Pat
             if not is_whole and not _begins_at_start(pattern.regex):
                 yield pattern.regex
         yield from _searched(getattr(each, "url_patterns", ()), resolvers)
+
+
+def _language_prefixes(patterns: Iterable[Any], resolvers: ModuleType) -> re.Pattern[str] | None:
+    """Return what finds a prefix of `i18n_patterns()`; None where these patterns have none."""
+    if not _has_language_prefix(patterns, resolvers):
+        return None
+    settings = sys.modules["django.conf"].settings
+    codes = {settings.LANGUAGE_CODE, *(code for code, _ in settings.LANGUAGES)}
+    alternatives = sorted(re.escape(fold(code)) for code in codes)
+    return re.compile(f"/(?:{'|'.join(alternatives)})(?=/)")
+
+
+def _has_language_prefix(patterns: Iterable[Any], resolvers: ModuleType) -> bool:
+    return any(
+        isinstance(each.pattern, resolvers.LocalePrefixPattern)
+        or _has_language_prefix(getattr(each, "url_patterns", ()), resolvers)
+        for each in patterns
+    )
 
 
 def _begins_at_start(regex: re.Pattern[str]) -> bool:

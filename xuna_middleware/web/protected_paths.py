@@ -74,12 +74,14 @@ _ANY_END: Final = rf"(?:{_END_OF_SEGMENT})?+{_SLASHES}"
 
 class Ground(Enum):
     """Say what a path is: open to everybody, protected, protected because it begins like a
-    protected one (`/apis` like `/api`), or readable in more than one way.
+    protected one (`/apis` like `/api`), or because a name in it that leads to a public path is
+    there again, or readable in more than one way.
     """
 
     OPEN = auto()
     PROTECTED = auto()
     BEGINS_ALIKE = auto()
+    REPEATS_A_NAME = auto()
     AMBIGUOUS = auto()
 
 
@@ -91,16 +93,22 @@ class Target(NamedTuple):
         raw: ASGI's `raw_path`; None where the server gives none, or nobody reads it.
         roots: root paths that the app removes from the path.
         other_roots: root paths that it might remove instead.
+        outer_roots: root paths of the apps in whose mounts the gate is, which `roots` begin with.
+            They count for protected paths, which may be named with the mounts.
         cuts_again: whether a mount within may cut a root path off wherever it stands.
         searched: patterns of routes that the app finds wherever in a path they stand.
+        languages: finds prefixes in a folded path that the app may remove for a language. They
+            count for protected paths; a public path must be named with its prefix.
     """
 
     path: str
     raw: bytes | None = None
     roots: tuple[str, ...] = ()
     other_roots: tuple[str, ...] = ()
+    outer_roots: tuple[str, ...] = ()
     cuts_again: bool = False
     searched: tuple[re.Pattern[str], ...] = ()
+    languages: re.Pattern[str] | None = None
 
     @property
     def is_plain(self) -> bool:
@@ -157,7 +165,7 @@ class ProtectedPaths:
 
     def classify(self, target: Target) -> Ground:
         """Say what the path is; see the module."""
-        may_be_cut = target.cuts_again and self._has_long_names
+        may_be_cut = (target.cuts_again and self._has_long_names) or target.languages is not None
         if target.is_plain and "." not in target.path and not may_be_cut:
             path = target.path.lower() + "/"
             if self._is_found([path], [target.path], target.searched):
@@ -168,7 +176,8 @@ class ProtectedPaths:
         readings = _readings(target, _text_of(target.raw))
         if readings is None:
             return Ground.AMBIGUOUS
-        roots = {fold(root) for root in (*target.roots, *target.other_roots)} - {""}
+        known = (*target.roots, *target.other_roots, *target.outer_roots)
+        roots = {fold(root) for root in known} - {""}
         texts = set(map(fold, readings[1]))
         if self._is_found(texts, readings[0], target.searched):
             return Ground.PROTECTED
@@ -176,13 +185,13 @@ class ProtectedPaths:
             if any(map(self._beneath_pattern.match, texts)):
                 return Ground.PROTECTED
             return Ground.BEGINS_ALIKE if self._begins_alike(texts) else Ground.OPEN
-        jumps = {text: _jumps(text, roots) for text in texts}
+        jumps = {text: _jumps(text, roots, target.languages) for text in texts}
         if None in jumps.values():
             return Ground.AMBIGUOUS
         for is_whole in (True,) if self._whole_segments else (True, False):
             for text in texts:
-                known = jumps[text] or ()
-                if self._is_reached(text, known, is_whole=is_whole, is_cut=target.cuts_again):
+                ends = jumps[text] or ()
+                if self._is_reached(text, ends, is_whole=is_whole, is_cut=target.cuts_again):
                     return Ground.PROTECTED if is_whole else Ground.BEGINS_ALIKE
         return Ground.OPEN
 
@@ -243,34 +252,41 @@ class PublicPaths:
     def __init__(self, paths: Iterable[str]) -> None:
         names = _configured("public", paths)
         self._exactly = frozenset({"", "/"} if "" in names else ())
-        self._names = tuple((_spellings(name), _mounts(name)) for name in names if name)
+        listed = [name for name in names if name]
+        self._names = tuple((_spellings(each), _mounts(each), _repeats(each)) for each in listed)
 
     def classify(self, target: Target) -> Ground:
         """Say what the path is; see the module."""
         if target.is_plain:
-            is_public = self._is_public(target.path, target)
-            return Ground.OPEN if is_public else Ground.PROTECTED
+            return self._ground_of([target.path], target)
         readings = _readings(target, _beneath_mount(_text_of(target.raw), target.path))
         if readings is None:
             return Ground.AMBIGUOUS
-        views = (view for text in readings[0] for view in _relative_views(text, target))
-        is_public = all(self._is_public(view, target) for view in views)
-        return Ground.OPEN if is_public else Ground.PROTECTED
+        views = [view for text in readings[0] for view in _relative_views(text, target)]
+        return self._ground_of(views, target)
+
+    def _ground_of(self, views: list[str], target: Target) -> Ground:
+        if all(self._is_public(view, target) for view in views):
+            return Ground.OPEN
+        uncut = target._replace(cuts_again=False)
+        if target.cuts_again and all(self._is_public(view, uncut) for view in views):
+            return Ground.REPEATS_A_NAME
+        return Ground.PROTECTED
 
     def _is_public(self, view: str, target: Target) -> bool:
         """Tell whether a view is beneath a public path.
 
-        With `cuts_again`, no name of a mount that leads there may stand behind it: what is mounted
-        in it may remove all up to that name. No pattern that is searched for may be found but where
-        a segment of the public path begins.
+        With `cuts_again`, no name of a mount that leads there may stand in it again, nor behind it:
+        what is mounted in it may remove all up to that name. No pattern that is searched for may be
+        found but where a segment of the public path begins.
         """
         if view in self._exactly:
             return True
-        for spellings, mounts in self._names:
+        for spellings, mounts, repeats in self._names:
             found = spellings.match(view)
-            if found is None or (
-                target.cuts_again and any(view.find(mount, found.end()) >= 0 for mount in mounts)
-            ):
+            if found is None or (target.cuts_again and repeats):
+                continue
+            if target.cuts_again and any(view.find(mount, found.end()) >= 0 for mount in mounts):
                 continue
             begins = [at + 1 for at, letter in enumerate(found[0]) if letter == "/"]
             hits = (each.search(view, begin) for each in target.searched for begin in begins)
@@ -355,12 +371,14 @@ def _is_ambiguous(reading: str) -> bool:
     )
 
 
-def _jumps(text: str, roots: Iterable[str]) -> tuple[int, ...] | None:
-    """Return where a text goes on behind each root path in it.
+def _jumps(
+    text: str, roots: Iterable[str], languages: re.Pattern[str] | None = None
+) -> tuple[int, ...] | None:
+    """Return where a text goes on behind each root path and each language's prefix in it.
 
     None where that is ambiguous: there are too many, or a root path stands before a scheme.
     """
-    ends: set[int] = set()
+    ends = set() if languages is None else {found.end() for found in languages.finditer(text)}
     for root in roots:
         found = _ends_of((root,), text)
         if found is None or (text.startswith(root) and _SCHEME.match(text, len(root))):
@@ -489,6 +507,14 @@ def _has_words(text: str, words: tuple[str, ...]) -> bool:
 
 def _mounts(path: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys("/" + word for word in path.split("/")[1:-1]))
+
+
+def _repeats(path: str) -> bool:
+    """Tell whether one of a path's segments begins with an earlier one, which may be a mount's name
+    that is removed there.
+    """
+    words = path.split("/")[1:]
+    return any(later.startswith(word) for at, word in enumerate(words) for later in words[at + 1 :])
 
 
 def _relative_views(text: str, target: Target) -> Iterator[str]:

@@ -6,11 +6,12 @@ identity, and the gate that takes it checks that:
 
 - A verifier vouched: a verifier of this gate has that issuer in its `traits.issuers` or names none,
   or its `TenantVerifiers` find a verifier for it.
-- The authenticator vouched: this gate has one.
+- The authenticator vouched: this gate has one, with that issuer in its `traits.issuers` or with
+  none named.
 - Nobody did, for a visitor: an agent of this gate has `anonymous=True`, and its challenge is the
   same, since a ticket stands for a challenge that was passed.
-- The app vouched, by `gate.issue()`: this gate has verifiers of the same issuers, and an
-  authenticator exactly if the gate has one that made the ticket.
+- The app vouched, by `gate.issue()`: this gate has verifiers of the same issuers as the gate that
+  made the ticket, and an authenticator of the same issuers, or none like that gate.
 
 The agent must be one of this gate's as well. Else the answer is a 401, and the log says why.
 
@@ -33,7 +34,7 @@ class Trust:
 
     Args:
         verifiers, traits: the gate's verifiers, and what each says of itself.
-        has_authenticator: whether somebody may come otherwise.
+        authenticator: what the gate's authenticator says of itself, None where there is none.
         visitors: what visitors have to pass, None where none are admitted.
         agents: the names of the gate's agents.
     """
@@ -43,15 +44,15 @@ class Trust:
         verifiers: Sequence[Verifier],
         traits: Sequence[VerifierTraits],
         *,
-        has_authenticator: bool,
+        authenticator: VerifierTraits | None,
         visitors: str | None,
         agents: Collection[str],
     ) -> None:
         self._described = tuple(zip(verifiers, traits, strict=True))
-        self._has_authenticator = has_authenticator
+        self._authenticator = authenticator
         self._visitors = visitors
         self._agents = frozenset(agents)
-        self._fingerprint = _fingerprint(traits, has_authenticator)
+        self._fingerprint = _fingerprint(traits, authenticator)
 
     def mark(self, voucher: Voucher) -> str:
         """Return what a ticket says of the gate that makes it, where the voucher alone is too
@@ -84,8 +85,13 @@ class Trust:
                 if not await self._verifies(ticket.identity.issuer):
                     return f"no verifier= here verifies the issuer {ticket.identity.issuer!r}"
             case "authenticator":
-                if not self._has_authenticator:
+                if self._authenticator is None:
                     return "an authenticator found its caller, and this gate has no authenticator="
+                if not self._authenticator.may_verify(ticket.identity.issuer):
+                    return (
+                        f"an authenticator found a caller of {ticket.identity.issuer!r}, which is "
+                        "none of the traits.issuers of this gate's authenticator="
+                    )
             case "visitor":
                 if self._visitors is None:
                     return "it is a visitor's, and no agent of this gate has anonymous=True"
@@ -105,7 +111,11 @@ class Trust:
         return False
 
 
-def _fingerprint(traits: Sequence[VerifierTraits], has_authenticator: bool) -> str:
-    issuers = sorted(sorted(each.issuers or ("*",)) for each in traits)
-    said = json.dumps([issuers, has_authenticator])
+def _fingerprint(traits: Sequence[VerifierTraits], authenticator: VerifierTraits | None) -> str:
+    verifiers = sorted(map(_issuers_of, traits))
+    said = json.dumps([verifiers, None if authenticator is None else _issuers_of(authenticator)])
     return hashlib.sha256(said.encode()).hexdigest()[:32]
+
+
+def _issuers_of(traits: VerifierTraits) -> list[str]:
+    return sorted(traits.issuers or ("*",))
