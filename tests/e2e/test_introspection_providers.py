@@ -45,7 +45,7 @@ def provider(request: pytest.FixtureRequest) -> Any:
 
 
 def verifier_of(provider: OpaqueProvider, **options: Any) -> IntrospectionVerifier:
-    return IntrospectionVerifier(**{"keep": KEEP, **provider.options, **options})
+    return IntrospectionVerifier(**{"cache_seconds": KEEP, **provider.options, **options})
 
 
 async def identified(provider: OpaqueProvider, token: str) -> Identity:
@@ -77,7 +77,7 @@ async def test_good_token(provider: OpaqueProvider) -> None:
 
 
 async def test_revoked_token_is_refused_within_keep(provider: OpaqueProvider) -> None:
-    """What was said before serves until `keep` seconds are over, and not for longer."""
+    """What was said before serves until `cache_seconds` are over, and not for longer."""
     token, later = provider.token(), 0.0
     verifier = verifier_of(provider, clock=lambda: time.time() + later)
     async with aclosing(make_gate(verifier=verifier)) as gate:

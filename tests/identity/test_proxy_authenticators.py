@@ -76,7 +76,7 @@ def amazon(region: Any = REGION, **options: Any) -> ProxyAuthenticator:
         lambda: amazon(leeway=3600),
         lambda: amazon(role_claims="roles"),
         lambda: amazon(clock=7),
-        lambda: amazon(transport=7),
+        lambda: amazon(http_transport=7),
         lambda: amazon(freshness=7),
     ],
 )
@@ -329,7 +329,7 @@ async def test_key_of_another_load_balancer_proves_nothing() -> None:
     foreign = ec_signer(kid(7))
     keys = published()
     publish(keys, foreign)
-    caller = amazon(transport=keys.transport)
+    caller = amazon(http_transport=keys.transport)
     theirs = alb_token({"kid": foreign.kid, "signer": ALB[:-1] + "d"}, by=foreign)
     with pytest.raises(InvalidTokenError) as caught:
         await caller._verifier.verify(Credentials(scheme="bearer", token=theirs))
