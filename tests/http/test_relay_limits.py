@@ -132,10 +132,10 @@ class Forgetful(MemoryStore):
             raise StoreError("away")
         return await super().settle(name, milliseconds)
 
-    async def release_lease(self, name: str, slots: Any) -> None:
+    async def release_lease(self, name: str, slots: Any) -> bool:
         if self.fails == "release_lease":
             raise StoreError("away")
-        await super().release_lease(name, slots)
+        return await super().release_lease(name, slots)
 
 
 async def test_store_that_holds_no_lease() -> None:

@@ -376,8 +376,8 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "a refused conversation's lease is renewed": broken(
         "relay/live.py",
-        "        await self._renew_no_more(live)\n        try:\n",
-        "        try:\n",
+        "        await self._renew_no_more(live)\n        return await self._release(",
+        "        return await self._release(",
         f"{RELAY_LIMITS}::test_conversation_that_is_refused_last_is_renewed_no_more",
     ),
     "refused callers ask for everything": broken(
@@ -459,11 +459,29 @@ VARIANTS: Final[dict[str, Variant]] = {
         'Share("giving back", 4, 1_000, seconds=60.0)',
         f"{SHARES}all_that_was_taken_is_given_back",
     ),
-    "callers before leases": broken(
+    "heartbeats wait with those who open conversations": broken(
         "stores/redis/store.py",
-        "answers = await self._ask(holding, bulkhead.CONVERSATIONS)",
-        "answers = await self._ask(holding, bulkhead.CALLERS)",
+        "        return bulkhead.HEARTBEATS, None\n",
+        "        return bulkhead.CONVERSATIONS, None\n",
         f"{SHARES}operators_and_conversations_have_room",
+    ),
+    "leases are released among those who open conversations": broken(
+        "stores/redis/store.py",
+        "self._ask(letting_go, bulkhead.ENDED_CONVERSATIONS)",
+        "self._ask(letting_go, bulkhead.CONVERSATIONS)",
+        f"{SHARES}operators_and_conversations_have_room",
+    ),
+    "conversations begin among callers": broken(
+        "stores/redis/store.py",
+        "    return bulkhead.CONVERSATIONS, None if standing is None else standing.principal\n",
+        "    return bulkhead.CALLERS, None if standing is None else standing.principal\n",
+        f"{SHARES}conversations_begin_in_a_flood",
+    ),
+    "one account opens any number of conversations": broken(
+        "stores/redis/bulkhead.py",
+        'Share("conversations", 4, 1_000, 128)',
+        'Share("conversations", 4, 1_000)',
+        f"{SHARES}one_account_begins_so_many_conversations_at_once",
     ),
     "visitors are callers": broken(
         "stores/redis/bulkhead.py",

@@ -68,11 +68,18 @@ async def taking_a_ticket(store: RedisStore, name: str) -> object:
     return await store.take(name)
 
 
+async def beginning_a_conversation(store: RedisStore, name: str) -> object:
+    """Hold one lease for the first time, as for a conversation that somebody opens."""
+    caller = RevocationCheck(named(Region.CALLERS, name), None)
+    return await store.hold([make_lease()._replace(standing=caller)])
+
+
 #: What uses a share up, and which it is.
 FLOODS: Final[dict[str, Callable[[RedisStore, str], Coroutine[Any, Any, object]]]] = {
     "visitors": of_a_visitor,
     "tickets": taking_a_ticket,
     "callers": of_a_caller,
+    "conversations": beginning_a_conversation,
 }
 
 
@@ -102,8 +109,8 @@ def others(store: RedisStore) -> dict[str, Callable[[], Awaitable[object]]]:
         "revoke": lambda: store.revoke(new_key(), 1.0, 60),
         "end": lambda: store.end(new_key()),
         "leases": store.leases,
-        "hold": lambda: store.hold([lease]),
-        "let go": lambda: store.release_lease(lease.name, ()),
+        "heartbeat": lambda: store.hold([lease, make_lease()]),
+        "release": lambda: store.release_lease(lease.name, ()),
         "close the entrance": door.pause,
         "open the entrance": door.resume,
     }
@@ -117,6 +124,29 @@ async def test_operators_and_conversations_have_room(store: HeldUp, share: str) 
         for do in others(store).values():
             await do()
     await let_go_on(store, asking)
+
+
+@pytest.mark.parametrize("share", [each for each in FLOODS if each != "conversations"])
+async def test_conversations_begin_in_a_flood(store: HeldUp, share: str) -> None:
+    """What else the store is asked keeps no conversation from its beginning."""
+    asking = await flood(store, share)
+    async with asyncio.timeout(bulkhead.QUEUE_SECONDS):
+        await beginning_a_conversation(store, new_key())
+    await let_go_on(store, asking)
+
+
+async def test_one_account_begins_so_many_conversations_at_once(store: HeldUp) -> None:
+    """Whoever opens more at once waits, and another account's conversation begins."""
+    most = bulkhead.CONVERSATIONS.of_one or 0
+    asking = [
+        asyncio.ensure_future(beginning_a_conversation(store, "one")) for _ in range(most + 1)
+    ]
+    _, late = await asyncio.wait(asking, timeout=2 * bulkhead.REFUSED_AFTER_SECONDS)
+    refused = [each for each in asking if each.done()]
+    assert [type(each.exception()) for each in refused] == [StoreBusyError]
+    store.is_held_up = False
+    other = asyncio.ensure_future(beginning_a_conversation(store, "another"))
+    await let_go_on(store, [*late, other])
 
 
 class Slow(RedisStore):

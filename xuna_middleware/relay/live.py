@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Final, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
+from xuna_middleware._core.log_rate import Paced
 from xuna_middleware.relay.close_codes import (
     ENDED_BY_OPERATOR,
     GOING_AWAY,
@@ -162,6 +163,7 @@ class Sessions:
 
     def __init__(self, *stores: Store) -> None:
         self._stores = stores
+        self._lines = Paced()
         self._beating: WeakKeyDictionary[asyncio.AbstractEventLoop, LeaseRenewer] = (
             WeakKeyDictionary()
         )
@@ -188,20 +190,27 @@ class Sessions:
         (what it held is free again then, or ends by itself).
         """
         await self._renew_no_more(live)
-        try:
-            if not await live.store.end(live.session.id):
-                return False
-        except Exception:  # as in _try(): nobody knows
-            return True
-        await _let_go(live.store, live, live.slots)
-        return True
+        return await self._release(live.store, live, live.slots)
 
     async def leave(self, live: LiveConversation) -> None:
         """Give up the lease: what it holds is free again."""
         await self._renew_no_more(live)
-        await _let_go(live.store, live, live.slots)
+        await self._release(live.store, live, live.slots)
         if live.store is not self._stores[0]:
-            await _let_go(self._stores[0], live, ())
+            await self._release(self._stores[0], live, ())
+
+    async def _release(self, store: Store, live: LiveConversation, slots: Sequence[Charge]) -> bool:
+        """Release a lease; tell whether there was one, or may have been."""
+        try:
+            return await store.release_lease(live.session.id, slots)
+        except Exception as error:  # as in _try()
+            why = error if isinstance(error, StoreError) else type(error).__name__
+            left_out = self._lines.admit("release")
+            if left_out is not None:
+                logger.warning(
+                    "a conversation's lease ends by itself, within 30 s: %s%s", why, left_out
+                )
+            return True
 
     async def _renew_no_more(self, live: LiveConversation) -> None:
         heart = self._beating.get(asyncio.get_running_loop())
@@ -333,14 +342,6 @@ async def _show(store: Store, lives: Sequence[LiveConversation]) -> None:
     held = await store.hold([live.lease._replace(slots=()) for live in lives])
     for live, answer in zip(lives, held, strict=True):
         _ended(live, answer)
-
-
-async def _let_go(store: Store, live: LiveConversation, slots: Sequence[Charge]) -> None:
-    try:
-        await store.release_lease(live.session.id, slots)
-    except Exception as error:  # as in _try()
-        why = error if isinstance(error, StoreError) else type(error).__name__
-        logger.warning("a conversation's lease ends by itself, within 30 s: %s", why)
 
 
 def _ended(live: LiveConversation, answer: LeaseStatus) -> bool:

@@ -360,8 +360,9 @@ class Store(Protocol):
             StoreError: it is not known which of them are held.
         """
 
-    async def release_lease(self, name: str, slots: Sequence[Charge]) -> None:
-        """Forget a conversation that is over, and give its slots back, once.
+    async def release_lease(self, name: str, slots: Sequence[Charge]) -> bool:
+        """Forget a conversation that is over, and give its slots back, once; tell whether there
+        was such a lease.
 
         Nothing is given back where nothing is held by this name: never, no longer, or let go
         before. Slots that are not held yet are given back with `give_back()`.

@@ -231,13 +231,14 @@ class MemoryStore:
                 self._entries.check_room(region, count)
             return tuple([self._held(lease, now) for lease in leases])
 
-    async def release_lease(self, name: str, slots: Sequence[Charge]) -> None:
+    async def release_lease(self, name: str, slots: Sequence[Charge]) -> bool:
         """Forget a conversation that is over; see `Store`."""
         with self._lock:
             now = self._forget_ended()
             leased: Leased | None = self._entries.remove(Region.LEASES, self._leases, name)
             if leased is not None:
                 self._give_back(_marked(slots, leased.marks), now)
+            return leased is not None
 
     async def leases(self) -> tuple[str, ...]:
         """Return what the live conversations are about; see `Store`."""

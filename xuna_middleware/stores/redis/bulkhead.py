@@ -39,8 +39,14 @@ class Share(NamedTuple):
 #: `revoke()`, `end()`, `leases()`, and what is said of the visitors' entrance. A loop over all
 #: sessions of an app has room, and so has a route of the app's by which callers revoke their own.
 OPERATORS: Final = Share("operators", 2, 10_000, seconds=60.0)
-#: Leases: `hold()` and `release_lease()`. They read revocations for running conversations, too.
-CONVERSATIONS: Final = Share("conversations", 4, 1_000)
+#: `hold()` of several leases: the heartbeat of all conversations of an event loop, which reads
+#: revocations for them. No caller makes it wait.
+HEARTBEATS: Final = Share("heartbeats", 2, 1_000)
+#: `hold()` of one lease: a conversation that begins, or the only one that runs.
+CONVERSATIONS: Final = Share("conversations", 4, 1_000, 128)
+#: `release_lease()`. Whoever opens conversations and hangs up causes these, so they are apart from
+#: heartbeats and operators. What isn't released runs out by itself.
+ENDED_CONVERSATIONS: Final = Share("ended conversations", 4, 10_000, seconds=60.0)
 #: Verified callers, and what the platform says of their conversations.
 CALLERS: Final = Share("callers", 16, 1_000, 256)
 #: `give_back()`, whoever's it is. Each follows a reservation that had its place, and whoever asks
@@ -51,7 +57,16 @@ GIVING_BACK: Final = Share("giving back", 4, 10_000, seconds=60.0)
 TICKETS: Final = Share("tickets", 4, 1_000)
 #: Whoever presents nothing.
 VISITORS: Final = Share("visitors", 4, 1_000)
-SHARES: Final = (OPERATORS, CONVERSATIONS, CALLERS, GIVING_BACK, TICKETS, VISITORS)
+SHARES: Final = (
+    OPERATORS,
+    HEARTBEATS,
+    CONVERSATIONS,
+    ENDED_CONVERSATIONS,
+    CALLERS,
+    GIVING_BACK,
+    TICKETS,
+    VISITORS,
+)
 #: How many connections they have in each event loop, and one that listens.
 CONNECTIONS: Final = sum(share.places for share in SHARES) + 1
 

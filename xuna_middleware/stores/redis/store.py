@@ -86,7 +86,7 @@ class RedisStore:
         client: a `redis.asyncio.Redis` of your own instead (sentinel, cluster, TLS of your own);
             it belongs to the event loop that uses it, and you close it. Whatever it retries, what
             this store changes is sent once; only reading may be repeated. Its pool should have
-            room for 35 connections.
+            room for 41 connections.
         namespace: the gate's name, such as "acme-voice-production": 1 to 64 lower-case letters,
             digits, - and _, a letter first. All keys begin with it, in braces, so that a gate lives
             on one node of a cluster. Processes of one gate say the same name, and so do gates that
@@ -231,15 +231,15 @@ class RedisStore:
             keys = [self._keys.leases, *chain.from_iterable(map(self._keys.to_hold, some))]
             texts = chain.from_iterable((notation.spec(lease), lease.about) for lease in some)
             holding = self._run(_HOLD, keys, (_MOST_LISTED, *texts))
-            answers = await self._ask(holding, bulkhead.CONVERSATIONS)
+            answers = await self._ask(holding, *_share_and_owner_of_leases(leases))
             held += map(notation.held, some, answers)
         return tuple(held)
 
-    async def release_lease(self, name: str, slots: Sequence[Charge]) -> None:
+    async def release_lease(self, name: str, slots: Sequence[Charge]) -> bool:
         """Forget a conversation that is over; see `Store`."""
         keys = [self._keys.leases, self._keys.lease(name), *self._keys.principals(slots)]
         letting_go = self._run(_LET_GO, keys, (name, *notation.amounts(slots)))
-        await self._ask(letting_go, bulkhead.CONVERSATIONS)
+        return bool(await self._ask(letting_go, bulkhead.ENDED_CONVERSATIONS))
 
     async def leases(self) -> tuple[str, ...]:
         """Return what the live conversations are about; see `Store`."""
@@ -468,6 +468,14 @@ _REVOKE: Final = _Script(scripts.REVOKE)
 
 def _get_all(client: "Redis", keys: list[str]) -> Awaitable[list[Any]]:
     return client.mget(keys)
+
+
+def _share_and_owner_of_leases(leases: Sequence[Lease]) -> tuple[bulkhead.Share, str | None]:
+    """Return from which share leases are renewed: several at once are a heartbeat."""
+    if len(leases) > 1:
+        return bulkhead.HEARTBEATS, None
+    standing = leases[0].standing
+    return bulkhead.CONVERSATIONS, None if standing is None else standing.principal
 
 
 def _share_and_owner(principals: Sequence[str]) -> tuple[bulkhead.Share, str | None]:
