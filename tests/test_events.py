@@ -135,7 +135,7 @@ def test_hook_that_returns_a_coroutine(caplog: pytest.LogCaptureFixture) -> None
 
 
 def test_slow_immediate_hook_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
-    """While it runs every request waits, so the log names the mend."""
+    """While it runs every request waits, so the log names the fix."""
     wait = threading.Event()
 
     def slow(event: Event) -> None:

@@ -1,6 +1,6 @@
 """One tree of errors: what is wrong with the set-up, and what is wrong with a request.
 
-A `ConfigurationError` is for whoever builds the gate and carries the mend in its text. A
+A `ConfigurationError` is for whoever builds the gate and carries the fix in its text. A
 `GateError` is for whoever calls: it is a Starlette `HTTPException`, so it answers by itself when it
 is raised inside a Starlette or FastAPI route, and tells a stranger nothing but its fixed words.
 What an operator needs to know rides in `cause`, which no answer, `str()` or `repr()` shows.
@@ -29,7 +29,7 @@ E = TypeVar("E", bound="GateError")
 
 
 class ConfigurationError(ValueError):
-    """Say that the gate was set up wrongly, and how to mend it. Raised while it is being built."""
+    """Say that the gate was set up wrongly, and how to fix it. Raised while it is being built."""
 
 
 class GateError(HTTPException):

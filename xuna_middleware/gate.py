@@ -76,7 +76,7 @@ class XunaGate:
     whichever event loop that comes.
 
     Raises:
-        ConfigurationError: an option makes no sense; the text names the mend.
+        ConfigurationError: an option makes no sense; the text names the fix.
     """
 
     def __init__(

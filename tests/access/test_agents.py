@@ -94,7 +94,7 @@ def test_scalars_are_taken_as_variables(value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "mend"),
+    ("options", "hint"),
     [
         ({"name": ""}, "name must be 1 to 64 of A-Z a-z 0-9 . _ -"),
         ({"name": "a b"}, "name must be"),
@@ -167,12 +167,12 @@ def test_scalars_are_taken_as_variables(value: Any) -> None:
         ),
     ],
 )
-def test_what_cannot_work_is_refused_while_it_is_built(options: dict[str, Any], mend: str) -> None:
-    """The text names the agent and how to mend it."""
+def test_what_cannot_work_is_refused_while_it_is_built(options: dict[str, Any], hint: str) -> None:
+    """The text names the agent and how to fix it."""
     with pytest.raises(ConfigurationError) as caught:
         agent(**options)
     assert str(caught.value).startswith("Agent(")
-    assert mend in str(caught.value)
+    assert hint in str(caught.value)
 
 
 def test_configuration_errors_repeat_no_value() -> None:

@@ -1,4 +1,4 @@
-"""Limits as their author writes them: what is understood, and what is refused with the mend."""
+"""Limits as their author writes them: what is understood, and what is refused with the fix."""
 
 import re
 from typing import Any
@@ -156,7 +156,7 @@ async def test_claims_of_any_name(name: str) -> None:
 
 @pytest.mark.parametrize("limits", ["10/minute", Limit("1/day"), ["10/minute"], [Limit], None])
 def test_limits_that_are_no_list(limits: Any) -> None:
-    """The mend is in the text, for an agent and for the gate."""
+    """The fix is in the text, for an agent and for the gate."""
     with pytest.raises(ConfigurationError, match="limits"):
         Agent("a", id="agent_1", limits=limits)
     with pytest.raises(ConfigurationError, match="limits"):

@@ -38,7 +38,7 @@ from xuna_middleware.access.relay_rules import CLIENT_FRAMES
     ],
 )
 def test_rules_that_make_no_sense(options: dict[str, Any], said: str) -> None:
-    """The text names the mend."""
+    """The text names the fix."""
     with pytest.raises(ConfigurationError, match=said):
         RelayRules(**options)
 

@@ -284,7 +284,7 @@ async def test_any_of_outlives_a_rule_that_cannot_be_asked() -> None:
 
 
 @pytest.mark.parametrize(
-    ("build", "mend"),
+    ("build", "hint"),
     [
         (lambda: require_scopes(), 'require_scopes("voice:talk", "agents:read")'),
         (lambda: require_scopes("a b"), "each an argument of its own"),
@@ -314,9 +314,9 @@ async def test_any_of_outlives_a_rule_that_cannot_be_asked() -> None:
     ],
 )
 def test_a_rule_that_cannot_be_meant_is_a_configuration_error(
-    build: Callable[[], Any], mend: str
+    build: Callable[[], Any], hint: str
 ) -> None:
     """The text of the error shows how to write it instead."""
     with pytest.raises(ConfigurationError) as caught:
         build()
-    assert mend in str(caught.value)
+    assert hint in str(caught.value)

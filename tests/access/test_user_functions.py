@@ -107,7 +107,7 @@ async def test_every_shape_of_function_is_called_with_what_it_takes(
 
 
 @pytest.mark.parametrize(
-    ("function", "mend"),
+    ("function", "hint"),
     [
         (lambda: True, "requires ()"),
         (lambda who=None: True, "requires ()"),
@@ -123,12 +123,12 @@ async def test_every_shape_of_function_is_called_with_what_it_takes(
         (min, "can't be read"),
     ],
 )
-def test_a_function_of_another_shape_is_a_configuration_error(function: Any, mend: str) -> None:
+def test_a_function_of_another_shape_is_a_configuration_error(function: Any, hint: str) -> None:
     """It names the agent and the function, and says what to write."""
     with pytest.raises(ConfigurationError) as caught:
         Agent("support", id="agent_1", allow=function)
     assert str(caught.value).startswith("Agent('support'): rule ")
-    assert mend in str(caught.value)
+    assert hint in str(caught.value)
 
 
 @pytest.mark.parametrize("rule", [two, all_of(one, two), any_of(one, two_async)])

@@ -67,7 +67,7 @@ def test_a_taken_port_is_named() -> None:
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever installed the core alone is told the command that mends it."""
+    """Whoever installed the core alone is told the command that fixes it."""
     monkeypatch.setattr(start, "find_spec", lambda name: None)
     with pytest.raises(SystemExit, match=r'pip install "xuna-middleware\[demo\]"'):
         start.main()

@@ -516,7 +516,7 @@ async def test_confirmation_that_nobody_can_check(cnf: Any) -> None:
     ],
 )
 def test_gate_options_that_make_no_sense(options: Any) -> None:
-    """They are refused when the gate is built, with the mend."""
+    """They are refused when the gate is built, with the fix."""
     with pytest.raises(ConfigurationError):
         make_gate(**options)
 

@@ -201,7 +201,7 @@ async def test_overridden_swaps_and_restores() -> None:
     ids=lambda each: str(each)[:60],
 )
 def test_gate_that_makes_no_sense(options: dict[str, Any]) -> None:
-    """Refused when it is built, with the mend."""
+    """Refused when it is built, with the fix."""
     with pytest.raises(ConfigurationError):
         make_gate(**options)
 

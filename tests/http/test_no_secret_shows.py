@@ -275,7 +275,7 @@ def test_refused_secret_of_a_verifier_is_not_repeated() -> None:
 async def test_missing_key_is_a_503_at_the_first_issue(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Without a lifespan nobody checked before: 503, and one ERROR line that names the mend."""
+    """Without a lifespan nobody checked before: 503, and one ERROR line that names the fix."""
     monkeypatch.delenv("XUNA_AI_API_KEY", raising=False)
     gate = make_gate(platform=XunaPlatform())
     with caplog.at_level(logging.ERROR):

@@ -822,7 +822,7 @@ def test_no_secret_in_any_rendering() -> None:
     ],
 )
 def test_options_that_make_no_sense(options: Any) -> None:
-    """Refused when it is built, with the mend and without a secret."""
+    """Refused when it is built, with the fix and without a secret."""
     with pytest.raises(ConfigurationError) as caught:
         Provider().verifier(**options)
     assert CANARY not in str(caught.value)

@@ -150,7 +150,7 @@ async def test_store_that_holds_no_lease() -> None:
     ("fails", "left", "said"),
     [
         ("remember", [1, 599, 2], "unless this process sees the end"),
-        ("settle", [1, 540, 2], "counts in full"),
+        ("settle", [1, 540, 2], "could not refund unused talk time"),
         ("release_lease", [0, 599, 2], "ends by itself"),
     ],
 )

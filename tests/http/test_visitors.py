@@ -1045,15 +1045,15 @@ def solved(header: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("options", "mend"),
+    ("options", "hint"),
     [
         ({"max_duration": None}, "max_duration=180"),
         ({"anonymous": 1}, "True or False"),
     ],
 )
-def test_anonymous_agents_that_make_no_sense(options: dict[str, Any], mend: str) -> None:
+def test_anonymous_agents_that_make_no_sense(options: dict[str, Any], hint: str) -> None:
     """What strangers start must have an end."""
-    with pytest.raises(ConfigurationError, match=mend):
+    with pytest.raises(ConfigurationError, match=hint):
         Agent("faq", id="agent_1", **{"anonymous": True, "max_duration": 60, **options})
 
 

@@ -270,7 +270,7 @@ async def test_app_that_leaves_after_its_start() -> None:
 async def test_missing_key_fails_the_start(
     wrap: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With the mend in the message, before any request; never at import."""
+    """With the fix in the message, before any request; never at import."""
     monkeypatch.delenv("XUNA_AI_API_KEY", raising=False)
     gate = make_gate(platform=XunaPlatform())
     sent = await exchange(wrap(gate), {"type": "lifespan"}, [STARTUP])

@@ -98,7 +98,7 @@ def sync_authenticator(connection: HTTPConnection) -> Identity | None:
     ],
 )
 def test_who_calls_must_be_knowable(verifier: Any, authenticator: Any) -> None:
-    """Neither, something sync, or two for one issuer: a ConfigurationError with the mend."""
+    """Neither, something sync, or two for one issuer: a ConfigurationError with the fix."""
     with pytest.raises(ConfigurationError):
         authentication_of(verifier, authenticator)
 

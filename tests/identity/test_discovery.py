@@ -430,7 +430,7 @@ def test_moved_keys_are_found_again() -> None:
 async def test_log_names_the_issuer_that_the_document_says(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The mend of the commonest mistake: Auth0's issuer ends in a slash."""
+    """The fix of the commonest mistake: Auth0's issuer ends in a slash."""
     provider = Provider(metadata={**METADATA, "issuer": ISSUER + "/"})
     with caplog.at_level(logging.WARNING), pytest.raises(UnavailableError):
         await verified(provider.verifier(), RSA.token())

@@ -259,7 +259,7 @@ async def test_who_takes_all_opaque_tokens_is_asked_last(default_first: bool) ->
 
 @pytest.mark.parametrize("pattern", [{}, {"token_pattern": "at_.*"}])
 def test_two_that_take_the_same_tokens(pattern: dict[str, Any]) -> None:
-    """The second would never be asked: told when the gate is put together, with the mend."""
+    """The second would never be asked: told when the gate is put together, with the fix."""
     two = [introspecting(issuer, [], "", **pattern) for issuer in (ISSUER, OTHER)]
     with pytest.raises(ConfigurationError, match=f"{ISSUER} and {OTHER}.*token_pattern="):
         make_gate(verifier=two)

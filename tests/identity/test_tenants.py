@@ -114,7 +114,7 @@ async def test_opaque_token_is_nobodys() -> None:
 async def test_verifier_of_another_issuer_is_a_mistake(
     issuer: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """By slash, by case or by none: 503 for the operator to mend, never open."""
+    """By slash, by case or by none: 503 for the operator to fix, never open."""
 
     class Wrong:
         def __init__(self) -> None:
@@ -586,7 +586,7 @@ async def test_tenant_that_cannot_end(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.mark.parametrize("found", ["a text", 7, type("Deaf", (), {"issuer": TENANT})()])
 async def test_something_that_is_no_verifier(found: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """A mistake of the operator's is a 503 with the mend in the log."""
+    """A mistake of the operator's is a 503 with the fix in the log."""
     gate = make_gate(verifier=TenantVerifiers(lambda _: found))
     assert await status(gate, of(TENANT)) == 503
     assert "configuration: the function that finds verifiers returned" in caplog.text

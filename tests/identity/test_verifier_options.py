@@ -130,7 +130,7 @@ def test_freshness_refuses_what_is_no_duration(name: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "mend"),
+    ("options", "hint"),
     [
         ({"refresh_after": 0}, "10 seconds or more"),
         ({"refresh_after": 9.9}, "10 seconds or more"),
@@ -141,9 +141,9 @@ def test_freshness_refuses_what_is_no_duration(name: str, value: Any) -> None:
     ],
     ids=str,
 )
-def test_freshness_out_of_bounds(options: dict[str, Any], mend: str) -> None:
+def test_freshness_out_of_bounds(options: dict[str, Any], hint: str) -> None:
     """No fetching without pause, and no set that is too old before it is renewed."""
-    with pytest.raises(ConfigurationError, match=mend):
+    with pytest.raises(ConfigurationError, match=hint):
         JWKSRefresh(**options)
 
 

@@ -209,7 +209,7 @@ VARIANTS: Final[dict[str, Variant]] = {
     "metadata of another issuer": broken(
         "identity/keys/discovery.py",
         '    named = metadata.get("issuer")\n    if named != issuer:\n'
-        "        raise KeySourceError(_issuer_mend(named, issuer))\n    # First",
+        "        raise KeySourceError(_issuer_hint(named, issuer))\n    # First",
         "    # First",
         "tests/identity/test_discovery.py",
     ),

@@ -546,7 +546,7 @@ async def test_a_spent_quota_is_told_apart(status: int) -> None:
 @pytest.mark.parametrize("status", [404, 405])
 @pytest.mark.parametrize("way", ["body", "query"])
 async def test_personalization_that_is_not_supported(status: int, way: str) -> None:
-    """A documented code, the mend in the cause, and no other way tried in silence."""
+    """A documented code, the fix in the cause, and no other way tried in silence."""
     remote = Remote([httpx.Response(status), ok()])
     error = await refused(remote, PERSONAL, personalization=way)
     assert (error.status_code, error.code) == (502, "personalization_unsupported")

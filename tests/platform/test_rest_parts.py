@@ -146,7 +146,7 @@ def test_names_that_no_client_may_carry() -> None:
 def test_agents_that_clients_cannot_serve(
     transports: tuple[Transport, ...], variables: list[str], overrides: list[str], fits: bool
 ) -> None:
-    """The gate learns it when it is built, with the relay as the mend."""
+    """The gate learns it when it is built, with the relay as the fix."""
 
     def check() -> None:
         check_carriable(

@@ -239,7 +239,7 @@ def test_what_proves_nothing(body: bytes) -> None:
     ids=lambda each: ascii(each)[:40],
 )
 def test_options_that_make_no_sense(options: dict[str, Any], words: str) -> None:
-    """Refused where they are written, with the mend and without the secret."""
+    """Refused where they are written, with the fix and without the secret."""
     with pytest.raises(ConfigurationError, match=words) as caught:
         PostCallWebhook(**{"secret": SECRET, **options})
     report = traceback.TracebackException.from_exception(caught.value, capture_locals=True)

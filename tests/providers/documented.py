@@ -89,13 +89,13 @@ class Accepted:
 class Provider:
     """Hold all that is tried on one preset, by what it shows.
 
-    `mended` are calls that can't be meant, with a piece of the mend.
+    `hints` are calls that can't be meant, with a piece of the fix.
     """
 
     accepted: Mapping[str, Accepted]
     refused: Mapping[str, Token]
     pasted: tuple[tuple[Callable[[], Any], str], ...]
-    mended: tuple[tuple[Callable[[], Any], str], ...]
+    hints: tuple[tuple[Callable[[], Any], str], ...]
 
 
 async def verified(token: Token, key: Signer = KEY, **options: Any) -> Identity:

@@ -98,7 +98,7 @@ PROVIDER: Final = Provider(
         (lambda: providers.auth0(" https://ACME.eu.auth0.com ", audience=API), ISSUER),
         (lambda: providers.auth0("login.acme.com", audience=[API]), "https://login.acme.com/"),
     ),
-    mended=(
+    hints=(
         (lambda: providers.auth0("http://acme.eu.auth0.com", audience=API), "without http://"),
         (lambda: providers.auth0("acme", audience=API), "whole domain"),
         (lambda: providers.auth0("", audience=API), "whole domain"),

@@ -73,7 +73,7 @@ PROVIDER: Final = Provider(
             "https://your-site.clerk.accounts.dev",
         ),
     ),
-    mended=(
+    hints=(
         (
             lambda: providers.clerk("pk_test_Y2xlcmsuYWNtZS5jb20k", authorized_parties=APP),
             "publishable",

@@ -103,7 +103,7 @@ PROVIDER: Final = Provider(
             "https://cognito-idp.us-gov-west-1.amazonaws.com/us-gov-west-1_Ab1",
         ),
     ),
-    mended=(
+    hints=(
         (lambda: providers.cognito("", client_id=CLIENT), "pool's id"),
         (lambda: providers.cognito("acme", client_id=CLIENT), "not its name"),
         (lambda: providers.cognito(ISSUER, client_id=CLIENT), "pool's id"),

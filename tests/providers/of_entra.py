@@ -163,7 +163,7 @@ PROVIDER: Final = Provider(
         (lambda: providers.entra(f" {TENANT.upper()} ", audience=API), issuer(TENANT)),
         (lambda: providers.entra(TENANT, audience=f"api://{API}", version=1), issuer_v1(TENANT)),
     ),
-    mended=(
+    hints=(
         (lambda: providers.entra("common", audience=API), "entra_multitenant"),
         (lambda: providers.entra("Organizations", audience=API), "entra_multitenant"),
         (lambda: providers.entra("consumers", audience=API), "entra_multitenant"),

@@ -94,7 +94,7 @@ PROVIDER: Final = Provider(
         "an access token": ID_TOKEN.but(header={"typ": "at+jwt"}),
     },
     pasted=((lambda: providers.firebase(" acme-voice "), ISSUER),),
-    mended=(
+    hints=(
         (lambda: providers.firebase(""), "project's id"),
         (lambda: providers.firebase("Acme Voice"), "not its name"),
         (lambda: providers.firebase("123456789012"), "its number"),

@@ -87,7 +87,7 @@ PROVIDER: Final = Provider(
         (lambda: providers.google(client_id=WEB), ISSUER),
         (lambda: providers.google(client_id=f" {WEB} ", hosted_domain="ACME.com"), ISSUER),
     ),
-    mended=(
+    hints=(
         (lambda: providers.google(client_id=""), "client_id"),
         (lambda: providers.google(client_id=[]), "client_id"),
         (lambda: providers.google(client_id="acme-voice"), "googleusercontent"),

@@ -117,7 +117,7 @@ PROVIDER: Final = Provider(
             "http://localhost:8080/realms/my%20realm",
         ),
     ),
-    mended=(
+    hints=(
         (
             lambda: providers.keycloak("sso.acme.com", "acme", audience="voice"),
             "https://sso.acme.com",

@@ -88,7 +88,7 @@ PROVIDER: Final = Provider(
             "https://id.acme.com/oauth2/aus9o8wzjhckw9TLa0h7z",
         ),
     ),
-    mended=(
+    hints=(
         (lambda: providers.okta("acme", audience=API), "whole domain"),
         (lambda: providers.okta(ISSUER, audience=API), "server="),
         (lambda: providers.okta("acme-admin.okta.com", audience=API), "-admin"),

@@ -88,7 +88,7 @@ PROVIDER: Final = Provider(
         ),
         (lambda: providers.supabase("http://127.0.0.1:54321"), "http://127.0.0.1:54321/auth/v1"),
     ),
-    mended=(
+    hints=(
         (lambda: providers.supabase(""), "project"),
         (lambda: providers.supabase("http://api.acme.com"), "https"),
         (lambda: providers.supabase("https://"), "reference id"),

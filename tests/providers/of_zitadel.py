@@ -102,7 +102,7 @@ PROVIDER: Final = Provider(
             "http://localhost:8080",
         ),
     ),
-    mended=(
+    hints=(
         (lambda: providers.zitadel("", audience=PROJECT), "domain"),
         (lambda: providers.zitadel("acme.zitadel.cloud.", audience=PROJECT), "domain"),
         (lambda: providers.zitadel("acme.zitadel.cloud?a", audience=PROJECT), "domain"),

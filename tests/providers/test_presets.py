@@ -71,12 +71,12 @@ def test_what_people_paste_is_understood(build: Callable[[], Any], issuer: str) 
     assert build().issuer == issuer
 
 
-@pytest.mark.parametrize(("build", "mend"), each("mended"))
+@pytest.mark.parametrize(("build", "hint"), each("hints"))
 def test_what_cannot_be_meant_is_an_error_with_its_mend(
-    build: Callable[[], Any], mend: str
+    build: Callable[[], Any], hint: str
 ) -> None:
     """A preset refuses when it is built, and says what to write instead."""
-    with pytest.raises(ConfigurationError, match=mend):
+    with pytest.raises(ConfigurationError, match=hint):
         build()
 
 

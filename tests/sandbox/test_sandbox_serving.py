@@ -87,7 +87,7 @@ def test_places_on_loopback(host: str) -> None:
 
 @pytest.mark.parametrize("lacking", ["typer", "uvicorn", "websockets"])
 def test_without_the_extra(lacking: str) -> None:
-    """What lacks is named, with the command that mends it; the two apps need none of it."""
+    """What lacks is named, with the command that fixes it; the two apps need none of it."""
     code = (
         f"import sys; sys.modules[{lacking!r}] = None\n"
         "from xuna_middleware.sandbox import SandboxPlatform, SandboxProvider\n"

@@ -454,7 +454,7 @@ async def test_a_stop_closes_what_runs() -> None:
 
 
 async def test_without_the_extra(stage_of: StageOf, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The rest is served; a session is refused with the command that mends it, token unused."""
+    """The rest is served; a session is refused with the command that fixes it, token unused."""
     platform = platform_with()
     async with stage_of(platform) as stage:
         token = (await stage.token())["token"]

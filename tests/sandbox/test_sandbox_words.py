@@ -86,7 +86,7 @@ def test_overrides_nested_without_end() -> None:
     "wrong", [{"required_variables": "plan"}, {"allowed_overrides": "agent.language"}]
 )
 def test_a_lone_text_is_no_collection(wrong: dict[str, Any]) -> None:
-    """A forgotten comma is an error with its mend, not a set of letters."""
+    """A forgotten comma is an error with its fix, not a set of letters."""
     with pytest.raises(TypeError, match="collection of names"):
         SandboxAgent("agent_x", **wrong)
 

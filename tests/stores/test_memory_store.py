@@ -364,7 +364,7 @@ async def test_closing_forgets_nothing() -> None:
 
 @pytest.mark.parametrize("most", [0, -1, 1.5, True, "many"])
 def test_bound_that_is_none(most: Any) -> None:
-    """An option that makes no sense is refused with the mend."""
+    """An option that makes no sense is refused with the fix."""
     with pytest.raises(ConfigurationError, match="max_entries"):
         MemoryStore(most)
 

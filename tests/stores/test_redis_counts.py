@@ -276,7 +276,7 @@ async def test_clock_that_jumps(redis: RedisServer, jump: float) -> None:
 async def test_policy_that_could_evict(
     redis: RedisServer, policy: str, told: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is reported when the gate starts, with the mend."""
+    """It is reported when the gate starts, with the fix."""
     store = RedisStore(redis.url, namespace="xuna")
     redis.command("CONFIG", "SET", "maxmemory-policy", policy)
     try:

@@ -118,14 +118,14 @@ async def test_server_that_is_away(redis: RedisServer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "mend"),
+    ("spoil", "hint"),
     [
         (("REPLICAOF", "127.0.0.1", "1"), ("REPLICAOF", "NO", "ONE")),
         (("ACL", "SETUSER", "default", "-@write"), ("ACL", "SETUSER", "default", "+@all")),
     ],
 )
 async def test_server_that_takes_no_writes(
-    store: RedisStore, redis: RedisServer, spoil: tuple[str, ...], mend: tuple[str, ...]
+    store: RedisStore, redis: RedisServer, spoil: tuple[str, ...], hint: tuple[str, ...]
 ) -> None:
     """A replica after a failover: each verb that writes says so, and nothing is half done."""
     wanted = [(new_key(), leased(3)), (new_key(), leased(3))]
@@ -136,7 +136,7 @@ async def test_server_that_takes_no_writes(
             with pytest.raises(StoreError):
                 await verb
     finally:
-        redis.command(*mend)
+        redis.command(*hint)
     assert [level.left for level in await store.look(wanted)] == [2, 2]
     assert not (await store.reserve([], standing=RevocationCheck("somebody", ISSUED))).is_revoked
     assert (await store.hold([lease]))[0].word == ""

@@ -26,10 +26,10 @@ class SingleFlight(Generic[K, T]):
     """Run one task for all who ask the same at the same time, in each event loop.
 
     At most `max_concurrent` run at once and `max_queued` more may wait for their turn; what comes
-    beyond is a 503 without any I/O. Who hangs up takes nobody else along. With `of_one`, at most so
-    many of all these are one owner's. `of_one_waiting` more of an owner wait until one of these is
-    over, at most `max_queued` of all owners; they take no place from others before. `owners` says
-    in log lines what an owner is.
+    beyond is a 503 without any I/O. Cancelling one waiter doesn't cancel the shared task. With
+    `of_one`, at most so many of all these are one owner's. `of_one_waiting` more of an owner wait
+    until one of these is over, at most `max_queued` of all owners; they take no place from others
+    before. `owners` says in log lines what an owner is.
     """
 
     def __init__(

@@ -87,7 +87,7 @@ class Agent:
     platform has an agent of this id, or whether an override is switched on there.
 
     Raises:
-        ConfigurationError: something is not as described; the text says how to mend it.
+        ConfigurationError: something is not as described; the text says how to fix it.
     """
 
     name: str

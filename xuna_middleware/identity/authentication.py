@@ -323,9 +323,9 @@ async def _ask(authenticator: Authenticator, connection: HTTPConnection) -> Iden
         ) from None
 
 
-def _no_identity(who: str, mend: str) -> UnavailableError:
+def _no_identity(who: str, hint: str) -> UnavailableError:
     """Return what user code that returns something else ends in: a 503, never an open gate."""
-    return UnavailableError(cause=f"{who}: returned no Identity", trace=mend)
+    return UnavailableError(cause=f"{who}: returned no Identity", trace=hint)
 
 
 def _has_ended(identity: Identity) -> bool:

@@ -3,7 +3,8 @@
 Nobody polls. Whoever is refused for want of time or slots may have conversations that ended by now:
 only then the platform is asked for some of those, each at most once in a few seconds, and what they
 did not use is given back. Before one can't be settled any more, the process that issued it asks for
-it once more; where that tells no end either, it counts in full, and the event `expired` says so.
+it once more; where that tells no end either, it counts in full, and the event `settlement_expired`
+says so.
 """
 
 import asyncio

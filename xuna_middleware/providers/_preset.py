@@ -59,16 +59,16 @@ def domain_name(value: object) -> str | None:
     return name if _DOMAIN.fullmatch(name) and len(name) <= _LONGEST_NAME else None
 
 
-def address(value: object, option: str, mend: str) -> str:
+def address(value: object, option: str, hint: str) -> str:
     """Return an address without a path: https, or http on loopback; a bare domain name is one.
 
     Raises:
-        ConfigurationError: it is none, with the option's name, or with `mend`.
+        ConfigurationError: it is none, with the option's name, or with `hint`.
     """
     given = text(value).lower().removesuffix("/")
     found = given if "://" in given else f"https://{given}"
     if not _ADDRESS.fullmatch(found) or len(found) > _LONGEST_NAME:
-        raise ConfigurationError(mend)
+        raise ConfigurationError(hint)
     configured_host(found, option)
     return found
 

@@ -29,7 +29,7 @@ _CLOSE: Final = 2.0
 
 
 class Client:
-    """Be talked to. `receive` and `send` are the server's own, for the pumps."""
+    """The client's WebSocket. `receive` and `send` are the server's own, for the pumps."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.receive = receive

@@ -541,7 +541,7 @@ async def _settle(pipeline: Pipeline, conversation: _Conversation, seconds: floa
         await pipeline.settlement.settle(conversation.note, seconds, conversation.live.store)
     except Exception as error:  # UnavailableError, or what a store of the user's raises
         why = error.cause if isinstance(error, UnavailableError) else type(error).__name__
-        logger.warning("a conversation's time counts in full: %s", why)
+        logger.warning("could not refund unused talk time: %s", why)
 
 
 def _check_life(identity: Identity, now: float) -> None:

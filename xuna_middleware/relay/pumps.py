@@ -253,7 +253,7 @@ class Relay:
         if frame.is_odd_text:
             self._warn(
                 "a client's frame %s was dropped: the client cut a text inside an emoji, say; "
-                "in JavaScript, text.toWellFormed() mends that before it is sent",
+                "in JavaScript, text.toWellFormed() fixes that before it is sent",
                 frame.kind,
             )
         else:

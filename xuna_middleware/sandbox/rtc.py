@@ -48,7 +48,7 @@ def validate(workspace: Workspace, request: Request) -> Response:
 
 
 def missing_extra() -> str | None:
-    """Return what to say where the extra is missing, with the mend; None where it is there."""
+    """Return what to say where the extra is missing, with the fix; None where it is there."""
     missing = ", ".join(name for name in _NEEDED if not _installed(name))
     return f'WebRTC needs {missing}: pip install "xuna-middleware[webrtc]"' if missing else None
 

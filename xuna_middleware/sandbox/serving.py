@@ -66,7 +66,7 @@ async def serve(app: ASGIApp, *, place: Place | None = None) -> AsyncIterator[st
 
 
 def require_extra(*more: str) -> None:
-    """Raise RuntimeError, with the command that mends it, where the extra is missing."""
+    """Raise RuntimeError, with the command that fixes it, where the extra is missing."""
     missing = [name for name in (*_NEEDED, *more) if find_spec(name) is None]
     if missing:
         raise RuntimeError(

@@ -25,7 +25,7 @@ class Wakeup:
         rung.clear()
 
     def ring(self) -> None:
-        """Ring in all loops; what is closed hears nothing."""
+        """Wake the waiter in every open event loop."""
         with self._lock:
             loops = list(self._rung.items())
         for loop, rung in loops:

@@ -111,7 +111,7 @@ class Origins:
 
 
 def checked_origins(origins: Iterable[str]) -> tuple[str, ...]:
-    """Return configured origins; anything that is not exactly one is refused with the mend."""
+    """Return configured origins; anything that is not exactly one is refused with the fix."""
     if isinstance(origins, str) or not isinstance(origins, Iterable):
         raise ConfigurationError(f"cors_origins must be a tuple: {_MEND}")
     origins = tuple(origins)

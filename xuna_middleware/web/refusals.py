@@ -23,7 +23,7 @@ from xuna_middleware.web.www_authenticate import Challenges
 logger = logging.getLogger("xuna_middleware")
 
 REFERENCE_HEADER: Final = "Xuna-Gate-Ref"
-#: The cause that nobody but the operator can mend: no key, a broken setting.
+#: The cause that nobody but the operator can fix: no key, a broken setting.
 _OPERATORS_FAULT: Final = "configuration"
 
 
@@ -107,10 +107,10 @@ class Refusals:
         left_out = self._lines.admit(cause)
         if left_out is None:
             return
-        is_ours_to_mend = error.trace or cause == _OPERATORS_FAULT
+        is_operators_fault = error.trace or cause == _OPERATORS_FAULT
         line = f"refused {error.status_code} {reference}: {error.cause}{left_out}"
         logger.log(
-            logging.ERROR if is_ours_to_mend else logging.WARNING,
+            logging.ERROR if is_operators_fault else logging.WARNING,
             "%s",
             f"{line}\n{error.trace}" if error.trace else line,
         )

@@ -295,7 +295,7 @@ def _in_memory(
     closed = [one.title for one in counted if one.limit.on_unavailable == "deny"]
     if closed:
         raise UnavailableError(
-            cause=f"store: {error}; closed meanwhile, as on_unavailable says: {', '.join(closed)}"
+            cause=f'store: {error}; failing closed (on_unavailable="deny"): {", ".join(closed)}'
         )
     pairs = [
         pair

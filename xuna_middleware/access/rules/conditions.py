@@ -89,7 +89,7 @@ def opening_hours(*hours: str, tz: str, clock: Callable[[], float] = time.time) 
         minute = now.weekday() * _DAY_MINUTES + now.hour * 60 + now.minute
         if any((minute - begin) % (7 * _DAY_MINUTES) < minutes for begin, minutes in spans):
             return None
-        return deny("outside_hours", "This agent is not there at this time.")
+        return deny("outside_hours", "This agent is available only during its opening hours.")
 
     return requirement(f"opening_hours({', '.join(map(repr, hours))}, tz={tz!r})", check)
 

@@ -39,7 +39,7 @@ class IntrospectionPolicy:
         """Return whom an active token stands for.
 
         Raises:
-            InvalidTokenError: its `cause` says which rule and, where there is one, the mend.
+            InvalidTokenError: its `cause` says which rule and, where there is one, the fix.
         """
         if answer.get("active") is not True:
             refuse("inactive", "the provider says that the token is not active")

@@ -116,7 +116,7 @@ class IntrospectionVerifier:
     provider doesn't say.
 
     Raises:
-        ConfigurationError: an option makes no sense; the text names the mend.
+        ConfigurationError: an option makes no sense; the text names the fix.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """What a token's claims must say before its subject is believed (RFC 7519, 8725, 9068). Pure.
 
 Called only after the signature held, so the causes below may name what the token says: they are
-for the operator's log, with the mend, and reach no caller.
+for the operator's log, with the fix, and reach no caller.
 
 - `iss` is the issuer, exactly; `aud` names the audience, exactly; `sub` is 1 to 255 printable
   characters.
@@ -42,7 +42,7 @@ class TokenKind:
             name and the value that it has.
         required: marks of this kind, of which one must be there; none at all asks for nothing.
         check: what else must hold, a pure function of the verified claims that returns why not,
-            `"<cause>: <mend>"`, or None.
+            `"<cause>: <fix>"`, or None.
         always: whether a header that says `at+jwt` is looked at like any other.
         clients: the claims that may name the client that asked for the token; the first counts.
     """
@@ -57,7 +57,7 @@ class TokenKind:
         """Refuse claims that are another kind's.
 
         Raises:
-            InvalidTokenError: its `cause` says which rule and, where there is one, the mend.
+            InvalidTokenError: its `cause` says which rule and, where there is one, the fix.
         """
         if any(_is_marked(claims, mark) for mark in self.refused):
             refuse("ID token", "an ID token was sent as an access token; send the access token")
@@ -102,7 +102,7 @@ class ClaimPolicy:
         Does not check: the signature; revocation; who may do what.
 
         Raises:
-            InvalidTokenError: its `cause` says which rule and, where there is one, the mend.
+            InvalidTokenError: its `cause` says which rule and, where there is one, the fix.
         """
         self._check_issuer(claims)
         self._check_type(typ, claims)

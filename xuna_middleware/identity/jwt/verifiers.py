@@ -193,7 +193,8 @@ class _IssuerTokens:
     def _judge(
         self, parts: CompactToken, claims: dict[str, Any], key: VerificationKey, now: float
     ) -> Identity:
-        """Check signature and claims. What nobody foresaw in a token makes it a bad one."""
+        """Check signature and claims. An unexpected exception counts as an
+        invalid token."""
         if not key.verify(parts):
             raise InvalidTokenError(cause="signature: does not match the key")
         try:
@@ -240,7 +241,7 @@ class JWTVerifier(_IssuerTokens):
     Does not check: revocation; a token is good until its `exp` (see `max_lifetime`).
 
     Raises:
-        ConfigurationError: an option makes no sense; the text names the mend.
+        ConfigurationError: an option makes no sense; the text names the fix.
     """
 
     def __init__(
@@ -305,7 +306,7 @@ class OIDCVerifier(_IssuerTokens):
     Does not check: revocation; a token is good until its `exp`.
 
     Raises:
-        ConfigurationError: an option makes no sense; the text names the mend.
+        ConfigurationError: an option makes no sense; the text names the fix.
     """
 
     def __init__(

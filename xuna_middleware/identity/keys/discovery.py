@@ -82,13 +82,13 @@ def checked_jwks_uri(metadata: Mapping[str, Any], issuer: str, policy: EndpointP
     """Return the metadata's `jwks_uri` if the document is the issuer's own. Pure.
 
     Raises:
-        KeySourceError: naming the mend where the issuer differs.
+        KeySourceError: naming the fix where the issuer differs.
     """
     from authlib.oidc.discovery import OpenIDProviderMetadata
 
     named = metadata.get("issuer")
     if named != issuer:
-        raise KeySourceError(_issuer_mend(named, issuer))
+        raise KeySourceError(_issuer_hint(named, issuer))
     # First our own look, which bounds what Authlib's `urlsplit` would take minutes to normalize.
     address = policy.check(metadata.get("jwks_uri"))
     try:
@@ -105,17 +105,17 @@ def checked_endpoint(
     """Return an endpoint of the issuer's own metadata, on a host that is trusted. Pure.
 
     Raises:
-        KeySourceError: naming the mend where the issuer differs.
+        KeySourceError: naming the fix where the issuer differs.
     """
     named = metadata.get("issuer")
     if named != issuer:
-        raise KeySourceError(_issuer_mend(named, issuer))
+        raise KeySourceError(_issuer_hint(named, issuer))
     if name not in metadata:
         raise KeySourceError(f"endpoint: the metadata names no {name}; give it as an option")
     return policy.check(metadata[name])
 
 
-def _issuer_mend(named: Any, issuer: str) -> str:
+def _issuer_hint(named: Any, issuer: str) -> str:
     if not isinstance(named, str):
         return "issuer: the document names none"
     slash = {issuer + "/": "with the slash", issuer.rstrip("/"): "without the slash"}

@@ -222,7 +222,7 @@ def aws_alb(
     unless you give a `JWKSRefresh`. `aws_alb_keys.py` says what a flood of made-up ones does.
 
     Raises:
-        ConfigurationError: an option makes no sense; the text names the mend.
+        ConfigurationError: an option makes no sense; the text names the fix.
     """
     verifier = LoadBalancerVerifier(
         region,

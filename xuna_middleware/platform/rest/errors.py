@@ -44,9 +44,9 @@ _QUOTA: Final = "platform_quota: the quota of the API key is spent, XUNA AI says
 _BUSY: Final = "platform_busy: XUNA AI takes no more requests or conversations right now"
 _UNSUPPORTED: Final = (
     "personalization_unsupported: XUNA AI took no {method} with variables or overrides for a token "
-    "(or has no agent of this id); the mend: XunaPlatform(personalization={mend})"
+    "(or has no agent of this id); the fix: XunaPlatform(personalization={hint})"
 )
-_MENDS: Final = {"body": '"query" or "client"', "query": '"client"'}
+_HINTS: Final = {"body": '"query" or "client"', "query": '"client"'}
 _FAULTS: Final = {"connect": "platform_unreachable", "timeout": "platform_timeout"}
 
 
@@ -84,8 +84,8 @@ def no_answer(fault: OutboundError) -> PlatformError:
 
 
 def _unsupported(reply: Reply, question: ApiRequest) -> PlatformError:
-    mend = _MENDS.get(question.way or "", "")
-    cause = f"{_UNSUPPORTED.format(method=question.method, mend=mend)} ({reply.status})"
+    hint = _HINTS.get(question.way or "", "")
+    cause = f"{_UNSUPPORTED.format(method=question.method, hint=hint)} ({reply.status})"
     return PlatformError(cause=cause, code="personalization_unsupported")
 
 

@@ -63,7 +63,10 @@ class Listening:
                     while await self._heard(calls):
                         pause = _SOONEST
             except Exception as error:  # as in _asked()
-                logger.info("nobody can be heard who revokes: %s", type(error).__name__)
+                logger.info(
+                    "pub/sub unavailable; revocations arrive with the next heartbeat: %s",
+                    type(error).__name__,
+                )
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LATEST)
 
