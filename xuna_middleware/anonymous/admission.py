@@ -20,12 +20,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from xuna_middleware._core.single_flight import SingleFlight
-from xuna_middleware.anonymous.cookie import (
-    HEADER,
-    AnonymousTokens,
-    new_visit,
-    passed,
-)
+from xuna_middleware.anonymous.cookie import HEADER, AnonymousTokens, new_visit, passed, set_cookie
 from xuna_middleware.anonymous.options import (
     SECRET_VARIABLE,
     AnonymousAccess,
@@ -199,8 +194,7 @@ class Admission:
 
     def _handed_out(self, ticket: str, seconds: int, scope: Scope) -> Mapping[str, str]:
         is_secure = self._is_secure_at(scope)
-        name, secure = self._tickets.cookie(is_secure), "; Secure" if is_secure else ""
-        cookie = f"{name}={ticket}; Max-Age={seconds}; Path=/; HttpOnly; SameSite=Lax{secure}"
+        cookie = set_cookie(self._tickets.cookie(is_secure), ticket, seconds, is_secure=is_secure)
         return {HEADER: ticket, "Set-Cookie": cookie}
 
     def _is_secure_at(self, scope: Scope) -> bool:

@@ -115,6 +115,12 @@ def cookie_name(is_secure: bool, namespace: str = "") -> str:
     return f"{'__Host-' if is_secure else ''}{_COOKIE}{digest}"
 
 
+def set_cookie(name: str, token: str, seconds: int, *, is_secure: bool) -> str:
+    """Return the value of a Set-Cookie header; 0 seconds remove the cookie."""
+    secure = "; Secure" if is_secure else ""
+    return f"{name}={token}; Max-Age={seconds}; Path=/; HttpOnly; SameSite=Lax{secure}"
+
+
 def presented_ticket(headers: Headers, cookie: str) -> str | None:
     """Return the one ticket that is there; the header is the page's own word and goes first."""
     sent = headers.getlist(HEADER)
