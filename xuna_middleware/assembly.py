@@ -1,4 +1,4 @@
-"""Put a gate together: from its options to one `Core`, each mistake told with its fix."""
+"""Assemble a gate: check its options once and return one `Core`. Errors name their fix."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -58,7 +58,7 @@ _HEADER_NAME: Final = re.compile(r"[a-z0-9-]+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """Hold what a gate was given; see `XunaGate`."""
+    """The options of a gate; see `XunaGate`."""
 
     verifier: Verifier | Sequence[Verifier] | None
     authenticator: Authenticator | None
@@ -138,9 +138,9 @@ def override(
     platform: Platform | None = None,
     webhook: PostCallWebhook | None = None,
 ) -> Core:
-    """Return the same gate with other parts; one that takes no webhooks takes none by this either.
+    """Return the same gate with other parts and the same `Runtime`.
 
-    It has the same `Runtime`.
+    A gate that takes no webhooks takes none by this either.
     """
     authentication, pipeline = core.authentication, core.pipeline
     if verifier is not None:
@@ -228,10 +228,10 @@ def _pipeline(
 
 
 def _challenges(authentication: Authentication, public_url: str | None) -> Challenges:
-    """Return what refusals challenge with.
+    """Return the challenges of refusals (`WWW-Authenticate`).
 
     Raises:
-        ConfigurationError: proofs name the address of a request, which nobody said.
+        ConfigurationError: DPoP proofs name an address, and `public_url` is missing.
     """
     described = authentication.traits
     has_metadata = public_url is not None and bool(described)
@@ -271,9 +271,9 @@ def agents_by_name(agents: Iterable[Agent]) -> Mapping[str, Agent]:
 def unlimited_agents(
     agents: Iterable[Agent], gate_limits: Collection[AnyLimit], *, anonymous_only: bool
 ) -> tuple[Agent, ...]:
-    """Return the agents of which a caller may have any number of conversations.
+    """Return the agents with which a caller may have any number of conversations.
 
-    `anonymous_only` says that nobody else is admitted; those have a budget for all together.
+    `anonymous_only` says that no other callers exist; visitors have a budget for all together.
     """
     if gate_limits:
         return ()
@@ -283,7 +283,7 @@ def unlimited_agents(
 
 
 def checked_platform(platform: Platform | None) -> Platform:
-    """Return the platform, by default the one that the environment names."""
+    """Return the platform; by default the one that the environment names."""
     if platform is None:
         return XunaPlatform()
     if not all(hasattr(platform, name) for name in _PLATFORM_VERBS):
@@ -292,14 +292,14 @@ def checked_platform(platform: Platform | None) -> Platform:
 
 
 def checked_webhook(webhook: PostCallWebhook | None) -> PostCallWebhook | None:
-    """Return the webhook, if it is one."""
+    """Return the webhook, checked."""
     if webhook is None or isinstance(webhook, PostCallWebhook):
         return webhook
     raise ConfigurationError("webhook takes PostCallWebhook(…)")
 
 
 def checked_store(store: Store | None) -> Store:
-    """Return the store, by default one in memory."""
+    """Return the store; by default a `MemoryStore`."""
     if store is None:
         return MemoryStore()
     missing = [name for name in _verbs_of(Store) if not _has_verb(store, name)]
@@ -321,15 +321,15 @@ def _is_verb(name: str, member: object) -> bool:
 
 
 def _has_verb(store: object, name: str) -> bool:
-    """Tell whether a store has a verb of its own. A class that derives from `Store` inherits those
-    that it leaves out, and they do nothing: `revoke()` would revoke nobody.
+    """Return whether a store defines a verb itself. A class that derives from `Store` inherits the
+    verbs that it leaves out, and those do nothing: `revoke()` would revoke nobody.
     """
     verb = getattr(store, name, None)
     return callable(verb) and getattr(verb, "__func__", None) is not vars(Store)[name]
 
 
 def checked_header(name: str | None, trusted_proxies: Iterable[str]) -> bytes | None:
-    """Return the header in which trusted proxies hand certificates on, as ASGI spells it."""
+    """Return the header in which trusted proxies forward certificates, as ASGI spells it."""
     if name is None:
         return None
     if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name.lower()):
@@ -346,7 +346,7 @@ def check_relay(agents: Iterable[Agent], platform: Platform, public_url: str | N
     """Refuse a relay that could not work, where an agent lists it.
 
     Raises:
-        ConfigurationError: nobody said where clients reach it, or something is missing.
+        ConfigurationError: `public_url` or an installed part is missing.
     """
     if not any("relay" in agent.transports for agent in agents):
         return
@@ -368,11 +368,11 @@ def budgets_of(
     visitors: AnonymousAccess | None,
     start_within: float,
 ) -> Mapping[BudgetKey, Budget]:
-    """Return what limits conversations with each agent: of whom, and how it is held.
+    """Return the budgets of all agents: for which callers, and held by leases or not.
 
     Raises:
-        ConfigurationError: a limit makes no sense for an agent, or for visitors, or what they may
-            spend together has no end.
+        ConfigurationError: a limit makes no sense for an agent or for visitors, or visitors' common
+            budget is missing.
     """
     theirs = () if visitors is None else visitors.limits
     for agent in agents:

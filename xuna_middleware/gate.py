@@ -1,7 +1,7 @@
-"""The gate: its options, and what can be asked of it.
+"""The gate: its options and its public verbs.
 
-A `XunaGate` is an ASGI app that can be mounted, a thing to ask in a route of one's own
-(`issue`, `identity`), and what `XunaMiddleware` puts in front of an app.
+Mount a `XunaGate` as an ASGI app, call its verbs in routes of your own, or put it in front of an
+app with `XunaMiddleware`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -42,38 +42,36 @@ _LONGEST: Final = 604_800
 
 
 class XunaGate:
-    """Check who calls, decide, and issue signed URLs and conversation tokens.
+    """Verify callers, decide, and issue signed URLs and conversation tokens.
 
     Args:
-        verifier: a `Verifier` for Bearer tokens, or several, one an issuer.
-        authenticator: an async function `(connection) -> Identity | None` for sessions, cookies
-            and headers of your own. Give either or both; a presented Authorization header is
-            decided by the verifier alone.
-        agents: the agents there are; names must differ.
+        verifier: a `Verifier` for Bearer tokens, or several, one for each issuer.
+        authenticator: an async function `(connection) -> Identity | None` for sessions, cookies and
+            headers of your own. Give a verifier, an authenticator or both; where a request has an
+            Authorization header, the verifier alone decides.
+        agents: the agents; their names differ.
         platform: `XunaPlatform(…)`; by default its key comes from XUNA_AI_API_KEY.
-        webhook: `PostCallWebhook(…)` takes the platform's word, signed, for how long conversations
-            were, at `/webhooks/post-call`.
-        anonymous: the terms for callers without credentials, where an agent has `anonymous=True`;
-            by default those of `AnonymousAccess()`.
-        cors_origins: exact origins of pages that may use the gate from elsewhere, and protected
-            paths of the app: the gate answers preflights for these, too.
-        public_url: where clients reach the gate, prefix included, like "https://acme.com/xuna";
-            the transport `relay` needs it.
-        operators: a rule, or a function that is one: who may see and end live conversations, at
-            `/sessions`. Without it there are no such routes.
-        store: what the processes of a gate share: counts, used proofs and one-time tickets; by
-            default a `MemoryStore`, which is one process's own.
-        limits: `Limit(…)`, `Concurrent(…)` and `TalkTime(…)`, counted over all agents together;
-            those of an agent are counted beside them.
-        trusted_proxies: networks ("10.0.0.0/8") whose headers are believed.
-        client_cert_header: in which such a proxy hands on the client's certificate (RFC 9440's
-            "Client-Cert", or a percent-encoded PEM).
-        on_event: functions called with every `Event`, in order, each in a thread of its own, so
-            that none keeps a request waiting; `Immediate(hook)` is called on the event loop.
+        webhook: `PostCallWebhook(…)` receives the lengths of conversations, signed by the platform,
+            at `/webhooks/post-call`.
+        anonymous: on which terms callers without credentials use agents with `anonymous=True`; by
+            default `AnonymousAccess()`.
+        cors_origins: exact origins of other sites whose pages may use the gate and the app's
+            protected paths. The gate answers preflights for both.
+        public_url: the address at which clients reach the gate, prefix included, such as
+            "https://acme.com/xuna"; the transport `relay` needs it.
+        operators: a rule, or a function that is one: who may list and end live conversations at
+            `/sessions`. Without it these routes don't exist.
+        store: what the processes of a gate share; by default a `MemoryStore`, for one process.
+        limits: `Limit(…)`, `Concurrent(…)` and `TalkTime(…)` over all agents together, in addition
+            to those of each agent.
+        trusted_proxies: networks ("10.0.0.0/8") whose forwarding headers are believed.
+        client_cert_header: the header in which such a proxy forwards the client's certificate (RFC
+            9440's "Client-Cert", or a percent-encoded PEM).
+        on_event: functions called with every `Event`, in order, each in a thread of its own;
+            `Immediate(hook)` is called on the event loop.
 
-    An async context manager: entering checks the configuration and begins to fetch keys, leaving
-    closes connections. A gate works without it, too: it starts by itself at the first request, on
-    whichever event loop that comes.
+    An async context manager: entering checks the configuration and starts to fetch keys, leaving
+    closes connections. Without it the gate starts at the first request on each event loop.
 
     Raises:
         ConfigurationError: an option makes no sense; the text names the fix.
@@ -128,12 +126,12 @@ class XunaGate:
 
     @property
     def platform(self) -> Platform:
-        """What issues the passes."""
+        """The platform that issues credentials."""
         return self._core.pipeline.platform
 
     @property
     def webhook(self) -> PostCallWebhook | None:
-        """What verifies the platform's webhooks; None where the gate takes none."""
+        """The verifier of the platform's webhooks; None where the gate takes none."""
         return self._core.webhook
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -149,10 +147,10 @@ class XunaGate:
         await Routes(self._core).serve(scope, receive, send)
 
     async def __aenter__(self) -> Self:
-        """Check what only the environment can tell, and begin to fetch keys.
+        """Check what only the environment can tell, and start to fetch keys.
 
         Raises:
-            ConfigurationError: no API key is to be found, or no secret for webhooks.
+            ConfigurationError: the API key or the webhooks' secret is missing.
         """
         check_environment(self._core)
         start(self._core)
@@ -162,19 +160,19 @@ class XunaGate:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """End what runs in the background and close connections. It can start again after that."""
+        """Stop background tasks and close connections. The gate can start again afterwards."""
         await close(self._core)
 
     async def identity(self, connection: HTTPConnection) -> Identity:
         """Verify who sent a request or opens a WebSocket; fits FastAPI's `Depends`.
 
         Checks: the Authorization header, or what the authenticator reads.
-        Does not check: rules and limits; from which site the request came. Admits no visitors:
-        whoever presents nothing is refused (401).
+        Does not check: rules, limits, and from which site the request came. Callers who present
+        nothing get a 401, also where agents are anonymous.
 
         Raises:
-            GateError: a 400, 401, 429 or 503 that answers by itself in Starlette and FastAPI
-                routes.
+            GateError: a 400, 401, 429 or 503, which Starlette and FastAPI routes answer by
+                themselves.
         """
         return (await identify(self._core, connection.scope)).identity
 
@@ -188,20 +186,19 @@ class XunaGate:
         overrides: Mapping[str, Any] | None = None,
         connection: HTTPConnection | None = None,
     ) -> SignedUrl | ConversationToken:
-        """Issue a pass in a route of your own, to a caller whom you verified.
+        """Issue a credential in a route of your own, to a caller whom you verified.
 
         Args:
             agent: a configured name; may be left out where there is one agent.
-            dynamic_variables, overrides: count as a client's: only what the agent opens to
+            dynamic_variables, overrides: count as the client's: only what the agent opens to
                 clients; overrides in the platform's nested spelling.
-            connection: what rules and variables of two arguments are given. A relayed conversation
-                of somebody whom this gate verified in it by an opaque token, in `gate.identity()`
-                or as the gate of `XunaMiddleware`, ends when that is revoked. Without
-                `connection`, or where a gate with another verifier did that, it ends with `exp`.
+            connection: passed to rules and variables that take two arguments. Where this gate
+                verified the caller's opaque token in this connection, a relayed conversation ends
+                when the token is revoked; otherwise it ends with `exp`.
 
         Checks: the agent's rule, transport, limits and variables.
-        Does not check: who calls; cross-site requests. Visitors come through the gate's own routes,
-        where their tickets are read and written.
+        Does not check: who calls; cross-site requests. Anonymous visitors use the gate's own
+        routes.
 
         Raises:
             GateError: as the routes answer. ConfigurationError: the call itself is wrong.
@@ -231,18 +228,16 @@ class XunaGate:
         overrides: Mapping[str, Any] | None = None,
         connection: HTTPConnection | None = None,
     ) -> Explanation:
-        """Tell what each step would decide about a caller and an agent, and why.
+        """Return what each step would decide about a caller and an agent, and why.
 
-        Nothing is taken or issued; rules and functions are asked. For the operator: it holds what
-        callers are never told. `str()` of it has a line for each step.
-
-        Each function of a rule is asked once. A visitor's challenge is not solved: it is passed
-        where the ticket of `connection` says so. What a signed-in caller would take along from a
-        visitor's ticket is not counted.
+        Reserves and issues nothing; asks rules and functions, each once. For operators: it holds
+        what callers never see. `str()` of it has a line for each step. A captcha counts as solved
+        where the anonymous token of `connection` says so. Usage that a sign-in would move is not
+        counted.
 
         Args:
-            caller: a Bearer token, or an identity. A token that is bound to a key or certificate
-                can't be explained without its proof.
+            caller: a Bearer token, or an identity. A token bound to a key or certificate can't be
+                explained without its proof.
 
         Raises:
             ConfigurationError: a function takes a connection, and there is none.
@@ -268,11 +263,10 @@ class XunaGate:
         return await explain(core.pipeline, request, how)
 
     async def settle(self, conversation_id: str, seconds: float) -> bool:
-        """Say how long a conversation was: limits get back what it did not use, once.
+        """Report how long a conversation was: limits get back the unused time, once.
 
-        For whoever learns of ends by themselves; the platform's webhook does it by itself, see
-        `PostCallWebhook`. Tells whether there was a reservation to settle; a second time there is
-        none.
+        The platform's webhook does this by itself; see `PostCallWebhook`. Returns whether there was
+        a reservation to settle; after the first time there is none.
 
         Raises:
             UnavailableError: the store can't be asked. ConfigurationError: `seconds` is no length.
@@ -282,7 +276,7 @@ class XunaGate:
         return await self._core.pipeline.settlement.settle(conversation_id, seconds)
 
     async def sessions(self) -> tuple[LiveSession, ...]:
-        """Return the live conversations that the gate carries, in all processes with its store.
+        """Return the live conversations that the gate carries, of all processes with its store.
 
         Raises:
             UnavailableError: the store can't be asked.
@@ -290,67 +284,66 @@ class XunaGate:
         return await list_sessions(self._core)
 
     async def end_session(self, session_id: str) -> bool:
-        """End a live conversation, in whatever process; tell whether there is such a one.
+        """End a live conversation in any process; return whether it exists.
 
-        It ends with 4412 `ended_by_operator`, at once where the store can wake that process, at the
-        next heartbeat (5 s) else.
+        It ends with 4412 `ended_by_operator`: at once where the store can wake that process,
+        otherwise at the next heartbeat (5 s).
 
         Raises:
-            UnavailableError: the store can't be told.
+            UnavailableError: the store can't be asked.
         """
         return await end_session(self._core, session_id)
 
     async def revoke(self, issuer: str, subject: str, *, seconds: float = 0) -> None:
-        """Revoke all that proves somebody up to now: no new credential, no reconnect.
+        """Revoke what was issued to somebody up to now: no new credential, no reconnect.
 
         Tokens whose `iat` is now or earlier are refused for as long as the longest of them may
-        live, by the `traits` of the verifiers that may verify this issuer (`max_lifetime` and the
-        leeway), and for 24 h 30 s at least. So is whoever has no `iat`, a later sign-in included:
-        API keys (until the end of the longest-lived one, 100 years where one has no end), opaque
+        live, by the `traits` of the issuer's verifiers (`max_lifetime` and the leeway), and for 24
+        h 30 s at least. Callers without `iat` are refused for that long, too, after a new sign-in
+        as well: API keys (until the longest-lived one ends, 100 years where one has no end), opaque
         tokens (`undated_lifetime`), visitors (`token_seconds`), sessions of an authenticator. Their
-        live conversations in the relay end with 4411 `revoked`. A sign-in with a later `iat` is
-        good.
+        live conversations in the relay end with 4411 `revoked`. A token with a later `iat` is good.
 
         Args:
-            seconds: make it last this long at least, where you know of something that lives longer,
-                such as the sessions that an authenticator reads. Where nothing in this gate may
-                prove anybody of the issuer (another gate of the same name may), it lasts exactly
-                this long, or 100 years without it, and a WARNING says so.
+            seconds: the least duration, where you know of something that lives longer, such as the
+                sessions that an authenticator reads. Where no verifier of this gate serves the
+                issuer, the revocation lasts exactly this long, or 100 years without it, and a
+                WARNING says so.
 
-        Does not check: whether the provider would give a new token. Clocks: a provider's that runs
-        ahead makes tokens that seem to come later.
+        Does not check: whether the provider would issue a new token; the provider's clock: tokens
+        of one that runs ahead look later than they are.
 
         Raises:
-            UnavailableError: the store can't be told; nobody is revoked then.
-            ConfigurationError: issuer or subject is no name, or `seconds` no time up to 100 years.
+            UnavailableError: the store can't be asked; nobody is revoked then.
+            ConfigurationError: issuer or subject is no name, or `seconds` is not 0 to 100 years.
         """
         await revoke(self._core, issuer, subject, seconds)
 
     async def ensure_not_revoked(self, identity: Identity) -> None:
-        """Refuse somebody whom `revoke()` named, in a route of your own: one look at the store.
+        """Refuse a caller whom `revoke()` named, in a route of your own: one look at the store.
 
         Raises:
-            InvalidTokenError: what proves them was issued before that.
+            InvalidTokenError: the caller was revoked after the token was issued.
             UnavailableError: the store can't be asked.
         """
         await ensure_not_revoked(identity, self._core.store)
 
     async def pause_anonymous(self) -> None:
-        """Turn visitors away from the next request on, in every process that shares the store.
+        """Refuse anonymous visitors from the next request on, in every process with this store.
 
-        Lasts until `resume_anonymous()`, 100 years at most. With a `MemoryStore` it is this process
-        alone. A store that loses its data is told again by a process that knew; see docs/limits.md.
+        Lasts until `resume_anonymous()`, at most 100 years. With a `MemoryStore` it affects this
+        process alone. After a store lost its data, a process that knew pauses again; see
+        docs/limits.md.
 
         Raises:
-            UnavailableError: the store can't be told. This process turns visitors away all the
-                same, until `resume_anonymous()` is called in any process, and tells the store when
-                the next visitor comes.
-            ConfigurationError: there is no entrance.
+            UnavailableError: the store can't be asked. This process refuses visitors all the same,
+                until any process calls `resume_anonymous()`, and tries again at the next visitor.
+            ConfigurationError: no agent is anonymous.
         """
         await admission_of(self._core).switch.pause()
 
     async def resume_anonymous(self) -> None:
-        """Let visitors in again; see `pause_anonymous()`."""
+        """Admit anonymous visitors again; see `pause_anonymous()`."""
         await admission_of(self._core).switch.resume()
 
     @contextmanager
@@ -361,7 +354,7 @@ class XunaGate:
         platform: Platform | None = None,
         webhook: PostCallWebhook | None = None,
     ) -> Iterator[None]:
-        """Swap verifier, platform or webhook for a while, in tests; agents and rules stay.
+        """Replace verifier, platform or webhook for a while, in tests; agents and rules stay.
 
         A gate that takes no webhooks takes none by this either.
         """
@@ -380,5 +373,5 @@ class XunaGate:
 
 
 def core_of(gate: XunaGate) -> Core:
-    """Return what a gate is made of now."""
+    """Return the parts of which a gate consists now."""
     return gate._core

@@ -1,9 +1,9 @@
-"""The visitors' entrance: who comes without credentials, and on which terms.
+"""Anonymous access: admit callers without credentials.
 
-A visitor is a caller of their own, known again by a signed ticket. They reach the agents that are
-open to them and no others, pass a challenge where one is set, and have limits of their own. Whoever
-signs in later keeps what they spent: see `MergeUsage`. Their ticket ends with that: else a stranger
-who planted it in their browser, or kept a copy, could go on in their name.
+A visitor is a separate caller, known again by a signed anonymous token. Visitors reach only the
+agents that are open to them, pass a captcha where one is set, and have separate limits. A visitor
+who signs in later keeps their usage: see `MergeUsage`. Their anonymous token ends at that moment:
+otherwise a stranger who planted it in their browser, or kept a copy, could go on in their name.
 """
 
 import asyncio
@@ -47,9 +47,9 @@ from xuna_middleware.stores.protocol import MergeUsage, Store
 logger = logging.getLogger("xuna_middleware")
 
 _CHALLENGE_SECONDS: Final = 5.0
-#: How many challenges are asked for at once, of services and functions of the operator's, how many
-#: wait, and how many of both may be one address's: less than all that are asked for at once. So
-#: many more of one address wait until one of these is answered, 64 of all addresses at most.
+#: How many captcha checks (by services and by the operator's functions) run at once, how many
+#: wait, and how many of both may come from one address: fewer than run at once. The last is how
+#: many more of one address wait until one of these is done, 64 of all addresses at most.
 CHALLENGES: Final = 8
 CHALLENGES_WAITING: Final = 64
 CHALLENGES_OF_ONE: Final = 4
@@ -60,7 +60,7 @@ _LEEWAY: Final = 30.0
 
 
 class Admission:
-    """Let visitors in. `is_secure` says that clients come over TLS."""
+    """Admit visitors. `is_secure` says that clients connect over TLS."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class Admission:
         secrets = visitors.secret or (token_urlsafe(),)
         self._proxies = proxies
         self._challenge = _shared(visitors.captcha, secrets, store, self._address)
-        #: What visitors have to pass, in words that are the same in every process.
+        #: Identifies the captcha that visitors have to pass; the same text in every process.
         self.terms = _terms(self._challenge)
         self._asking = SingleFlight[Any, bool](
             "challenge",
@@ -96,19 +96,19 @@ class Admission:
         )
 
     def known(self, scope: Scope) -> AnonymousVisitor | None:
-        """Return which visitor a request was before, as its ticket says."""
+        """Return the visitor that a request's anonymous token names."""
         return self._tickets.read(scope, is_secure=self._is_secure_at(scope))
 
     def visit(self, scope: Scope) -> AnonymousVisitor:
-        """Return which visitor comes, a new one where nobody is known."""
+        """Return the known visitor of a request, or a new one."""
         return self.known(scope) or new_visit()
 
     async def check_not_paused(self, visit: AnonymousVisitor, scope: Scope) -> None:
-        """Refuse visitors while the entrance is closed, and whoever has signed in meanwhile.
+        """Refuse visitors while anonymous access is paused, and visitors who have signed in.
 
         Raises:
-            AccessDeniedError: 403 `anonymous_paused`, or `visitor_signed_in` with a new ticket.
-            UnavailableError: it can't be known.
+            AccessDeniedError: 403 `anonymous_paused`, or `visitor_signed_in` with a new token.
+            UnavailableError: the store gives no answer.
         """
         if not await self.switch.check(visit.visitor):
             raise AccessDeniedError(
@@ -119,7 +119,7 @@ class Admission:
             )
 
     async def leave(self, visit: AnonymousVisitor, move: MergeUsage) -> bool:
-        """End a visitor's ticket, since they signed in; tell whether it has ended.
+        """End a visitor's anonymous token, since they signed in; return whether it has ended.
 
         Raises:
             UnavailableError: it can't be ended.
@@ -127,17 +127,18 @@ class Admission:
         return await self.switch.leave(visit.visitor, move, self.options.token_seconds)
 
     def forget_headers(self, scope: Scope) -> Mapping[str, str]:
-        """Return what makes a browser forget its ticket."""
+        """Return the headers that make a browser forget its anonymous token."""
         return self._handed_out("", 0, scope)
 
     async def check_challenge(
         self, visit: AnonymousVisitor, connection: HTTPConnection | None
     ) -> AnonymousVisitor:
-        """Return the visit as admitted; whoever passes the challenge now has passed it for a while.
+        """Return the admitted visit. A visitor who passes the captcha now isn't asked again for
+        `captcha_seconds`.
 
         Raises:
-            AccessDeniedError: 403 `challenge_required`, with what is needed to answer it.
-            UnavailableError: it can't be known.
+            AccessDeniedError: 403 `challenge_required`, with the data needed to answer it.
+            UnavailableError: the answer can't be checked.
         """
         challenge = self._challenge
         if challenge is None or self._has_passed(visit):
@@ -149,7 +150,7 @@ class Admission:
         return passed(visit, self._clock() + self.options.captcha_seconds)
 
     def check_passed(self, visit: AnonymousVisitor) -> None:
-        """Refuse a visitor who passed no challenge, or too long ago, without asking anybody.
+        """Refuse a visitor who passed no captcha, or too long ago, without any I/O.
 
         Raises:
             AccessDeniedError: 403 `challenge_required`.
@@ -158,13 +159,13 @@ class Admission:
             raise _unsolved(self._challenge)
 
     def headers(self, visit: AnonymousVisitor, scope: Scope) -> Mapping[str, str]:
-        """Return what tells a visitor who they are from now on; nothing where they know."""
+        """Return the headers that carry a new visitor's anonymous token; none for a known one."""
         if not visit.is_new:
             return {}
         return self._handed_out(self._tickets.write(visit), self.options.token_seconds, scope)
 
     def start(self) -> None:
-        """Say what the operator may not have thought of."""
+        """Log a warning where no secret is set."""
         if self.options.secret is None:
             logger.warning(
                 "visitors are known again by this process only, until it ends: set the environment "
@@ -173,14 +174,14 @@ class Admission:
             )
 
     async def aclose(self) -> None:
-        """Close what the challenge has open."""
+        """Close the captcha's connections."""
         closing = getattr(self._challenge, "aclose", None)
         if closing is not None:
             await closing()
 
     async def _is_passed(self, challenge: Any, connection: HTTPConnection) -> bool:
-        """Ask, waiting included, for five seconds at most. A puzzle of ours is asked of nobody, and
-        neither is a request without an answer: it takes no place from those that have one.
+        """Check an answer within five seconds, waiting included. Our own puzzles don't wait for a
+        place, and a request without an answer takes none from requests that have one.
         """
         ask = partial(_verdict, challenge, connection)
         if isinstance(challenge, ProofOfWork):
@@ -201,7 +202,7 @@ class Admission:
         return self._is_secure or scope.get("scheme") in ("https", "wss")
 
     def _has_passed(self, visit: AnonymousVisitor) -> bool:
-        # Never for longer than one pass lasts, whatever the clock was that dated it.
+        # Never longer than one pass lasts, whichever clock set its date.
         left = visit.passed_until - self._clock()
         return 0 < left <= self.options.captcha_seconds + _LEEWAY
 
@@ -218,7 +219,7 @@ def _shared(
 
 
 def _terms(challenge: CaptchaCheckLike | None) -> str:
-    """Return which challenge it is, in words that are the same in every process."""
+    """Return a text that identifies the captcha, the same in every process."""
     if challenge is None:
         return "no challenge"
     if isinstance(challenge, ProofOfWork):
@@ -258,7 +259,7 @@ async def _verdict(challenge: Any, connection: HTTPConnection) -> bool:
 
 
 async def _has_answer(challenge: Any, connection: HTTPConnection) -> bool:
-    """Tell whether there is anything to ask about. Challenges of the operator's may say so."""
+    """Return whether there is an answer to check. The operator's captchas may implement that."""
     if not isinstance(challenge, AnswerReader):
         return True
     return challenge.has_answer(connection) is True

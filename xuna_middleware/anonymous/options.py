@@ -1,4 +1,4 @@
-"""Whom an agent admits without credentials, and on which terms: the options, checked."""
+"""The options of anonymous access, validated."""
 
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -14,7 +14,7 @@ from xuna_middleware.errors import ConfigurationError
 
 SECRET_VARIABLE: Final = "XUNA_ANONYMOUS_SECRET"  # noqa: S105  (a variable's name)
 
-#: Anybody can become a new visitor at will, so what counts is the address, and all together.
+#: Anybody can become a new visitor at will, so the effective limits are per address and in total.
 DEFAULT_LIMITS: Final = (Limit("10/hour"), Limit("30/hour", per="address"))
 
 _DAY: Final = 86_400
@@ -23,61 +23,62 @@ _LEAST_SECRET: Final = 32
 
 @runtime_checkable
 class CaptchaCheck(Protocol):
-    """Tell people from programs, or make programs pay."""
+    """Distinguish people from programs, or make requests costly for programs."""
 
     async def verify(self, connection: HTTPConnection) -> bool:
-        """Tell whether the request carries a good answer to the challenge.
+        """Return whether the request carries a correct answer to the captcha.
 
         Raises:
-            UnavailableError: that can't be known now. Nobody is admitted then.
+            UnavailableError: the answer can't be checked now. Nobody is admitted then.
         """
 
     def headers(self) -> Mapping[str, str]:
-        """Return what the refusal carries beside its body, so that a page can answer."""
+        """Return the headers of the refusal, from which a page learns how to answer."""
 
 
 @runtime_checkable
 class AnswerReader(Protocol):
-    """What a challenge may have beside: a request without an answer is refused without asking."""
+    """An optional method of a captcha: requests without an answer are refused without a check."""
 
     def has_answer(self, connection: HTTPConnection) -> bool:
-        """Tell whether the request carries an answer that is worth asking about. No I/O."""
+        """Return whether the request carries an answer that is worth checking. No I/O."""
 
 
 @runtime_checkable
 class WithTerms(Protocol):
-    """What a challenge may have beside: which one it is, in words the same in every process."""
+    """An optional property of a captcha: a text that identifies it, the same in every process."""
 
     @property
     def terms(self) -> str:
-        """A text that is another one where a visitor who passed must pass again."""
+        """The text. When it changes, visitors who passed before must pass again."""
 
 
-#: A challenge, or an async function of `(connection)` that tells whether it is passed.
+#: A captcha, or an async function of `(connection)` that returns whether it is passed.
 CaptchaCheckLike: TypeAlias = CaptchaCheck | Callable[[HTTPConnection], Awaitable[bool]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnonymousAccess:
-    """Say on which terms callers without credentials may talk to agents with `anonymous=True`.
+    """Configure anonymous access: how callers without credentials may talk to agents with
+    `anonymous=True`.
 
     Attributes:
-        secret: signs the visitors' tickets; 32 characters or more, or a list, the newest first.
-            None reads XUNA_ANONYMOUS_SECRET; without that one, each process makes one up, and its
-            tickets end with it: everybody is new after a restart, and to another worker.
-        limits: count visitors only, beside the limits of the gate and of the agent: per "subject"
-            is each visitor, per "address" each address, per "all" all visitors together. For every
-            anonymous agent there must be a `Limit` or `TalkTime` per "all" or "agent" somewhere,
-            not `on_unavailable="allow"`, and `max_duration`: a crowd may come, and what it costs
-            must have an end.
+        secret: signs the anonymous tokens; 32 characters or more, or a list, the newest first.
+            None reads XUNA_ANONYMOUS_SECRET; without that variable, each process generates a
+            secret, and its tokens end with the process: every visitor is new after a restart, and
+            to another worker.
+        limits: count visitors only, in addition to the limits of the gate and of the agent: per
+            "subject" is each visitor, per "address" each address, per "all" all visitors together.
+            Every anonymous agent needs a `Limit` or `TalkTime` per "all" or "agent" somewhere,
+            not `on_unavailable="allow"`, and `max_duration`, so that the cost of a crowd of
+            visitors is bounded.
         captcha: a `CaptchaCheck` (`ProofOfWork()`, `turnstile(…)`, `hcaptcha(…)`), or an async
-            function of `(connection)` that returns True where it is passed; it has 5 s. Eight of
-            these are asked for at once, four of one address, and 64 wait; 16 more of one address
-            wait until its four are answered; beyond that, 503. Requests without an answer take no
-            place where the challenge says so: those above do, and one of your own may, by a method
-            `has_answer(connection)` that returns False.
-            `ProofOfWork()` uses the secret above and the gate's store, where it has none of its
-            own.
+            function of `(connection)` that returns True where it is passed; it has 5 s. Eight
+            checks run at once, four of one address, and 64 wait; 16 more of one address wait until
+            its four are done; beyond that, 503. Requests without an answer take no place if the
+            captcha has a method `has_answer(connection)` that returns False for them: those above
+            have one, and a custom captcha may.
+            `ProofOfWork()` uses the secret above and the gate's store unless it has its own.
         captcha_seconds: seconds for which a visitor who passed is not asked again by the same
             captcha: a `ProofOfWork` of as many bits, a captcha with the same secret and host
             names, a function or class of the same module and name, or with the same text in its
@@ -85,7 +86,7 @@ class AnonymousAccess:
         token_seconds: seconds for which a visitor is known again.
 
     Raises:
-        ConfigurationError: one of these makes no sense; the text says how to write it.
+        ConfigurationError: one of these is invalid; the text says how to write it.
     """
 
     secret: str | Sequence[str] | None = field(default=None, repr=False)
@@ -124,11 +125,11 @@ def _secrets(secret: Any) -> tuple[str, ...]:
 
 
 def check_visitors_limits(agent: str, limits: Sequence[AnyLimit]) -> None:
-    """Check all limits that visitors of an agent meet.
+    """Check all limits that apply to visitors of an agent.
 
     Raises:
-        ConfigurationError: one counts by what no visitor has, or what all of them may spend
-            together has no end.
+        ConfigurationError: one counts by something that no visitor has, or the total that all
+            visitors may spend is unbounded.
     """
     for one in limits:
         if not all(map(_is_had_by_visitors, one.counted.parts)):

@@ -1,8 +1,8 @@
-"""The story of one request, from a known caller to a pass. Knows nothing of ASGI's messages.
+"""The steps of one request, from a known caller to a credential. Knows nothing of ASGI messages.
 
 check input → authorize → reserve → personalize → issue
 
-What fails after `reserve` gives the reservation back, once, a request that is cancelled included.
+A failure after `reserve` gives the reservation back, once; so does a cancelled request.
 """
 
 import asyncio
@@ -111,12 +111,12 @@ class IssueRequest:
 
     @property
     def scope(self) -> Scope:
-        """What the connection says of itself; nothing where there is none."""
+        """The ASGI scope of the connection; empty where there is none."""
         return {} if self.connection is None else self.connection.scope
 
     @property
     def visitor(self) -> AnonymousVisitor:
-        """Which visitor this is; one who passed no challenge, where no ticket of theirs says so."""
+        """The anonymous visitor; one who solved no captcha where no token says so."""
         visit, who = self.visit, self.identity.subject
         return (
             visit if visit is not None and visit.visitor == who else AnonymousVisitor(visitor=who)
@@ -145,8 +145,8 @@ def _callers_calls() -> SingleFlight[Any, Any]:
 
 
 class BudgetKey(NamedTuple):
-    """Say which limits apply: an agent's, for visitors or for others, and whether they are held by
-    leases, since the gate itself carries the conversation.
+    """Name a budget: the agent, whether for anonymous visitors, and whether leases hold its slots,
+    because the gate itself carries the conversation.
     """
 
     agent: str
@@ -156,7 +156,7 @@ class BudgetKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pipeline:
-    """Hold what the steps need, put together once."""
+    """The parts that the steps use, assembled once."""
 
     agents: Mapping[str, Agent]
     platform: Platform
@@ -174,7 +174,7 @@ class Pipeline:
     background: set[asyncio.Task[Any]] = field(default_factory=set, repr=False)
 
     def spawn(self, story: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Let something go on, whether or not the request that began it does."""
+        """Start a task that outlives the request; `finish()` waits for it."""
         task = asyncio.get_running_loop().create_task(story)
         self.background.add(task)
         task.add_done_callback(self.background.discard)
@@ -183,11 +183,11 @@ class Pipeline:
     def budget(
         self, agent: Agent, identity: Identity, transport: Transport = "websocket"
     ) -> Budget:
-        """Return what limits this caller's conversations with an agent."""
+        """Return the limits of this caller's conversations with an agent."""
         return self.budgets[BudgetKey(agent.name, identity.is_anonymous, transport == "relay")]
 
     async def finish(self) -> None:
-        """Wait a little for what goes on in the running event loop."""
+        """Wait a little for the tasks of the running event loop."""
         self.settlement.stop()
         loop = asyncio.get_running_loop()
         mine = [task for task in self.background if task.get_loop() is loop]
@@ -195,7 +195,7 @@ class Pipeline:
             await asyncio.wait(mine, timeout=_PATIENCE)
 
     def emit(self, name: EventName, identity: Identity, **about: Any) -> None:
-        """Tell the hooks what happened to whom."""
+        """Emit an event about an identity."""
         event = Event(
             name=name,
             time=self.clock(),
@@ -207,7 +207,7 @@ class Pipeline:
 
 
 async def issue(pipeline: Pipeline, request: IssueRequest) -> SignedUrl | ConversationToken:
-    """Decide, and get the pass from the platform.
+    """Decide, and get the credential from the platform.
 
     Does not check: who calls (`request.identity` is believed), or from which site.
 
@@ -248,10 +248,8 @@ async def issue(pipeline: Pipeline, request: IssueRequest) -> SignedUrl | Conver
 
 
 async def authorize_for_ticket(pipeline: Pipeline, request: IssueRequest) -> Agent:
-    """Decide as far as a ticket needs it: there is such an agent, its rule says yes, and its limits
-    have something left. Takes nothing.
-
-    Tickets have a limit of their own, since nothing else is taken for one.
+    """Decide as far as a ticket needs it: the agent exists, its rule says yes, and its limits have
+    something left. Takes nothing of them; tickets have a limit of their own.
 
     Raises:
         GateError: one of the documented answers.
@@ -269,7 +267,7 @@ async def authorize_for_ticket(pipeline: Pipeline, request: IssueRequest) -> Age
 
 
 async def authorize(pipeline: Pipeline, agent: Agent, request: IssueRequest) -> str:
-    """Ask the agent's rule, and visitors for their challenge; return the rule's name.
+    """Ask the agent's rule, and check a visitor's captcha; return the rule's name.
 
     Raises:
         GateError: one of the documented answers.
@@ -284,7 +282,7 @@ async def authorize(pipeline: Pipeline, agent: Agent, request: IssueRequest) -> 
 async def check_limits(
     pipeline: Pipeline, agent: Agent, request: IssueRequest
 ) -> tuple[Remaining, ...]:
-    """Return what is left of the limits of an order, and take nothing.
+    """Return what is left of the limits of a request, and take nothing.
 
     Raises:
         LimitReachedError: one of them has too little left. UnavailableError: it can't be known.
@@ -297,7 +295,7 @@ async def check_limits(
 async def usable_agents(
     pipeline: Pipeline, identity: Identity, connection: HTTPConnection
 ) -> list[tuple[Agent, tuple[Remaining, ...]]]:
-    """Return the agents whose rule says yes to this caller, and what is left of their limits.
+    """Return the agents whose rule admits this caller, and what is left of their limits.
 
     Issues and reserves nothing.
 
@@ -323,17 +321,17 @@ async def usable_agents(
 
 
 def named_agent(pipeline: Pipeline, request: IssueRequest) -> str | None:
-    """Return the configured name of the agent that an order means; None where it means none."""
+    """Return the configured name of the agent that a request is for; None where there is none."""
     if request.agent is None and len(pipeline.agents) == 1:
         return next(iter(pipeline.agents))
     return request.agent if request.agent in pipeline.agents else None
 
 
 def check_personalization(pipeline: Pipeline) -> None:
-    """Refuse agents that would have a client carry what it must not; say what it could change.
+    """Refuse agents whose client would carry what it must not; log what it could change.
 
     Raises:
-        ConfigurationError: a prompt, a model or a secret would have to go through the client.
+        ConfigurationError: a prompt, a model or a secret would go through the client.
     """
     for agent in pipeline.agents.values():
         carried = [each for each in agent.transports if pipeline.platform.client_carries(each)]
@@ -353,7 +351,7 @@ def check_personalization(pipeline: Pipeline) -> None:
 
 
 def resolve_agent(pipeline: Pipeline, request: IssueRequest) -> Agent:
-    """Return the agent that is meant; to visitors, those that aren't open to them are nothing."""
+    """Return the agent of a request. For visitors, an agent that isn't anonymous doesn't exist."""
     if not request.identity.is_anonymous:
         return _find_agent(pipeline.agents, request.agent)
     agent = pipeline.agents.get(named_agent(pipeline, request) or "")
@@ -363,7 +361,7 @@ def resolve_agent(pipeline: Pipeline, request: IssueRequest) -> Agent:
 
 
 async def _check_entrance(pipeline: Pipeline, request: IssueRequest) -> None:
-    """Look at the door, and ask visitors for their challenge. Others pass."""
+    """Check the switch of anonymous access and the visitor's captcha. Other callers pass."""
     entrance = pipeline.admission
     if entrance is None or not request.identity.is_anonymous:
         return
@@ -405,7 +403,7 @@ async def merge_anonymous_usage(pipeline: Pipeline, agent: Agent, request: Issue
 
 
 def _move(budget: Budget, request: IssueRequest) -> MergeUsage | None:
-    """Return whom a signed-in caller was before, as their visitor's ticket says."""
+    """Return how usage moves from the visitor that a signed-in caller was before."""
     if request.visit is None or request.identity.is_anonymous:
         return None
     visitor, person = request.visit.identity, request.identity
@@ -431,7 +429,7 @@ def _find_agent(agents: Mapping[str, Agent], name: str | None) -> Agent:
 
 
 def check_transport(agent: Agent, transport: Transport) -> None:
-    """Refuse a transport that the agent doesn't allow. The relay is a WebSocket, too."""
+    """Refuse a transport that the agent doesn't allow. The relay counts as a WebSocket."""
     is_open = transport in agent.transports
     if not is_open and not (transport == "relay" and "websocket" in agent.transports):
         raise AccessDeniedError(
@@ -444,7 +442,7 @@ def check_transport(agent: Agent, transport: Transport) -> None:
 def build_grant(
     pipeline: Pipeline, agent: Agent, request: IssueRequest, rule: str, personal: Personalization
 ) -> Grant:
-    """Return what the platform is asked for."""
+    """Return the grant that the platform exchanges for a credential."""
     return Grant(
         identity=request.identity,
         agent=agent.name,
@@ -473,7 +471,7 @@ async def reserve_limits(pipeline: Pipeline, agent: Agent, request: IssueRequest
 async def _reserve_or_settle(
     pipeline: Pipeline, budget: Budget, context: LimitContext, move: MergeUsage | None
 ) -> Reservation:
-    """Reserve; where time or slots are wanting, look once whether some of them are over."""
+    """Reserve; where time or slots are short, settle ended conversations, and try once more."""
     try:
         return await reserve(budget, context, pipeline.stores, move)
     except LimitReachedError as refusal:
@@ -486,7 +484,7 @@ async def _reserve_or_settle(
 def _remember_reservation(
     pipeline: Pipeline, reservation: Reservation, request: IssueRequest, issued: Issued
 ) -> None:
-    """Note, beside the answer, by which conversation a reservation can be settled."""
+    """Remember, in the background, by which conversation a reservation can be settled."""
     if issued.conversation_id is None or reservation.store is None:
         return
     reserve_limits = reservation.milliseconds
@@ -523,7 +521,7 @@ async def release_reservation(
     kinds: Sequence[Kind] = EVERY_KIND,
     **about: Any,
 ) -> None:
-    """Give everything back, even where whoever waits for it is cancelled again."""
+    """Give everything back, also where the waiting request is cancelled again."""
 
     async def give_back() -> None:
         if await reservation.release(kinds):

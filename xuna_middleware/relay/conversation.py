@@ -1,11 +1,10 @@
-"""The story of a conversation that the gate carries itself, from a known caller to its end.
+"""The steps of a conversation that the gate carries itself, from a known caller to its end.
 
 check agent → authorize → reserve → ask for variables → signed URL → accept →
 first frame: check, merge → connect → carry → give back, settle
 
-What happens before the client is accepted is answered with a status, what happens after it with a
-close code (`relay/close_codes.py`). Whatever ends it, the lease is given up and the true length
-is settled, once.
+A refusal before the accept is an HTTP status; after it, a close code (`relay/close_codes.py`).
+However the conversation ends, its lease is released and its true length settled, once.
 """
 
 import asyncio
@@ -84,9 +83,9 @@ _TIMES: Final = frozenset({"exp", "iat", "nbf"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelayContext:
-    """Hold what conversations need beside the pipeline.
+    """The parts that conversations use in addition to the pipeline.
 
-    `url` is where clients reach `/conversation`, None where nobody said.
+    `url` is the address of `/conversation` for clients; None without a `public_url`.
     """
 
     sessions: Sessions
@@ -98,7 +97,7 @@ class RelayContext:
 
 @dataclass(slots=True, kw_only=True)
 class _Conversation:
-    """Hold what is known of one conversation, as it becomes known."""
+    """One conversation, filled in as more becomes known."""
 
     request: IssueRequest
     agent: Agent
@@ -120,22 +119,22 @@ class _Conversation:
 
     @property
     def note(self) -> str:
-        """The name by which its time is settled: the platform's, where that is known."""
+        """The name by which its time is settled: the platform's, where known."""
         return self.signed.conversation_id or self.live.session.id
 
     @property
     def meter(self) -> Meter:
-        """What it took; nothing where it never reached the platform."""
+        """The usage; zero where the conversation never reached the platform."""
         return Meter(began=0.0, ended=0.0) if self.relay is None else self.relay.meter
 
 
 def relay_url(public_url: str) -> str:
-    """Return where clients reach the relay of a gate: its address, with a WebSocket's scheme."""
+    """Return the address of a gate's relay for clients: its public URL with a WebSocket scheme."""
     return f"ws{public_url.removeprefix('http')}/conversation"
 
 
 def ticket_of(request: IssueRequest, agent: Agent, origin: str | None) -> Ticket:
-    """Return the ticket of whoever asked, for an agent and the page they asked from."""
+    """Return the ticket for a request, its agent and the page that sent it."""
     return Ticket(
         identity=request.identity,
         agent=agent.name,
@@ -148,10 +147,10 @@ def ticket_of(request: IssueRequest, agent: Agent, origin: str | None) -> Ticket
 async def issue_relay_url(
     pipeline: Pipeline, relay_context: RelayContext, request: IssueRequest, origin: str | None
 ) -> SignedUrl:
-    """Return a signed URL that leads to the gate itself, with a ticket in it that is good once.
+    """Return a signed URL that leads to the gate itself and contains a one-time ticket.
 
-    Limits are looked at, and nothing is taken before the conversation comes. What the client asks
-    for is its own to carry, in `session`: it is checked again in its first frame.
+    Checks limits and takes nothing before the conversation comes. The client carries what it asked
+    for in `session`; its first frame is checked again.
 
     Raises:
         GateError: one of the documented answers.
@@ -201,7 +200,7 @@ async def run_conversation(
 async def _open(
     pipeline: Pipeline, relay_context: RelayContext, request: IssueRequest
 ) -> _Conversation:
-    """Decide, reserve, and get a signed URL: all that can be done before the client is accepted."""
+    """Decide, reserve, and get a signed URL: everything that precedes the accept."""
     agent = resolve_agent(pipeline, request)
     check_transport(agent, "relay")
     _check_life(request.identity, relay_context.clock())
@@ -249,7 +248,7 @@ async def _open(
 async def _run(
     pipeline: Pipeline, relay_context: RelayContext, conversation: _Conversation, client: Client
 ) -> CloseReason:
-    """Accept the client, hand its first frame on, and carry what comes after."""
+    """Accept the client, forward its first frame, and carry the frames that follow."""
     agent, live = conversation.agent, conversation.live
     await _remember_reservation(pipeline, conversation)
     await client.accept()
@@ -285,7 +284,7 @@ async def _run(
 
 
 async def _connect(pipeline: Pipeline, conversation: _Conversation) -> None:
-    """Open the line. Where the platform opens none, nothing was used, and all comes back."""
+    """Connect to the platform. Where that fails, give the whole reservation back."""
     max_frame = conversation.agent.relay.max_frame
     try:
         conversation.line = await pipeline.platform.connect(
@@ -297,10 +296,11 @@ async def _connect(pipeline: Pipeline, conversation: _Conversation) -> None:
 
 
 async def _first_frame(conversation: _Conversation, client: Client) -> str:
-    """Return the first frame as the platform gets it: the client's wishes, and the server's word.
+    """Return the first frame for the platform: the client's values merged with the server's.
 
     Raises:
-        EndedError: there is none. GateError: it asks for what isn't open, or clashes.
+        ConversationClosedError: the client sent none.
+        GateError: it asks for what isn't allowed, or for what the server sets.
     """
     agent = conversation.agent
     rules = agent.relay
@@ -350,8 +350,8 @@ def _live(
 
 
 async def _hold_lease(relay_context: RelayContext, live: LiveConversation, began: float) -> None:
-    """Hold the lease. Where it comes too late after the reservation, somebody else may have the
-    slots by now.
+    """Hold the lease. Refuse where this comes so late after the reservation that another caller may
+    have its slots.
     """
     try:
         await relay_context.sessions.enter(live)
@@ -365,7 +365,7 @@ async def _hold_lease(relay_context: RelayContext, live: LiveConversation, began
 
 
 async def _remember_reservation(pipeline: Pipeline, conversation: _Conversation) -> None:
-    """Keep a note, so that the time can be settled if this process doesn't live to do it."""
+    """Remember the reservation, so that any process can settle it if this one dies."""
     longest = conversation.agent.longest_relayed
     about = about_whom(conversation.request.identity, conversation.agent.name)
     conversation.is_pending = await conversation.reservation.remember(
@@ -376,7 +376,7 @@ async def _remember_reservation(pipeline: Pipeline, conversation: _Conversation)
 def _renewer(
     relay_context: RelayContext, conversation: _Conversation
 ) -> Callable[[str], Awaitable[str]]:
-    """Return what takes a fresh token: it must prove the same caller, and says the new end."""
+    """Return the function that takes a fresh token of the same caller and returns the new end."""
 
     async def renew(token: str) -> str:
         known = conversation.request.identity
@@ -399,7 +399,7 @@ def _renewer(
 
 
 def _rechecker(relay_context: RelayContext, conversation: _Conversation) -> Recheck:
-    """Return what asks again about a conversation's token."""
+    """Return the function that verifies a conversation's token again."""
 
     async def ask() -> None:
         try:
@@ -431,7 +431,7 @@ def _rechecker(relay_context: RelayContext, conversation: _Conversation) -> Rech
 def _report(
     relay_context: RelayContext, conversation: _Conversation, error: Exception
 ) -> GateError:
-    """Report what a conversation was refused after it was accepted."""
+    """Report a refusal that came after the accept."""
     attempt = Attempt(
         identity=conversation.identity, agent=conversation.agent.name, transport="relay"
     )
@@ -439,10 +439,10 @@ def _report(
 
 
 async def _verify_again(relay_context: RelayContext, conversation: _Conversation) -> Identity:
-    """Return whom the conversation's token proves now: the same caller as before.
+    """Return the identity that the conversation's token proves now: the same caller as before.
 
     Raises:
-        InvalidTokenError: somebody else, or nobody. UnavailableError: it can't be known now.
+        InvalidTokenError: another caller, or none. UnavailableError: it can't be known now.
     """
     assert conversation.token is not None, "it is asked about"  # noqa: S101
     identity = await relay_context.authentication.recheck(conversation.token)
@@ -452,10 +452,10 @@ async def _verify_again(relay_context: RelayContext, conversation: _Conversation
 
 
 async def _authorize_again(conversation: _Conversation, identity: Identity) -> None:
-    """Ask the agent's rule again where the provider says something else of the caller than before.
+    """Ask the agent's rule again where the provider's answer about the caller changed.
 
     Raises:
-        GateError: the rule admits them no more, or can't be asked.
+        GateError: the rule says no, or can't be asked.
     """
     if _grants_of(identity) != _grants_of(conversation.identity):
         await check_rule(conversation.agent, identity, conversation.request.connection)
@@ -466,13 +466,13 @@ def _is_same_caller(one: Identity, other: Identity) -> bool:
 
 
 def _grants_of(identity: Identity) -> tuple[object, ...]:
-    """Return what a rule may decide by, which no passing of time changes."""
+    """Return the claims by which a rule may decide, without those that name times."""
     claims = {name: value for name, value in identity.claims.items() if name not in _TIMES}
     return identity.scopes, identity.roles, identity.client_id, claims
 
 
 def _conversation_namer(live: LiveConversation) -> Callable[[str], None]:
-    """Return what takes the platform's name for a conversation, where it is one for logs."""
+    """Return the function that takes the platform's id of the conversation."""
 
     def told(named: str) -> None:
         known = conversation_id(named)
@@ -493,7 +493,7 @@ async def _close(
     client: Client,
     ending: CloseReason,
 ) -> None:
-    """Say goodbye, give back what was taken and not used, and tell what it came to."""
+    """Close both sides, give back what was not used, and emit the end."""
     meter, live = conversation.meter, conversation.live
     if conversation.recheck is not None:
         conversation.recheck.stop()
@@ -533,7 +533,7 @@ async def _close(
 
 
 async def _settle(pipeline: Pipeline, conversation: _Conversation, seconds: float) -> None:
-    """Give back the time that was not talked: once, whoever else knows of it."""
+    """Give back the time that was not used, once among all who try."""
     if not conversation.is_pending:
         await conversation.reservation.give_back_time(seconds)
         return
@@ -545,13 +545,13 @@ async def _settle(pipeline: Pipeline, conversation: _Conversation, seconds: floa
 
 
 def _check_life(identity: Identity, now: float) -> None:
-    """Refuse a token that is good by the leeway alone: here it would be over before it began."""
+    """Refuse a token that is good by the leeway alone: the conversation would end at once."""
     if identity.expires_at is not None and now >= identity.expires_at:
         raise InvalidTokenError(cause="expired: no conversation begins by the leeway alone")
 
 
 def _check_platform(pipeline: Pipeline) -> None:
-    """See that conversations can be carried, before anything is taken for one."""
+    """Check that the platform can carry conversations, before anything is reserved."""
     try:
         pipeline.platform.check_relay()
     except ConfigurationError as error:

@@ -1,5 +1,5 @@
-"""What a store does: keep a value for a while, tell who was first, count what was taken, hold the
-leases of live conversations, and know who is revoked.
+"""The store protocol: keep values for a limited time, decide which caller was first, count usage,
+hold the leases of live conversations, and record revocations.
 """
 
 from collections.abc import Sequence
@@ -8,37 +8,37 @@ from dataclasses import field as derived
 from enum import StrEnum
 from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
 
-#: How something is counted: so often, so long, or so many at once.
+#: How something is counted: how often, for how long, or how many at once.
 Kind: TypeAlias = Literal["rate", "time", "slot"]
 
-#: In how many steps the length of a slot is divided.
+#: The number of steps into which the length of a slot is divided.
 _STEPS: Final = 50
-#: How many leases `leases()` tells of.
+#: How many leases `leases()` returns at most.
 MOST_TOLD: Final = 10_000
 
 
 class Region(StrEnum):
-    """Name what an entry is kept for.
+    """Name the purpose of a store entry.
 
-    A store whose memory has a bound gives each region a bound of its own, so that what fills one
-    leaves room in the others. The docs say who can write to which, and how much (docs/budgets.md).
+    A store with bounded memory gives each region a separate bound, so that a full region leaves
+    room in the others. docs/budgets.md says who can write to which region, and how much.
     """
 
-    #: One-time tickets, and the counts of them. Those of visitors are apart: strangers make them.
+    #: One-time tickets and their counts. Visitors' tickets are separate: anybody can create them.
     TICKETS = "tickets"
     VISITORS_TICKETS = "visitors_tickets"
-    #: DPoP proofs that were used, and solved proof-of-work puzzles, with the counts of each.
+    #: Used DPoP proofs and solved proof-of-work puzzles, with the counts of each.
     PROOFS = "proofs"
     PUZZLES = "puzzles"
-    #: Webhooks that were received.
+    #: Received webhooks.
     DELIVERIES = "deliveries"
-    #: What limits count: of callers, of visitors, and of everybody together.
+    #: The counts of limits: for callers, for visitors, and for everybody together.
     CALLERS = "callers"
     VISITORS = "visitors"
     COMMON = "common"
     #: Visitors who signed in.
     DEPARTED = "departed"
-    #: What operators say: that visitors are turned away, and who is revoked.
+    #: Operators' settings: whether visitors are refused, and who is revoked.
     SWITCHES = "switches"
     REVOCATIONS = "revocations"
     #: Reservations that can be settled, and live conversations.
@@ -55,25 +55,27 @@ def named(region: Region, name: str) -> str:
 
 
 def region_of(principal: str) -> Region:
-    """Return the region in which a principal's counts are kept; callers' where none is named."""
+    """Return the region of a principal's counts; the callers' region where it names none."""
     return _REGIONS.get(principal.partition("/")[0], Region.CALLERS)
 
 
 class StoreError(Exception):
-    """Say that the store can't answer now, in fixed words. Whoever asked refuses: never open."""
+    """Report that the store can't answer now, in a fixed text. The code that called it must refuse
+    the request and never fail open.
+    """
 
 
 class StoreBusyError(StoreError):
-    """Say that this process asks the store too much at once. The store isn't down, so whoever asked
-    refuses, whatever `on_unavailable` says.
+    """Report that this process sends the store too many requests at once. The store isn't down, so
+    the caller's request is refused, whatever `on_unavailable` says.
     """
 
 
 class OverBudgetError(StoreError):
-    """Say that a value was not kept, since somebody has as many as they may have.
+    """Report that a value was not kept because its owner already has the maximum number.
 
-    `place` is that of the quota among those that `put()` was given, and `seconds` is when some of
-    what was taken comes back.
+    `place` is the index of the quota in the `within` argument of `put()`; `seconds` is the time
+    until some of the quota comes back.
     """
 
     def __init__(self, place: int, seconds: float) -> None:
@@ -83,17 +85,17 @@ class OverBudgetError(StoreError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quota:
-    """Say how one limit is counted, and what one reservation takes of it.
+    """Describe how one limit is counted, and how much one reservation takes of it.
 
     Attributes:
-        field: the limit's name, the same in every process, and different from that of every other
-            limit that counts the same principals.
-        most: how much there is.
-        amount: how much one reservation takes; 0 only looks whether anything is over.
+        field: the limit's name, the same in every process, and different from the name of every
+            other limit that counts the same principals.
+        most: the total amount.
+        amount: how much one reservation takes; 0 only checks whether anything is over.
         seconds: how long a window lasts from its first use, or how long one slot is held.
-        kind: what is taken of a "rate", or of "time" in milliseconds, comes back all together at
-            the end of its window; each "slot" comes back by itself, at most 2 % later.
-        held: for how many seconds one reservation of a slot is held at first, where that is shorter
+        kind: a "rate", or "time" in milliseconds, comes back all together at the end of its
+            window; each "slot" comes back separately, at most 2 % later.
+        held: how many seconds one reservation of a slot is held at first, where that is shorter
             than `seconds`: a lease, see `Store.hold()`.
     """
 
@@ -103,9 +105,9 @@ class Quota:
     seconds: float
     kind: Kind
     held: float | None = None
-    #: In milliseconds: its time, and how far apart the ends of slots lie (a fiftieth of it), 0 for
-    #: what ends with a window. The same of what one reservation is held for. Read from the rest,
-    #: once.
+    #: In milliseconds: the quota's length, and the distance between the ends of slots (a fiftieth
+    #: of the length; 0 for kinds with a window). The same two values for `held`. Computed once
+    #: from the other fields.
     length: int = derived(init=False, repr=False)
     step: int = derived(init=False, repr=False)
     held_length: int = derived(init=False, repr=False)
@@ -122,22 +124,22 @@ class Quota:
 
 
 def whole(seconds: float) -> int:
-    """Return whole milliseconds, one at least."""
+    """Return whole milliseconds, at least one."""
     return max(1, round(seconds * 1000))
 
 
 def step_of(length: int) -> int:
-    """Return how far apart the ends of slots lie that are held for so many milliseconds."""
+    """Return the distance between the ends of slots that are held for `length` milliseconds."""
     return max(1, length // _STEPS)
 
 
-#: Whom to count (issuer and all), and how.
+#: The principal to count (with its issuer), and how.
 Wanted: TypeAlias = tuple[str, Quota]
 
 
 class QuotaStatus(NamedTuple):
-    """Say how much of a quota is left, below 0 where more was used, and in how many seconds some
-    of what was taken comes back (0 where nothing was).
+    """Say how much of a quota is left (below 0 where more was used), and in how many seconds some
+    of it comes back (0 where nothing was taken).
     """
 
     left: int
@@ -145,12 +147,12 @@ class QuotaStatus(NamedTuple):
 
 
 class ReserveResult(NamedTuple):
-    """Say whether all was taken or nothing, and for each quota where it stands afterwards.
+    """Say whether everything was taken or nothing, and the status of each quota afterwards.
 
-    `marks` say when each comes back, in milliseconds of the store's clock: by them it is given
-    back before that; there are none where nothing was taken. Then `open_notes` name reservations
-    of the same principals whose conversations may have ended by now, the oldest first. Where a
-    revocation is why nothing was taken, `is_revoked` says so, and there are no levels.
+    `marks` say when each charge comes back, in milliseconds of the store's clock; `give_back()`
+    needs them to return it earlier. Where nothing was taken, there are no marks, and `open_notes`
+    names reservations of the same principals whose conversations may have ended, the oldest first.
+    Where nothing was taken because of a revocation, `is_revoked` is True and `levels` is empty.
     """
 
     taken: bool
@@ -161,7 +163,7 @@ class ReserveResult(NamedTuple):
 
 
 class Charge(NamedTuple):
-    """Name a taken amount, or as much of it as is to be given back; below 0 it takes more."""
+    """Name a taken amount, or the part of it to give back; an amount below 0 takes more."""
 
     principal: str
     field: str
@@ -171,9 +173,9 @@ class Charge(NamedTuple):
 
 
 class PendingSettlement(NamedTuple):
-    """Remember a reservation by a name until somebody settles it, for so many seconds.
+    """Remember a reservation under a name until it is settled, for at most `seconds`.
 
-    `about` is the writer's own, one line.
+    `about` is one line that only the writer interprets.
     """
 
     name: str
@@ -183,8 +185,8 @@ class PendingSettlement(NamedTuple):
 
 
 def unused(parts: Sequence[Charge], milliseconds: int) -> tuple[Charge, ...]:
-    """Return what is to be given back after a conversation of this length: slots, and the time that
-    it did not use. That credentials were issued stays counted.
+    """Return the charges to give back after a conversation of this length: its slots, and the time
+    that it did not use. The number of issued credentials stays counted.
     """
     slots = [part for part in parts if part.kind == "slot"]
     time = [part for part in parts if part.kind == "time"]
@@ -192,7 +194,7 @@ def unused(parts: Sequence[Charge], milliseconds: int) -> tuple[Charge, ...]:
 
 
 def taken_parts(wanted: Sequence[Wanted], reserved: ReserveResult) -> tuple[Charge, ...]:
-    """Return all that a reservation took."""
+    """Return everything that a reservation took."""
     pairs = zip(wanted, reserved.marks, strict=True)
     return tuple(
         Charge(principal, quota.field, mark, quota.amount, quota.kind)
@@ -202,8 +204,8 @@ def taken_parts(wanted: Sequence[Wanted], reserved: ReserveResult) -> tuple[Char
 
 
 class MergeUsage(NamedTuple):
-    """Say that a visitor turned out to be a person, and how many seconds that is remembered once
-    what the visitor took is the person's; see `Store.move()`.
+    """Say that a visitor has signed in as a person, and how many seconds the store remembers that
+    after it has moved the visitor's usage to the person; see `Store.move()`.
     """
 
     visitor: str
@@ -212,27 +214,27 @@ class MergeUsage(NamedTuple):
 
 
 class RevocationCheck(NamedTuple):
-    """Say who asks, and when their credential was issued: its `iat`, in seconds since the epoch;
-    None where it has none.
+    """Name the caller, and when their credential was issued: its `iat`, in seconds since the epoch,
+    or None without one.
     """
 
     principal: str
     issued_at: float | None
 
     def is_covered(self, mark: float) -> bool:
-        """Tell whether what was revoked at `mark` includes this credential."""
+        """Return whether a revocation at `mark` includes this credential."""
         return self.issued_at is None or self.issued_at <= mark
 
 
 class Lease(NamedTuple):
-    """Hold one live conversation: what must be renewed, or it ends by itself.
+    """Describe the lease of one live conversation. It runs out unless it is renewed.
 
     Attributes:
         name: the session's id, up to 64 letters, digits, "-" and "_".
-        about: one line of the writer's own, which `leases()` shows.
-        seconds: how long it lasts without being held again.
-        slots: its parts of kind "slot", with the marks of the last answer.
-        standing: whose revocation ends it, if anybody's.
+        about: one line that only the writer interprets; `leases()` returns it.
+        seconds: how long it lasts without renewal.
+        slots: its charges of kind "slot", with the marks of the last answer.
+        standing: the caller whose revocation ends it, or None.
     """
 
     name: str
@@ -243,7 +245,7 @@ class Lease(NamedTuple):
 
 
 class LeaseStatus(NamedTuple):
-    """Return a lease's parts with their new marks, and the word on it: "" is to go on."""
+    """Give a lease's charges with their new marks, and its state: "" means that it goes on."""
 
     slots: tuple[Charge, ...]
     word: Literal["", "ended", "revoked"]
@@ -252,8 +254,8 @@ class LeaseStatus(NamedTuple):
 class Store(Protocol):
     """Keep small values and counts for a short time, the same for every process that shares it.
 
-    All verbs are atomic: of any number of callers in any number of processes, one is first. Time is
-    the store's own, so the clocks of those processes don't matter.
+    All methods are atomic: of any number of callers in any number of processes, one is first. The
+    store uses its own clock, so the clocks of those processes don't matter.
     """
 
     async def put(
@@ -264,21 +266,21 @@ class Store(Protocol):
         region: Region,
         within: Sequence[Wanted] = (),
     ) -> bool:
-        """Keep a value for so many seconds unless the key is there; tell whether it was kept.
+        """Keep a value for `seconds` unless the key exists; return whether it was kept.
 
-        Keys differ whatever their regions. With `within`, the value is kept only if all of these
-        quotas (of kind "slot", each of another principal) can be taken, in the same step; a value
-        that isn't kept takes nothing.
+        Keys are unique across all regions. With `within`, the value is kept only if all of these
+        quotas (of kind "slot", each of a different principal) can be taken in the same step; a
+        value that isn't kept takes nothing.
 
         Raises:
-            OverBudgetError: one of the quotas has too little left. StoreError: it can't be known.
+            OverBudgetError: one of the quotas has too little left. StoreError: no answer.
         """
 
     async def take(self, key: str) -> bytes | None:
-        """Return a value and forget it; None where there is none.
+        """Return a value and delete it; None where there is none.
 
         Raises:
-            StoreError: it can't be known.
+            StoreError: the store gives no answer.
         """
 
     async def reserve(
@@ -287,23 +289,23 @@ class Store(Protocol):
         move: MergeUsage | None = None,
         standing: RevocationCheck | None = None,
     ) -> ReserveResult:
-        """Take of every quota, or of none where one has too little left.
+        """Take from every quota, or from none where one has too little left.
 
-        With `move`, what the visitor took counts as if the person had taken it. Nothing moves by
-        that: see `move()`.
+        With `move`, the visitor's usage counts as if it were the person's. That moves nothing:
+        see `move()`.
 
-        With `standing`, nothing is done at all where that is revoked; see `revoke()`. Nothing may
-        be wanted besides.
+        With `standing`, nothing is done at all where it is revoked; see `revoke()`. `wanted` may
+        be empty then.
 
-        Whoever is cancelled or gets a `StoreError` has taken nothing that stays taken, except where
-        the store can't be asked any more: then it comes back when the quota's time is over.
+        After a cancellation or a `StoreError`, nothing stays taken, except where the store can't be
+        reached any more: then it comes back when the quota's time is over.
 
         Raises:
-            StoreError: it can't be known.
+            StoreError: the store gives no answer.
         """
 
     async def move(self, move: MergeUsage, wanted: Sequence[Wanted]) -> ReserveResult:
-        """Take of every quota, or of none; where all was taken, what the visitor took counts as
+        """Take from every quota, or from none. Where all was taken, the visitor's usage counts as
         the person's from then on, whichever of the two asks. That happens once.
 
         Raises:
@@ -311,35 +313,35 @@ class Store(Protocol):
         """
 
     async def look(self, wanted: Sequence[Wanted]) -> tuple[QuotaStatus, ...]:
-        """Return where quotas stand, and take nothing.
+        """Return the status of quotas, and take nothing.
 
         Raises:
-            StoreError: it can't be known.
+            StoreError: the store gives no answer.
         """
 
     async def give_back(self, parts: Sequence[Charge]) -> None:
-        """Give back what was taken, as far as its time isn't over.
+        """Give back charges whose time isn't over yet.
 
         Raises:
             StoreError: it is not known whether that was done.
         """
 
     async def remember(self, note: PendingSettlement) -> None:
-        """Keep a note, and tell of it when its principals are refused for want of time or slots.
+        """Keep a note, and list it when its principals are refused for lack of time or slots.
 
         Raises:
             StoreError: it is not known whether that was done.
         """
 
     async def is_pending(self, name: str) -> bool:
-        """Tell whether there is a note by this name that nobody settled yet.
+        """Return whether there is a note with this name that is not settled yet.
 
         Raises:
-            StoreError: it can't be known.
+            StoreError: the store gives no answer.
         """
 
     async def settle(self, name: str, milliseconds: int) -> str | None:
-        """Give back what a noted reservation did not use, once; return what the note is about.
+        """Give back, once, what a noted reservation did not use; return the note's `about`.
 
         None where there is no such note, or no longer.
 
@@ -348,11 +350,11 @@ class Store(Protocol):
         """
 
     async def hold(self, leases: Sequence[Lease]) -> tuple[LeaseStatus, ...]:
-        """Let conversations go on, each for its seconds from now, and tell of each whether it may.
+        """Renew leases, each for its `seconds` from now; return for each whether it may go on.
 
-        A slot is taken anew where it is gone, since a server lost it or the beat came late: a
-        conversation that runs is counted, never refused. One that somebody ended, or whose standing
-        is revoked, is not held any longer: what it holds stays until it is let go or runs out.
+        A slot that is gone, because a server lost it or the renewal came late, is taken again: a
+        running conversation is counted, never refused. A conversation that was ended, or whose
+        standing is revoked, is not renewed: it keeps its slots until they are released or run out.
 
         Does not check: that there is room in a quota.
 
@@ -361,36 +363,36 @@ class Store(Protocol):
         """
 
     async def release_lease(self, name: str, slots: Sequence[Charge]) -> bool:
-        """Forget a conversation that is over, and give its slots back, once; tell whether there
-        was such a lease.
+        """Delete the lease of a finished conversation and give its slots back, once; return
+        whether there was such a lease.
 
-        Nothing is given back where nothing is held by this name: never, no longer, or let go
-        before. Slots that are not held yet are given back with `give_back()`.
+        Nothing is given back where there is no lease with this name: it never existed, ran out, or
+        was released before. Slots without a lease yet are given back with `give_back()`.
 
         Raises:
             StoreError: it is not known whether that was done; it runs out by itself.
         """
 
     async def leases(self) -> tuple[str, ...]:
-        """Return what the live conversations are about, of all processes, in the order of their
-        names; 10,000 of them at most.
+        """Return the `about` lines of the live conversations of all processes, in the order of
+        their names; 10,000 at most.
 
         Raises:
-            StoreError: it can't be known.
+            StoreError: the store gives no answer.
         """
 
     async def end(self, name: str) -> bool:
-        """Ask that a conversation ends, of which `hold()` tells its holder; tell whether there is
-        such a lease.
+        """Ask for the end of a conversation; its holder learns that from `hold()`. Return whether
+        there is such a lease.
 
         Raises:
             StoreError: it is not known whether that was done.
         """
 
     async def revoke(self, principal: str, at: float, seconds: float) -> None:
-        """Refuse, for so many seconds, whoever's credential was issued at `at` (seconds since the
-        epoch) or before, or at no known time. What was revoked up to a later time, or for longer,
-        stays so.
+        """Refuse, for `seconds`, the principal's credentials that were issued at `at` (seconds
+        since the epoch) or before, or at no known time. An earlier revocation that reaches a later
+        time, or lasts longer, stays in force.
 
         Raises:
             StoreError: it is not known whether that was done.
@@ -399,8 +401,8 @@ class Store(Protocol):
     async def wait_for_wakeup(self) -> None:
         """Wait until somebody, in any process, called `end()` or `revoke()` since the last call.
 
-        It only makes things faster: it returns without a cause, too, and where nothing can be known
-        it waits. One caller in each event loop. Raises nothing.
+        It only makes things faster: it may return without a cause, and it waits where the store
+        can't be reached. One caller in each event loop. Raises nothing.
         """
 
     async def aclose(self) -> None:

@@ -1,8 +1,8 @@
-"""How often and how long: take of all limits at once, or of none, and give back what wasn't used.
+"""Reservations: take from all limits at once, or from none, and give back what wasn't used.
 
-A reservation is made before anything is issued. What fails afterwards releases it; when the true
-length of the conversation is known, it is settled; what nobody settles counts in full. In one
-picture: docs/limits.md.
+A reservation is made before anything is issued. A later failure releases it; once the actual
+length of the conversation is known, it is settled; without a settlement it counts in full. A
+diagram is in docs/limits.md.
 """
 
 import logging
@@ -47,7 +47,7 @@ EVERY_KIND: Final[tuple[Kind, ...]] = ("rate", "time", "slot")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remaining:
     """Say how much of one limit is left for a caller, in its unit, and in how many seconds some of
-    what was taken comes back (0 where nothing was).
+    it comes back (0 where nothing was taken).
     """
 
     limit: str
@@ -59,11 +59,11 @@ class Remaining:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reservation:
-    """Hold what was taken for one credential, until it is released or settled, once.
+    """Hold the charges for one credential, until they are released or settled, once.
 
     Attributes:
         limits: the titles of the limits that counted it.
-        uncounted: those that the operator leaves open while the store is down.
+        uncounted: the titles of the limits that the operator leaves open while the store is down.
     """
 
     limits: tuple[str, ...] = ()
@@ -84,7 +84,7 @@ class Reservation:
         return max(times, default=0) if metered else None
 
     async def release(self, kinds: Sequence[Kind] = EVERY_KIND) -> bool:
-        """Give all of these kinds back, since nothing was used; tell whether that is done."""
+        """Give all of these kinds back, since nothing was used; return whether that succeeded."""
         return await self._give_back([part for part in self.parts if part.kind in kinds])
 
     async def give_back_time(self, seconds: float) -> None:
@@ -104,7 +104,7 @@ class Reservation:
 
     @property
     def slots(self) -> tuple[Charge, ...]:
-        """What a lease renews."""
+        """The slots that a lease renews."""
         return tuple(part for part in self.parts if part.kind == "slot")
 
     async def remember(
@@ -114,7 +114,7 @@ class Reservation:
         seconds: float,
         kinds: Sequence[Kind] = ("time", "slot"),
     ) -> bool:
-        """Keep a note by which the reservation can be settled in any process, once; tell whether
+        """Keep a note with which any process can settle the reservation, once; return whether
         there is one.
         """
         parts = tuple([part for part in self.parts if part.kind in kinds])
@@ -132,7 +132,7 @@ class Reservation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stores:
-    """Hold where limits are counted: the shared store, and this process while that is down."""
+    """Hold the stores that count limits: the shared one, and this process's while that is down."""
 
     shared: Store
     fallback: Store
@@ -145,12 +145,12 @@ class Stores:
 async def reserve(
     budget: Budget, context: LimitContext, stores: Stores, move: MergeUsage | None = None
 ) -> Reservation:
-    """Take of all limits, or of none, and see that the caller was not revoked, in one go.
+    """Take from all limits, or from none, and check in the same step that the caller isn't revoked.
 
     Raises:
-        InvalidTokenError: what proved the caller was revoked.
+        InvalidTokenError: the caller's token or sign-in was revoked.
         LimitReachedError: one of the limits has too little left.
-        UnavailableError: the store can't be asked, and a limit is closed then, or there is none.
+        UnavailableError: the store can't be reached, and a limit fails closed, or there is none.
         AccessDeniedError: the caller can't be counted; see `principal()`.
     """
     wanted = await budget.quotas_for(context)
@@ -167,8 +167,8 @@ async def ensure_not_revoked(identity: Identity, store: Store) -> None:
     """Refuse a caller who was revoked, and take nothing.
 
     Raises:
-        InvalidTokenError: what proved the caller was revoked.
-        UnavailableError: it can't be known.
+        InvalidTokenError: the caller's token or sign-in was revoked.
+        UnavailableError: the store gives no answer.
     """
     try:
         is_revoked = await _is_revoked(identity, store)
@@ -182,12 +182,12 @@ async def look_again(
     reservation: Reservation, budget: Budget, identity: Identity, stores: Stores
 ) -> None:
     """Refuse a caller who was revoked since the reservation, and take nothing. While the store is
-    down, what this process knows counts, if every limit says so (`on_unavailable`).
+    down, the revocations known to this process count, if every limit allows it (`on_unavailable`).
 
     Raises:
-        InvalidTokenError: what proved the caller was revoked.
-        UnavailableError: it can't be known, and a limit is closed then, or there is none; or the
-            store isn't down but asked too much.
+        InvalidTokenError: the caller's token or sign-in was revoked.
+        UnavailableError: the store gives no answer, and a limit fails closed, or there is none; or
+            the store isn't down but gets too many requests.
     """
     try:
         is_revoked = await _is_revoked(identity, reservation.store or stores.shared)
@@ -211,7 +211,7 @@ def _unavailable(error: StoreError) -> UnavailableError:
 
 
 def standing_of(identity: Identity) -> RevocationCheck:
-    """Return who this is to the store, and when what proves it was issued (claim `iat`)."""
+    """Return the caller's principal, and when their token was issued (claim `iat`)."""
     issued_at = identity.claims.get("iat")
     if type(issued_at) not in (int, float):
         issued_at = None
@@ -225,10 +225,10 @@ def revoked() -> InvalidTokenError:
 async def check_left(
     budget: Budget, context: LimitContext, stores: Stores
 ) -> tuple[Remaining, ...]:
-    """Return what is left, where it is enough for one more conversation. Takes nothing.
+    """Return what is left if it is enough for one more conversation. Takes nothing.
 
     Raises:
-        LimitReachedError: one of the limits has too little left. Else as `remaining()`.
+        LimitReachedError: one of the limits has too little left. Otherwise as `remaining()`.
     """
     counted, levels = await _levels(budget, context, stores)
     if any(stands.left < one.quota.amount for one, stands in zip(counted, levels, strict=True)):
@@ -240,7 +240,7 @@ async def remaining(budget: Budget, context: LimitContext, stores: Stores) -> tu
     """Return what is left of each limit for a caller. Takes nothing.
 
     Raises:
-        UnavailableError: the store can't be asked, and a limit is closed then.
+        UnavailableError: the store can't be reached, and a limit fails closed.
         AccessDeniedError: the caller can't be counted; see `principal()`.
     """
     return tuple(map(_remaining, *(await _levels(budget, context, stores))))
@@ -249,7 +249,7 @@ async def remaining(budget: Budget, context: LimitContext, stores: Stores) -> tu
 async def _levels(
     budget: Budget, context: LimitContext, stores: Stores
 ) -> tuple[Sequence[BoundLimit], Sequence[QuotaStatus]]:
-    """Return the limits that can be looked at now, and where they stand."""
+    """Return the limits that can be read now, and their status."""
     if not budget.counted:
         return (), ()
     counted: Sequence[BoundLimit] = budget.counted
@@ -287,10 +287,10 @@ async def _reserve_without_store(
 def _in_memory(
     counted: Sequence[BoundLimit], wanted: Sequence[Wanted], error: StoreError
 ) -> tuple[Sequence[BoundLimit], Sequence[Wanted]]:
-    """Return what is counted in this process now, or refuse where one limit is closed, and where
-    the store isn't down but asked too much: or a flood would open limits.
+    """Return the limits that this process counts now. Refuse where one limit fails closed, and
+    where the store isn't down but gets too many requests: otherwise a flood would open limits.
     """
-    if isinstance(error, StoreBusyError) or not counted:  # without any, to read a revocation
+    if isinstance(error, StoreBusyError) or not counted:  # no limits: only to read a revocation
         raise _unavailable(error)
     closed = [one.title for one in counted if one.limit.on_unavailable == "deny"]
     if closed:
