@@ -1,11 +1,11 @@
-"""What users hand over to be called: is it async?"""
+"""Detect async callables among those that users pass in."""
 
 import inspect
 from functools import partial
 
 
 def is_async(function: object) -> bool:
-    """Tell an async function, or an object or partial whose call is one."""
+    """Return whether this is an async function, or an object or partial whose call is async."""
     while isinstance(function, partial):
         function = function.func
     call = type(function).__call__

@@ -7,10 +7,10 @@ from typing import Any, NoReturn, Self
 class Hidden:
     """Hold a secret text. Every rendering is the same mask.
 
-    That is `repr`, `str`, `format`, `dataclasses.asdict`, a copy, and whatever walks over
-    attributes: the text lies in a closure, not in one. Pickling it is refused.
+    This covers `repr`, `str`, `format`, `dataclasses.asdict`, a copy, and code that walks over
+    attributes: the text lies in a closure, not in an attribute. Pickling it is refused.
 
-    Does not check: against code in the same process that means to read it.
+    Does not protect: against code in the same process that tries to read it.
     """
 
     __slots__ = ("_reveal",)

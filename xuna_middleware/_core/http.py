@@ -1,21 +1,21 @@
-"""The one outbound client: bounded in time and bytes, and silent about what it carries.
+"""The only outbound HTTP client: bounded in time and bytes, and without secrets in its errors.
 
-The rules, all of them kept here so that no caller can forget one:
+All rules are enforced here, so that no caller can forget one:
 
-- at most `timeout` seconds in all, waiting for a free connection included, and at most
+- at most `timeout` seconds in total, waiting for a free connection included, and at most
   `connect_timeout` to connect; at most `max_bytes` of body, counted as they arrive, whatever
   Content-Length says; at most 200 headers, and 4,096 chunks
-  (aiohttp joins what came at once before it is counted);
-- nothing is decompressed: `Accept-Encoding: identity` is asked for, and an encoded answer is
-  refused (RFC 9110 section 8.4), so a small answer can't unfold into a large one;
-- a redirect is an answer like any other, never followed: a header with a key in it would travel
-  along (RFC 9110 section 15.4); cookies are neither kept nor sent;
+  (aiohttp joins chunks that arrive together before they are counted);
+- nothing is decompressed: requests send `Accept-Encoding: identity`, and an encoded response is
+  refused (RFC 9110 section 8.4), so a small response can't expand into a large one;
+- a redirect is a response like any other, never followed: a header with a key would be sent to the
+  new host (RFC 9110 section 15.4); cookies are neither kept nor sent;
 - nothing is sent twice: retries are the caller's decision;
 - a header value may be `HiddenValue`: it is revealed only where no traceback of ours can show it,
-  and no error says more than a host name and a class name.
+  and errors contain only a host name and a class name.
 
-httpx's *transports* are used directly, without its `AsyncClient`: that one would log each address
-with its query at INFO, keep cookies, and ignore proxy variables beside a transport of one's own.
+httpx's *transports* are used directly, without its `AsyncClient`: the client would log each URL
+with its query at INFO, keep cookies, and ignore proxy variables when given a custom transport.
 """
 
 import asyncio
@@ -36,16 +36,16 @@ import httpx
 if TYPE_CHECKING:
     import aiohttp
 
-#: `connect`: no server was reached, so nothing was sent. `timeout`: no whole answer in time.
-#: `protocol`: the answer broke off or is none. `too_large`: it went past `max_bytes`.
+#: `connect`: no server was reached, so nothing was sent. `timeout`: no complete response in time.
+#: `protocol`: the response broke off or is invalid. `too_large`: it exceeded `max_bytes`.
 Kind: TypeAlias = Literal["connect", "timeout", "protocol", "too_large"]
 
-#: Of a pool, where its user says no other number: httpx's cost a call grows with its pool.
+#: The default connections of a pool. The cost of each httpx call grows with its pool.
 CONNECTIONS: Final = 8
-#: In seconds. Servers commonly close an idle connection after 5 s: let go of it before they do.
+#: In seconds. Servers commonly close an idle connection after 5 s: close it before they do.
 KEEP_ALIVE: Final = 4.0
 
-#: Of one answer.
+#: Limits of one response.
 MAX_HEADERS: Final = 200
 MAX_CHUNKS: Final = 4096
 _CHUNKS_IN_A_TURN: Final = 64
@@ -57,7 +57,7 @@ _NO_HEADERS: Final[Mapping[str, str]] = {}
 
 
 class HiddenValue(Protocol):
-    """A header value that shows itself to nobody but the wire."""
+    """A header value that is revealed only when it is sent."""
 
     def reveal(self) -> str:
         """Return the plain value."""
@@ -65,11 +65,11 @@ class HiddenValue(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """Hold one whole answer. Its repr shows the status only: the rest may be a credential.
+    """Hold one complete response. Its repr shows only the status: the rest may be a credential.
 
     Attributes:
         status: any HTTP status, 3xx and 5xx included.
-        headers: by lower-case name; repeated ones are joined with a comma.
+        headers: by lower-case name; repeated headers are joined with a comma.
         body: as received, not encoded; at most the `max_bytes` of the request.
     """
 
@@ -79,7 +79,7 @@ class Reply:
 
 
 class OutboundError(Exception):
-    """Say that there is no answer, and of which kind the fault is.
+    """Report that there is no response, and the kind of the failure.
 
     The message holds a host name and a class name: no query, no header, no part of a body.
     """
@@ -92,17 +92,17 @@ class OutboundError(Exception):
 class Outbound:
     """Send requests over long-lived connections, from any event loop.
 
-    Each event loop gets its own small pool when it first sends; a pool is made of httpx-aiohttp's
-    transport where the `fast` extra is installed and no proxy applies, else of httpx's own.
+    Each event loop gets its own small pool when it first sends; a pool uses httpx-aiohttp's
+    transport where the `fast` extra is installed and no proxy applies, otherwise httpx's own.
     `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY` and `SSL_CERT_FILE` are honoured.
 
     Args:
-        http_transport: is used instead of all that, on every loop, and is closed by `aclose()`.
-        connections: of each pool. Who wants more at once waits, and that counts to the time in all.
+        http_transport: replaces all of these, on every loop, and is closed by `aclose()`.
+        connections: of each pool. Further requests wait, and the wait counts toward the total time.
 
-    Checks: the time in all, the number of bytes, that the body isn't encoded. (With `fast`, looking
-    up a host's name counts to the time in all, not to the time to connect.)
-    Does not check: the address (its scheme, its host), the status, what the body says.
+    Checks: the total time, the number of bytes, that the body isn't encoded. (With `fast`, the DNS
+    lookup counts toward the total time, not the time to connect.)
+    Does not check: the URL (its scheme, its host), the status, the content of the body.
     """
 
     def __init__(
@@ -125,19 +125,19 @@ class Outbound:
         form: str | None = None,
         params: Mapping[str, str] | None = None,
         max_bytes: int,
-        timeout: float,  # noqa: ASYNC109  (it bounds the body too, and tells whose end it is)
+        timeout: float,  # noqa: ASYNC109  (it also bounds the body, and shows which bound ended it)
         connect_timeout: float = 2.0,
     ) -> Reply:
-        """Send one request, once, and return its whole answer.
+        """Send one request, once, and return its complete response.
 
         Args:
             url: absolute, http or https. params: are encoded and added to its query.
-            json: is sent as an `application/json` body; form: an encoded one, as
+            json: is sent as an `application/json` body; form: an encoded body, sent as
                 `application/x-www-form-urlencoded`; None sends no body.
-            max_bytes: of the answer's body. timeout, connect_timeout: in seconds.
+            max_bytes: of the response body. timeout, connect_timeout: in seconds.
 
         Raises:
-            OutboundError: there is no answer to be had; see `kind`.
+            OutboundError: there is no usable response; see `kind`.
         """
         message = _Message(
             method=method,
@@ -163,10 +163,10 @@ class Outbound:
     async def _outcome(
         self, message: "_Message", max_bytes: int, seconds: float
     ) -> Reply | OutboundError:
-        """Return the fault instead of raising it.
+        """Return the error instead of raising it.
 
-        The libraries' exceptions hold the request, and the frames they passed through hold its
-        headers: neither may become the context or the traceback of what leaves this module.
+        The libraries' exceptions hold the request, and their traceback frames hold its headers:
+        neither may become the context or the traceback of an error that leaves this module.
         """
         host = message.url.host
         try:
@@ -202,7 +202,7 @@ class Outbound:
         return pool.transport(_proxy_for(url))
 
     async def _forget_closed_loops(self) -> None:
-        # A pool may hold its loop, which would keep the weak key alive for good.
+        # A pool may hold its loop, which would keep the weak key alive forever.
         for loop in [loop for loop in self._pools if loop.is_closed()]:
             with contextlib.suppress(RuntimeError):  # "Event loop is closed"
                 await self._pools.pop(loop).aclose()
@@ -210,7 +210,7 @@ class Outbound:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Message:
-    """Hold a request that nothing has been revealed in yet, so that a traceback may show it."""
+    """Hold a request whose secrets are not revealed yet, so that a traceback may show it."""
 
     method: str
     url: httpx.URL = field(repr=False)
@@ -220,7 +220,7 @@ class _Message:
     connect_timeout: float
 
     def sealed(self) -> httpx.Request:
-        """Return what goes to the wire, concealed values revealed in it."""
+        """Return the request to send, with its hidden values revealed."""
         headers = {"Accept-Encoding": "identity", "User-Agent": _USER_AGENT}
         if self.content is not None:
             headers["Content-Type"] = self.content_type
@@ -237,7 +237,7 @@ class _Message:
 
 
 class _Pool:
-    """Keep the transports of one event loop: one for each proxy that applies, and one for none."""
+    """Keep the transports of one event loop: one for each applicable proxy, and one without."""
 
     __slots__ = ("_connections", "_transports")
 
@@ -266,7 +266,7 @@ class _Pool:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host name is this machine's own: `localhost`, 127.0.0.0/8 or ::1."""
+    """Return whether a host name is this machine's own: `localhost`, 127.0.0.0/8 or ::1."""
     if host.lower() == "localhost":
         return True
     try:
@@ -290,12 +290,12 @@ def _content(json: Any, form: str | None) -> bytes | None:
 
 
 def _encoded(json: Any) -> bytes:
-    # ASCII: a lone surrogate is escaped, where encoding it as UTF-8 would raise.
+    # ASCII: a lone surrogate is escaped; encoding it as UTF-8 would raise.
     return jsonlib.dumps(json, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
 def _headers_of(response: httpx.Response) -> dict[str, str]:
-    """Return an answer's headers. httpx's own mapping takes time that grows with their square."""
+    """Return a response's headers. The time of httpx's mapping is quadratic in their number."""
     raw = response.headers.raw
     if len(raw) > MAX_HEADERS:
         raise OutboundError("too_large", f"the answer has more than {MAX_HEADERS} headers")
@@ -311,7 +311,7 @@ async def _read(response: httpx.Response, headers: Mapping[str, str], max_bytes:
         raise OutboundError("protocol", "the answer is encoded, which it was asked not to be")
     body, chunks = bytearray(), 0
     try:
-        # Not `aiter_raw()`: a response that a test made of bytes counts as consumed there.
+        # Not `aiter_raw()`: it treats a response that a test built from bytes as consumed.
         async for chunk in response.stream:  # type: ignore[union-attr]
             body += chunk
             chunks += 1
@@ -320,9 +320,9 @@ async def _read(response: httpx.Response, headers: Mapping[str, str], max_bytes:
             if chunks > MAX_CHUNKS:
                 raise OutboundError("too_large", f"the answer has more than {MAX_CHUNKS} chunks")
             if chunks % _CHUNKS_IN_A_TURN == 0:
-                await asyncio.sleep(0)  # what came at once must not hold up the event loop
+                await asyncio.sleep(0)  # many chunks at once must not block the event loop
     except httpx.ConnectTimeout:
-        # httpx-aiohttp's word for a connection that was lost, even in the middle of a body.
+        # httpx-aiohttp raises this for a lost connection, even in the middle of a body.
         raise OutboundError("protocol", "the answer broke off") from None
     return bytes(body)
 
@@ -341,7 +341,7 @@ def _fault(error: Exception, host: str) -> OutboundError:
 
 
 def _origin(error: BaseException) -> str:
-    """Name what is at the bottom of it, `ConnectionRefusedError` say, in no words but a class's."""
+    """Return the class name of the root cause, such as `ConnectionRefusedError`, and no text."""
     while (below := error.__cause__ or error.__context__) is not None:
         error = below
     if isinstance(error, BaseExceptionGroup):
@@ -350,7 +350,7 @@ def _origin(error: BaseException) -> str:
 
 
 def _proxy_for(url: httpx.URL) -> str | None:
-    """Return the proxy that the environment names for this address, as httpx's client would."""
+    """Return the proxy that the environment sets for this URL, as httpx's client would."""
     proxies = getproxies()
     proxy = proxies.get(url.scheme) or proxies.get("all")
     if not proxy or proxy_bypass(url.host) or proxy_bypass(url.netloc.decode("ascii")):
@@ -387,9 +387,9 @@ def _fast_transport(context: ssl.SSLContext, connections: int) -> httpx.AsyncBas
 async def _once(
     request: "aiohttp.ClientRequest", handler: "aiohttp.ClientHandlerType"
 ) -> "aiohttp.ClientResponse":
-    """Tell httpx's way what went wrong, before aiohttp sends a GET again of its own accord.
+    """Raise failures as httpx errors, before aiohttp automatically sends a GET again.
 
-    The transport's own table would also call a server that hangs up a failure to connect.
+    The transport's own mapping would also report a server disconnect as a failure to connect.
     """
     import aiohttp
 

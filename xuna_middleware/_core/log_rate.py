@@ -1,4 +1,4 @@
-"""Keep a log line that requests can cause from filling a disk: once a second for each subject."""
+"""Limit log lines that requests can cause to one a second per subject, so no disk fills up."""
 
 import time
 from collections.abc import Callable
@@ -6,27 +6,27 @@ from typing import Final
 
 _SECONDS_BETWEEN: Final = 1.0
 _MOST_SUBJECTS: Final = 256
-#: What is new while there are as many subjects in one second.
+#: The common subject of all new ones once one second has that many subjects.
 _FURTHER: Final = ""
 
 
 class Paced:
-    """Say which lines to write: at most 257 a second, whatever subjects there are."""
+    """Decide which lines to write: at most 257 a second, however many subjects there are."""
 
     __slots__ = ("_clock", "_last")
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        #: When the last line about a subject was written, and how many were left out since.
+        #: When the last line about a subject was written, and how many were dropped since.
         self._last: dict[str, tuple[float, int]] = {}
 
     def __len__(self) -> int:
         return len(self._last)
 
     def admit(self, subject: str) -> str | None:
-        """Return what to append to a line about a subject; None where it is to be left out.
+        """Return the text to append to a line about a subject; None to drop the line.
 
-        The text is empty, or says how many were left out since the last one.
+        The text is empty, or says how many were dropped since the last one.
         """
         now = self._clock()
         if subject not in self._last and len(self._last) >= _MOST_SUBJECTS:
@@ -41,7 +41,7 @@ class Paced:
         return f" ({left_out} more since the last)" if left_out else ""
 
     def _forget(self, now: float) -> None:
-        """Forget whose second is over; what was left out of them is told of the further ones."""
+        """Delete subjects whose second is over; add their dropped lines to the further ones."""
         over = [
             subject
             for subject, (written_at, _) in self._last.items()

@@ -1,7 +1,7 @@
-"""Find one parameter in a query, whatever else is in it. Pure.
+"""Find one parameter in a query, whatever else the query contains. Pure.
 
-A query may be the app's own and as long as the server takes. `parse_qsl` decodes all of it, which
-takes 24 ms for 64 KB; this reads the one name, in each of its percent-encoded spellings, and
+A query may belong to the app and be as long as the server allows. `parse_qsl` decodes all of it,
+which takes 24 ms for 64 KB; this reads only one name, in each of its percent-encoded spellings, and
 decodes nothing else.
 """
 
@@ -11,16 +11,16 @@ from itertools import islice
 from typing import Final
 from urllib.parse import unquote_plus
 
-#: Bytes of a value that are decoded. What the gate looks for is far shorter.
+#: Bytes of a value that are decoded. The values that the gate reads are far shorter.
 _LONGEST: Final = 1024
-#: Values of one name that are read; the gate takes no more than one.
+#: Values of one name that are read; the gate accepts only one.
 MOST: Final = 64
 
 
 def values_of(query: bytes, name: str) -> list[str]:
     """Return the values of a parameter as `parse_qsl` does, each cut off after 1,024 bytes.
 
-    `name` is of ASCII letters and `_`. Of more than 64 values the first 65 are returned.
+    `name` consists of ASCII letters and `_`. Of more than 64 values the first 65 are returned.
     """
     found = [
         (each.start(), each[1] or b"")
@@ -33,8 +33,8 @@ def values_of(query: bytes, name: str) -> list[str]:
 
 @cache
 def _patterns(name: str) -> tuple[re.Pattern[bytes], ...]:
-    """Return two patterns, for both spellings of the first letter. Each begins with that, not with
-    a choice or a `&`, since that is found fastest; what stands before it is looked at afterwards.
+    """Return two patterns, for both spellings of the first letter. Each begins with that letter,
+    not with alternatives or a `&`, since that is fastest; the preceding byte is checked afterwards.
     """
     rest = "".join(f"(?:{letter}|%{_hex(letter)})" for letter in name[1:])
     return tuple(

@@ -1,7 +1,8 @@
-"""Ask somebody else on behalf of many, within bounds: shared, counted, and not again at once.
+"""Run external calls for many waiters within bounds: shared, counted, not repeated at once.
 
-Strangers decide how often there is something to ask, so nothing here grows with them. Whatever goes
-out because a stranger came goes through here, each use with bounds of its own (docs/budgets.md).
+Unauthenticated requests decide how often such calls are needed, so nothing here grows with their
+number. Every outbound call that such a request causes goes through here; each use has separate
+bounds (docs/budgets.md).
 """
 
 import asyncio
@@ -18,18 +19,18 @@ _MOST_REMEMBERED: Final = 4096
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
-#: Who asks, and on which event loop.
+#: The event loop, and the owner of the call.
 _Owner: TypeAlias = tuple[asyncio.AbstractEventLoop, Hashable]
 
 
 class SingleFlight(Generic[K, T]):
-    """Run one task for all who ask the same at the same time, in each event loop.
+    """Run one task for all waiters with the same key at the same time, in each event loop.
 
-    At most `max_concurrent` run at once and `max_queued` more may wait for their turn; what comes
-    beyond is a 503 without any I/O. Cancelling one waiter doesn't cancel the shared task. With
-    `of_one`, at most so many of all these are one owner's. `of_one_waiting` more of an owner wait
-    until one of these is over, at most `max_queued` of all owners; they take no place from others
-    before. `owners` says in log lines what an owner is.
+    At most `max_concurrent` run at once and `max_queued` more may wait for their turn; further
+    ones get a 503 without any I/O. Cancelling one waiter doesn't cancel the shared task. `of_one`
+    limits how many of all these one owner may have. `of_one_waiting` more of an owner wait until
+    one of these is done, at most `max_queued` of all owners; until then they take no place from
+    others. `owners` names the type of owner in log lines.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class SingleFlight(Generic[K, T]):
         self._of_one_waiting = of_one_waiting
         self._owners = owners
         self._alone = Counter[asyncio.AbstractEventLoop]()
-        #: By event loop and owner: what has a place or waits for one, and the places.
+        #: By event loop and owner: calls that have a place or wait for one, and the places.
         self._owned = Counter[_Owner]()
         self._places: dict[_Owner, asyncio.Semaphore] = {}
         self._waiting_for_owner = Counter[asyncio.AbstractEventLoop]()
@@ -60,11 +61,11 @@ class SingleFlight(Generic[K, T]):
     async def ask(
         self, key: K, question: Callable[[], Coroutine[Any, Any, T]], owner: Hashable = None
     ) -> T:
-        """Return the answer to a question, which is asked once however many want it. It is one of
-        the owner's who is first to ask; none of theirs waits outside of the queue.
+        """Return the result of a call that runs once, however many wait for it. It counts for the
+        owner who asks first; none of that owner's calls wait outside the queue.
 
         Raises:
-            UnavailableError: too much is asked already, in all or by this owner, or the question
+            UnavailableError: too many calls are under way, in total or for this owner, or the call
                 was cancelled.
         """
         loop = asyncio.get_running_loop()
@@ -85,11 +86,11 @@ class SingleFlight(Generic[K, T]):
         return task.result()
 
     async def alone(self, question: Callable[[], Awaitable[T]], owner: Hashable = None) -> T:
-        """Return the answer to a question that nobody else shares, since it can be asked only once,
-        say. It ends with whoever asks.
+        """Return the result of a call that isn't shared, for example because it can be made only
+        once. It is cancelled with its waiter.
 
         Raises:
-            UnavailableError: too much is asked already, in all or by this owner.
+            UnavailableError: too many calls are under way, in total or for this owner.
         """
         loop = asyncio.get_running_loop()
         turn = self._turn(loop)
@@ -107,9 +108,9 @@ class SingleFlight(Generic[K, T]):
         finally:
             self._give_place_back(mine)
 
-    # Two functions, and no context manager: an async generator isn't ended with its event loop.
+    # Two functions instead of a context manager: an async generator doesn't end with its loop.
     async def _take_place(self, owner: _Owner) -> None:
-        """Take one of an owner's places; wait for it where all are taken."""
+        """Take one of an owner's places; wait where all are taken."""
         if self._of_one is None:
             return
         self._check_owner(owner, self._of_one)
@@ -155,7 +156,7 @@ class SingleFlight(Generic[K, T]):
             raise UnavailableError(cause=cause, retry_after=1)
 
     def stop(self) -> None:
-        """Cancel what is under way in this event loop."""
+        """Cancel the running calls of this event loop."""
         loop = asyncio.get_running_loop()
         for (where, _), task in list(self._tasks.items()):
             if where is loop:
@@ -189,20 +190,20 @@ class SingleFlight(Generic[K, T]):
         self._tasks.pop((task.get_loop(), key), None)
         self._forget_one_of(owner)
         if not task.cancelled():
-            task.exception()  # whoever waited may be gone by now
+            task.exception()  # mark as retrieved: the waiter may be gone
 
 
 def _take_one_off(
     counts: Counter[asyncio.AbstractEventLoop], loop: asyncio.AbstractEventLoop
 ) -> None:
-    """Count one less, unless the loop was closed and its count forgotten."""
+    """Decrement the count, unless the loop was closed and its count deleted."""
     if loop in counts:
         counts[loop] -= 1
 
 
 class ExpiringSet(Generic[K]):
-    """Remember keys for some seconds, each with a few octets about it; of more than 4,096 the
-    oldest go first.
+    """Remember keys for some seconds, each with a few bytes of data; beyond 4,096 keys, the oldest
+    are dropped first.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -213,21 +214,21 @@ class ExpiringSet(Generic[K]):
         return len(self._until)
 
     def has(self, key: K, now: float) -> bool:
-        """Tell whether a key was put less than the seconds ago."""
+        """Return whether a key was added less than `seconds` ago."""
         return self.about(key, now) is not None
 
     def about(self, key: K, now: float) -> bytes | None:
-        """Return what was put with a key less than the seconds ago."""
+        """Return the data of a key that was added less than `seconds` ago."""
         until, about = self._until.get(key, (now, b""))
         return about if until > now else None
 
     def put(self, key: K, now: float, about: bytes = b"") -> None:
-        """Remember a key from now on."""
+        """Add a key as of now."""
         self._until[key] = now + self._seconds, about
         self._until.move_to_end(key)
         if len(self._until) > _MOST_REMEMBERED:
             self._until.popitem(last=False)
 
     def drop(self, key: K) -> None:
-        """Forget a key."""
+        """Remove a key."""
         self._until.pop(key, None)

@@ -1,13 +1,13 @@
-"""Strict JSON (RFC 8259) for what strangers send: one reading of it, or none, at a bounded cost.
+"""Parse untrusted input as strict JSON (RFC 8259), unambiguously and at a bounded cost.
 
-Refused beyond what `json` refuses: duplicate members, NaN and Infinity, numbers that overflow or
-have more than 64 digits (40 characters with a fraction, 26 with an exponent), anything but UTF-8, a
-BOM, lone surrogates, NUL, more than 32 levels of nesting, a top level that is no object. Two
-parsers must never read two different things out of one token.
+In addition to what `json` refuses, this refuses duplicate members, NaN and Infinity, numbers that
+overflow or have more than 64 digits (40 characters with a fraction, 26 with an exponent), anything
+but UTF-8, a BOM, lone surrogates, NUL, more than 32 levels of nesting, and a top level that is not
+an object. Two parsers must never read one token differently.
 
-What a text costs depends on what is in it more than on its length: 64 KiB of `{},` take 25 times as
+The cost of a text depends on its content more than on its length: 64 KiB of `{},` take 25 times as
 long as 64 KiB of one string. So objects, lists and values are counted before anything is parsed;
-counting bytes is cheap. `Bounds` says how many there may be, for each use.
+counting bytes is cheap. `Bounds` limits their number for each use.
 """
 
 import asyncio
@@ -16,14 +16,14 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple, NoReturn, TypeVar
 
 MAX_DEPTH: Final = 32
-#: Of one number. Python's own bound is 4,300, and an integer's cost grows with the square.
+#: Of one number. Python's own bound is 4,300, and an integer's cost is quadratic.
 MAX_DIGITS: Final = 64
 #: Characters of a number with an exponent: a double takes 24, and more digits cost up to 10 µs a
-#: number. Without one, decimals of other languages are longer, and cost little.
+#: number. Without an exponent, other languages write longer decimals, and these cost little.
 MAX_FLOAT: Final = 26
 MAX_DECIMAL: Final = 40
 
-#: In bytes: what is parsed in the event loop; more is parsed in a worker thread.
+#: In bytes: the largest text parsed in the event loop; larger ones are parsed in a worker thread.
 _AT_ONCE: Final = 64 * 1024
 
 T = TypeVar("T")
@@ -35,7 +35,7 @@ class Bounds(NamedTuple):
     Attributes:
         size: bytes.
         containers: objects and lists.
-        values: of all kinds, objects and lists among them.
+        values: of all kinds, including objects and lists.
         escapes: backslashes.
     """
 
@@ -45,21 +45,21 @@ class Bounds(NamedTuple):
     escapes: int = 64 * 1024
 
 
-#: Tokens, request bodies, frames, answers about tokens: whatever strangers can write.
+#: Tokens, request bodies, frames, answers about tokens: all input that strangers can write.
 SMALL: Final = Bounds(size=64 * 1024)
 #: Key sets and metadata of a provider: long texts, such as certificates, in few members.
 DOCUMENT: Final = Bounds(size=512 * 1024, values=2_500, escapes=16 * 1024)
-#: What the platform says of a whole conversation. Read in a worker thread where it is large.
+#: The platform's record of a whole conversation. Parsed in a worker thread if it is large.
 TRANSCRIPT: Final = Bounds(size=4 * 1024 * 1024, containers=30_000, values=60_000, escapes=200_000)
 
 
 class StrictJSONError(ValueError):
-    """Say that a text is not the strict JSON described above. Holds nothing of the text."""
+    """Report that a text is not the strict JSON described above. Contains no part of the text."""
 
 
 class OddEscapesError(StrictJSONError):
-    """Say that a text is strict JSON but for escapes of what is no character: NUL, or half a pair
-    of surrogates. JavaScript writes such where a text was cut inside an emoji.
+    """Report that a text is strict JSON except for escapes that are no character: NUL, or half a
+    surrogate pair. JavaScript writes these where a text was cut inside an emoji.
     """
 
 
@@ -68,7 +68,7 @@ def strict_object(raw: bytes, bounds: Bounds = SMALL) -> dict[str, Any]:
 
     Raises:
         StrictJSONError: for everything else, whatever the parser raised; an OddEscapesError where
-            nothing but such escapes is wrong.
+            only such escapes are wrong.
     """
     try:
         if len(raw) > bounds.containers and is_beyond(raw, bounds):
@@ -78,16 +78,16 @@ def strict_object(raw: bytes, bounds: Bounds = SMALL) -> dict[str, Any]:
         raise StrictJSONError("not a strict JSON object") from None
     if type(value) is not dict or (_opened(raw) > MAX_DEPTH and _depth(value) > MAX_DEPTH):
         raise StrictJSONError("not a strict JSON object")
-    if b"\\" in raw and b"\\u" in raw:  # one byte is found far faster than two
+    if b"\\" in raw and b"\\u" in raw:  # searching one byte is far faster than two
         _refuse_odd_escapes(raw, value)
     return value
 
 
 def is_beyond(raw: bytes, bounds: Bounds) -> bool:
-    """Tell whether a text holds more than it may, without parsing it.
+    """Return whether a text exceeds its bounds, without parsing it.
 
-    Each value but the first of an object or list has a comma before it. Brackets and commas in
-    strings are text: they are left out where the quick count is too high.
+    Each value except the first of an object or list has a comma before it. Brackets and commas in
+    strings are text: they are excluded where the quick count is too high.
     """
     if len(raw) > bounds.size or raw.count(b"\\") > bounds.escapes:
         return True
@@ -95,14 +95,14 @@ def is_beyond(raw: bytes, bounds: Bounds) -> bool:
         return False
     unescaped = raw.replace(b"\\\\", b"").replace(b'\\"', b"")
     if unescaped.count(b'"') > 4 * (bounds.values + 1):
-        return True  # a value has two strings at most, its name and itself
+        return True  # a value has at most two strings, its name and itself
     return _holds_more(b"".join(unescaped.split(b'"')[::2]), bounds)
 
 
 async def read_aside(read: Callable[[bytes], T], raw: bytes) -> T:
-    """Call a reader with a text, in a worker thread where the text is large.
+    """Call a reader with a text, in a worker thread if the text is large.
 
-    The reader's Python functions let the event loop go on between two values.
+    The reader's Python functions let the event loop continue between two values.
     """
     return read(raw) if len(raw) <= _AT_ONCE else await asyncio.to_thread(read, raw)
 
@@ -113,7 +113,7 @@ def _holds_more(raw: bytes, bounds: Bounds) -> bool:
 
 
 def _opened(raw: bytes) -> int:
-    """Count what opens a level."""
+    """Count the brackets and braces that open a level."""
     return raw.count(b"{") + raw.count(b"[")
 
 
@@ -153,13 +153,13 @@ def _read(text: str) -> Any:
         value, end = _decoder.raw_decode(text)
         if end == len(text):
             return value
-    return _decoder.decode(text)  # the same with white space around it, at some cost
+    return _decoder.decode(text)  # also accepts white space around it, but is slower
 
 
 def _refuse_odd_escapes(raw: bytes, value: dict[str, Any]) -> None:
     """Refuse escaped NUL, and escaped surrogates that form no pair (they have no UTF-8).
 
-    `value` is what was read. Each backslash of a pair is one that stands for itself.
+    `value` is the parsed text. A pair of backslashes is one literal backslash.
     """
     bare = raw.replace(b"\\\\", b"") if b"\\\\" in raw else raw
     if b"\\u0000" in bare:
@@ -173,7 +173,7 @@ def _refuse_odd_escapes(raw: bytes, value: dict[str, Any]) -> None:
 
 
 def _texts_in(value: Any) -> Iterator[str]:
-    """Yield all texts, names of members among them, that are not ASCII."""
+    """Yield all texts that are not ASCII, including member names."""
     left = [value]
     while left:
         each = left.pop()
@@ -187,7 +187,7 @@ def _texts_in(value: Any) -> Iterator[str]:
 
 
 def _depth(value: Any) -> int:
-    """Count levels without recursion, so that the count itself can't overflow."""
+    """Count levels without recursion, so that counting can't overflow the stack."""
     depth, level = 0, [value]
     while level:
         depth += 1

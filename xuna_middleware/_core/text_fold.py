@@ -1,4 +1,4 @@
-"""Fold texts so that all is equal which some reader takes for equal: routers, and the platform."""
+"""Fold texts so that any two that a router or the platform treats as equal become equal."""
 
 import unicodedata
 from typing import Final
@@ -8,11 +8,11 @@ def fold(text: str) -> str:
     """Return a text's fold.
 
     Compatibility forms (Unicode Standard Annex 15), letter case (Unicode Standard, section 3.13),
-    the dotless and the dotted i and the digits of all scripts are one; combining marks and
+    the dotless and the dotted i, and the digits of all scripts are unified; combining marks and
     invisible characters are dropped. It works character by character: parts fold as the whole does.
 
-    Does not bound what it costs: up to 20 µs a character, since normalizing a run of marks takes
-    time that grows with its square. Whoever calls it bounds the characters outside ASCII.
+    Does not bound its cost: up to 20 µs a character, since normalizing a run of marks takes
+    quadratic time. The caller must bound the characters outside ASCII.
     """
     if text.isascii():
         return text.lower()
@@ -21,7 +21,7 @@ def fold(text: str) -> str:
 
 
 class _Folded(dict[int, str]):
-    """Say what a decomposed character in lower case counts as; up to 4,096 of them are kept."""
+    """Map a decomposed character in lower case to its fold; up to 4,096 of them are cached."""
 
     def __missing__(self, code: int) -> str:
         folded = _fold_character(chr(code))

@@ -1,4 +1,4 @@
-"""May they, and with what: agents as configured, rules, and the personal data of a conversation."""
+"""Access decisions: configured agents, rules, and the personal data of a conversation."""
 
 from xuna_middleware.access.agents import Agent
 from xuna_middleware.access.grants import Transport

@@ -1,7 +1,8 @@
-"""An agent as its author configures it; all that can be checked is checked here, once.
+"""An agent's configuration; everything that can be checked is checked here, once.
 
-What an agent adds to a conversation comes from literals, claims and functions. They are sorted into
-a `Plan` when the agent is built, so that a request pays only for what it has to ask.
+The personal data that an agent adds to a conversation comes from literals, claims and functions.
+They are sorted into a `Plan` when the agent is built, so that a request evaluates only the
+sources that vary.
 """
 
 import re
@@ -35,9 +36,9 @@ _AGENT_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _LONGEST_CONVERSATION: Final = 86_400
 #: Seconds after which the relay ends a conversation of an agent without `max_duration`, whatever
 #: the caller's token says and however often it is renewed. Many callers have no `exp` (sessions,
-#: API keys), so without this a conversation that is left open would cost money until somebody saw.
+#: API keys), so without this a conversation that is left open would cost money until noticed.
 RELAY_MAX_DURATION: Final = 3_600.0
-#: Where a caller is handed a credential; with the relay the gate keeps it.
+#: Transports in which the caller gets a credential; with the relay the gate keeps it.
 _HANDED_OUT: Final = ("websocket", "webrtc")
 _TRANSPORTS: Final = (*_HANDED_OUT, "relay")
 
@@ -47,44 +48,44 @@ class Agent:
     """Configure one XUNA AI agent: who may talk to it, and with which personal data. Immutable.
 
     Attributes:
-        name: what callers say, 1 to 64 of `A-Z a-z 0-9 . _ -`.
+        name: the name that callers use, 1 to 64 of `A-Z a-z 0-9 . _ -`.
         id: the platform's id, `agent_…`; never taken from a client and never shown to one.
-        allow: a rule, or a function that is one; None admits every verified caller.
+        allow: a rule, or a function that serves as one; None admits every verified caller.
         dynamic_variables: a mapping of literals, `claim(…)` and functions, or one function that
             returns a mapping. Values are strings, finite numbers or booleans. Names starting with
-            `system__` are the platform's own; `secret__` ones reach only tool headers.
+            `system__` are reserved for the platform; `secret__` ones reach only tool headers.
         overrides: by platform path, `{"agent.first_message": "Hello"}`, from the same sources.
-        variable_types: what a variable may hold beyond a short string, number or boolean, whichever
-            side sets it: `{"user_name": Text(40, required=True), "age": Number(0, 120)}`. Without a
-            required one the platform would end the conversation; here it is a 400 where the client
-            has to say it.
+        variable_types: restricts a variable further than a short string, number or boolean,
+            whichever side sets it: `{"user_name": Text(40, required=True), "age": Number(0, 120)}`.
+            The platform would end a conversation without a required variable; the gate answers 400
+            if the client has to send it.
         client_variables: names that a client may add; stored as a frozenset, as is
-        client_overrides: paths that a client may set, or a mapping of paths to what they may hold:
-            `{"agent.language": OneOf("de", "en"), "tts.speed": Number(0.8, 1.1)}`. To open
-            `agent.prompt.prompt` or `agent.prompt.llm` is to let every caller write the agent's
+        client_overrides: paths that a client may set, or a mapping of paths to allowed values:
+            `{"agent.language": OneOf("de", "en"), "tts.speed": Number(0.8, 1.1)}`. If you open
+            `agent.prompt.prompt` or `agent.prompt.llm`, every caller can write the agent's
             instructions, or choose the model that you pay for.
         transports: how conversations are opened: `websocket` (signed URL), `webrtc` (token),
-            `relay` (through the gate, which `websocket` allows, too). With `relay` and without
-            `websocket` the signed URL that a client gets leads to the gate.
-        max_duration: seconds that a conversation lasts at most, up to a day. The relay ends it,
-            and without this after an hour; over a signed URL or a token only the platform can: set
+            `relay` (through the gate, which `websocket` also allows). With `relay` and without
+            `websocket`, the signed URL that a client gets leads to the gate.
+        max_duration: the maximum seconds of a conversation, up to a day. The relay ends it, and
+            without this after an hour; over a signed URL or a token only the platform can: set
             the same or less there.
-        relay: what the relay lets a client do; see `RelayRules`.
-        user_id: what the relay tells the platform as `user_id`, from the same sources as a
-            variable; by default nothing. A client's own is never passed on.
-        anonymous: callers without credentials are admitted as well, on the terms of
-            `XunaGate(anonymous=…)`; needs `max_duration`. A rule is asked about them, too:
-            `who.is_anonymous` tells them.
-        limits: `Limit(…)`, `Concurrent(…)` and `TalkTime(…)`, counted for this agent alone; those
-            of the gate are counted over all its agents. Without any, each caller may have any
+        relay: what a client may do in the relay; see `RelayRules`.
+        user_id: the `user_id` that the relay sends to the platform, from the same sources as a
+            variable; by default nothing. A `user_id` from the client is never passed on.
+        anonymous: admits callers without credentials as well, as configured in
+            `XunaGate(anonymous=…)`; needs `max_duration`. The rule also applies to them:
+            `who.is_anonymous` identifies them.
+        limits: `Limit(…)`, `Concurrent(…)` and `TalkTime(…)`, counted for this agent alone; the
+            gate's limits are counted over all its agents. Without any, each caller may have any
             number of conversations, and the gate logs a WARNING about it when it starts.
-        rule, needs_connection, plan, override_kinds: what is read from these, once; for the gate.
+        rule, needs_connection, plan, override_kinds: computed from these, once; for the gate.
 
     All functions of an agent run one after another, in the order written, variables before
     overrides, so two of them may share one database session. Together the async ones have 2 s.
 
-    *Checks* names, types and sizes of all that is written here. *Does not check* whether the
-    platform has an agent of this id, or whether an override is switched on there.
+    *Checks* names, types and sizes of all these values. *Does not check* whether the platform has
+    an agent with this id, or whether an override is enabled there.
 
     Raises:
         ConfigurationError: something is not as described; the text says how to fix it.
@@ -132,23 +133,23 @@ class Agent:
 
     @property
     def variable_names(self) -> frozenset[str]:
-        """Names of the server's variables, without those that a mapping function returns."""
+        """Names of the server's variables, except those that a mapping function returns."""
         asked = (wanted.name for wanted in self.plan.variables)
         return frozenset((*self.plan.fixed.dynamic_variables, *asked))
 
     @property
     def is_relayed(self) -> bool:
-        """Tell whether a client that asks for a signed URL is led to the gate itself."""
+        """Return whether a client that asks for a signed URL gets one of the gate."""
         return "relay" in self.transports and "websocket" not in self.transports
 
     @property
     def longest_relayed(self) -> float:
-        """Return after how many seconds the relay ends a conversation."""
+        """Return the seconds after which the relay ends a conversation."""
         return self.max_duration or RELAY_MAX_DURATION
 
     @property
     def required_variables(self) -> frozenset[str]:
-        """Names without which there is no conversation."""
+        """Names of variables that every conversation must have."""
         return frozenset(name for name, kind in self.variable_types.items() if kind.required)
 
     @property
@@ -157,7 +158,7 @@ class Agent:
         return frozenset(self.overrides)
 
     def check_connection(self, connection: HTTPConnection | None) -> None:
-        """Raise ConfigurationError where a function takes a connection and there is none."""
+        """Raise ConfigurationError if a function takes a connection and there is none."""
         if connection is None and self.needs_connection:
             raise ConfigurationError(
                 f"Agent({self.name!r}) has a function of (identity, connection): pass the request "
@@ -169,8 +170,8 @@ async def check_rule(agent: Agent, identity: Identity, connection: HTTPConnectio
     """Return the name of the agent's rule, if it admits this caller.
 
     Raises:
-        AccessDeniedError: the rule says no. UnavailableError: it could not be asked.
-        GateError: a function raised this one.
+        AccessDeniedError: the rule says no. UnavailableError: it could not be evaluated.
+        GateError: a function raised it.
         ConfigurationError: a function takes a connection, and there is none.
     """
     agent.check_connection(connection)
@@ -237,7 +238,7 @@ def _kinds(option: str, given: Any, check_name: Callable[[Any], Check]) -> Mappi
 
 
 def _check_required(agent: Agent) -> None:
-    """Refuse required variables that nobody could give."""
+    """Refuse required variables that no side can set."""
     given = agent.variable_names | set(agent.client_variables)
     required = {name for name, kind in agent.variable_types.items() if kind.required}
     if agent.plan.mapping is None and not required <= given:
@@ -303,7 +304,7 @@ def _check_clashes(agent: Agent) -> None:
 
 
 def _frozen(agent: Agent) -> dict[str, Any]:
-    # A copy of our own: what was given may be changed later by whoever gave it.
+    # A copy: the user's code may change the original later.
     frozen: dict[str, Any] = {"overrides": MappingProxyType(dict(agent.overrides))}
     if isinstance(agent.dynamic_variables, Mapping):
         frozen["dynamic_variables"] = MappingProxyType(dict(agent.dynamic_variables))

@@ -1,4 +1,4 @@
-"""Values of the access step: what a caller asked for, and what they were granted."""
+"""Values of the access step: a caller's request, and the grant."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -35,14 +35,14 @@ class Personalization:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """Say that this caller may talk to this agent, over this transport, with this.
+    """Say that this caller may talk to this agent, over this transport, with this personal data.
 
     Attributes:
-        identity: who; never what the platform is told.
+        identity: the caller; never sent to the platform.
         agent: the configured name; agent_id: the platform's id for it.
-        personalization: server's and client's values, already merged.
+        personalization: the server's and the client's values, already merged.
         rule: the name of the rule that said yes.
-        is_metered: a limit counts the conversation or its time, so its id is wanted.
+        is_metered: a limit counts the conversation or its time, so its id is needed.
     """
 
     identity: Identity

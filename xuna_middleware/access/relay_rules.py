@@ -1,4 +1,4 @@
-"""What a client may do in a conversation that the gate carries. Pure values, checked when built."""
+"""Rules for clients in relayed conversations. Pure values, checked when built."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from xuna_middleware.errors import ConfigurationError
 
 
 class AnyFrame(Enum):
-    """Type the one value `ANY`."""
+    """Define the type of the single value `ANY`."""
 
     ANY = "ANY"
 
@@ -17,10 +17,10 @@ class AnyFrame(Enum):
         return self.name
 
 
-#: `RelayRules(client_frames=ANY)`: kinds of frames that the gate does not know pass as well.
+#: `RelayRules(client_frames=ANY)`: kinds of frames that the gate does not know also pass.
 ANY: Final = AnyFrame.ANY
 
-#: The documented frames of a client after its first; `audio` stands for `user_audio_chunk`, too.
+#: The documented frames of a client after its first; `audio` also covers `user_audio_chunk`.
 #: npm's `@elevenlabs/client` 1.25 and PyPI's `elevenlabs` 2.78 send these and `pong`.
 CLIENT_FRAMES: Final = frozenset(
     {
@@ -46,22 +46,22 @@ class RelayRules:
     """Say what a client may do in a relayed conversation: `Agent(…, relay=RelayRules(…))`.
 
     Attributes:
-        idle_timeout: seconds without a frame of the client's other than `pong` after which the
-            conversation ends; None never. A microphone sends frames while nobody speaks, too.
+        idle_timeout: seconds without a client frame other than `pong` after which the conversation
+            ends; None disables this. A microphone sends frames even while nobody speaks.
         max_frame: bytes of one frame, in either direction.
         max_non_audio_frame: bytes of a client's frame that is not audio; at most 1 MiB, which takes
-            up to 10 ms to read. However large, it may have 65,536 backslashes. Audio here means
-            the two shapes that clients send: `{"user_audio_chunk": "…"}` and
+            up to 10 ms to parse. Whatever its size, it may have 65,536 backslashes. Audio here
+            means the two shapes that clients send: `{"user_audio_chunk": "…"}` and
             `{"type": "audio", "audio_event": {"audio_base_64": "…"}}`.
-        frames_per_second: of the client's, in each second; None is without a bound.
-        client_frames: which kinds of frames a client may send, such as
+        frames_per_second: of the client, in each second; None is without a bound.
+        client_frames: the kinds of frames that a client may send, such as
             `("user_message", "user_activity")` for text only. By default all documented ones;
-            `ANY` lets kinds that the gate does not know pass as well. `pong` may always be sent.
-            A documented kind that is left out ends the conversation (4403); a kind that is not
-            documented is dropped, and logged once, so that a newer client keeps working.
+            `ANY` also passes kinds that the gate does not know. `pong` may always be sent.
+            A documented kind that is left out ends the conversation (4403); an undocumented kind
+            is dropped, and logged once, so that a newer client keeps working.
 
     Raises:
-        ConfigurationError: one of these makes no sense; the text says how to write it.
+        ConfigurationError: one of these is invalid; the text says how to write it.
     """
 
     idle_timeout: float | None = None

@@ -1,4 +1,4 @@
-"""Callers without credentials: which agents they may talk to, and how. Public: captchas."""
+"""Anonymous access: agents for callers without credentials. Public: captchas."""
 
 from xuna_middleware.anonymous.captcha import Captcha
 from xuna_middleware.anonymous.options import CaptchaCheck

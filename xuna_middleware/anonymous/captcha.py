@@ -1,7 +1,7 @@
-"""Challenges that somebody else sets: Cloudflare Turnstile and hCaptcha.
+"""Captchas of external services: Cloudflare Turnstile and hCaptcha.
 
-The page solves it and sends the answer in the header `Xuna-CaptchaCheck`. Both services take it at
-an address of theirs (`siteverify`), with the site's secret, once, and answer `{"success": true}`.
+The page solves it and sends the answer in the header `Xuna-CaptchaCheck`. Both services accept the
+answer once, at their `siteverify` URL with the site's secret, and respond `{"success": true}`.
 """
 
 import json
@@ -30,7 +30,7 @@ _SECONDS: Final = 4.0
 
 
 class Captcha:
-    """Ask a service whether a page's answer is good; made by `turnstile()` and `hcaptcha()`."""
+    """Verify a page's answer with a service; made by `turnstile()` and `hcaptcha()`."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Captcha:
 
     @property
     def terms(self) -> str:
-        """Which challenge it is: of this site's secret and host names, which it doesn't show."""
+        """Identifies the captcha by this site's secret and host names, without showing them."""
         said = json.dumps([self._address, self._secret, sorted(self._hostnames)])
         return f"{self._name}({sha256(said.encode()).hexdigest()[:_DIGITS]})"
 
@@ -63,15 +63,15 @@ class Captcha:
         return {HEADER: self._name}
 
     def has_answer(self, connection: HTTPConnection) -> bool:
-        """Tell whether the request carries one answer that may be sent on."""
+        """Return whether the request carries one answer that may be sent to the service."""
         answers = connection.headers.getlist(HEADER)
         return len(answers) == 1 and 0 < len(answers[0]) <= _LONGEST
 
     async def verify(self, connection: HTTPConnection) -> bool:
-        """Tell whether the request's answer is good. It is sent on once, and never logged.
+        """Return whether the request's answer is correct. It is sent once, and never logged.
 
         Raises:
-            UnavailableError: the service doesn't say.
+            UnavailableError: the service gives no result.
         """
         if not self.has_answer(connection):
             return False
@@ -109,12 +109,12 @@ def turnstile(
 
     Args:
         secret: the site's secret key.
-        hostnames: where the widget may have been solved; empty leaves that to the service.
+        hostnames: the hosts on which the widget may be solved; empty leaves that to the service.
 
     *Checks* `success` and the host name. *Does not check* `action` and `cdata`.
 
     Raises:
-        ConfigurationError: the secret is no text, or `hostnames` are no names.
+        ConfigurationError: the secret is not a text, or `hostnames` are not names.
     """
     return Captcha("turnstile", _TURNSTILE, secret, hostnames, http_transport)
 

@@ -1,8 +1,8 @@
-"""Visitors: callers who presented nothing, told apart by a signed ticket of ours.
+"""Anonymous tokens: signed by the gate, they identify visitors who present no credentials.
 
-A ticket says which visitor this is, and until when a challenge counts as passed; nothing about a
-person. It is signed (HMAC-SHA256, itsdangerous) and ends by itself; whoever has none, or one that
-isn't ours, is a new visitor. It travels in a cookie, and in a header for pages that live elsewhere.
+An anonymous token names the visitor, and the time until which a captcha counts as passed; nothing
+about a person. It is signed (HMAC-SHA256, itsdangerous) and expires; a caller with no valid token
+is a new visitor. It is sent in a cookie, and in a header for pages on other sites.
 """
 
 import re
@@ -31,11 +31,11 @@ _MISSING: Final = 'visitors need itsdangerous: pip install "xuna-middleware[visi
 
 
 class AnonymousTokens:
-    """Sign tickets, and read them. Of several secrets the first one signs, all verify.
+    """Sign and read anonymous tokens. Of several secrets the first one signs, all verify.
 
-    A ticket is good for `seconds`, and as long before its date, by whatever clock reads it, at
-    gates of the same name: the signature covers `namespace`, see `stores/namespace.py`. That a
-    challenge was passed counts under the same `terms` only: a harder challenge was not.
+    A token is valid for `seconds` after its date, and as long before it (clocks differ), at gates
+    of the same name: the signature covers `namespace`, see `stores/namespace.py`. A passed captcha
+    counts only under the same `terms`, so not for a harder captcha.
 
     Raises:
         ConfigurationError: itsdangerous is missing.
@@ -60,13 +60,13 @@ class AnonymousTokens:
         return "VisitorTickets()"
 
     def cookie(self, is_secure: bool) -> str:
-        """Return the name of the cookie for these tickets; see `cookie_name()`."""
+        """Return the name of the cookie for these tokens; see `cookie_name()`."""
         return cookie_name(is_secure, self._namespace)
 
     def read(self, scope: Scope, *, is_secure: bool = True) -> AnonymousVisitor | None:
-        """Return who comes with a request, as its ticket says; None without a ticket of ours.
+        """Return the visitor of a request from its token; None without a valid token.
 
-        `is_secure` says that the client came over TLS: see `cookie_name()`.
+        `is_secure` says that the client connected over TLS: see `cookie_name()`.
         """
         text = presented_ticket(Headers(scope=scope), self.cookie(is_secure))
         if text is None or len(text) > _LONGEST or not text.isascii():
@@ -74,7 +74,7 @@ class AnonymousTokens:
         return self._read(text)
 
     def write(self, visit: AnonymousVisitor) -> str:
-        """Return the ticket of a visit."""
+        """Return the anonymous token of a visit."""
         said = f"{visit.visitor}.{visit.passed_until}-{self._terms}"
         return self._signer.sign(said).decode()  # type: ignore[no-any-return]
 
@@ -85,7 +85,7 @@ class AnonymousTokens:
             signed, written = self._signer.unsign(text, return_timestamp=True)
         except BadData:
             return None
-        # One that is dated ahead is ours as well: a clock went back, or another worker's is fast.
+        # A date in the future is valid, too: a clock went back, or another worker's is fast.
         if abs(self._clock() - written.timestamp()) > self._seconds:
             return None
         visitor, _, said = signed.decode().rpartition(".")
@@ -96,20 +96,20 @@ class AnonymousTokens:
 
 
 def new_visit() -> AnonymousVisitor:
-    """Return a visitor nobody has seen before."""
+    """Return a new visitor."""
     return AnonymousVisitor(visitor=secrets.token_urlsafe(_OCTETS), is_new=True)
 
 
 def passed(visit: AnonymousVisitor, until: float) -> AnonymousVisitor:
-    """Return the visit of somebody who passed a challenge."""
+    """Return the visit of a visitor who passed a captcha."""
     return replace(visit, passed_until=int(until), is_new=True)
 
 
 def cookie_name(is_secure: bool, namespace: str = "") -> str:
     """Return the cookie's name. Over TLS it is one that no other host of the domain can set
-    (RFC 6265bis section 4.1.3.2), or a page on a neighbouring host could plant a ticket of its own.
-    Gates of different names have cookies of different names: a browser keeps one of a name for each
-    host, whatever the port, and they would overwrite each other's.
+    (RFC 6265bis section 4.1.3.2); otherwise a page on a neighbouring host could plant a token.
+    Gates with different names have different cookie names: a browser keeps one cookie of a name for
+    each host, whatever the port, and the gates would overwrite each other's.
     """
     digest = f"_{sha256(namespace.encode()).hexdigest()[:_DIGITS]}" if namespace else ""
     return f"{'__Host-' if is_secure else ''}{_COOKIE}{digest}"
@@ -122,7 +122,7 @@ def set_cookie(name: str, token: str, seconds: int, *, is_secure: bool) -> str:
 
 
 def presented_ticket(headers: Headers, cookie: str) -> str | None:
-    """Return the one ticket that is there; the header is the page's own word and goes first."""
+    """Return the presented token; the header, which the page sets itself, takes precedence."""
     sent = headers.getlist(HEADER)
     if sent:
         return sent[0] if len(sent) == 1 else None
@@ -130,10 +130,10 @@ def presented_ticket(headers: Headers, cookie: str) -> str | None:
 
 
 def _cookie(headers: Iterable[str], name: str) -> str | None:
-    """Return the last value of a cookie, as it was sent; a ticket needs no quotes.
+    """Return the last value of a cookie, as it was sent; a token needs no quotes.
 
-    Starlette's reader undoes the quotes of every cookie, with a function of Python's that takes
-    seconds for 64 KB of backslashes (CVE-2024-7592, before Python 3.12.6).
+    Starlette's parser unquotes every cookie, with a Python function that takes seconds for 64 KB of
+    backslashes (CVE-2024-7592, before Python 3.12.6).
     """
     found = [
         value

@@ -1,8 +1,9 @@
-"""A challenge without anybody else: the page has to find a number, which takes it some time.
+"""A captcha without an external service: the page has to find a number, which takes some time.
 
-A puzzle is random, signed and dated, so nothing is kept until it is solved. Solved means that the
-SHA-256 of `<puzzle>.<number>` begins with so many zero bits; each is taken once. It keeps nobody
-out who is willing to pay: it makes a thousand conversations cost a thousand times the work of one.
+A puzzle is random, signed and dated, so nothing is stored until it is solved. It is solved if the
+SHA-256 of `<puzzle>.<number>` begins with the required zero bits; each is accepted once. It doesn't
+stop an attacker who is willing to pay: a thousand conversations cost a thousand times the work of
+one.
 """
 
 import hashlib
@@ -37,24 +38,24 @@ _LEEWAY: Final = 30
 class ProofOfWork:
     """Challenge visitors with a hash puzzle; the refusal carries it in `Xuna-CaptchaCheck`.
 
-    `Xuna-CaptchaCheck: work;bits=16;puzzle=<puzzle>` comes with the 403; the page asks again with
+    `Xuna-CaptchaCheck: work;bits=16;puzzle=<puzzle>` comes with the 403; the page tries again with
     `Xuna-CaptchaCheck: <puzzle>.<number>`.
 
     Args:
-        bits: zero bits that are wanted; each doubles the work. 16 takes a phone about a second.
-        seconds: in which a puzzle must be solved.
+        bits: required zero bits; each doubles the work. 16 takes a phone about a second.
+        seconds: the time in which a puzzle must be solved.
         secret: signs puzzles, the same in every worker.
         per_address: how many puzzles one address may solve in the time for which a solved one is
-            known (`seconds` and a minute); beyond that, 429. All behind one proxy that the gate's
-            `trusted_proxies` doesn't list are one address.
-        store: where it is kept which puzzles were solved, shared by all workers.
+            remembered (`seconds` and a minute); beyond that, 429. All clients behind one proxy that
+            the gate's `trusted_proxies` doesn't list are one address.
+        store: remembers the solved puzzles, shared by all workers.
         clock: seconds since the epoch.
 
-    As a gate's challenge it takes secret and store of the gate where it has none; by itself it
-    makes up a secret, and keeps in this process what was solved.
+    As a gate's captcha it uses the gate's secret and store unless it has its own; used alone it
+    generates a secret, and remembers solved puzzles in this process.
 
     Raises:
-        ConfigurationError: one of these makes no sense.
+        ConfigurationError: one of these is invalid.
     """
 
     def __init__(
@@ -98,9 +99,9 @@ class ProofOfWork:
         store: Store,
         address: Callable[[HTTPConnection], str | None],
     ) -> "ProofOfWork":
-        """Return the same challenge, with these secrets and this store where it was given none.
+        """Return the same captcha, with these secrets and this store where it has none.
 
-        `address` tells from where a request comes.
+        `address` returns the client address of a request.
         """
         shared = copy(self)
         shared._address = address
@@ -112,25 +113,25 @@ class ProofOfWork:
         return shared
 
     def _derive_keys(self) -> None:
-        """Derive keys for puzzles of the gate whose store keeps the solved ones, and for no other:
-        a puzzle that two gates took would be solved once for both.
+        """Derive keys for puzzles of one gate only, the one whose store remembers the solved ones:
+        otherwise one solution would be accepted by two gates.
         """
         namespace = namespace_of(self._store)
         #: The first one signs, all verify.
         self._keys = tuple(_derived(secret, namespace) for secret in self._secrets)
 
     def headers(self) -> Mapping[str, str]:
-        """Return a new puzzle."""
+        """Return a header with a new puzzle."""
         unsigned = f"{int(self._clock())}-{secrets.token_hex(8)}"
         puzzle = f"{unsigned}-{_signature(self._keys[0], unsigned)}"
         return {HEADER: f"work;bits={self._bits};puzzle={puzzle}"}
 
     async def verify(self, connection: HTTPConnection) -> bool:
-        """Tell whether the request solves a puzzle of ours, for the first time.
+        """Return whether the request solves one of our puzzles for the first time.
 
         Raises:
             UnavailableError: the store can't say whether it is the first time.
-            LimitReachedError: too many were solved at this address.
+            LimitReachedError: this address has solved too many.
         """
         answers = connection.headers.getlist(HEADER)
         if len(answers) != 1 or len(answers[0]) > _LONGEST or not answers[0].isascii():
@@ -154,7 +155,7 @@ class ProofOfWork:
             raise UnavailableError(cause=f"store: {error}") from None
 
     def _is_open(self, puzzle: str) -> bool:
-        """Tell whether it is a puzzle of ours, and still in time."""
+        """Return whether it is one of our puzzles, and not expired."""
         unsigned, _, signature = puzzle.rpartition("-")
         signatures = [_signature(key, unsigned) for key in self._keys]
         if not any(hmac.compare_digest(signature, each) for each in signatures):
@@ -172,7 +173,7 @@ def _peer(connection: HTTPConnection) -> str | None:
 
 
 def _derived(secret: str, namespace: str) -> bytes:
-    """Return a key that is good for puzzles of one gate alone."""
+    """Return a key that is valid only for puzzles of one gate."""
     purpose = f"xuna_middleware.work:{namespace}"
     return hmac.new(secret.encode(), purpose.encode(), "sha256").digest()
 

@@ -1,10 +1,10 @@
-"""The visitors' door: what the operator says of it, the same in every process, and kept.
+"""Pause and resume anonymous access, persistently and the same in every process.
 
-Closed is a mark in the store, opened is another one, so that a store that lost its data is not
-taken for an operator who opened: a process that knows the door as closed then closes it again. A
-third mark says when it was opened last, for a process that could not tell the store that it closed.
-Nobody is admitted while the store can't be asked. Who signed in has left by it, and can't come back
-as the visitor they were.
+Paused is one mark in the store, resumed is another, so that a store that lost its data is not
+mistaken for a resume: a process that knows access as paused then pauses it again. A third mark says
+when access was last resumed, for a process that could not write its pause to the store. Nobody is
+admitted while the store can't be reached. A visitor who has signed in can't come back as that
+visitor.
 """
 
 import asyncio
@@ -31,24 +31,24 @@ logger = logging.getLogger("xuna_middleware")
 T = TypeVar("T")
 
 _YEAR: Final = 366 * 86_400
-#: What is closed stays so: no mark can be made to last longer without a moment in which it's open.
+#: A pause must last: a mark can't be extended without a moment in which access is open.
 _ALWAYS: Final = 100 * _YEAR
 _MANY: Final = 10**9
-#: How many visitors one person may have been at once, while their tickets would be good.
+#: How many visitors one person may have been at once, while their tokens would be valid.
 MOST_DEPARTED: Final = 100
 _ENTRANCE: Final = named(Region.SWITCHES, "entrance")
 
 
 def _mark(who: str, field: str, seconds: float, most: int = _MANY) -> Wanted:
-    """Return a count that only says whether something happened."""
+    """Return a count that only records whether something happened."""
     return who, Quota(field=field, most=most, amount=1, seconds=seconds, kind="rate")
 
 
 _CLOSED: Final = _mark(_ENTRANCE, "closed", _ALWAYS)
 _OPENED: Final = _mark(_ENTRANCE, "opened", _YEAR)
-#: Taken anew by each `open()`, so that its end says when that was.
+#: Taken anew by each `resume()`, so that its end says when that was.
 _OPENED_LAST: Final = _mark(_ENTRANCE, "opened_last", _YEAR)
-#: By how much the clocks of a store and of a process may differ: a second, and a thousandth.
+#: How much the clocks of a store and of a process may differ: a second, plus a thousandth.
 _OFF: Final = 1.0
 _DRIFT: Final = 0.001
 
@@ -63,33 +63,34 @@ def _departures(person: str, seconds: float) -> Wanted:
 
 
 class AdmissionSwitch:
-    """Stand between visitors and all that is open to them."""
+    """Admit or refuse visitors, as the operator has set."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         #: As far as this process knows.
         self._is_closed = False
-        #: Whether the store may not know that it was closed here.
+        #: Whether the store may not know that this process paused access.
         self._is_unconfirmed = False
-        #: When somebody called `close()` last, by the event loop's clock.
+        #: When `pause()` was last called, by the event loop's clock.
         self._closed_at = 0.0
-        #: What visitors cause to be written: once for all of them, so that operators have room.
+        #: Store writes caused by visitors: one for all of them, so that operators have room.
         self._written_for_visitors = SingleFlight[str, bool](
             "visitors: telling the store of the entrance", max_concurrent=1, max_queued=1
         )
 
     async def check(self, visitor: str) -> bool:
-        """Refuse visitors while the door is closed; else tell whether this one has not left.
+        """Refuse visitors while access is paused; otherwise return whether this one may go on,
+        that is, has not signed in.
 
         Raises:
-            AccessDeniedError: 403 `anonymous_paused`. UnavailableError: the store can't be asked.
+            AccessDeniedError: 403 `anonymous_paused`. UnavailableError: the store can't be reached.
         """
         marks = _CLOSED, _OPENED, _left(visitor)
         levels = await _tell(self._store.look(marks))
         is_closed, was_opened, has_left = [
             level.left < quota.most for level, (_, quota) in zip(levels, marks, strict=True)
         ]
-        if self._is_unconfirmed:  # the store may not have heard of it
+        if self._is_unconfirmed:  # the store may not know about the pause
             confirming = self._written_for_visitors.ask("confirm", self._confirm)
             is_closed = await confirming or is_closed
         if self._is_closed and not is_closed and not was_opened:
@@ -100,14 +101,14 @@ class AdmissionSwitch:
         return not has_left
 
     async def leave(self, visitor: str, move: MergeUsage, seconds: float) -> bool:
-        """Let a visitor become a person, and turn away for so many seconds whoever comes as that
-        visitor; tell whether the visitor has left.
+        """Turn a visitor into a signed-in person, and for `seconds` refuse callers with that
+        visitor's token; return whether the visitor has left.
 
-        A person whose visitors left too often (`MOST_DEPARTED`) takes no further ones along: the
-        visitor stays, and keeps what they spent.
+        For a person with too many former visitors (`MOST_DEPARTED`) no more are merged: the visitor
+        stays, and keeps their usage.
 
         Raises:
-            UnavailableError: the store can't be told.
+            UnavailableError: the store can't be updated.
         """
         wanted = _left(visitor, seconds), _departures(move.person, seconds)
         moved = await _tell(self._store.move(move, wanted))
@@ -122,11 +123,11 @@ class AdmissionSwitch:
         return has_left
 
     async def pause(self) -> None:
-        """Turn visitors away, in every process that shares the store, from the next request on.
+        """Refuse visitors, in every process that shares the store, from the next request on.
 
         Raises:
-            UnavailableError: the store can't be told. The door of this process stays closed all the
-                same, until `open()` in any process; the next visitor has the store told again.
+            UnavailableError: the store can't be updated. Access stays paused in this process anyway
+                until `resume()` in any process; the next visitor causes another attempt.
         """
         self._closed_at = _now()
         await self._close()
@@ -143,10 +144,10 @@ class AdmissionSwitch:
         return True
 
     async def resume(self) -> None:
-        """Let them in again. Where this fails half-way, the door stays as it was.
+        """Admit visitors again. If this fails half-way, access stays as it was.
 
         Raises:
-            UnavailableError: the store can't be told.
+            UnavailableError: the store can't be updated.
         """
         await self._forget(_OPENED_LAST)
         await _tell(self._store.reserve([_OPENED, _OPENED_LAST]))
@@ -154,11 +155,11 @@ class AdmissionSwitch:
         self._is_closed = self._is_unconfirmed = False
 
     async def _confirm(self) -> bool:
-        """Tell the store what it was not told, unless somebody opened the door later; tell whether
-        it is closed by that.
+        """Write an unsaved pause to the store, unless access was resumed later; return whether it
+        is paused as a result.
 
         Raises:
-            UnavailableError: the store can't be asked or told.
+            UnavailableError: the store can't be read or updated.
         """
         since = _now() - self._closed_at
         (opened,) = await _tell(self._store.look([_OPENED_LAST]))
@@ -174,7 +175,7 @@ class AdmissionSwitch:
         return True
 
     async def _forget(self, mark: Wanted) -> None:
-        """Give back all that was taken of a mark."""
+        """Give back everything that was taken of a mark."""
         who, quota = mark
         (level,) = await _tell(self._store.look([mark]))
         if level.left == _MANY:

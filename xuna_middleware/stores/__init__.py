@@ -1,4 +1,4 @@
-"""What the processes of one gate share. Public: the protocol `Store` and its values."""
+"""State shared by the processes of one gate. Public: the protocol `Store` and its values."""
 
 from xuna_middleware.stores.protocol import (
     Charge,

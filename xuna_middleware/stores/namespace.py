@@ -1,8 +1,8 @@
-"""The name of a gate: what it keeps in a store, and what it signs, is its own under that name.
+"""The name of a gate: it separates a gate's store entries and signatures from other gates'.
 
-Gates that say the same name are one gate to the store: they share limits, revocations, sessions,
-tickets, used proofs and visitors. Gates with different names share nothing, in one Redis or with
-one secret.
+Gates with the same name are one gate to the store: they share limits, revocations, sessions,
+tickets, used proofs and visitors. Gates with different names share nothing, even in one Redis or
+with one secret.
 """
 
 import re
@@ -19,24 +19,24 @@ _RULE: Final = (
 
 @runtime_checkable
 class Named(Protocol):
-    """Say which gate a store is for. A store of your own may, with an attribute."""
+    """Name the gate that a store belongs to. A custom store may do so with an attribute."""
 
     @property
     def namespace(self) -> str:
-        """The gate's name; "" where nobody gave one."""
+        """The gate's name; "" where none was given."""
 
 
 def namespace_of(store: object) -> str:
-    """Return the name of the gate that a store is for, "" where it has none."""
+    """Return the name of the gate that a store belongs to, "" where it has none."""
     name: object = store.namespace if isinstance(store, Named) else ""
     return name if isinstance(name, str) else ""
 
 
 def checked_namespace(name: object, owner: str) -> str:
-    """Return a gate's name, as an option of `owner` gives it.
+    """Return a gate's name, as given in an option of `owner`.
 
     Raises:
-        ConfigurationError: there is none, or it isn't formed as a name is.
+        ConfigurationError: there is none, or it isn't a valid name.
     """
     if name is None:
         raise ConfigurationError(

@@ -1,23 +1,23 @@
-"""Which open reservations a refusal tells of. Pure: the time is an argument.
+"""Select the open reservations that a refusal names. Pure: the time is an argument.
 
-All of a principal's are listed, the oldest first, since those are over soonest. A refusal tells of
-the oldest, and of some more, which change every few seconds: so a credential that nobody used, of
-which the platform knows no end, stands before none for long.
+All open reservations of a principal are listed, the oldest first, since those end soonest. A
+refusal names the oldest, and some more that change every few seconds: so an unused credential,
+whose end the platform never reports, doesn't hide the others for long.
 
-`stores/redis/scripts.py` says the same in Lua, for Redis; the stores' contract runs on both.
+`stores/redis/scripts.py` does the same in Lua, for Redis; the stores' contract tests run on both.
 """
 
 from collections.abc import Collection
 from itertools import islice
 from typing import Final
 
-#: Of one principal. What comes when so many are open isn't told of, and counts in full unless the
-#: platform says by itself how long it was, or is asked when it can be settled for the last time.
+#: Of one principal. Reservations beyond these are not listed, and count in full unless the platform
+#: reports their length by itself, or is asked at the last moment when they can be settled.
 MOST_LISTED: Final = 10_000
-#: How many of the oldest a refusal tells of, and how many more.
+#: How many of the oldest a refusal names, and how many more.
 OLDEST: Final = 32
 MORE: Final = 32
-#: Milliseconds after which others are told of.
+#: Milliseconds after which it names different ones.
 TURN: Final = 5_000
 
 

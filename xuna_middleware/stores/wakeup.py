@@ -1,4 +1,4 @@
-"""Wake whoever waits in any event loop of this process, from any thread."""
+"""Wake the waiters in all event loops of this process, from any thread."""
 
 import asyncio
 from contextlib import suppress
@@ -6,11 +6,11 @@ from threading import Lock
 
 
 class Wakeup:
-    """Ring for one waiter in each event loop. What rings between two waits ends the next at once.
+    """Wake one waiter in each event loop. A ring between two waits ends the next wait at once.
 
     Args:
-        at_first: whether the first wait in each event loop ends at once as well, since nobody knows
-            what was before it.
+        at_first: whether the first wait in each event loop also ends at once, since earlier rings
+            are unknown to it.
     """
 
     def __init__(self, *, at_first: bool) -> None:
@@ -19,7 +19,7 @@ class Wakeup:
         self._lock = Lock()
 
     async def wait(self) -> None:
-        """Return when it rang since the last wait."""
+        """Wait for a ring since the last wait."""
         rung = self._here()
         await rung.wait()
         rung.clear()

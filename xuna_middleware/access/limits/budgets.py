@@ -1,6 +1,7 @@
-"""What limits the conversations with one agent, put together once: what counts, and whom.
+"""Budgets: all limits for conversations with one agent, combined once.
 
-A budget holds the gate's limits, the agent's, and for visitors theirs, each as a quota of a store.
+A budget holds the gate's limits, the agent's, and for visitors the visitors' limits, each as a
+quota of a store.
 """
 
 import base64
@@ -22,17 +23,17 @@ from xuna_middleware.access.limits.limits import AnyLimit, Concurrent, Limit, Ta
 from xuna_middleware.errors import ConfigurationError
 from xuna_middleware.stores.protocol import Quota, Region, Wanted, named
 
-#: Seconds in which a conversation may start with a credential; XUNA AI says "quickly", 15 minutes
-#: is the ElevenLabs API's figure.
+#: Seconds in which a credential can start a conversation; XUNA AI says "quickly", the ElevenLabs
+#: API says 15 minutes.
 START_WITHIN: Final = 900.0
-#: Seconds for which a conversation is held to last where nobody said; the ElevenLabs API's default.
+#: The assumed length of a conversation in seconds if none is set; the ElevenLabs API's default.
 _USUAL_DURATION: Final = 600.0
 _MILLISECONDS: Final = 1000
 #: Seconds for which any slot may be held: a week to start (`XunaPlatform(start_within=…)`) and a
-#: day to last. One figure for all gates of a name, with whatever `max_duration`: a store takes an
-#: end that is later than this for the mark of a clock that went back, and brings it near.
+#: day to last. The same for all gates with one name, whatever their `max_duration`: a store
+#: assumes that a later end comes from a clock that went back, and moves it closer.
 _LONGEST_SLOT: Final = 8 * 86_400.0
-#: Seconds after its latest end in which a conversation can still be settled.
+#: Seconds after its latest possible end in which a conversation can still be settled.
 _LATE: Final = 7200.0
 
 
@@ -41,8 +42,8 @@ class BoundLimit:
     """Hold one limit of an agent, ready to be counted.
 
     Attributes:
-        title: as callers read it, with the agent's name where it is the agent's own.
-        quota: what a store counts; talk time in milliseconds.
+        title: the title that callers see, with the agent's name for a limit of the agent.
+        quota: the quota that a store counts; talk time in milliseconds.
     """
 
     title: str
@@ -51,7 +52,7 @@ class BoundLimit:
 
     @property
     def unit(self) -> str:
-        """What is counted: "credentials", "conversations" at once, or "seconds" of talk."""
+        """The unit: "credentials", "conversations" at once, or "seconds" of talk."""
         if isinstance(self.limit, Limit):
             return "credentials"
         return "conversations" if isinstance(self.limit, Concurrent) else "seconds"
@@ -64,27 +65,27 @@ class BoundLimit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """Hold all limits that apply to one agent, the gate's and its own."""
+    """Hold all limits that apply to one agent, the gate's and the agent's."""
 
     agent: str
     counted: tuple[BoundLimit, ...] = ()
-    #: Whom they count, each once, and how they are read where no function has to be asked; for each
-    #: limit its place among these, and what a store counts.
+    #: The distinct principals that they count, and their readers if no function has to be called;
+    #: for each limit its index among these, and its quota.
     distinct: tuple[Per, ...] = ()
     readers: tuple[Reader, ...] | None = None
     places: tuple[tuple[int, Quota], ...] = ()
     titles: tuple[str, ...] = ()
     needs_connection: bool = False
     is_metered: bool = False
-    #: Seconds in which the true length of a conversation may become known.
+    #: Seconds in which the actual length of a conversation may become known.
     settled_within: float = 0.0
-    #: Seconds after which nothing that was taken is left.
+    #: Seconds after which all charges have come back.
     longest: float = 0.0
-    #: Where the counts are kept, if not where those of the same callers are.
+    #: The region of the counts, if it isn't the region of the callers themselves.
     region: Region | None = None
 
     async def quotas_for(self, context: LimitContext) -> list[Wanted]:
-        """Return whom each limit counts, see `principal()`, and what it takes."""
+        """Return the principal of each limit, see `principal()`, and its quota."""
         if self.needs_connection and context.connection is None:
             raise ConfigurationError(
                 f"Agent({self.agent!r}) has a limit by address, or by a function of (identity, "
@@ -109,11 +110,12 @@ def make_budget(
     lease: float | None = None,
     longest: float | None = None,
 ) -> Budget:
-    """Put together what applies to one agent.
+    """Combine the limits that apply to one agent.
 
-    `visitors` are limits of visitors, for their budget. `lease` are the seconds for which a slot is
-    held at first, where whoever takes it renews it; otherwise it is held for the whole time.
-    `longest` is how long any agent's is held that shares the limits of the gate and of visitors.
+    `visitors` are the visitors' limits, for their budget. `lease` is the number of seconds for
+    which a slot is held at first if its holder renews it; otherwise it is held for the whole time.
+    `longest` is the longest time of a slot among all agents that share the limits of the gate and
+    of visitors.
 
     Raises:
         ConfigurationError: talk time without `max_duration`, or less of it than one conversation.
@@ -161,13 +163,13 @@ def _budget(
 
 
 def _tickets(region: Region, *limits: Limit) -> Budget:
-    """Return what bounds tickets; its counts stand in the region of the tickets themselves."""
+    """Return the budget of tickets; its counts are kept in the region of the tickets."""
     counted = [
         BoundLimit(title=limit.title, limit=limit, quota=_rate_quota("tickets", limit))
         for limit in limits
     ]
     budget = _budget("(tickets)", counted, region=region)
-    # Where the server tells no address, all such requests count as one: a ticket needs none.
+    # If the server gives no address, all such requests count as one: a ticket needs none.
     readers = tuple(map(_lenient, budget.distinct))
     return replace(budget, readers=readers, needs_connection=False)
 
@@ -183,7 +185,7 @@ def _rate_quota(name: str, limit: Limit) -> Quota:
 
 
 def held_for(agent: Agent, start_within: float) -> float:
-    """Return for how many seconds a slot is held where nobody tells when a conversation ends."""
+    """Return how many seconds a slot is held if nobody reports the end of the conversation."""
     return start_within + (agent.max_duration or _USUAL_DURATION)
 
 
@@ -198,7 +200,7 @@ def _counted(limit: AnyLimit, agent: Agent, place: str, prefix: str, held: float
 
 
 def _short(digest: bytes) -> str:
-    """Return eight letters: there are few limits, and each counted person's hash holds them."""
+    """Return eight letters: limits are few, and each counted person's hash repeats the name."""
     return base64.urlsafe_b64encode(digest[:6]).decode()
 
 
@@ -234,17 +236,17 @@ def _quota(limit: AnyLimit, agent: Agent, name: str, held: float) -> Quota:
 
 
 def milliseconds(seconds: float) -> int:
-    """Return whole milliseconds, rounded up: what a conversation counts."""
+    """Return whole milliseconds, rounded up, as they count for a conversation."""
     return math.ceil(seconds * _MILLISECONDS)
 
 
-#: What bounds one-time tickets, beside all limits: each is kept for a minute.
+#: The budget of one-time tickets, independent of all limits: each is kept for a minute.
 TICKETS: Final = _tickets(
     Region.TICKETS,
     Limit("300/minute", name="tickets"),
     Limit("3000/minute", per="address", name="tickets per address"),
 )
-#: Anybody can be a visitor, and ask for one.
+#: Anybody can be a visitor, and request one.
 VISITORS_TICKETS: Final = _tickets(
     Region.VISITORS_TICKETS, Limit("30/minute", per="address", name="tickets")
 )

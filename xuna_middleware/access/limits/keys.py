@@ -1,9 +1,9 @@
-"""Whom a limit counts: turn a caller into the name of one count. Pure, but for a user's function.
+"""Principals: turn a caller into the name of one count. Pure, except for a user's function.
 
-A name begins with the region of the store in which its counts are kept (`Region`): those of
-visitors, whom anybody can be, are apart from callers'. Then it holds its kind, the issuer and the
-value, each with its length before it, so that no value can pass for another one. It is never shown:
-Redis keeps a digest of it.
+A name begins with the region of the store in which its counts are kept (`Region`): the counts of
+visitors, since anybody can be one, are separate from callers'. Then come its kind, the issuer and
+the value, each preceded by its length, so that no value can be mistaken for another one. It is
+never shown: Redis keeps a digest of it.
 """
 
 import hashlib
@@ -19,19 +19,19 @@ from xuna_middleware.identity.credentials import Identity
 from xuna_middleware.stores.protocol import Region, named
 
 Word: TypeAlias = Literal["subject", "client", "address", "agent", "all"]
-#: What `per=` takes one of.
+#: The types of one part of `per=`.
 One: TypeAlias = Word | Claim | Callable[[Identity], Any] | Callable[[Identity, Any], Any]
 PerLike: TypeAlias = One | tuple[One, ...]
 
 _WORDS: Final = ("subject", "client", "address", "agent", "all")
-#: In characters; what is longer is known by its digest.
+#: In characters; a longer value is replaced by its digest.
 _LONGEST: Final = 255
 _SHOWN: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitContext:
-    """Hold what a principal may be read from. `address` is asked only where it counts."""
+    """Hold the sources of a principal. `address` is called only if the address counts."""
 
     identity: Identity
     agent: str
@@ -45,9 +45,9 @@ Reader: TypeAlias = Callable[[LimitContext], str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Per:
-    """Say whom a limit counts, read once; made by `as_per()`.
+    """Name the principal of a limit, parsed once; made by `as_per()`.
 
-    `is_shared` where it counts people who have nothing to do with each other.
+    `is_shared` is True if it counts unrelated people together.
     """
 
     name: str
@@ -58,10 +58,10 @@ class Per:
 
 
 def as_per(per: Any) -> Per:
-    """Read what `per=` was given.
+    """Parse the value of `per=`.
 
     Raises:
-        ConfigurationError: it names nobody who could be counted.
+        ConfigurationError: it names nothing that can be counted.
     """
     members = per if isinstance(per, tuple) else (per,)
     parts = tuple(map(_part, members))
@@ -78,11 +78,11 @@ def as_per(per: Any) -> Per:
 
 
 async def principal(per: Per, context: LimitContext) -> str:
-    """Return the name of the one whom a limit counts for this caller.
+    """Return the name of the principal that a limit counts for this caller.
 
     Raises:
-        AccessDeniedError: the token lacks what counts (`claim_missing`), or holds a list there.
-        UnavailableError: a function failed, or the server told no address.
+        AccessDeniedError: the token lacks the counted claim (`claim_missing`), or has a list there.
+        UnavailableError: a function failed, or the server gave no address.
         ConfigurationError: there is no connection to read from.
     """
     names = []
@@ -96,7 +96,7 @@ async def principal(per: Per, context: LimitContext) -> str:
 
 
 def readers_of(pers: Sequence[Per]) -> tuple[Reader, ...] | None:
-    """Return how each principal is read; None where a function of the user's has to be asked."""
+    """Return the reader of each principal; None if a user's function has to be called."""
     if any(isinstance(part, Call) for per in pers for part in per.parts):
         return None
     return tuple(map(_whole_reader, pers))
@@ -138,7 +138,7 @@ def _no_principal(per: Any) -> ConfigurationError:
 
 
 def _name(part: Word | Claim | Call) -> str:
-    """Return what may stand in a header, and is no longer than that deserves."""
+    """Return a name that is valid in a header, and short enough for one."""
     name = part if isinstance(part, str) else part.name
     shown = name.translate({ord('"'): "'", ord("\\"): "/"})[:_SHOWN]
     return "".join(each if " " <= each <= "~" else "?" for each in shown)
@@ -150,17 +150,17 @@ def _reader(part: Word | Claim | Call) -> Reader:
     if isinstance(part, Claim):
         kind = _sized(f"claim {part.name}")
         return lambda context: _within(context, kind, _claimed(part, context.identity))
-    return lambda context: ""  # has to be asked
+    return lambda context: ""  # a function has to be called
 
 
 def subject_principal(identity: Identity) -> str:
-    """Return the name under which per="subject" counts somebody."""
+    """Return the name under which per="subject" counts a caller."""
     issuer = identity.issuer
     return named(_region(identity), f"subject:{len(issuer)}:{issuer}{identity.subject}")
 
 
 def _within(context: LimitContext, sized_kind: str, value: Any) -> str:
-    """Name a value that says something about a caller, within their issuer."""
+    """Return the name of a value that describes a caller, within their issuer."""
     issuer = context.identity.issuer
     name = f"{sized_kind}{len(issuer)}:{issuer}{_short(value)}"
     return named(_region(context.identity), name)

@@ -1,7 +1,7 @@
-"""How often, how many at once, how long: limits as their author writes them. Pure values.
+"""Limits on how often, how many at once, and how long, as their author writes them. Pure values.
 
-All three are checked when they are built. What they count stands in `reservations.py`, whom they
-count in `keys.py`.
+All three are checked when they are built. `reservations.py` defines what they count, `keys.py`
+defines the principals.
 """
 
 import re
@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, TypeAlias
 from xuna_middleware.access.limits.keys import Per, PerLike, as_per
 from xuna_middleware.errors import ConfigurationError
 
-#: What happens to a limit while the store can't be asked.
+#: The behaviour of a limit while the store can't be reached.
 OnUnavailable: TypeAlias = Literal["deny", "allow", "local"]
 
 _PERIODS: Final = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400, "week": 604_800}
@@ -22,7 +22,7 @@ _BUDGET: Final = re.compile(
 )
 _LONGEST: Final = 366 * 86_400
 _MOST_SLOTS: Final = 1_000_000
-#: What an RFC 9651 string may hold without an escape; it goes into headers.
+#: Characters that an RFC 9651 string may hold without an escape; names go into headers.
 _NAME: Final = re.compile(r"[\x20\x21\x23-\x5b\x5d-\x7e]{1,64}")
 
 
@@ -30,23 +30,23 @@ _NAME: Final = re.compile(r"[\x20\x21\x23-\x5b\x5d-\x7e]{1,64}")
 class Limit:
     """Limit how often credentials are issued: `Limit("10/minute", per="subject")`.
 
-    The window begins with its first use, by the store's clock: at most so many are issued in one
-    window, and at most twice as many across the seam of two.
+    The window begins with its first use, by the store's clock: at most the limit is issued in one
+    window, and at most twice as many across the boundary of two.
 
     Attributes:
         rate: "10/minute", "100 per day", "50/5 minutes"; second, minute, hour, day or week.
-        per: whom to count: "subject", "client", "address", "agent", "all" (everybody together),
+        per: the principal: "subject", "client", "address", "agent", "all" (everybody together),
             `claim(…)`, a function of `(identity)` or `(identity, connection)` that returns a text,
-            number or boolean, or a tuple of these, counted together. Whatever says something about
-            the caller counts within their issuer. An address is that of the connection, or of a
-            listed proxy's X-Forwarded-For; by subscriber, IPv6 by /64.
-        name: what callers read in `RateLimit-Policy`; made of rate and per by default. Two limits
-            at one place that count alike need names.
+            number or boolean, or a tuple of these, counted together. Values that describe the
+            caller count within their issuer. The address is that of the connection, or of a listed
+            proxy's X-Forwarded-For; by subscriber, IPv6 by /64.
+        name: the name in `RateLimit-Policy`; made of rate and per by default. Two limits at one
+            place that count the same way need names.
         on_unavailable: `"deny"` refuses with 503, `"allow"` doesn't count, `"local"` counts in
             this process alone.
 
     Raises:
-        ConfigurationError: one of these makes no sense; the text says how to write it.
+        ConfigurationError: one of these is invalid; the text says how to write it.
     """
 
     rate: str
@@ -68,7 +68,7 @@ class Limit:
 
     @property
     def counts_like(self) -> str:
-        """What tells it from others at the same place, and of another window."""
+        """The text that distinguishes it from others at the same place or with another window."""
         return _windowed(self)
 
 
@@ -76,16 +76,16 @@ class Limit:
 class Concurrent:
     """Limit how many conversations there are at once: `Concurrent(2, per="subject")`.
 
-    Only the relay sees a conversation's end as it happens. Of a credential that was handed out, the
-    slot is held until the platform says that the conversation is over, at most for as long as it
-    can start and then last (`Agent(max_duration=…)`, 600 s without one), and up to 2 % longer.
+    Only the relay sees a conversation's end as it happens. For a credential given to the client,
+    the slot is held until the platform reports the end of the conversation, at most for as long as
+    it can start and then last (`Agent(max_duration=…)`, 600 s without one), and up to 2 % longer.
 
     Attributes:
-        conversations: how many.
+        conversations: the maximum number.
         per, name, on_unavailable: as in `Limit`.
 
     Raises:
-        ConfigurationError: one of these makes no sense; the text says how to write it.
+        ConfigurationError: one of these is invalid; the text says how to write it.
     """
 
     conversations: int
@@ -112,23 +112,23 @@ class Concurrent:
 
     @property
     def counts_like(self) -> str:
-        """What tells it from others at the same place."""
+        """The text that distinguishes it from others at the same place."""
         return self.name or self.counted.name
 
 
 @dataclass(frozen=True, slots=True)
 class TalkTime:
-    """Limit how long conversations last together: `TalkTime("60 minutes/day", per="subject")`.
+    """Limit the total length of conversations: `TalkTime("60 minutes/day", per="subject")`.
 
-    A reservation takes the agent's `max_duration`, which therefore must be set; what was not talked
-    is given back when the true length is known. What nobody settles counts in full.
+    A reservation takes the agent's `max_duration`, which therefore must be set; unused time is
+    given back when the actual length is known. Without a settlement it counts in full.
 
     Attributes:
         budget: "60 minutes/day", "2 hours per week", "90 seconds/10 minutes".
         per, name, on_unavailable: as in `Limit`.
 
     Raises:
-        ConfigurationError: one of these makes no sense; the text says how to write it.
+        ConfigurationError: one of these is invalid; the text says how to write it.
     """
 
     budget: str
@@ -150,7 +150,7 @@ class TalkTime:
 
     @property
     def counts_like(self) -> str:
-        """What tells it from others at the same place, and of another window."""
+        """The text that distinguishes it from others at the same place or with another window."""
         return _windowed(self)
 
 
@@ -158,7 +158,7 @@ AnyLimit: TypeAlias = Limit | Concurrent | TalkTime
 
 
 def checked_limits(limits: Any) -> tuple[AnyLimit, ...]:
-    """Return limits as they may be counted at one place, or raise ConfigurationError."""
+    """Return the limits of one place, checked, or raise ConfigurationError."""
     if not isinstance(limits, list | tuple):
         raise ConfigurationError('limits takes a list: limits=[Limit("10/minute")]')
     seen: set[tuple[type, str]] = set()
@@ -190,7 +190,7 @@ def _windowed(limit: Limit | TalkTime) -> str:
 
 
 def _settle(limit: Any, kind: str, **values: Any) -> None:
-    """Write what is read from a limit's options, checked."""
+    """Set the checked values that are computed from a limit's options."""
     if limit.name is not None and not _is_name(limit.name):
         raise ConfigurationError(
             f"{kind}: name is 1 to 64 printable ASCII characters without quotes and backslashes"

@@ -1,4 +1,4 @@
-"""Rules that many need: tenants, opening hours, deny lists, and a limit on rules that do I/O."""
+"""Common rules: tenants, opening hours, deny lists, and a time limit for rules that do I/O."""
 
 import logging
 import re
@@ -41,10 +41,10 @@ _LONGEST: Final = 30.0
 
 
 def require_tenants(*tenants: str, claim: str | tuple[str, ...] = "tenant") -> Rule:
-    """Admit callers of these tenants, as a claim of their token names it.
+    """Admit callers of these tenants, which a claim of their token names.
 
     Raises:
-        ConfigurationError: none are given, or one is no text.
+        ConfigurationError: none are given, or one is not a text.
     """
     path = claim_path(claim if isinstance(claim, tuple) else (claim,))
     if not tenants or not all(isinstance(one, str) and one for one in tenants):
@@ -71,11 +71,11 @@ def opening_hours(*hours: str, tz: str, clock: Callable[[], float] = time.time) 
     """Admit callers in these hours: `opening_hours("Mon-Fri 09:00-18:00", "Sat 10:00-14:00",
     tz="UTC")`.
 
-    Days are English and may be left out; "22:00-06:00" goes on after midnight; "00:00-24:00" is all
-    day. The end is not within. `tz` is a name of the tz database; summer time is its own.
+    Days are in English and may be left out; "22:00-06:00" continues after midnight; "00:00-24:00"
+    is all day. The end is exclusive. `tz` is a name of the tz database, with its summer time.
 
     Raises:
-        ConfigurationError: one of these is none.
+        ConfigurationError: one of these is invalid.
     """
     spans = [span for text in hours for span in _spans(text)]
     if not spans:
@@ -95,13 +95,13 @@ def opening_hours(*hours: str, tz: str, clock: Callable[[], float] = time.time) 
 
 
 def deny_list(blocked: Container[Any]) -> Rule:
-    """Refuse callers who are listed: a subject, a pair of issuer and subject, or neither.
+    """Refuse listed callers, by subject or by a pair of issuer and subject.
 
-    `blocked` is asked with `in` for each caller, so a set may change while the gate runs. Whatever
-    is in it means the subject under every issuer, or a pair `(issuer, subject)` of one.
+    `blocked` is checked with `in` for each caller, so a set may change while the gate runs. An item
+    is a subject, which matches under every issuer, or a pair `(issuer, subject)`.
 
     Raises:
-        ConfigurationError: it can't be asked, or is one text or bytes.
+        ConfigurationError: it doesn't support `in`, or is one text or bytes.
     """
     if isinstance(blocked, str | bytes | bytearray) or not hasattr(blocked, "__contains__"):
         raise ConfigurationError(
@@ -118,13 +118,13 @@ def deny_list(blocked: Container[Any]) -> Rule:
 
 
 def none_of(*rules: RuleLike) -> Rule:
-    """Admit callers whom no rule admits.
+    """Admit callers that no rule admits.
 
-    Only a no counts as one: a rule that could not be asked (503), or returned anything but a
-    decision, is the answer.
+    Only an actual no counts: if a rule could not be evaluated (503), or returned anything but a
+    decision, that is the answer.
 
     Raises:
-        ConfigurationError: none are given, or one is no rule.
+        ConfigurationError: none are given, or one is not a rule.
     """
     if not rules:
         raise ConfigurationError("none_of takes at least one rule: none_of(rule, …)")
@@ -145,7 +145,7 @@ def none_of(*rules: RuleLike) -> Rule:
 def with_timeout(
     rule: RuleLike, *, seconds: float = 2.0, on_unavailable: Literal["deny", "allow"] = "deny"
 ) -> Rule:
-    """Give a rule that asks somebody else its time, and say what its silence means.
+    """Set the time limit of a rule that does I/O, and the result if it fails.
 
     Args:
         rule: a rule or a function.
@@ -154,7 +154,7 @@ def with_timeout(
             admits, and the log says so. A no stays a no.
 
     Raises:
-        ConfigurationError: one of these makes no sense.
+        ConfigurationError: one of these is invalid.
     """
     if type(seconds) not in (int, float) or not 0 < seconds <= _LONGEST:
         raise ConfigurationError(f"with_timeout(seconds=…) takes seconds, up to {_LONGEST:g}")
@@ -184,7 +184,7 @@ def with_timeout(
 
 
 def _spans(text: Any) -> list[tuple[int, int]]:
-    """Return when each span begins, in minutes of the week, and how many it lasts."""
+    """Return the start of each span, in minutes of the week, and its length in minutes."""
     match = _HOURS.fullmatch(text) if isinstance(text, str) else None
     begin = int(match[2]) * 60 + int(match[3]) if match else 0
     end = int(match[4]) * 60 + int(match[5]) if match else 0

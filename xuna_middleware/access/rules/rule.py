@@ -1,8 +1,8 @@
-"""May this caller? Rules are values to be combined, or plain functions of the user's.
+"""Rules decide whether a caller is admitted. They are values to combine, or users' functions.
 
-A function that is a rule returns True, False or `deny(code, detail)`. Anything else refuses, and is
-logged as the mistake it is: a rule never admits by accident. Rules say no with an
-`AccessDeniedError` (403); one that could not be asked is an `UnavailableError` (503).
+A function that serves as a rule returns True, False or `deny(code, detail)`. Anything else refuses,
+and is logged as a mistake: a rule never admits by accident. Rules say no with an
+`AccessDeniedError` (403); a rule that could not be evaluated is an `UnavailableError` (503).
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from xuna_middleware.errors import (
 )
 from xuna_middleware.identity.credentials import Identity
 
-#: What a rule may return.
+#: The results that a rule may return.
 Decision: TypeAlias = bool | AccessDeniedError
 RuleFunction: TypeAlias = (
     Callable[[Identity], Decision | Awaitable[Decision]]
@@ -37,7 +37,7 @@ RuleFunction: TypeAlias = (
 _CODE: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 #: RFC 6749 section 3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E )
 _SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
-#: What may stand between the quotes of a challenge, separated by spaces (RFC 9470 section 3).
+#: An allowed value within the quotes of a challenge, separated by spaces (RFC 9470 section 3).
 _ACR: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 _LARGEST_LEEWAY: Final = 300
 _DETAIL_LENGTH: Final = 300
@@ -49,11 +49,11 @@ class Rule:
     """Hold one readable decision; its repr is its name. Combine it with `all_of` and `any_of`.
 
     Attributes:
-        name: as it reads in events and logs; never the value of a claim.
+        name: its name in events and logs; never contains the value of a claim.
         needs_connection: a function in it takes `(identity, connection)`.
         parts: the rules that it is made of, for explanations.
-        remake: makes the same of other parts; None where it has none.
-        refusal: returns the error to answer with, None where the caller may pass.
+        remake: makes the same rule from other parts; None if it has none.
+        refusal: returns the error to answer with, None if the caller is admitted.
     """
 
     name: str
@@ -66,12 +66,12 @@ class Rule:
         return self.name
 
 
-#: What may be given wherever a rule is wanted.
+#: Accepted wherever a rule is expected.
 RuleLike: TypeAlias = Rule | RuleFunction
 
 
 class MistakenRuleError(AccessDeniedError):
-    """Say no because a rule returned what is no decision: nobody knows what it meant."""
+    """Say no because a rule returned something that is not a decision."""
 
 
 class DenialError(AccessDeniedError):
@@ -82,10 +82,10 @@ class DenialError(AccessDeniedError):
 
 
 def deny(code: str, detail: str) -> DenialError:
-    """Refuse, from a rule, with words of your own: `return deny("no_plan", "Voice is for Pro.")`.
+    """Refuse, from a rule, with a custom text: `return deny("no_plan", "Voice is for Pro.")`.
 
     Both go to the caller in the 403. `code` is snake_case, `detail` one printable line of at most
-    300 characters. The result is falsy, like the False that it stands for.
+    300 characters. The result is falsy, like the False that it replaces.
 
     Raises:
         ConfigurationError: one of them is not of that form.
@@ -105,7 +105,7 @@ def require_scopes(*scopes: str) -> Rule:
     Others get the 403 of RFC 6750 section 3.1, whose challenge names the scopes to ask for.
 
     Raises:
-        ConfigurationError: none are given, or one is no scope-token (RFC 6749 section 3.3).
+        ConfigurationError: none are given, or one is not a scope-token (RFC 6749 section 3.3).
     """
     wanted = _distinct("require_scopes", scopes, _SCOPE.fullmatch, '"voice:talk", "agents:read"')
     challenge = {"error": "insufficient_scope", "scope": " ".join(wanted)}
@@ -124,12 +124,12 @@ def require_scopes(*scopes: str) -> Rule:
 
 
 def require_roles(*roles: str) -> Rule:
-    """Admit callers who have every one of these roles, as the provider's preset finds them.
+    """Admit callers who have every one of these roles, as read by the provider's preset.
 
     For any one of several: `any_of(require_roles("a"), require_roles("b"))`.
 
     Raises:
-        ConfigurationError: none are given, or one is no printable string.
+        ConfigurationError: none are given, or one is not a printable string.
     """
     wanted = _distinct("require_roles", roles, lambda role: _is_line(role, 255), '"agent", "admin"')
 
@@ -150,16 +150,17 @@ def require_claims(
 ) -> Rule:
     """Admit callers whose verified claims equal these: `require_claims(plan="pro", staff=True)`.
 
-    A name that is no keyword, or lies deeper, goes into a mapping, deeper ones as a tuple with one
-    step each: `require_claims({"https://acme.com/plan": "pro", ("address", "country"): "DE"})`.
+    Names that are not keywords, and nested claims, go into a mapping, nested ones as a tuple with
+    one item per level:
+    `require_claims({"https://acme.com/plan": "pro", ("address", "country"): "DE"})`.
 
     *Checks* equality of type and value: True is not 1, 1 is not 1.0, "pro" is not "Pro".
     *Does not check* membership: a claim that is a list or object equals nothing here, and a text is
     never searched. Write a function for that: `lambda who: "pro" in who.claims["plans"]`.
 
     Raises:
-        ConfigurationError: none are given, one is given twice, or an expected value is no string,
-            number or boolean.
+        ConfigurationError: none are given, one is given twice, or an expected value is not a
+            string, number or boolean.
     """
     wanted = _wanted_claims(expected, claims)
 
@@ -174,13 +175,13 @@ def require_claims(
 
 
 def require_acr(*acr_values: str) -> Rule:
-    """Admit callers who signed in in one of these ways, as the claim `acr` names it (RFC 9470).
+    """Admit callers whose sign-in method is one of these, by the claim `acr` (RFC 9470).
 
-    Others get the 401 `insufficient_user_authentication`, whose challenge names the values to ask
-    the provider for; a token without `acr` as well.
+    Others, and tokens without `acr`, get the 401 `insufficient_user_authentication`, whose
+    challenge names the values to request from the provider.
 
     Raises:
-        ConfigurationError: none are given, or one could not stand in the challenge.
+        ConfigurationError: none are given, or one is not valid in the challenge.
     """
     example = '"urn:acme:mfa", "phr"'
     wanted = _distinct("require_acr", acr_values, _ACR.fullmatch, example)
@@ -190,13 +191,13 @@ def require_acr(*acr_values: str) -> Rule:
 def require_auth_age(
     seconds: int, *, leeway: float = 30, clock: Callable[[], float] = time.time
 ) -> Rule:
-    """Admit callers who signed in at most so many whole seconds ago (claim `auth_time`, RFC 9470).
+    """Admit callers who signed in at most `seconds` ago, a whole number (`auth_time`, RFC 9470).
 
-    Others get the 401 `insufficient_user_authentication`, whose challenge names the age; a token
-    without `auth_time` as well, or with one that lies further in the future than the leeway.
+    Others get the 401 `insufficient_user_authentication`, whose challenge names the age; so do
+    tokens without `auth_time`, or with one further in the future than the leeway.
 
     Raises:
-        ConfigurationError: a number is none, is negative, or the leeway is over 300 seconds.
+        ConfigurationError: a value is not a number, is negative, or the leeway is over 300 seconds.
     """
     if type(seconds) is not int or seconds < 0:
         raise ConfigurationError("require_auth_age takes whole seconds: require_auth_age(300)")
@@ -209,13 +210,13 @@ def require_auth_age(
 
 
 def all_of(*rules: RuleLike) -> Rule:
-    """Admit callers whom every rule admits. Asks in order; the first no is the answer.
+    """Admit callers that every rule admits. Evaluates in order; the first no is the answer.
 
-    A step-up is asked for last, when nothing else stands in the way, and once for all the rules
-    that want one: nobody should sign in again in vain, or twice.
+    A step-up is requested last, when no other rule refuses, and once for all the rules that need
+    one: nobody should sign in again in vain, or twice.
 
     Raises:
-        ConfigurationError: none are given, or one is no rule.
+        ConfigurationError: none are given, or one is not a rule.
     """
     every = _several("all_of", rules)
 
@@ -233,14 +234,14 @@ def all_of(*rules: RuleLike) -> Rule:
 
 
 def any_of(*rules: RuleLike) -> Rule:
-    """Admit callers whom at least one rule admits. Asks in order, until the first yes.
+    """Admit callers that at least one rule admits. Evaluates in order, until the first yes.
 
-    Where all say no, the answer is that of the first rule, so put first the way that callers
-    should be told of. A rule that could not be asked (503), or returned no decision, stops nobody
-    whom another admits; where none does, that is the answer, since the no is not certain.
+    If all say no, the answer is that of the first rule, so put the rule first whose refusal callers
+    should see. A rule that could not be evaluated (503), or returned no decision, doesn't stop a
+    caller that another rule admits; if none does, that is the answer, since the no is not certain.
 
     Raises:
-        ConfigurationError: none are given, or one is no rule.
+        ConfigurationError: none are given, or one is not a rule.
     """
     some = _several("any_of", rules)
 
@@ -258,15 +259,15 @@ def any_of(*rules: RuleLike) -> Rule:
 
 
 def is_uncertain(refused: GateError) -> bool:
-    """Tell whether a refusal is none of the rule's own: it could not be asked, or said nothing."""
+    """Return whether a refusal is not the rule's decision: it failed, or returned none."""
     return refused.status_code >= 500 or isinstance(refused, MistakenRuleError)
 
 
 def as_rule(rule: RuleLike, *, seconds: float | None = None) -> Rule:
-    """Return the rule itself, or one that asks this function; `seconds` bounds an async one.
+    """Return the rule itself, or one that calls this function; `seconds` bounds an async one.
 
     Raises:
-        ConfigurationError: it is neither a rule nor a function of the right shape.
+        ConfigurationError: it is neither a rule nor a function with the right parameters.
     """
     if isinstance(rule, Rule):
         return rule if seconds is None else _bounded(rule, seconds)
@@ -277,14 +278,14 @@ def as_rule(rule: RuleLike, *, seconds: float | None = None) -> Rule:
             deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
             return _refusal(await call(identity, connection, deadline), call.name)
         except GateError as error:
-            # It may be a constant of the author's module, which would keep every traceback.
+            # It may be a constant in the author's module, which would keep every traceback.
             return copied(error.with_traceback(None))
 
     return Rule(name=call.name, needs_connection=call.takes_connection, refusal=refusal)
 
 
 def _bounded(rule: Rule, seconds: float) -> Rule:
-    """Return the same rule with a time in all; what is in it keeps its own."""
+    """Return the same rule with a total time limit; rules in it keep their limits."""
 
     async def refusal(identity: Identity, connection: HTTPConnection | None) -> GateError | None:
         try:
@@ -312,8 +313,8 @@ def _refusal(decision: Any, name: str) -> GateError | None:
 
 
 def _afresh(denial: AccessDeniedError, name: str) -> AccessDeniedError:
-    # A denial may be a constant of the author's module: raising that one object for every caller
-    # would let its traceback grow and be shared.
+    # A denial may be a constant in the author's module: if that one object were raised for every
+    # caller, its traceback would grow and be shared.
     return AccessDeniedError(
         denial.detail,
         code=denial.code,
@@ -324,7 +325,7 @@ def _afresh(denial: AccessDeniedError, name: str) -> AccessDeniedError:
 
 
 def requirement(name: str, check: Callable[[Identity], GateError | None]) -> Rule:
-    """Return a rule of a check that asks nobody."""
+    """Return a rule made from a check without I/O."""
 
     async def refusal(identity: Identity, _: HTTPConnection | None) -> GateError | None:
         return check(identity)
@@ -332,7 +333,7 @@ def requirement(name: str, check: Callable[[Identity], GateError | None]) -> Rul
     return Rule(name=name, refusal=refusal)
 
 
-#: The rule of an agent that has none.
+#: The rule of an agent without one.
 ANY_VERIFIED_CALLER: Final = requirement("any verified caller", lambda _: None)
 
 
@@ -341,7 +342,7 @@ def combined(
     rules: tuple[Rule, ...],
     refusal: Callable[[Identity, HTTPConnection | None], Awaitable[GateError | None]],
 ) -> Rule:
-    """Return a rule that `make` made of others."""
+    """Return a rule that `make` combined from others."""
     return Rule(
         name=f"{make.__name__}({', '.join(rule.name for rule in rules)})",
         needs_connection=any(rule.needs_connection for rule in rules),
@@ -352,14 +353,14 @@ def combined(
 
 
 def asked_once(rule: Rule) -> Rule:
-    """Return the same rule for one caller, whose functions are asked once, however often it is."""
+    """Return the same rule for one caller; it calls its functions once, however often it runs."""
     if rule.remake is not None:
         return rule.remake(*map(asked_once, rule.parts))
     known: list[GateError | None] = []
 
     async def refusal(identity: Identity, connection: HTTPConnection | None) -> GateError | None:
         if not known:
-            # Stands where a rule around it, such as with_timeout(), waits no longer.
+            # Stays if an enclosing rule, such as with_timeout(), stops waiting.
             known.append(UnavailableError(cause=f"rule: {rule.name} took too long"))
             known[0] = await rule.refusal(identity, connection)
         return known[0]

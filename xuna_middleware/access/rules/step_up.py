@@ -1,8 +1,8 @@
-"""Was the caller's sign-in strong and recent enough (RFC 9470)? Pure.
+"""Check whether the caller's sign-in was strong and recent enough (RFC 9470). Pure.
 
-`acr` says how somebody signed in, `auth_time` when (OpenID Connect Core 1.0 section 2; RFC 9068
-section 2.2.1 for access tokens). A provider writes them where it is asked to; a token that says
-nothing is a sign-in of which nothing is known.
+`acr` says how the caller signed in, `auth_time` when (OpenID Connect Core 1.0 section 2; RFC 9068
+section 2.2.1 for access tokens). A provider includes them on request; without them, nothing is
+known about the sign-in.
 """
 
 from collections.abc import Callable, Iterable
@@ -13,7 +13,7 @@ from xuna_middleware.identity.credentials import Identity
 
 
 def acr_refusal(wanted: tuple[str, ...], identity: Identity) -> StepUpRequiredError | None:
-    """Return why not, where the claim `acr` is none of the wanted values."""
+    """Return the refusal if the claim `acr` is none of the wanted values."""
     acr = identity.claims.get("acr")
     if isinstance(acr, str) and acr in wanted:
         return None
@@ -24,7 +24,7 @@ def acr_refusal(wanted: tuple[str, ...], identity: Identity) -> StepUpRequiredEr
 def auth_age_refusal(
     seconds: int, leeway: float, clock: Callable[[], float], identity: Identity
 ) -> StepUpRequiredError | None:
-    """Return why not, where the claim `auth_time` is longer ago."""
+    """Return the refusal if the claim `auth_time` is longer ago."""
     auth_time: Any = identity.claims.get("auth_time")
     if _is_time(auth_time) and -leeway <= clock() - auth_time <= seconds + leeway:
         return None
@@ -33,10 +33,10 @@ def auth_age_refusal(
 
 
 def together(refusals: Iterable[StepUpRequiredError]) -> StepUpRequiredError | None:
-    """Return one refusal that asks for what all of these ask for; None where there are none.
+    """Return one refusal that combines the requirements of all of these; None if there are none.
 
-    Of several lists of `acr_values` the values in all of them would do; where there is no such
-    value, the first list is asked for first.
+    Of several lists of `acr_values`, the common values are requested; if there is no common value,
+    the first list is requested first.
     """
     every = list(refusals)
     if not every:

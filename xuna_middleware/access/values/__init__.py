@@ -1,1 +1,1 @@
-"""Which personal data a conversation has."""
+"""The personal data of a conversation."""

@@ -19,11 +19,11 @@ _LONGEST: Final = 1_000
 def accept_language(*languages: str) -> Callable[[Identity, HTTPConnection], str]:
     """Take a variable's or override's value from Accept-Language: the best of these languages.
 
-    `overrides={"agent.language": accept_language("en", "de", "pt-BR")}`. Where nothing fits, or
-    nothing is said, it is the first. "de-CH" finds "de", and "pt" finds "pt-BR".
+    `overrides={"agent.language": accept_language("en", "de", "pt-BR")}`. If nothing matches, or
+    the header is missing, it is the first. "de-CH" matches "de", and "pt" matches "pt-BR".
 
     Raises:
-        ConfigurationError: none are given, or one is no language tag (RFC 5646).
+        ConfigurationError: none are given, or one is not a language tag (RFC 5646).
     """
     if not languages or not all(isinstance(one, str) and _TAG.fullmatch(one) for one in languages):
         raise ConfigurationError(
@@ -38,7 +38,7 @@ def accept_language(*languages: str) -> Callable[[Identity, HTTPConnection], str
 
 
 def best_language(header: str, languages: tuple[str, ...]) -> str:
-    """Return the language that a header likes best, the first one where it likes none."""
+    """Return the language that a header prefers, or the first one if none matches."""
     for wanted in _liked(header[:_LONGEST]):
         found = _lookup(wanted, languages)
         if found is not None:
@@ -47,7 +47,7 @@ def best_language(header: str, languages: tuple[str, ...]) -> str:
 
 
 def _liked(header: str) -> Iterator[str]:
-    """Return language ranges, the most liked first, as written among equals."""
+    """Return language ranges, the most preferred first, in written order among equals."""
     matches = [_RANGE.fullmatch(part) for part in header.split(",")]
     ranges = [(float(match[2] or 1), match[1].lower()) for match in matches if match]
     ranges.sort(key=lambda each: -each[0])

@@ -1,6 +1,6 @@
-"""Single fields of personalization: which names and values there are, and what is wrong with one.
+"""Single fields of personalization: valid names and values, and the checks for them.
 
-Pure. A check says what is wrong without repeating the value, so that its words can be logged.
+Pure. A check says what is wrong without repeating the value, so that its text can be logged.
 """
 
 import math
@@ -11,18 +11,18 @@ from typing import Any, Final, TypeAlias
 
 from xuna_middleware.errors import ConfigurationError
 
-#: Says what is wrong with a value, without repeating it; None where nothing is.
+#: Returns what is wrong with a value, without repeating it, or None.
 Check: TypeAlias = Callable[[Any], str | None]
 
 MAX_VARIABLES: Final = 64
 #: Characters of one variable's text, and of the names and texts of all variables together.
 MAX_TEXT: Final = 4_096
 MAX_ALL_TEXT: Final = 16_384
-#: Beyond it, JSON readers that know only doubles lose digits (RFC 8259 section 6).
+#: Beyond it, JSON parsers that use only doubles lose digits (RFC 8259 section 6).
 MAX_INTEGER: Final = 2**53
 
 _VARIABLE_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
-#: NUL, and surrogates that no UTF-8 can carry.
+#: NUL, and surrogates, which UTF-8 can't encode.
 _UNFIT: Final = re.compile("[\0\ud800-\udfff]")
 
 
@@ -36,7 +36,7 @@ def scalar(value: Any) -> str | None:
 
 
 def number(value: Any) -> str | None:
-    """Check a finite number that every JSON reader keeps as it is; a boolean is none."""
+    """Check a finite number that every JSON parser preserves; a boolean isn't a number."""
     if isinstance(value, float) and math.isfinite(value):
         return None
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MAX_INTEGER:
@@ -60,7 +60,7 @@ def text(limit: int) -> Check:
     return check
 
 
-#: The overrides that the platform knows, by path, each with the check of its value.
+#: The platform's overrides, by path, each with the check of its value.
 OVERRIDES: Final[Mapping[str, Check]] = MappingProxyType(
     {
         "agent.first_message": text(4_096),
@@ -78,28 +78,28 @@ OVERRIDES: Final[Mapping[str, Check]] = MappingProxyType(
 
 
 def is_variable_name(name: Any) -> bool:
-    """Tell whether this is 1 to 64 of `A-Z a-z 0-9 _` that start with no digit."""
+    """Return whether this is 1 to 64 of `A-Z a-z 0-9 _`, not starting with a digit."""
     return isinstance(name, str) and _VARIABLE_NAME.fullmatch(name) is not None
 
 
 def is_reserved(name: str) -> bool:
-    """Tell whether variables of this name are the platform's own, which nobody sets."""
+    """Return whether variables with this name are reserved for the platform."""
     return name.lower().startswith("system__")
 
 
 def is_secret(name: str) -> bool:
-    """Tell whether variables of this name reach tool headers only, and come from the server."""
+    """Return whether variables with this name reach only tool headers, and come from the server."""
     return name.lower().startswith("secret__")
 
 
 def too_much(variables: Mapping[str, Any]) -> bool:
-    """Tell whether these are more variables, or more text, than one conversation is given."""
+    """Return whether these are more variables, or more text, than one conversation may have."""
     texts = (len(value) for value in variables.values() if isinstance(value, str))
     return len(variables) > MAX_VARIABLES or sum(map(len, variables)) + sum(texts) > MAX_ALL_TEXT
 
 
 def both(first: Check, second: Check) -> Check:
-    """Return the check of a value that two checks must let pass."""
+    """Return a check that passes only if both checks pass."""
     return lambda value: first(value) or second(value)
 
 

@@ -1,8 +1,8 @@
-"""With what personal data: what a client asks for, checked; what the server says, put together.
+"""Personalization: check the client's values, collect the server's, and merge both.
 
-The server's value always wins. A client adds only what the agent's configuration opens, and where
-both say something about one name the request is refused: nothing is dropped in silence. No text of
-an error repeats what a client sent.
+The server's value always wins. A client may add only names that the agent's configuration opens,
+and if both sides set one name, the request is refused: nothing is dropped silently. No error text
+repeats what a client sent.
 """
 
 from collections.abc import Iterable, Mapping
@@ -32,20 +32,20 @@ _NOTHING: Final = Personalization()
 def check_client(
     agent: Agent, dynamic_variables: Any, overrides: Any, *, is_whole: bool = True
 ) -> Personalization:
-    """Return what a client asks for, checked; both are JSON as parsed, None where absent.
+    """Return a client's values, checked; both arguments are parsed JSON, None if absent.
 
-    Where it is not the whole, since more will follow, nothing is missing yet.
+    With `is_whole=False`, more values will follow, so required ones may still be missing.
 
     `dynamic_variables` is an object of strings, finite numbers and booleans. `overrides` is nested
-    as the platform spells it: `{"agent": {"language": "de"}}`.
+    in the platform's format: `{"agent": {"language": "de"}}`.
 
-    *Checks* that each name and path is one that the agent opens, and types, sizes and count.
+    *Checks* that the agent opens each name and path, and types, sizes and count.
     *Does not check* for clashes with the server's values: `personalize()` does.
 
     Raises:
         InvalidRequestError: 400, not as described (`invalid_variable`, `invalid_override`), a name
-            that is not open (`variable_not_allowed`) or never is (`variable_reserved`), a required
-            one that is not there (`variable_missing`).
+            that is not open (`variable_not_allowed`) or never is (`variable_reserved`), a missing
+            required one (`variable_missing`).
         AccessDeniedError: 403 `override_not_allowed`, a path that the agent does not open.
     """
     if dynamic_variables is None and overrides is None and not agent.variable_types:
@@ -65,15 +65,15 @@ async def personalize(
     connection: HTTPConnection | None,
     client: Personalization,
 ) -> Personalization:
-    """Return the server's values for this caller together with the client's.
+    """Return the server's values for this caller, merged with the client's.
 
-    `client` is what `check_client()` returned for the same agent. Functions are asked one after
+    `client` is the result of `check_client()` for the same agent. Functions are called one after
     another and share one time limit.
 
     Raises:
-        AccessDeniedError: 403, a claim is missing (`claim_missing`) or no fitting value
+        AccessDeniedError: 403, a claim is missing (`claim_missing`) or has no valid value
             (`invalid_claim`).
-        UnavailableError: 503, a function failed, was late, or returned what no variable can hold.
+        UnavailableError: 503, a function failed, was late, or returned an invalid value.
         InvalidRequestError: 400 `variable_conflict`, both sides set one name or path.
         ConfigurationError: a function takes a connection, and there is none.
     """
@@ -83,7 +83,7 @@ async def personalize(
 async def ask_server(
     agent: Agent, identity: Identity, connection: HTTPConnection | None
 ) -> Personalization:
-    """Return the server's values for this caller alone, before a client has said anything.
+    """Return only the server's values for this caller, before the client has sent any.
 
     Raises: as `personalize()`.
     """
@@ -94,7 +94,7 @@ async def ask_server(
 async def ask_user_id(
     agent: Agent, identity: Identity, connection: HTTPConnection | None
 ) -> str | None:
-    """Return what the platform is told as `user_id`; None where it is told nothing.
+    """Return the `user_id` for the platform; None if it gets none.
 
     Raises: as `personalize()`.
     """
@@ -169,7 +169,7 @@ def _client_overrides(agent: Agent, sent: Any) -> dict[str, Any]:
 
 
 def _flatten(agent: Agent, sent: Any, prefix: str, flat: dict[str, Any]) -> None:
-    # Goes only as deep as the known paths do, whatever is sent.
+    # Recurses only as deep as the known paths, whatever is sent.
     if not isinstance(sent, Mapping):
         raise _invalid_override(f"{prefix.rstrip('.') or 'overrides'} is no object")
     for key, value in sent.items():
@@ -208,7 +208,7 @@ def _groups(paths: Iterable[str]) -> frozenset[str]:
     return frozenset(".".join(path[:end]) for path in steps for end in range(1, len(path)))
 
 
-#: Where the platform nests its overrides: `agent`, `agent.prompt`, `tts`, …
+#: The objects in which the platform nests its overrides: `agent`, `agent.prompt`, `tts`, …
 _GROUPS: Final = _groups(OVERRIDES)
 
 
@@ -284,7 +284,7 @@ def _unusable_result(call: Call, problem: str) -> UnavailableError:
 
 
 def _check_required(agent: Agent, given: set[str]) -> None:
-    """Refuse a conversation that the platform would end at once for want of a variable."""
+    """Refuse a conversation that the platform would end at once because a variable is missing."""
     missing = sorted(agent.required_variables - given)
     if not missing:
         return

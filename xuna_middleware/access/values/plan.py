@@ -1,4 +1,4 @@
-"""What an agent adds to a conversation, sorted once into what is fixed and what has to be asked."""
+"""An agent's personal data, sorted once into fixed values and those evaluated per caller."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ from xuna_middleware.access.values.fields import (
 from xuna_middleware.access.values.sources import MISSING, Call, Claim, prepared
 from xuna_middleware.errors import ConfigurationError
 
-#: In characters, as a `sub` has at most.
+#: In characters, the same maximum as for a `sub`.
 _LONGEST_USER_ID: Final = 255
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """Name a variable or override whose value is known only once a caller is."""
+    """Name a variable or override whose value depends on the caller."""
 
     name: str
     source: Claim | Call
@@ -34,20 +34,20 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Hold an agent's personal data, sorted: what is fixed, and what has to be asked.
+    """Hold an agent's personal data, sorted into fixed values and those evaluated per caller.
 
     Attributes:
-        fixed: the literals, ready to be handed out as they are.
-        variables, overrides: what claims and functions give one by one.
-        mapping: the one function that returns all variables, where that was configured.
-        user_id: what the platform is told as the user's name; None where it is told nothing.
+        fixed: the literals, ready for use as they are.
+        variables, overrides: the single values from claims and functions.
+        mapping: the one function that returns all variables, if configured.
+        user_id: the source of the `user_id` for the platform; None if it gets none.
     """
 
     fixed: Personalization
     variables: tuple[Wanted, ...]
     overrides: tuple[Wanted, ...]
     mapping: Call | None
-    #: What values of variables must be beyond scalars, for those that were declared.
+    #: The additional checks of declared variables, beyond being scalars.
     kinds: Mapping[str, Check]
     user_id: Wanted | None = None
 
@@ -68,7 +68,7 @@ def make_plan(
 ) -> Plan:
     """Check and sort an agent's variables and overrides, or raise ConfigurationError.
 
-    `kinds` are checks of declared variables, beside the one that all must pass.
+    `kinds` are checks of declared variables, in addition to the one that all must pass.
     """
     mapping = None
     if callable(variables):
@@ -98,7 +98,7 @@ def make_plan(
 
 
 def _user_id(source: Any) -> Wanted:
-    """Read where a user's name comes from; one name for everybody would name nobody."""
+    """Parse the source of the `user_id`; a literal is refused, since all users would share it."""
     if not isinstance(source, Claim) and not callable(source):
         raise ConfigurationError(
             'user_id takes claim(…) or a function, such as user_id=claim("sub")'

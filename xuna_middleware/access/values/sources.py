@@ -1,10 +1,10 @@
-"""What is asked about a caller at each request: a claim of theirs, or a function of the user's.
+"""Sources that are evaluated per request: a claim of the caller, or a user's function.
 
-Rules, dynamic variables and overrides share one shape of function: of `(identity)` or of
+Rules, dynamic variables and overrides share one function signature: `(identity)` or
 `(identity, connection)`, sync or async. Its arity is read once, when the agent is built. A sync one
-runs on the event loop and must not block; an async one has `TIME_LIMIT` seconds. What it raises is
-logged with its traceback and becomes a 503, since a fault of ours is no verdict on the caller;
-a `GateError` that it raises on purpose passes through as it is.
+runs on the event loop and must not block; an async one has `TIME_LIMIT` seconds. Its exceptions are
+logged with their traceback and become a 503, since a server error says nothing about the caller;
+a `GateError` that it raises on purpose passes through unchanged.
 """
 
 import asyncio
@@ -21,9 +21,9 @@ from xuna_middleware._core.callables import is_async
 from xuna_middleware.errors import ConfigurationError, GateError, UnavailableError, trace_of
 from xuna_middleware.identity.credentials import Identity
 
-#: Seconds that an async function of the user's may take.
+#: Seconds that a user's async function may take.
 TIME_LIMIT: Final = 2.0
-#: Stands for "no such claim", and for "no default": None would be a value.
+#: Means "no such claim", and "no default": None would be a value.
 MISSING: Final[Any] = object()
 
 _SHAPE: Final = "write a function of (identity) or (identity, connection), sync or async"
@@ -32,7 +32,7 @@ _CONNECTION_NAMES: Final = frozenset({"connection", "conn", "request", "websocke
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """Name a verified claim whose value is wanted; made by `claim()`."""
+    """Name a verified claim as the source of a value; made by `claim()`."""
 
     path: tuple[str, ...]
     default: Any = field(default=MISSING, repr=False)
@@ -42,7 +42,7 @@ class Claim:
         return ".".join(self.path)
 
     def of(self, identity: Identity) -> Any:
-        """Return the caller's value, else the default, else `MISSING`."""
+        """Return the caller's value, otherwise the default, otherwise `MISSING`."""
         value = lookup(identity.claims, self.path)
         return self.default if value is MISSING else value
 
@@ -53,19 +53,19 @@ def claim(*path: str, default: Any = MISSING) -> Claim:
     Each argument is one step into nested claims and is taken literally, dots and slashes included:
     `claim("email")`, `claim("address", "country")`, `claim("https://acme.com/plan")`.
 
-    Without `default`, a caller whose token lacks the claim (or says null) is refused with 403
-    `claim_missing`. A value that the variable or override cannot hold is a 403 `invalid_claim`;
-    lists and objects are such values: write a function that makes a text of them, as in
+    Without `default`, a caller whose token lacks the claim (or has null) is refused with 403
+    `claim_missing`. A value that the variable or override can't hold is a 403 `invalid_claim`;
+    this includes lists and objects: write a function that turns them into a text, such as
     `lambda who: ", ".join(who.claims["groups"])`.
 
     Raises:
-        ConfigurationError: the path is empty, or a step is no text.
+        ConfigurationError: the path is empty, or a step is not a text.
     """
     return Claim(path=claim_path(path), default=default)
 
 
 def claim_path(path: tuple[Any, ...]) -> tuple[str, ...]:
-    """Return the path, or raise ConfigurationError where it can name no claim."""
+    """Return the path, or raise ConfigurationError if it can't name a claim."""
     if not path or not all(isinstance(step, str) and step for step in path):
         raise ConfigurationError(
             "a claim is named by one or more non-empty strings, one for each step: "
@@ -75,10 +75,10 @@ def claim_path(path: tuple[Any, ...]) -> tuple[str, ...]:
 
 
 def lookup(claims: Mapping[str, Any], path: tuple[str, ...]) -> Any:
-    """Return the claim at the path, `MISSING` where there is none or it is null."""
+    """Return the claim at the path, `MISSING` if there is none or it is null."""
     value: Any = claims
     for step in path:
-        # An identity's are all of this type; to ask for any other mapping takes ten times as long.
+        # All mappings of an identity have this type; the general check takes ten times as long.
         if type(value) is not MappingProxyType and not isinstance(value, Mapping):
             return MISSING
         value = value.get(step)
@@ -87,9 +87,9 @@ def lookup(claims: Mapping[str, Any], path: tuple[str, ...]) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """Hold a user's function, ready to be asked; made by `prepared()`.
+    """Hold a user's function, ready to be called; made by `prepared()`.
 
-    `name` is the function's own; `role` says what it is there for, in logs and causes.
+    `name` is the function's name; `role` describes its purpose in logs and causes.
     """
 
     function: Callable[..., Any]
@@ -104,13 +104,13 @@ class Call:
         connection: HTTPConnection | None,
         deadline: float | None = None,
     ) -> Any:
-        """Return what the function says about this caller, unchecked.
+        """Return the function's result for this caller, unchecked.
 
         `deadline` is in the event loop's time; without one the function has `TIME_LIMIT` seconds.
 
         Raises:
             UnavailableError: it raised, or was late.
-            GateError: it raised this one.
+            GateError: it raised it.
         """
         arguments = (identity, connection) if self.takes_connection else (identity,)
         try:
@@ -127,13 +127,13 @@ class Call:
 
 
 def prepared(function: Any, purpose: str) -> Call:
-    """Read a user's function once. `purpose` goes before its name: "rule", "variable 'plan'".
+    """Inspect a user's function once. `purpose` goes before its name: "rule", "variable 'plan'".
 
-    Parameters that have a default are left to the function, so `lambda who, plan=plan: …` is a
-    function of `(identity)`.
+    Parameters with a default are not passed, so `lambda who, plan=plan: …` is a function of
+    `(identity)`.
 
     Raises:
-        ConfigurationError: it is no function, or not one of `(identity)` or
+        ConfigurationError: it is not a function, or not one of `(identity)` or
             `(identity, connection)`.
     """
     name = _name(function)
@@ -150,7 +150,7 @@ def prepared(function: Any, purpose: str) -> Call:
 
 
 def time_limit() -> float:
-    """Return when an async function that starts now is late, in the event loop's time."""
+    """Return the deadline of an async function that starts now, in the event loop's time."""
     return asyncio.get_running_loop().time() + TIME_LIMIT
 
 
@@ -163,15 +163,15 @@ async def _in_time(
 
 
 def _on_time(result: Any, limit: asyncio.Timeout) -> Any:
-    # Late, and yet a result: the function swallowed its cancellation, and this is what came of it.
+    # Late, and yet a result: the function suppressed its cancellation and returned this.
     if limit.expired():
         raise TimeoutError
     return result
 
 
 def _settled(result: Any) -> Any:
-    # A coroutine from a sync function is a forgotten await. Whoever reads the result refuses it;
-    # closing it here keeps Python from warning, about our caller's line, that it never ran.
+    # A coroutine from a sync function is a forgotten await. The code that reads the result refuses
+    # it; closing it here prevents Python's warning, on our caller's line, that it never ran.
     if inspect.iscoroutine(result):
         result.close()
     return result
@@ -197,8 +197,8 @@ def _is_required(one: inspect.Parameter) -> bool:
 
 
 def _check_defaults(parameters: list[inspect.Parameter], role: str) -> None:
-    # `def rule(who, connection=None)` would never be given the connection, and a check that is
-    # skipped without one would admit everybody.
+    # `def rule(who, connection=None)` would never get the connection, and a check that is skipped
+    # without one would admit everybody.
     for one in parameters:
         has_default = one.default is not one.empty and one.kind is not one.KEYWORD_ONLY
         if has_default and one.name in _CONNECTION_NAMES:

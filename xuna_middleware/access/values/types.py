@@ -1,6 +1,6 @@
-"""What a variable or override may hold, beyond what every one must: declared kinds. Pure.
+"""Declared kinds: additional restrictions on the value of a variable or override. Pure.
 
-A kind says what is wrong with a value without repeating it, as all checks do.
+A kind says what is wrong with a value without repeating it, like all checks.
 """
 
 import math
@@ -13,13 +13,13 @@ from xuna_middleware.errors import ConfigurationError
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A string of so many characters: `Text(40)`.
+    """A string with a maximum length in characters: `Text(40)`.
 
     `required`: a conversation without it, or with an empty one, is refused, before the platform
     would end it.
 
     Raises:
-        ConfigurationError: the lengths make no sense.
+        ConfigurationError: the lengths are invalid.
     """
 
     max_length: int = MAX_TEXT
@@ -47,10 +47,10 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A finite number between two bounds, both within: `Number(0, 120, whole=True)`.
+    """A finite number between two inclusive bounds: `Number(0, 120, whole=True)`.
 
     Raises:
-        ConfigurationError: the bounds make no sense.
+        ConfigurationError: the bounds are invalid.
     """
 
     minimum: float | None = None
@@ -94,7 +94,7 @@ class OneOf:
     """One of these: `OneOf("de", "en")`. Types count: 1 is not True, and not "1".
 
     Raises:
-        ConfigurationError: there are none, or one is no string, number or boolean.
+        ConfigurationError: there are none, or one is not a string, number or boolean.
     """
 
     values: tuple[Any, ...]

@@ -1,4 +1,4 @@
-"""What the store in memory holds, each until it ends, and no more of it than it may."""
+"""The entries of the memory store, each kept until its end, within bounds per region."""
 
 from collections.abc import Mapping, Sequence
 from heapq import heappop, heappush
@@ -8,11 +8,11 @@ from typing import Any, Final, TypeAlias
 from xuna_middleware.stores.memory.counters import Counts
 from xuna_middleware.stores.protocol import PendingSettlement, Region, StoreError
 
-#: A heap is gone through for what was removed when it has more than this of it, and that is half of
-#: the heap: so many items each time that something is removed.
+#: A heap is swept for removed items when it has more than this many, and they are half of the
+#: heap. Each removal then sweeps this many items.
 FEW: Final = 64
-#: How many of those whose time has come are looked at in one go; and how many where their region
-#: has no room else.
+#: How many ended entries are processed at once; and how many where their region has no room
+#: otherwise.
 AT_ONCE: Final = 256
 AT_ONCE_FOR_ROOM: Final = 4_096
 
@@ -36,7 +36,7 @@ class Noted:
 
 
 class Leased:
-    """Hold a live conversation: what it is about, the marks of its slots, whether it is to end."""
+    """Hold a live conversation: its `about`, the marks of its slots, whether it should end."""
 
     __slots__ = ("about", "ends", "is_ended", "marks")
 
@@ -46,7 +46,7 @@ class Leased:
 
 
 class Revoked:
-    """Hold up to when somebody's credentials are revoked."""
+    """Hold the time up to which a principal's credentials are revoked."""
 
     __slots__ = ("at", "ends")
 
@@ -55,7 +55,7 @@ class Revoked:
 
 
 class Principal:
-    """Hold what somebody took, by the limits' fields, or who they turned out to be."""
+    """Hold a principal's usage, by the limits' fields, or the person whom a visitor became."""
 
     __slots__ = ("ends", "fields", "moved_to", "notes")
 
@@ -67,47 +67,47 @@ class Principal:
         self.moved_to: str | None = None
 
     def until(self, ends: int) -> "Principal":
-        """Return the same with another end."""
+        """Return the same entry with another end."""
         other = Principal(ends)
         other.fields, other.notes, other.moved_to = self.fields, self.notes, self.moved_to
         return other
 
     @property
     def is_empty(self) -> bool:
-        """Whether it says nothing any more."""
+        """Whether it holds no information any more."""
         return not self.fields and not self.notes and self.moved_to is None
 
     def has_taken(self, now: int) -> bool:
-        """Tell whether anything is still taken."""
+        """Return whether anything is still taken."""
         return any(ends > now for counts in self.fields.values() for ends in counts)
 
 
 Entry: TypeAlias = Value | Noted | Leased | Revoked | Principal
-#: Where entries are kept, by their keys.
+#: A mapping of keys to entries.
 Place: TypeAlias = dict[str, Any]
 _Heap: TypeAlias = list[tuple[int, int, Place, str, Entry]]
 
 
 class Entries:
-    """Know when each entry ends, and how many of each region there are.
+    """Track when each entry ends, and how many entries each region has.
 
-    One that lives on when its time has come goes back in with its later end. What was removed
-    before its end makes room at once; the heap forgets it later, some at a time, and has about as
-    many of those as of what is there, at most (or 64). What has ended is not there for `get()`,
-    and is removed a few at a time, so that no request waits for all that ended since the last one;
-    a region that is full removes its own first.
+    An entry that lives on past its recorded end goes back in with its later end. An entry removed
+    before its end makes room at once; the heap drops it later, some at a time, and holds at most
+    about as many removed items as live ones (or 64). `get()` doesn't return ended entries. They are
+    removed a few at a time, so that no request waits for all that ended since the last one; a full
+    region removes its own first.
     """
 
     def __init__(self, most: Mapping[Region, int]) -> None:
         self.most = most
         self._held = dict.fromkeys(most, 0)
-        #: The soonest first: the end, a number so that entries are never compared, and what it is.
+        #: The earliest first: the end, a number so that entries are never compared, and the entry.
         self._ends: dict[Region, _Heap] = {region: [] for region in most}
-        #: The same, of those that were gone through and are there still, until all were.
+        #: The same, for live items that the current sweep has passed, until it is complete.
         self._swept: dict[Region, _Heap] = {region: [] for region in most}
         self._removed = dict.fromkeys(most, 0)
         self._entered = 0
-        #: The time of what is going on, and when there is something to remove.
+        #: The time of the current operation, and when the next entry can be removed.
         self._now, self._next = 0, inf
 
     def held(self, region: Region) -> int:
@@ -115,12 +115,12 @@ class Entries:
         return self._held[region]
 
     def get(self, place: Place, key: str) -> Any:
-        """Return an entry; None where there is none, or it has ended."""
+        """Return an entry; None if there is none, or it has ended."""
         entry = place.get(key)
         return None if entry is None or entry.ends <= self._now else entry
 
     def check_room(self, region: Region, wanted: int = 1) -> None:
-        """Raise `StoreError` where there isn't room for so many more."""
+        """Raise `StoreError` if there isn't room for `wanted` more entries."""
         left = AT_ONCE_FOR_ROOM
         while self._lacks(region, wanted) and left and self._forget_first(region):
             left -= 1
@@ -135,7 +135,7 @@ class Entries:
         return self._held[region] > self.most[region] - wanted
 
     def keep(self, region: Region, place: Place, key: str, entry: Entry) -> None:
-        """Put an entry where it is kept until it ends, in the place of one that has its key."""
+        """Keep an entry until it ends; it replaces one with the same key."""
         if key in place:
             self.remove(region, place, key)
         place[key] = entry
@@ -143,7 +143,7 @@ class Entries:
         self._enter(region, place, key, entry)
 
     def remove(self, region: Region, place: Place, key: str) -> Any:
-        """Remove an entry before its end, and return it; None where there is none any more."""
+        """Remove an entry before its end, and return it; None if it no longer exists."""
         entry = place.pop(key, None)
         if entry is not None:
             self._held[region] -= 1
@@ -152,7 +152,7 @@ class Entries:
         return None if entry is None or entry.ends <= self._now else entry
 
     def forget_ended(self, now: int, at_once: float | None = None) -> None:
-        """Go on to this time, and remove some of what has ended from where it is kept."""
+        """Advance to this time, and remove some of the ended entries."""
         self._now = now
         if now < self._next:
             return
@@ -164,15 +164,15 @@ class Entries:
         self._next = min((heap[0][0] for heap in heaps if heap), default=inf)
 
     def _sweep(self, region: Region) -> None:
-        """Let a heap forget some of what was removed from it, where that is half of it. Once that
-        has begun it goes on until the whole heap was gone through.
+        """Drop some removed items from a heap if they are half of it. A sweep that has begun goes
+        on until it has passed through the whole heap.
         """
         heap, swept = self._ends[region], self._swept[region]
         removed = self._removed[region]
         if not swept and (removed <= FEW or removed <= self._held[region]):
             return
         for _ in range(min(FEW, len(heap))):
-            item = heap.pop()  # the last: the others are a heap without it
+            item = heap.pop()  # the last item: the rest is still a heap
             if item[2].get(item[3]) is item[4]:
                 heappush(swept, item)
             else:
@@ -181,12 +181,12 @@ class Entries:
             self._ends[region], self._swept[region] = swept, heap
 
     def _first_heap(self, region: Region) -> _Heap:
-        """Return the heap that has what ends first, of the two that a region may have."""
+        """Return the heap with the earliest end, of the two that a region may have."""
         heap, swept = self._ends[region], self._swept[region]
         return swept if swept and (not heap or swept[0] < heap[0]) else heap
 
     def _forget_first(self, region: Region) -> bool:
-        """Take the first of a heap out if its time has come; tell whether it has."""
+        """Remove the first item of a heap if its time has come; return whether it has."""
         heap = self._first_heap(region)
         if not heap or heap[0][0] > self._now:
             return False

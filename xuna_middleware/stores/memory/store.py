@@ -43,8 +43,8 @@ from xuna_middleware.stores.wakeup import Wakeup
 
 logger = logging.getLogger("xuna_middleware")
 
-#: How many entries a region has by default. Of used proofs and callers' tickets, which one request
-#: leaves each and which end soon, so many that the process can't verify as many before they end.
+#: How many entries a region has by default. Used proofs and callers' tickets, one per request and
+#: short-lived, have more: the process can't verify as many before they end.
 MOST: Final = 100_000
 MOST_OF_REQUESTS: Final = 1_000_000
 _DEFAULTS: Final = {
@@ -55,21 +55,20 @@ _REFUSED_AS_REVOKED: Final = ReserveResult(False, (), is_revoked=True)
 
 
 class MemoryStore:
-    """Keep values and counts in memory. Another process knows nothing of them.
+    """Keep values and counts in memory, for this process only.
 
     Args:
-        max_entries: how many entries each region has at most: so many tickets, so many used proofs,
-            so many counted callers, … (see `Region`); by default 100,000, of used proofs and
-            callers' tickets 1,000,000. Who fills one leaves the others alone. What is full refuses
-            (`StoreError`): forgetting a used proof would let it be used again, forgetting a count
-            would let it be spent again.
-        regions: another bound for some regions.
-        namespace: the gate's name, as `RedisStore` has one; for gates that share
-            XUNA_ANONYMOUS_SECRET or another secret, and are not to take each other's visitors.
+        max_entries: the maximum number of entries of each region: tickets, used proofs, counted
+            callers, … (see `Region`); by default 100,000, for used proofs and callers' tickets
+            1,000,000. A full region doesn't affect the others. It refuses new entries
+            (`StoreError`): if a used proof or a count were dropped, it could be used again.
+        regions: a different bound for some regions.
+        namespace: the gate's name, as in `RedisStore`; for gates that share
+            XUNA_ANONYMOUS_SECRET or another secret, and must not accept each other's visitors.
         monotonic: the clock, in seconds.
 
     Raises:
-        ConfigurationError: a bound is no number of entries, or `namespace` no name.
+        ConfigurationError: a bound is not a number of entries, or `namespace` not a name.
     """
 
     def __init__(
@@ -90,7 +89,7 @@ class MemoryStore:
             )
         if not set(Region).issuperset(bounds):
             raise ConfigurationError("MemoryStore(regions=…) names regions: {Region.PROOFS: 1000}")
-        #: The gate's name, "" where it has none. Gates that are given one MemoryStore are one gate.
+        #: The gate's name, "" where it has none. Gates that share one MemoryStore are one gate.
         self.namespace = "" if namespace == "" else checked_namespace(namespace, "MemoryStore")
         self._now = monotonic
         self._most = MOST if max_entries is None else max_entries
@@ -101,7 +100,7 @@ class MemoryStore:
         self._leases: dict[str, Leased] = {}
         self._revoked: dict[str, Revoked] = {}
         self._bell = Wakeup(at_first=True)
-        self._lock = Lock()  # held for no await: threads may run event loops of their own
+        self._lock = Lock()  # never held across an await: threads may run separate event loops
 
     def __repr__(self) -> str:
         return f"MemoryStore(max_entries={self._most})"
@@ -120,7 +119,7 @@ class MemoryStore:
         region: Region,
         within: Sequence[Wanted] = (),
     ) -> bool:
-        """Keep a value unless the key is there; see `Store`."""
+        """Keep a value unless the key exists; see `Store`."""
         with self._lock:
             now = self._forget_ended()
             if self._entries.get(self._kept, key) is not None:
@@ -136,7 +135,7 @@ class MemoryStore:
             return True
 
     async def take(self, key: str) -> bytes | None:
-        """Return a value and forget it; see `Store`."""
+        """Return a value and delete it; see `Store`."""
         with self._lock:
             self._forget_ended()
             kept: Value | None = self._entries.get(self._kept, key)
@@ -151,7 +150,7 @@ class MemoryStore:
         move: MergeUsage | None = None,
         standing: RevocationCheck | None = None,
     ) -> ReserveResult:
-        """Take of every quota or of none; see `Store`."""
+        """Take from every quota or from none; see `Store`."""
         with self._lock:
             now = self._forget_ended()
             if standing is not None and self._is_revoked(standing):
@@ -170,7 +169,7 @@ class MemoryStore:
             return self._taken(found, now)
 
     async def move(self, move: MergeUsage, wanted: Sequence[Wanted]) -> ReserveResult:
-        """Let what a visitor took be a person's, if all can be taken; see `Store`."""
+        """Move a visitor's usage to a person, if all can be taken; see `Store`."""
         with self._lock:
             now = self._forget_ended()
             found = [self._found(principal, quota, now) for principal, quota in wanted]
@@ -181,13 +180,13 @@ class MemoryStore:
             return self._taken(found, now)
 
     async def look(self, wanted: Sequence[Wanted]) -> tuple[QuotaStatus, ...]:
-        """Return where quotas stand; see `Store`."""
+        """Return the status of quotas; see `Store`."""
         with self._lock:
             now = self._forget_ended()
             return _levels([self._found(principal, quota, now) for principal, quota in wanted], now)
 
     async def give_back(self, parts: Sequence[Charge]) -> None:
-        """Give back what was taken; see `Store`."""
+        """Give back charges; see `Store`."""
         with self._lock:
             self._give_back(parts, self._forget_ended())
 
@@ -204,7 +203,7 @@ class MemoryStore:
                     self._list(entry, [note.name])
 
     async def is_pending(self, name: str) -> bool:
-        """Tell whether a reservation can be settled; see `Store`."""
+        """Return whether a reservation can be settled; see `Store`."""
         with self._lock:
             self._forget_ended()
             return self._entries.get(self._notes, name) is not None
@@ -224,7 +223,7 @@ class MemoryStore:
             return noted.note.about
 
     async def hold(self, leases: Sequence[Lease]) -> tuple[LeaseStatus, ...]:
-        """Let conversations go on; see `Store`."""
+        """Renew leases; see `Store`."""
         with self._lock:
             now = self._forget_ended()
             for region, count in self._newcomers(leases).items():
@@ -232,7 +231,7 @@ class MemoryStore:
             return tuple([self._held(lease, now) for lease in leases])
 
     async def release_lease(self, name: str, slots: Sequence[Charge]) -> bool:
-        """Forget a conversation that is over; see `Store`."""
+        """Delete the lease of a finished conversation; see `Store`."""
         with self._lock:
             now = self._forget_ended()
             leased: Leased | None = self._entries.remove(Region.LEASES, self._leases, name)
@@ -241,14 +240,14 @@ class MemoryStore:
             return leased is not None
 
     async def leases(self) -> tuple[str, ...]:
-        """Return what the live conversations are about; see `Store`."""
+        """Return the `about` lines of the live conversations; see `Store`."""
         with self._lock:
             now = self._forget_ended()
             names = sorted(name for name, each in self._leases.items() if each.ends > now)
             return tuple([self._leases[name].about for name in names[:MOST_TOLD]])
 
     async def end(self, name: str) -> bool:
-        """Ask that a conversation ends; see `Store`."""
+        """Ask for the end of a conversation; see `Store`."""
         with self._lock:
             self._forget_ended()
             leased: Leased | None = self._entries.get(self._leases, name)
@@ -259,7 +258,7 @@ class MemoryStore:
         return True
 
     async def revoke(self, principal: str, at: float, seconds: float) -> None:
-        """Refuse credentials issued before; see `Store`."""
+        """Refuse credentials issued up to a time; see `Store`."""
         with self._lock:
             ends = self._forget_ended() + whole(seconds)
             revoked: Revoked | None = self._entries.get(self._revoked, principal)
@@ -275,7 +274,7 @@ class MemoryStore:
         await self._bell.wait()
 
     def start(self) -> None:
-        """Say so where another worker of this service runs, which counts by itself."""
+        """Log it if another worker of this service runs, since that one counts separately."""
         if has_siblings():
             logger.warning(
                 "another worker of this service runs: each counts limits, used proofs and tickets "
@@ -284,7 +283,7 @@ class MemoryStore:
             )
 
     async def aclose(self) -> None:
-        """Do nothing: there is no connection, and what was used stays used."""
+        """Do nothing: there is no connection, and used values stay used."""
 
     def _give_back(self, parts: Sequence[Charge], now: int) -> None:
         for part in parts:
@@ -301,13 +300,13 @@ class MemoryStore:
                 self._shorten(name, entry)
 
     def _shorten(self, name: str, entry: Principal) -> None:
-        """Let somebody's entry end when the last of what is still taken does."""
+        """Let a principal's entry end when the last of its charges does."""
         last = max((max(counts) for counts in entry.fields.values() if counts), default=entry.ends)
         if last < entry.ends and entry.moved_to is None:
             self._entries.keep(region_of(name), self._principals, name, entry.until(last))
 
     def _check_room(self, found: Sequence["_Found"], *more: Region) -> None:
-        """Raise `StoreError` where there isn't room for whoever isn't counted yet."""
+        """Raise `StoreError` if there isn't room for principals that aren't counted yet."""
         newcomers = {self._name(who) for who, _, entry, _, _, _ in found if entry is None}
         regions = [*map(region_of, newcomers), *more]
         for region in regions:
@@ -318,7 +317,7 @@ class MemoryStore:
         return revoked is not None and standing.is_covered(revoked.at)
 
     def _newcomers(self, leases: Sequence[Lease]) -> Counter[Region]:
-        """Return for how many entries there must be room to hold all of these."""
+        """Return how many new entries are needed to hold all of these."""
         whom = {self._name(part.principal) for lease in leases for part in lease.slots}
         new = {lease.name for lease in leases} - self._leases.keys()
         wanted = Counter(map(region_of, whom - self._principals.keys()))
@@ -380,7 +379,7 @@ class MemoryStore:
                 entry.notes[name] = None
 
     def _unlist_ended(self, entry: Principal) -> None:
-        """Remove the oldest names, as long as they stand for nothing any more."""
+        """Remove the oldest names, as long as their reservations no longer exist."""
         while entry.notes and not self._is_open(oldest := next(iter(entry.notes))):
             del entry.notes[oldest]
 
@@ -403,7 +402,7 @@ class MemoryStore:
         return ReserveResult(True, tuple(levels), tuple(marks))
 
     def _visitor(self, move: MergeUsage, now: int) -> Principal | None:
-        """Return what a visitor took who hasn't become anybody yet; None where that is nothing."""
+        """Return the usage of a visitor who hasn't signed in yet; None if there is none."""
         visitor: Principal | None = self._entries.get(self._principals, move.visitor)
         if visitor is None or visitor.moved_to is not None or not visitor.has_taken(now):
             return None
@@ -448,12 +447,12 @@ class MemoryStore:
         return entry
 
     def _name(self, principal: str) -> str:
-        """Return under which name somebody is counted."""
+        """Return the name under which a principal is counted."""
         known: Principal | None = self._entries.get(self._principals, principal)
         return principal if known is None or known.moved_to is None else known.moved_to
 
     def _forget_ended(self) -> int:
-        """Forget some of what is over, and return the time."""
+        """Remove some of the ended entries, and return the time."""
         now = self._milliseconds()
         self._entries.forget_ended(now)
         return now
@@ -463,7 +462,7 @@ class MemoryStore:
 
 
 def _with(brought: Principal, move: MergeUsage, found: "_Found", now: int) -> "_Found":
-    """Return where a quota of the person's stands if what the visitor took is counted as well."""
+    """Return the status of a person's quota with the visitor's usage added."""
     principal, quota, entry, counts, left, soonest = found
     theirs = brought.fields.get(quota.field)
     if principal != move.person or not theirs:
@@ -474,7 +473,7 @@ def _with(brought: Principal, move: MergeUsage, found: "_Found", now: int) -> "_
 
 
 def _marked(slots: Sequence[Charge], marks: Sequence[int]) -> tuple[Charge, ...]:
-    """Return parts with the marks that the store knows them by: an answer may have been lost."""
+    """Return charges with the marks that the store has for them: an answer may have been lost."""
     known = [part._replace(mark=mark) for part, mark in zip(slots, marks, strict=False)]
     return (*known, *slots[len(known) :])
 
@@ -484,10 +483,10 @@ def _levels(found: Sequence["_Found"], now: int) -> tuple[QuotaStatus, ...]:
 
 
 def _level(left: int, soonest: int, now: int) -> QuotaStatus:
-    # What Level(…) does, a third faster: there is one for each limit of each reservation.
+    # Same as QuotaStatus(…), a third faster: each limit of each reservation needs one.
     return tuple.__new__(QuotaStatus, (left, (soonest - now) / 1000 if soonest else 0.0))
 
 
-#: Where a quota stands before anything is taken: whom it counts and how, what is kept of them, its
-#: counts, what is left, and when some comes back, 0 where nothing was taken.
+#: The state of a quota before anything is taken: its principal, how it counts, the principal's
+#: entry, its counts, the rest, and when some comes back, 0 where nothing was taken.
 _Found: TypeAlias = tuple[str, Quota, Principal | None, Counts, int, int]

@@ -1,8 +1,8 @@
-"""Is another worker of the same service running beside this one?
+"""Detect another running worker of the same service.
 
-Workers have one parent, one working directory and one command line. The first to ask takes a name
-in the kernel's list of abstract sockets, which goes when the process does, however it ends. Linux
-only: elsewhere nobody is seen.
+Workers share one parent, one working directory and one command line. The first to ask takes a name
+in the kernel's list of abstract sockets; it disappears with the process, however that ends. Linux
+only: elsewhere no worker is detected.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ _PREFIX: Final = "\0xuna-gate-"
 
 
 def has_siblings() -> bool:
-    """Tell whether another process took this service's name before."""
+    """Return whether another process has already taken this service's name."""
     if os.getpid() in _held or sys.platform != "linux":
         return False
     mine = repr((os.getuid(), os.getppid(), os.getcwd(), sys.argv))

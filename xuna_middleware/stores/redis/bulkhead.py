@@ -1,10 +1,11 @@
-"""Share the connections to Redis among their uses, so that what strangers cause leaves room for
-callers, and neither keeps an operator or a running conversation waiting.
+"""Share the connections to Redis among their uses, so that anonymous requests leave room for
+callers, and neither of them delays an operator or a running conversation.
 
-Each use has places of its own. A command holds one from when it is sent until its connection is
-free again; others wait for one in a queue, so many and so long, and one account may have so many of
-both. What finds no place fails with `StoreBusyError`: this process asks too much at once, and the
-store isn't down. Where the store answers nothing at all, those that wait are told at once.
+Each use has separate places. A command holds one from when it is sent until its connection is free
+again; other commands wait in a queue with a bounded length and time, and both places and queue are
+bounded per account. A command without a place fails with `StoreBusyError`: this process sends too
+much at once, and the store isn't down. If the store doesn't answer at all, the waiting commands
+fail at once.
 """
 
 import asyncio
@@ -15,18 +16,19 @@ from typing import Final, NamedTuple
 
 from xuna_middleware.stores.protocol import Region, StoreBusyError, StoreError, region_of
 
-#: Seconds for which a command waits for its place, unless its share says more; its own `timeout`
-#: begins afterwards.
+#: Seconds for which a command waits for its place, unless its share says more; its `timeout`
+#: starts afterwards.
 QUEUE_SECONDS: Final = 5.0
-#: Seconds after which one account is told that it asks too much: whoever asks again at once, over
-#: hundreds of connections, leaves this process no time for others. So many wait for that at once.
+#: Seconds by which the refusal of an account with too many commands is delayed: a client that
+#: retries at once, over hundreds of connections, would leave this process no time for others. And
+#: how many refusals are delayed at once.
 REFUSED_AFTER_SECONDS: Final = 1.0
 MOST_REFUSED_LATER: Final = 5_000
 
 
 class Share(NamedTuple):
-    """Say how many commands of one use are under way at once in each event loop, how many more may
-    wait, how many of both may be one account's, and for how many seconds they wait.
+    """Say how many commands of one use may run at once in each event loop, how many more may wait,
+    how many of both one account may have, and how many seconds they wait.
     """
 
     name: str
@@ -36,26 +38,26 @@ class Share(NamedTuple):
     seconds: float = QUEUE_SECONDS
 
 
-#: `revoke()`, `end()`, `leases()`, and what is said of the visitors' entrance. A loop over all
-#: sessions of an app has room, and so has a route of the app's by which callers revoke their own.
+#: `revoke()`, `end()`, `leases()`, and pausing or resuming anonymous access. There is room for a
+#: loop over all sessions of an app, and for an app's route with which callers revoke their own.
 OPERATORS: Final = Share("operators", 2, 10_000, seconds=60.0)
-#: `hold()` of several leases: the heartbeat of all conversations of an event loop, which reads
-#: revocations for them. No caller makes it wait.
+#: `hold()` of several leases: the heartbeat of all conversations of an event loop, which also reads
+#: their revocations. No caller can delay it.
 HEARTBEATS: Final = Share("heartbeats", 2, 1_000)
-#: `hold()` of one lease: a conversation that begins, or the only one that runs.
+#: `hold()` of one lease: for a conversation that begins, or the only one that runs.
 CONVERSATIONS: Final = Share("conversations", 4, 1_000, 128)
-#: `release_lease()`. Whoever opens conversations and hangs up causes these, so they are apart from
-#: heartbeats and operators. What isn't released runs out by itself.
+#: `release_lease()`. Clients cause these by opening and closing conversations, so they are separate
+#: from heartbeats and operators. A lease that isn't released runs out by itself.
 ENDED_CONVERSATIONS: Final = Share("ended conversations", 4, 10_000, seconds=60.0)
-#: Verified callers, and what the platform says of their conversations.
+#: Verified callers, and the platform's reports about their conversations.
 CALLERS: Final = Share("callers", 16, 1_000, 256)
-#: `give_back()`, whoever's it is. Each follows a reservation that had its place, and whoever asks
-#: waits for it, so no more of them wait than there are requests. What isn't given back stays
-#: counted.
+#: `give_back()`, for all principals. Each follows a reservation that had its place, and its request
+#: waits for it, so no more of them wait than there are requests. A charge that isn't given back
+#: stays counted.
 GIVING_BACK: Final = Share("giving back", 4, 10_000, seconds=60.0)
-#: `take()`: a one-time ticket may be made up by anybody.
+#: `take()`: anybody can send a made-up one-time ticket.
 TICKETS: Final = Share("tickets", 4, 1_000)
-#: Whoever presents nothing.
+#: Callers who present nothing.
 VISITORS: Final = Share("visitors", 4, 1_000)
 SHARES: Final = (
     OPERATORS,
@@ -67,14 +69,14 @@ SHARES: Final = (
     TICKETS,
     VISITORS,
 )
-#: How many connections they have in each event loop, and one that listens.
+#: The number of connections in each event loop, including one for pub/sub.
 CONNECTIONS: Final = sum(share.places for share in SHARES) + 1
 
 _OF_VISITORS: Final = {Region.VISITORS, Region.VISITORS_TICKETS, Region.PUZZLES, Region.DEPARTED}
 
 
 def share_of(regions: Iterable[Region]) -> Share:
-    """Return the share from which is asked about these regions."""
+    """Return the share for commands about these regions."""
     found = set(regions)
     if found & _OF_VISITORS:
         return VISITORS
@@ -82,14 +84,14 @@ def share_of(regions: Iterable[Region]) -> Share:
 
 
 def owner_of(principals: Iterable[str]) -> str | None:
-    """Return on whose behalf is asked: the first principal that isn't everybody's."""
+    """Return the account of a command: the first principal that isn't shared by everybody."""
     owned = (each for each in principals if region_of(each) is not Region.COMMON)
     return next(owned, None)
 
 
 @dataclass(slots=True)
 class Answers:
-    """Know when the store answered last, in one event loop."""
+    """Record when the store last answered, in one event loop."""
 
     last: float = float("-inf")
 
@@ -104,14 +106,14 @@ class Bulkhead:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._owned = Counter[str]()
         self._refused_later = 0
-        #: When the store was seen to answer nothing.
+        #: When the store was last found not to answer.
         self._silent_at = float("-inf")
 
     async def enter(self, owner: str | None) -> None:
-        """Take a place, or wait for one; whoever has it calls `leave()`.
+        """Take a place, or wait for one; its holder must call `leave()`.
 
         Raises:
-            StoreBusyError: there is none. StoreError: the store answers nothing.
+            StoreBusyError: there is none. StoreError: the store doesn't answer.
         """
         if owner is not None and self._share.of_one is not None:
             if self._owned[owner] >= self._share.of_one:
@@ -125,7 +127,7 @@ class Bulkhead:
             raise
 
     def leave(self, owner: str | None) -> None:
-        """Give a place to the next who waits."""
+        """Give the place to the next waiter."""
         self._disown(owner)
         while self._waiting:
             turn = self._waiting.popleft()
@@ -135,7 +137,7 @@ class Bulkhead:
         self._free += 1
 
     def report_silence(self) -> None:
-        """Say that the store answers nothing, so that nobody waits for a place."""
+        """Report that the store doesn't answer, so that nobody waits for a place."""
         self._silent_at = asyncio.get_running_loop().time()
         while self._waiting:
             turn = self._waiting.popleft()
@@ -169,7 +171,7 @@ class Bulkhead:
             if turn in self._waiting:
                 self._waiting.remove(turn)
             elif not turn.cancelled() and turn.exception() is None:
-                self.leave(None)  # its turn came just then
+                self.leave(None)  # it got its turn at that moment
             raise
         finally:
             timer.cancel()

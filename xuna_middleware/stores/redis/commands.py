@@ -1,8 +1,8 @@
-"""Send a command to Redis once, whatever client sends it.
+"""Send a command to Redis once, with any client.
 
-redis-py's clients repeat a command by default when its answer is lost; but it may have been carried
-out, and a reservation that is made twice, or a ticket that was taken already, is lost. Their
-settings are their owner's, for commands of the owner's own, and stay as they are.
+By default, redis-py's clients repeat a command when its answer is lost; but it may have been
+executed, and then a reservation is made twice, or a ticket that was already taken is lost. The
+client's settings are for its owner's own commands, and stay unchanged.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ from xuna_middleware.errors import ConfigurationError
 
 
 def check_client(client: Any) -> None:
-    """Refuse a client of which nobody knows how to make it send something once.
+    """Refuse a client of a type that isn't known to send a command only once.
 
     Raises:
         ConfigurationError: it is neither a `redis.asyncio.Redis` nor a `RedisCluster`.
@@ -26,15 +26,15 @@ def check_client(client: Any) -> None:
 async def send_once(client: Any, key: str, *command: Any) -> Any:
     """Send a command about `key`, and return the answer.
 
-    Does not check: whether it was carried out where it raises what redis-py does.
+    Does not check: whether the command was executed where redis-py raises an error.
     """
     if hasattr(client, "get_node_from_key"):
         await client.initialize()
-        # Sent to a node by name, it is repeated only where that says it belongs to another.
+        # Sent to a named node, it is repeated only if that node redirects it to another.
         node = client.get_node_from_key(key)
         return await client.execute_command(*command, target_nodes=node)
     connection = await client.connection_pool.get_connection()
-    try:  # a connection that fails, or whoever waits for it, closes it by itself
+    try:  # a failure or cancellation closes the connection
         await connection.send_command(*command)
         return await connection.read_response()
     finally:

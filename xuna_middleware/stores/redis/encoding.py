@@ -1,4 +1,4 @@
-"""How the arguments and answers of `scripts.py` are written. Pure: texts from values, and back."""
+"""Encode the arguments of `scripts.py` and decode the answers. Pure: values to texts, and back."""
 
 import base64
 import hashlib
@@ -23,7 +23,7 @@ from xuna_middleware.stores.protocol import (
     whole,
 )
 
-#: What most names of notes begin with, and what those do that don't where they are listed.
+#: The prefix of most notes' names, and the prefix that marks all others in lists.
 _USUAL: Final = "conv_"
 _UNUSUAL: Final = "/"
 #: The words on a lease, as `HOLD` writes them.
@@ -32,14 +32,14 @@ _WORDS: Final[dict[str, Literal["", "ended", "revoked"]]] = {
     "e": "ended",
     "r": "revoked",
 }
-#: What stands in a note before an amount; what is issued stays counted, so rates don't.
+#: The character before an amount in a note. Issued credentials stay counted, so rates have none.
 _MARKS: Final = {"time": ":", "slot": "/", "rate": ""}
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Name what is kept in Redis. All names begin alike, with the hash tag in it."""
+    """Build the keys in Redis. All have the same prefix, which contains the hash tag."""
 
     prefix: str
 
@@ -50,19 +50,19 @@ class Keys:
 
     @property
     def channel(self) -> str:
-        """Where is published that somebody ended a conversation or revoked."""
+        """The pub/sub channel for ended conversations and revocations."""
         return f"{self.prefix}woken"
 
     def principal(self, name: str) -> str:
-        """Return the key of what somebody took."""
+        """Return the key of a principal's usage."""
         return self.prefix + digest(name)
 
     def note(self, name: str) -> str:
-        """Return the key of a reservation that can be settled; scripts derive it, too."""
+        """Return the key of a reservation that can be settled; scripts also derive it."""
         return f"{self.prefix}~{listed(name)}"
 
     def revocation(self, principal: str) -> str:
-        """Return the key of up to when somebody is revoked."""
+        """Return the key of a principal's revocation time."""
         return f"{self.prefix}revoked:{digest(principal)}"
 
     def lease(self, name: str) -> str:
@@ -70,7 +70,7 @@ class Keys:
         return f"{self.prefix}lease:{name}"
 
     def to_hold(self, lease: Lease) -> list[str]:
-        """Return what `HOLD` wants to know of, in its order."""
+        """Return the keys of a lease for `HOLD`, in its order."""
         standing = lease.standing
         revoked = [] if standing is None else [self.revocation(standing.principal)]
         return [self.lease(lease.name), *revoked, *self.principals(lease.slots)]
@@ -82,20 +82,20 @@ class Keys:
 
 @lru_cache(maxsize=4096)
 def digest(name: str) -> str:
-    """Return 22 letters that stand for a principal, and tell nobody who that is."""
+    """Return 22 letters that stand for a principal without revealing who it is."""
     octets = name.encode("utf-8", "surrogatepass")
     digest = hashlib.blake2b(octets, digest_size=16).digest()
     return base64.urlsafe_b64encode(digest)[:22].decode()
 
 
 def note_text(note: PendingSettlement) -> str:
-    """Return a note as it is kept; whose principals, each once, in the order of its parts."""
+    """Return a note as it is stored, with each principal once, in the order of its charges."""
     principals = dict.fromkeys(part.principal for part in note.parts)
     return "\n".join([note.about, *(_line(who, note.parts) for who in principals)])
 
 
 def _line(principal: str, parts: Sequence[Charge]) -> str:
-    """Return what may come back of one principal, as short as it can be read again."""
+    """Return one principal's charges of a note, in the shortest form that can be parsed."""
     taken = [
         f"{part.field}{mark}{_short(part.mark)}{mark}{_short(part.amount)}"
         for part in parts
@@ -105,7 +105,7 @@ def _line(principal: str, parts: Sequence[Charge]) -> str:
 
 
 def _short(number: int) -> str:
-    """Return a whole number, not below 0, in base 36."""
+    """Return a non-negative whole number in base 36."""
     letters = ""
     while number or not letters:
         number, digit = divmod(number, 36)
@@ -114,30 +114,30 @@ def _short(number: int) -> str:
 
 
 def listed(name: str) -> str:
-    """Return a note's name without what most begin with: each person's hash would repeat it."""
+    """Return a note's name without the usual prefix, which each person's hash would repeat."""
     rest = name.removeprefix(_USUAL)
     return _UNUSUAL + name if rest in ("", name) or rest.startswith(_UNUSUAL) else rest
 
 
 def unlisted(text: str) -> str:
-    """Return a note's name from how it is listed."""
+    """Return a note's name from its listed form."""
     return text[1:] if text.startswith(_UNUSUAL) else _USUAL + text
 
 
 def amounts(parts: Sequence[Charge]) -> tuple[str | int, ...]:
-    """Return field, mark and amount of each part, one after another."""
+    """Return field, mark and amount of each charge, one after another."""
     return tuple(chain.from_iterable((part.field, part.mark, part.amount) for part in parts))
 
 
 def issued(standing: RevocationCheck | None) -> str:
-    """Return when a standing's credential was issued, as `RESERVE` and `HOLD` read it."""
+    """Return when a standing's credential was issued, in the form for `RESERVE` and `HOLD`."""
     if standing is None:
         return "false"
     return "true" if standing.issued_at is None else repr(standing.issued_at)
 
 
 def spec(lease: Lease) -> str:
-    """Return how a lease is to be held."""
+    """Return the arguments for one lease in `HOLD`."""
     length = whole(lease.seconds)
     slots = json.dumps([(part.field, part.mark, part.amount) for part in lease.slots])
     name = json.dumps(lease.name)
@@ -145,14 +145,14 @@ def spec(lease: Lease) -> str:
 
 
 def held(lease: Lease, answer: bytes | str) -> LeaseStatus:
-    """Read what `HOLD` says of a lease."""
+    """Parse the answer of `HOLD` about a lease."""
     word, *marks = text_of(answer).split()
     pairs = zip(lease.slots, map(int, marks), strict=True)
     return LeaseStatus(tuple([part._replace(mark=mark) for part, mark in pairs]), _WORDS[word])
 
 
 def text_of(answer: bytes | str) -> str:
-    """Return an answer as text; a client of one's own may decode answers itself."""
+    """Return an answer as text; a user's client may already decode answers."""
     return answer.decode() if isinstance(answer, bytes) else answer
 
 
@@ -163,13 +163,13 @@ def order(
     how: int,
     remembered: int = 0,
 ) -> str:
-    """Return what `RESERVE` is to do, of quotas with the places of their keys."""
+    """Return the argument of `RESERVE`, for quotas with the indexes of their keys."""
     quotas = ",".join([f"[{place},{_written(quota)}]" for place, quota in places])
     return f"[{how},{remembered},{issued(standing)},[{quotas}]]"
 
 
 def quotas_of(wanted: Sequence[Wanted]) -> str:
-    """Return the quotas as `PUT` reads them. All are of slots, which come back one by one."""
+    """Return the quotas in the form for `PUT`. All count slots, which come back one by one."""
     return json.dumps([[q.field, q.most, q.amount, q.length, q.step] for _, q in wanted])
 
 
@@ -182,7 +182,7 @@ def _written(quota: Quota) -> str:
 
 
 def reserved(answer: bytes | str) -> ReserveResult:
-    """Read what `RESERVE` says."""
+    """Parse the answer of `RESERVE`."""
     text = text_of(answer)
     if text == "-":
         return ReserveResult(False, (), is_revoked=True)

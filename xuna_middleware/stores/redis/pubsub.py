@@ -1,4 +1,4 @@
-"""Hear in every process who ended a conversation or revoked, so that nobody waits for a beat."""
+"""Notify every process of ended conversations and revocations before the next heartbeat."""
 
 import asyncio
 import logging
@@ -9,7 +9,7 @@ from xuna_middleware.stores.wakeup import Wakeup
 
 logger = logging.getLogger("xuna_middleware")
 
-#: Seconds of silence after which a connection is tried.
+#: Seconds of silence after which a connection is tested.
 _SILENCE: Final = 30.0
 #: Seconds between two attempts to listen.
 _SOONEST: Final = 1.0
@@ -17,11 +17,11 @@ _LATEST: Final = 30.0
 
 
 class Listening:
-    """Listen on one channel, with one connection for each event loop, from its first wait on.
+    """Listen on one channel, with one connection for each event loop, starting at its first wait.
 
     Args:
         client_here: returns the running event loop's `redis.asyncio.Redis`.
-        channel: where is published what is to be heard.
+        channel: the name of the channel.
         timeout: seconds for an answer.
     """
 
@@ -33,7 +33,7 @@ class Listening:
         self._tasks: dict[asyncio.AbstractEventLoop, asyncio.Task[None]] = {}
 
     async def wait_for_wakeup(self) -> None:
-        """Wait until something was heard since the last call, or it began to listen again."""
+        """Wait for a message since the last call, or for a new subscription."""
         loop = asyncio.get_running_loop()
         if loop not in self._tasks:
             self._tasks[loop] = task = loop.create_task(self._listen())
@@ -41,7 +41,7 @@ class Listening:
         await self._bell.wait()
 
     def ring(self) -> None:
-        """Let all who wait come again, so that one whose connection was closed gets another."""
+        """Wake all waiters, so that one whose connection was closed opens another."""
         self._bell.ring()
 
     async def stop(self) -> None:
@@ -52,7 +52,7 @@ class Listening:
             await asyncio.wait([task])
 
     async def _listen(self) -> None:
-        """Ring when somebody calls; where that can't be heard, try again, less and less often."""
+        """Ring at each message; if listening fails, try again, with growing pauses."""
         pause = _SOONEST
         while True:
             try:
@@ -71,7 +71,7 @@ class Listening:
             pause = min(2 * pause, _LATEST)
 
     async def _heard(self, calls: Any) -> bool:
-        """Ring at the next call, or once it listens; tell whether the connection still lives."""
+        """Ring at the next message or subscription; return whether the connection is alive."""
         heard = await calls.get_message(timeout=_SILENCE)
         if heard is None:
             await calls.ping()

@@ -1,21 +1,21 @@
-"""`stores/memory/counters.py` in Lua, for Redis and Valkey: one script for each verb.
+"""`stores/memory/counters.py` in Lua, for Redis and Valkey: one script for each method.
 
 Each principal is one hash. A field is one quota: `<ends>:<taken> …`, times in milliseconds of the
-server's clock. The field `>` names the hash of the person whom a visitor turned out to be. The
-field `~` names the eight oldest reservations that may be settled; a list, whose key is the hash's
-and `~`, has the rest of them, in their order. A note is a text: what it is about, and a line for
-each principal, with the parts that were taken, in base 36, "/" before what a slot is and ":" before
-what time is. A lease is a text: 0, or 1 where somebody ended it, when it ends, the marks
-of its slots, and on the next line what it is about; one sorted set has the names of all leases by
-when they end. A revocation is the time up to which it reaches. All keys of a gate stand under one
-hash tag, so that a cluster has them on one node, those that are named in a hash or a note included.
+server's clock. The field `>` names the hash of the person whom a visitor became. The field `~`
+names the eight oldest reservations that may be settled; a list, whose key is the hash's key and
+`~`, has the rest of them in order. A note is a text: its `about`, and a line for each principal
+with its charges in base 36, "/" before the amount of a slot and ":" before an amount of time. A
+lease is a text: 0, or 1 if it was ended, the time of its end, the marks of its slots, and its
+`about` on the next line; one sorted set has the names of all leases, ordered by their ends. A
+revocation is the time up to which it reaches. All keys of a gate share one hash tag, so that a
+cluster keeps them on one node, including those that are named in a hash or a note.
 """
 
 from typing import Final
 
 from xuna_middleware.stores.pending import MORE, MOST_LISTED, OLDEST, TURN
 
-#: How many open reservations a principal's hash names itself.
+#: How many open reservations a principal's hash names directly.
 _FEW: Final = 8
 
 _FIGURES: Final = f"""
@@ -200,12 +200,12 @@ end
 
 #: KEYS: one for each principal; with a move, then the visitor's and the person's; with a standing,
 #: then its revocation's. ARGV: one JSON, since clients write one text faster than a list, and the
-#: server reads it faster than Lua could: 0 to look, 1 to take, or 2 to take and to move; for how
-#: long a move is remembered, 0 without one; when the standing's credential was issued, true where
-#: nobody knows, false without one; and for each quota its key's number, field, kind, most, amount,
-#: length and step, and the two of what is held at first. Returns a text, for the same reason: 1 or
-#: 0, for each quota what is left, when some comes back and the mark; on a second line the notes of
-#: those that were refused time or a slot. Or - where it is revoked.
+#: server parses it faster than Lua could: 0 to look, 1 to take, or 2 to take and to move; for how
+#: long a move is remembered, 0 without one; when the standing's credential was issued, true if
+#: unknown, false without one; and for each quota its key's number, field, kind, most, amount,
+#: length and step, and held length and step. Returns a text, for the same reason: 1 or 0, for each
+#: quota the rest, when some comes back and the mark; on a second line the notes of the principals
+#: that were refused time or a slot. Returns - if it is revoked.
 RESERVE: Final = (
     _NOTES
     + """
@@ -320,7 +320,7 @@ return figures .. '\\n' .. table.concat(open, ' ')
 )
 
 #: KEYS: the value's, and one for each quota. ARGV: the value, its milliseconds, and the quotas in
-#: one JSON: for each its field, most, amount, length and step. Returns 1, 0 where the key is there,
+#: one JSON: for each its field, most, amount, length and step. Returns 1, 0 if the key exists,
 #: or a text: which quota has too little left, and when some comes back.
 PUT: Final = (
     _SHARED
@@ -346,7 +346,7 @@ return 1
 """
 )
 
-#: KEYS: one for each part. ARGV: for each part its field, mark and amount.
+#: KEYS: one for each charge. ARGV: for each charge its field, mark and amount.
 GIVE_BACK: Final = (
     _SHARED
     + """
@@ -372,8 +372,8 @@ return 1
 """
 )
 
-#: KEYS: the note's. ARGV: its name, how many milliseconds were used, and what all keys begin with.
-#: Returns what it is about.
+#: KEYS: the note's. ARGV: its name, how many milliseconds were used, and the prefix of all keys.
+#: Returns its `about`.
 SETTLE: Final = (
     _NOTES
     + """
@@ -417,7 +417,7 @@ end
 #: KEYS: the index of leases; then for each lease its own, with a standing its revocation's, and one
 #: for each slot. ARGV: how many the index has at most; then for each lease, in one JSON, its name,
 #: length, step, when the standing's credential was issued, as in RESERVE, and a list of each slot's
-#: field, mark and amount; and what it is about. Returns a text for each: e, r or -, and the marks.
+#: field, mark and amount; and its `about`. Returns a text for each: e, r or -, and the marks.
 HOLD: Final = (
     _LEASES
     + """
@@ -500,7 +500,7 @@ return redis.call(
 """
 )
 
-#: KEYS: the lease's. ARGV: the channel. Returns 1, or 0 where there is no such lease.
+#: KEYS: the lease's. ARGV: the channel. Returns 1, or 0 if there is no such lease.
 END: Final = (
     _LEASES
     + """
@@ -511,7 +511,7 @@ return 1
 """
 )
 
-#: KEYS: the revocation's. ARGV: up to when, for how many milliseconds, and the channel.
+#: KEYS: the revocation's. ARGV: the time it reaches, its milliseconds, and the channel.
 REVOKE: Final = (
     _LEASES
     + """

@@ -1,14 +1,14 @@
-"""A store in Redis or Valkey, shared by all processes of a gate. The one place with redis-py.
+"""A store in Redis or Valkey, shared by all processes of a gate. Only this module imports redis-py.
 
-- One command for each verb, so each is atomic and one round trip: `SET … NX PX`, `GETDEL`
+- One command for each method, so each is atomic and one round trip: `SET … NX PX`, `GETDEL`
   (Redis 6.2), and for counting the scripts of `scripts.py`.
-- A pool for each event loop, whose connections are shared among uses (`bulkhead.py`): what
-  strangers cause leaves room for callers, and neither keeps operators or conversations waiting.
-- What goes wrong becomes a `StoreError` in fixed words: addresses hold passwords.
-- One connection more in each event loop that waits for others to end conversations or to revoke.
-- Nothing is sent twice, whatever the client (`commands.py`): a command whose answer was lost may
-  have been carried out. What a reservation took for somebody who didn't wait for the answer is
-  given back when that comes late.
+- A pool for each event loop, whose connections are shared among uses (`bulkhead.py`): anonymous
+  requests leave room for callers, and neither of them delays operators or conversations.
+- Failures become a `StoreError` with a fixed text, because URLs contain passwords.
+- One more connection in each event loop waits for ended conversations and revocations.
+- Nothing is sent twice, with any client (`commands.py`): a command whose answer was lost may have
+  been executed. If the answer to a reservation arrives after its request has gone, its charges are
+  given back.
 """
 
 import asyncio
@@ -51,18 +51,18 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("xuna_middleware")
 
-#: Seconds for which the answer to a reservation is waited for after whoever asked has gone.
+#: Seconds to wait for the answer to a reservation after its request has gone.
 _LATE: Final = 10.0
-#: A policy under which Redis forgets nothing that was promised to last.
+#: The policy under which Redis doesn't evict keys before they expire.
 _KEEPS: Final = "noeviction"
 #: How many leases are held with one script, how many are read at once, and how many are listed.
 _HELD_AT_ONCE: Final = 64
 _READ_AT_ONCE: Final = 1_000
 _MOST_LISTED: Final = 100_000
-#: What `RESERVE` is told to do.
+#: The modes of `RESERVE`.
 _LOOK, _TAKE, _MOVE = 0, 1, 2
-#: Turns of the event loop in which an answer that has arrived is read, and for which part of
-#: `timeout` this process may be behind before its own delay counts as the reason.
+#: Turns of the event loop in which an answer that has arrived is read, and the fraction of
+#: `timeout` that this process may be late before its own delay counts as the reason.
 _TURNS: Final = 4
 _BEHIND: Final = 0.2
 _MISSING: Final = 'RedisStore needs redis-py: pip install "xuna-middleware[redis]"'
@@ -73,34 +73,34 @@ T = TypeVar("T")
 class RedisStore:
     """Keep values and counts in Redis or Valkey.
 
-    What is counted of a principal is one hash whose key is a digest. Values do name persons: a
-    one-time ticket holds its caller's claims (60 s), a lease and a note of a conversation that can
-    be settled hold issuer and subject. Connections are shared among uses, so that strangers leave
+    The counts of a principal are one hash whose key is a digest. Values do identify persons: a
+    one-time ticket holds its caller's claims (60 s); leases, and notes of conversations that can be
+    settled, hold issuer and subject. Connections are shared among uses, so that strangers leave
     room for callers, operators and running conversations (docs/budgets.md). When the gate starts, a
-    server that may evict keys under pressure is reported with a WARNING: limits would be forgotten.
-    Whose access is limited by an ACL needs the channel `{namespace}:woken`; without it, who ends a
-    conversation or revokes is heard a little later.
+    server that may evict keys under pressure is reported with a WARNING: it would lose limits.
+    An ACL must allow the channel `{namespace}:woken`; without it, ended conversations and
+    revocations are noticed a little later.
 
     Args:
         url: `redis://…`, `rediss://…` (TLS) or `unix://…`, with user, password and database in it.
-        client: a `redis.asyncio.Redis` of your own instead (sentinel, cluster, TLS of your own);
-            it belongs to the event loop that uses it, and you close it. Whatever it retries, what
-            this store changes is sent once; only reading may be repeated. Its pool should have
+        client: your `redis.asyncio.Redis` instead (sentinel, cluster, custom TLS); it belongs to
+            the event loop that uses it, and you close it. Whatever its retry settings, commands
+            that change something are sent once; only reads may be repeated. Its pool should have
             room for 41 connections.
         namespace: the gate's name, such as "acme-voice-production": 1 to 64 lower-case letters,
-            digits, - and _, a letter first. All keys begin with it, in braces, so that a gate lives
-            on one node of a cluster. Processes of one gate say the same name, and so do gates that
-            mean to share limits, revocations, sessions and tickets; any other gate on this Redis
-            says another, and then neither affects the other. A new name forgets all that was kept.
-        timeout: seconds for one command, connecting included; up to 5 s of waiting for a place
-            come before.
+            digits, - and _, a letter first. All keys begin with it, in braces, so that a gate's
+            keys are on one node of a cluster. Processes of one gate use the same name, and so do
+            gates that should share limits, revocations, sessions and tickets; every other gate on
+            this Redis needs a different name, and is then independent. A new name starts empty.
+        timeout: seconds for one command, connecting included; before that, the command may wait up
+            to 5 s for a place.
 
-    Does not check: that the server keeps what it was told. After a crash without persistence, or
-    a failover to a replica that lagged behind, the counts that are lost can be spent again, and
-    the revocations that are lost must be told again.
+    Does not check: that the server keeps its data. After a crash without persistence, or a failover
+    to a replica that lagged behind, lost counts can be spent again, and lost revocations must be
+    repeated.
 
     Raises:
-        ConfigurationError: redis-py is missing, or an option makes no sense.
+        ConfigurationError: redis-py is missing, or an option is invalid.
     """
 
     @overload
@@ -133,7 +133,7 @@ class RedisStore:
         if client is not None:
             check_client(client)
         else:
-            self._connected()  # a mistake in the address is told now
+            self._connected()  # so that an invalid URL fails now
 
     def __repr__(self) -> str:
         return f"RedisStore(namespace={self.namespace!r})"
@@ -146,9 +146,9 @@ class RedisStore:
         region: Region,
         within: Sequence[Wanted] = (),
     ) -> bool:
-        """Keep a value unless the key is there; see `Store`.
+        """Keep a value unless the key exists; see `Store`.
 
-        Regions have no bound here: what `within` counts is what bounds them.
+        Regions have no bound here: only the quotas of `within` bound them.
         """
         share = bulkhead.share_of([region])
         if not within:
@@ -164,7 +164,7 @@ class RedisStore:
         raise OverBudgetError(place - 1, wait / 1000)
 
     async def take(self, key: str) -> bytes | None:
-        """Return a value and forget it; see `Store`."""
+        """Return a value and delete it; see `Store`."""
         getting = self._send_command("GETDEL", self._keys.prefix + key)
         answer = await self._ask(getting, bulkhead.TICKETS)
         return answer if isinstance(answer, bytes | None) else str(answer).encode()
@@ -175,7 +175,7 @@ class RedisStore:
         move: MergeUsage | None = None,
         standing: RevocationCheck | None = None,
     ) -> ReserveResult:
-        """Take of every quota or of none; see `Store`."""
+        """Take from every quota or from none; see `Store`."""
         principals = [principal for principal, _ in wanted]
         if standing is not None:
             principals.insert(0, standing.principal)
@@ -186,17 +186,17 @@ class RedisStore:
         )
 
     async def move(self, move: MergeUsage, wanted: Sequence[Wanted]) -> ReserveResult:
-        """Let what a visitor took be a person's, if all can be taken; see `Store`."""
+        """Move a visitor's usage to a person, if all can be taken; see `Store`."""
         moving = self._reserve(wanted, move, None, how=_MOVE)
         return await self._ask(moving, bulkhead.CALLERS, move.person)
 
     async def look(self, wanted: Sequence[Wanted]) -> tuple[QuotaStatus, ...]:
-        """Return where quotas stand; see `Store`."""
+        """Return the status of quotas; see `Store`."""
         looking = self._reserve(wanted, None, None, how=_LOOK)
         return (await self._ask(looking, *_share_and_owner([who for who, _ in wanted]))).levels
 
     async def give_back(self, parts: Sequence[Charge]) -> None:
-        """Give back what was taken; see `Store`."""
+        """Give back charges; see `Store`."""
         keys = self._keys.principals(parts)
         giving_back = self._run(_GIVE_BACK, keys, notation.amounts(parts))
         share, _ = _share_and_owner([part.principal for part in parts])
@@ -212,7 +212,7 @@ class RedisStore:
         await self._ask(remembering, *_share_and_owner(list(principals)))
 
     async def is_pending(self, name: str) -> bool:
-        """Tell whether a reservation can be settled; see `Store`."""
+        """Return whether a reservation can be settled; see `Store`."""
         looking = self._read(lambda client: client.exists(self._keys.note(name)))
         return bool(await self._ask(looking, bulkhead.CALLERS))
 
@@ -224,7 +224,7 @@ class RedisStore:
         return None if about is None else notation.text_of(about)
 
     async def hold(self, leases: Sequence[Lease]) -> tuple[LeaseStatus, ...]:
-        """Let conversations go on; see `Store`."""
+        """Renew leases; see `Store`."""
         held: list[LeaseStatus] = []
         for start in range(0, len(leases), _HELD_AT_ONCE):
             some = leases[start : start + _HELD_AT_ONCE]
@@ -236,13 +236,13 @@ class RedisStore:
         return tuple(held)
 
     async def release_lease(self, name: str, slots: Sequence[Charge]) -> bool:
-        """Forget a conversation that is over; see `Store`."""
+        """Delete the lease of a finished conversation; see `Store`."""
         keys = [self._keys.leases, self._keys.lease(name), *self._keys.principals(slots)]
         letting_go = self._run(_LET_GO, keys, (name, *notation.amounts(slots)))
         return bool(await self._ask(letting_go, bulkhead.ENDED_CONVERSATIONS))
 
     async def leases(self) -> tuple[str, ...]:
-        """Return what the live conversations are about; see `Store`."""
+        """Return the `about` lines of the live conversations; see `Store`."""
         listing = self._run(_LEASES, [self._keys.leases], (MOST_TOLD,))
         answer = await self._ask(listing, bulkhead.OPERATORS)
         names = sorted(map(notation.text_of, answer))
@@ -255,12 +255,12 @@ class RedisStore:
         return tuple(told)
 
     async def end(self, name: str) -> bool:
-        """Ask that a conversation ends; see `Store`."""
+        """Ask for the end of a conversation; see `Store`."""
         ending = self._run(_END, [self._keys.lease(name)], (self._keys.channel,))
         return bool(await self._ask(ending, bulkhead.OPERATORS))
 
     async def revoke(self, principal: str, at: float, seconds: float) -> None:
-        """Refuse credentials issued before; see `Store`."""
+        """Refuse credentials issued up to a time; see `Store`."""
         arguments = (repr(float(at)), whole(seconds), self._keys.channel)
         revoking = self._run(_REVOKE, [self._keys.revocation(principal)], arguments)
         await self._ask(revoking, bulkhead.OPERATORS)
@@ -270,7 +270,7 @@ class RedisStore:
         await self._listening.wait_for_wakeup()
 
     def start(self) -> None:
-        """Look, beside all else, whether the server may forget what it was told."""
+        """Check in the background whether the server may evict keys."""
         self._beside(self._report_eviction())
 
     async def aclose(self) -> None:
@@ -285,7 +285,7 @@ class RedisStore:
         here = self._loops.pop(loop, None)
         if here is not None and self._given is None:
             await here.client.aclose()
-        self._listening.ring()  # another gate with this store listens anew
+        self._listening.ring()  # another gate with this store subscribes again
 
     async def _reserve(
         self,
@@ -317,11 +317,11 @@ class RedisStore:
         return await self._send_command("EVAL", script.text, len(keys), *keys, *arguments)
 
     async def _send_command(self, *command: Any) -> Any:
-        # All keys are of one slot, which that of their beginning names to a cluster.
+        # All keys have the same cluster slot; their prefix identifies it.
         return await send_once(self._client(), self._keys.prefix, *command)
 
     async def _read(self, reading: Callable[["Redis"], Awaitable[T]]) -> T:
-        # What changes nothing may be repeated, as the client says.
+        # The client may repeat commands that change nothing.
         return await reading(self._client())
 
     def _give_back_when_late(
@@ -362,10 +362,10 @@ class RedisStore:
         return self._loops[loop]
 
     def _connected(self) -> "Redis":
-        """Return a client that connects when it is first asked.
+        """Return a client that connects when it is first used.
 
         Raises:
-            ConfigurationError: redis-py is missing, or the address is none. It isn't repeated.
+            ConfigurationError: redis-py is missing, or the URL is invalid. The text omits the URL.
         """
         try:
             from redis.asyncio import BlockingConnectionPool, Redis
@@ -395,13 +395,13 @@ class RedisStore:
         owner: str | None = None,
         give_up: Callable[[asyncio.Task[T]], object] = asyncio.Task.cancel,
     ) -> T:
-        """Wait for a place, and for one answer as long as `timeout` says.
+        """Wait for a place, and then up to `timeout` for one answer.
 
-        A command that may have been carried out counts as failed: the caller refuses. `give_up`
-        gets what is still under way then.
+        A command that may have been executed counts as failed: the caller refuses. `give_up`
+        receives the task if it is still running then.
 
         Raises:
-            StoreBusyError: it was this process that had no time. StoreError: the store failed.
+            StoreBusyError: this process was too busy. StoreError: the store failed.
         """
         here = self._here()
         places = here.bulkheads[share]
@@ -423,9 +423,9 @@ class RedisStore:
         if not asking.done():
             give_up(asking)
             failure = "TimeoutError"
-        elif error := asking.exception():  # redis-py's, or OSError; their texts name addresses
+        elif error := asking.exception():  # redis-py's, or OSError; their texts contain addresses
             failure = type(error).__name__
-        if failure == "TimeoutError":  # connecting has the same bound, in redis-py
+        if failure == "TimeoutError":  # redis-py uses the same bound for connecting
             if here.answers.last > began or now - began > (1 + _BEHIND) * self._timeout:
                 raise StoreBusyError(f"this process is too busy to hear it ({share.name})")
             places.report_silence()
@@ -436,7 +436,7 @@ class RedisStore:
 
 
 class _Here:
-    """Hold what belongs to one event loop: a client, and the shares of its connections."""
+    """Hold the objects of one event loop: a client, and the shares of its connections."""
 
     def __init__(self, client: "Redis") -> None:
         self.client = client
@@ -471,7 +471,7 @@ def _get_all(client: "Redis", keys: list[str]) -> Awaitable[list[Any]]:
 
 
 def _share_and_owner_of_leases(leases: Sequence[Lease]) -> tuple[bulkhead.Share, str | None]:
-    """Return from which share leases are renewed: several at once are a heartbeat."""
+    """Return the share for renewing leases: several at once are a heartbeat."""
     if len(leases) > 1:
         return bulkhead.HEARTBEATS, None
     standing = leases[0].standing
@@ -479,15 +479,15 @@ def _share_and_owner_of_leases(leases: Sequence[Lease]) -> tuple[bulkhead.Share,
 
 
 def _share_and_owner(principals: Sequence[str]) -> tuple[bulkhead.Share, str | None]:
-    """Return for which use these principals' counts are asked for, and on whose behalf."""
+    """Return the share and the account for commands about these principals' counts."""
     return bulkhead.share_of(map(region_of, principals)), bulkhead.owner_of(principals)
 
 
 async def _wait(asking: asyncio.Task[Any], seconds: float) -> None:
-    """Wait for a task for so long, and leave it alone. What `asyncio.wait()` does for any number of
-    them takes a third longer, and every reservation waits.
+    """Wait at most `seconds` for a task, without cancelling it. `asyncio.wait()`, which takes any
+    number of tasks, needs a third longer, and every reservation waits here.
 
-    An answer that has arrived by then is read, however busy this process is with other things.
+    An answer that has arrived within that time is read, however busy this process is.
     """
     loop = asyncio.get_running_loop()
     over = loop.create_future()
@@ -511,10 +511,10 @@ async def _wait(asking: asyncio.Task[Any], seconds: float) -> None:
 def _leave(places: bulkhead.Bulkhead, owner: str | None, task: asyncio.Task[Any]) -> None:
     places.leave(owner)
     if not task.cancelled():
-        task.exception()  # seen: whoever asked may be gone
+        task.exception()  # mark as retrieved: its request may be gone
 
 
 def _forget(tasks: set[asyncio.Task[Any]], task: asyncio.Task[Any]) -> None:
     tasks.discard(task)
     if not task.cancelled():
-        task.exception()  # seen: what went wrong beside a request was answered with a 503 there
+        task.exception()  # mark as retrieved: the request got a 503 for it
