@@ -1,4 +1,4 @@
-"""Assemble a gate: check its options once and return one `Core`. Errors name their fix."""
+"""Assemble a gate: check its options once and return one `Core`. Errors name the fix."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -138,9 +138,9 @@ def override(
     platform: Platform | None = None,
     webhook: PostCallWebhook | None = None,
 ) -> Core:
-    """Return the same gate with other parts and the same `Runtime`.
+    """Return the same gate with some parts replaced and the same `Runtime`.
 
-    A gate that takes no webhooks takes none by this either.
+    A gate without a webhook stays without one.
     """
     authentication, pipeline = core.authentication, core.pipeline
     if verifier is not None:
@@ -273,7 +273,7 @@ def unlimited_agents(
 ) -> tuple[Agent, ...]:
     """Return the agents with which a caller may have any number of conversations.
 
-    `anonymous_only` says that no other callers exist; visitors have a budget for all together.
+    `anonymous_only` says that visitors are the only callers; they share one budget.
     """
     if gate_limits:
         return ()
@@ -283,7 +283,7 @@ def unlimited_agents(
 
 
 def checked_platform(platform: Platform | None) -> Platform:
-    """Return the platform; by default the one that the environment names."""
+    """Return the platform; by default an `XunaPlatform` configured by the environment."""
     if platform is None:
         return XunaPlatform()
     if not all(hasattr(platform, name) for name in _PLATFORM_VERBS):
@@ -312,7 +312,7 @@ def checked_store(store: Store | None) -> Store:
 
 
 def _verbs_of(protocol: type) -> tuple[str, ...]:
-    """Return the methods that a protocol declares, in their order."""
+    """Return the methods that a protocol declares, in order."""
     return tuple(name for name, member in vars(protocol).items() if _is_verb(name, member))
 
 
@@ -321,15 +321,15 @@ def _is_verb(name: str, member: object) -> bool:
 
 
 def _has_verb(store: object, name: str) -> bool:
-    """Return whether a store defines a verb itself. A class that derives from `Store` inherits the
-    verbs that it leaves out, and those do nothing: `revoke()` would revoke nobody.
+    """Return whether a store defines a method itself. A class that derives from `Store` inherits
+    the methods that it leaves out, and those do nothing: `revoke()` would revoke nobody.
     """
     verb = getattr(store, name, None)
     return callable(verb) and getattr(verb, "__func__", None) is not vars(Store)[name]
 
 
 def checked_header(name: str | None, trusted_proxies: Iterable[str]) -> bytes | None:
-    """Return the header in which trusted proxies forward certificates, as ASGI spells it."""
+    """Return the header in which trusted proxies forward certificates, in ASGI's spelling."""
     if name is None:
         return None
     if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name.lower()):
@@ -343,7 +343,7 @@ def checked_header(name: str | None, trusted_proxies: Iterable[str]) -> bytes | 
 
 
 def check_relay(agents: Iterable[Agent], platform: Platform, public_url: str | None) -> None:
-    """Refuse a relay that could not work, where an agent lists it.
+    """Check that the relay can work, if an agent lists it.
 
     Raises:
         ConfigurationError: `public_url` or an installed part is missing.
@@ -368,7 +368,7 @@ def budgets_of(
     visitors: AnonymousAccess | None,
     start_within: float,
 ) -> Mapping[BudgetKey, Budget]:
-    """Return the budgets of all agents: for which callers, and held by leases or not.
+    """Return all agents' budgets: for callers and visitors, with and without leases.
 
     Raises:
         ConfigurationError: a limit makes no sense for an agent or for visitors, or visitors' common

@@ -1,9 +1,9 @@
-"""One tree of errors: what is wrong with the set-up, and what is wrong with a request.
+"""All errors of the gate: errors in its configuration, and refusals of requests.
 
-A `ConfigurationError` is for whoever builds the gate and carries the fix in its text. A
-`GateError` is for whoever calls: it is a Starlette `HTTPException`, so it answers by itself when it
-is raised inside a Starlette or FastAPI route, and tells a stranger nothing but its fixed words.
-What an operator needs to know rides in `cause`, which no answer, `str()` or `repr()` shows.
+A `ConfigurationError` is for the developer who builds the gate; its text names the fix. A
+`GateError` is for the caller: it is a Starlette `HTTPException`, so Starlette and FastAPI turn it
+into a response when a route raises it, and the response contains nothing but its fixed words.
+The details for an operator are in `cause`, which no answer, `str()` or `repr()` shows.
 """
 
 import math
@@ -16,12 +16,12 @@ from typing import Any, Final, TypeVar
 from starlette.exceptions import HTTPException
 
 _CODE: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
-#: What a quoted parameter may hold without an escape (RFC 9110 section 5.6.4).
+#: The characters of a quoted parameter that need no escape (RFC 9110 section 5.6.4).
 _QUOTABLE: Final = re.compile(r"[\x20\x21\x23-\x5b\x5d-\x7e]*")
-#: In characters; what is shorter would blot out ordinary words.
+#: In characters; removing shorter ones would remove ordinary words.
 _SHORTEST_SECRET: Final = 8
 
-#: On every answer that this package gives: no cache may keep it, no address may travel on.
+#: On every answer of this package: no cache may keep it, and no `Referer` is sent on from it.
 PRIVATE: Final = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
 
 
@@ -29,7 +29,7 @@ E = TypeVar("E", bound="GateError")
 
 
 class ConfigurationError(ValueError):
-    """Say that the gate was set up wrongly, and how to fix it. Raised while it is being built."""
+    """Report that the gate is configured wrongly, and the fix. Raised while it is being built."""
 
 
 class GateError(HTTPException):
@@ -38,16 +38,16 @@ class GateError(HTTPException):
     Attributes:
         status_code: the HTTP status, 400 to 599.
         code: a stable snake_case word, the member `code` of the problem body (RFC 9457).
-        detail: one sentence that a stranger may read; it repeats nothing the request said.
-        headers: what the answer carries beside the body (`WWW-Authenticate`, `Retry-After`, …).
-        cause: what the operator may read in the log, `"<cause>: <explanation>"`; never public.
+        detail: one sentence that anybody may read; it repeats nothing from the request.
+        headers: the answer's headers (`WWW-Authenticate`, `Retry-After`, …).
+        cause: the reason for the operator's log, `"<cause>: <explanation>"`; never public.
         problem_type: the member `type` of the problem body.
-        trace: the traceback of the operator's own code that failed, for the log; never public.
-        challenge: the parameters of `WWW-Authenticate` (RFC 9110 section 11.6.1) beside the scheme,
-            which the gate knows best; None where the answer challenges nobody.
+        trace: the traceback of a failure in the operator's own code, for the log; never public.
+        challenge: the parameters of `WWW-Authenticate` (RFC 9110 section 11.6.1) without the
+            scheme, which the gate adds; None if the answer has no challenge.
 
     Raises:
-        ConfigurationError: one of these could not be sent as it is.
+        ConfigurationError: one of these can't be sent as it is.
     """
 
     default_status: int = 500
@@ -67,7 +67,7 @@ class GateError(HTTPException):
         trace: str = "",
         challenge: Mapping[str, str] | None = None,
     ) -> None:
-        # Written out: a flood of refusals is made of these.
+        # Written out for speed: a flood of requests creates many of these.
         self.status_code = self.default_status if status_code is None else status_code
         self.detail = self.default_detail if detail is None else detail
         self.headers = dict(PRIVATE)
@@ -84,7 +84,7 @@ class GateError(HTTPException):
 
 
 class InvalidRequestError(GateError):
-    """400, or a neighbour (404, 405, 413, 415): the request is not what the route takes."""
+    """400, or 404, 405, 413 or 415: the request is not one that the route accepts."""
 
     default_status = 400
     default_code = "invalid_request"
@@ -103,7 +103,7 @@ class NotAuthenticatedError(GateError):
 
 
 class InvalidTokenError(GateError):
-    """401 invalid_token: the one answer to every bad token, whatever is bad about it (RFC 6750)."""
+    """401 invalid_token: the same answer to every bad token, whatever the reason (RFC 6750)."""
 
     default_status = 401
     default_code = "invalid_token"
@@ -114,10 +114,9 @@ class InvalidTokenError(GateError):
 
 
 class InvalidSignatureError(GateError):
-    """401 invalid_signature: the one answer to every webhook that the platform didn't sign now.
+    """401 invalid_signature: the same answer to every webhook without a current, valid signature.
 
-    Its challenge names no scheme by which anybody else could get in (RFC 9110 section 15.5.2 wants
-    one).
+    RFC 9110 section 15.5.2 requires a challenge; the scheme in this one lets nobody else in.
     """
 
     default_status = 401
@@ -129,7 +128,7 @@ class InvalidSignatureError(GateError):
 
 
 class DPoPNonceRequiredError(GateError):
-    """401 use_dpop_nonce: the proof is good but for its nonce; `nonce` is one (RFC 9449, 9)."""
+    """401 use_dpop_nonce: only the proof's nonce is wrong; `nonce` is a good one (RFC 9449, 9)."""
 
     default_status = 401
     default_code = "use_dpop_nonce"
@@ -142,10 +141,10 @@ class DPoPNonceRequiredError(GateError):
 
 
 class StepUpRequiredError(GateError):
-    """401 insufficient_user_authentication: sign in again, more strongly or anew (RFC 9470).
+    """401 insufficient_user_authentication: a stronger or newer sign-in is needed (RFC 9470).
 
-    `acr_values` are the ways of signing in that would do, `max_age` is how many seconds ago at
-    most; the challenge tells both, so that a client can ask its provider for just that.
+    `acr_values` are the sufficient ways to sign in, `max_age` is the greatest age of the sign-in
+    in seconds; the challenge contains both, so that a client can ask its provider for exactly that.
     """
 
     default_status = 401
@@ -165,7 +164,7 @@ class StepUpRequiredError(GateError):
 
 
 class AccessDeniedError(GateError):
-    """403: the caller is known, or needn't be, and may not do this."""
+    """403: the caller is known, or needn't be, and isn't allowed to do this."""
 
     default_status = 403
     default_code = "access_denied"
@@ -173,11 +172,11 @@ class AccessDeniedError(GateError):
 
 
 class LimitReachedError(GateError):
-    """429 quota_exceeded: a limit has too little left; `headers` say which, and how long to wait.
+    """429 quota_exceeded: a limit has too little left; `headers` name it and the time to wait.
 
     `policies` are the limits' names, the member `violated-policies` of the problem body
-    (draft-ietf-httpapi-ratelimit-headers). `conversations` are the caller's that were not settled
-    yet; never public.
+    (draft-ietf-httpapi-ratelimit-headers). `conversations` are those of the caller that are not
+    settled yet; never public.
     """
 
     default_status = 429
@@ -199,7 +198,7 @@ class LimitReachedError(GateError):
 
 
 class UnavailableError(GateError):
-    """503 with Retry-After: something that the decision needs cannot be reached right now.
+    """503 with Retry-After: the decision needs something that is unavailable right now.
 
     `retry_after` is in whole seconds, at least 1.
     """
@@ -222,7 +221,7 @@ class UnavailableError(GateError):
 
 
 class PlatformError(GateError):
-    """502 or 504: XUNA AI did not give a credential. Its own words are never passed on."""
+    """502 or 504: XUNA AI issued no credential. The text of its answer is never passed on."""
 
     default_status = 502
     default_code = "platform_error"
@@ -230,7 +229,7 @@ class PlatformError(GateError):
 
 
 def over_budget(policy: str, cause: str, seconds: float) -> LimitReachedError:
-    """Return the refusal of one who has as many of something as they may have at once."""
+    """Return the refusal of a caller who already has as many of something as allowed at once."""
     headers = {"Retry-After": str(max(1, math.ceil(seconds)))}
     return LimitReachedError(policies=(policy,), cause=cause, headers=headers)
 
@@ -251,15 +250,15 @@ def _challenge(scheme: str, parameters: tuple[tuple[str, str], ...]) -> str:
 
 
 def copied(error: E, **changes: Any) -> E:
-    """Return the same refusal anew, so that none that somebody keeps is changed or raised by us."""
-    # Not through the class of whoever wrote it: that may want arguments.
+    """Return a copy of a refusal, so that we never change or raise one that others keep."""
+    # Not by calling the class: a subclass may require arguments.
     copy = Exception.__new__(type(error))
     copy.__dict__.update(error.__dict__, **changes)
     return copy
 
 
 def trace_of(error: BaseException, secret: str = "") -> str:
-    """Return a failure's traceback for the log, a token and its segments blotted out."""
+    """Return a failure's traceback for the log, without a token or its segments."""
     text = "".join(traceback.format_exception(error))
     for part in (secret, *secret.split(".")):
         if len(part) > _SHORTEST_SECRET:

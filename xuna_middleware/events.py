@@ -1,4 +1,4 @@
-"""What happened, as values: each step that matters tells it to the gate's hooks."""
+"""Events: each important step reports to the gate's hooks what happened."""
 
 import asyncio
 import inspect
@@ -44,35 +44,36 @@ EventName: TypeAlias = Literal[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Tell one thing that happened. Holds no secret, no token and no value of a variable.
+    """Report one thing that happened. Contains no secret, no token and no value of a variable.
 
     Attributes:
         name: `verified` (the caller is known), `authorized` (a rule said yes), `reserved` (limits
-            were taken), `issued` (a credential left), `released` (nothing was issued, so it was
-            given back), `settled` (the true length is known), `settlement_expired` (it can't become
-            known any more, so it counts in full), `limit_skipped` (the store is down, and these
-            limits are open meanwhile), `ticket_issued` (a one-time ticket left), `webhook_received`
-            (one that the platform signed; `cause` says what became of it), `refused`,
-            `personalization_unsupported` (the platform does not take variables at token creation:
-            see `XunaPlatform(personalization=…)`), `keys_rotated` (an identity provider's keys are
-            others than before), `provider_down` (they can't be fetched; `cause` says why),
-            `conversation_started` (the gate carries a conversation), `conversation_ended` (it is
-            over; `cause` says by whom and why), or `revoked` (somebody's credentials were).
+            were reserved), `issued` (a credential was issued), `released` (nothing was issued, so
+            the reservation was given back), `settled` (the true length is known),
+            `settlement_expired` (the length can't become known any more, so all that was reserved
+            counts), `limit_skipped` (the store is down, and these limits are open meanwhile),
+            `ticket_issued` (a one-time ticket was issued), `webhook_received` (the platform signed
+            it; `cause` says what it did), `refused`, `personalization_unsupported` (the platform
+            does not take variables at token creation: see `XunaPlatform(personalization=…)`),
+            `keys_rotated` (an identity provider's keys have changed), `provider_down` (they can't
+            be fetched; `cause` says why), `conversation_started` (the gate carries a conversation),
+            `conversation_ended` (it is over; `cause` says who ended it and why), or `revoked` (a
+            caller's credentials were revoked).
         time: seconds since the epoch.
-        issuer, subject: who, as verified; None while nobody is.
-        agent: the configured name; None where the request named none that exists.
+        issuer, subject: the verified caller; None while nobody is verified.
+        agent: the configured name; None if the request named no existing agent.
         transport: `websocket`, `webrtc` or `relay`.
         rule: the name of the rule that decided.
         code, status: of the refusal, as answered.
-        cause: why, in the operator's words; not for the caller.
+        cause: the reason, for the operator; not for the caller.
         reference: the refusal's `Xuna-Gate-Ref`.
-        conversation_id: where the platform told one.
-        limits: the names of the limits that this is about.
+        conversation_id: the platform's, if it returned one.
+        limits: the names of the limits concerned.
         seconds: how long the conversation was.
-        session: the gate's own name for a conversation that it carries.
-        close_code: what the WebSocket was closed with; see docs/relay.md.
-        turns: how often the agent spoke. client_bytes, platform_bytes: of the frames of each side.
-        variables, overrides: names of what left the gate, never the values.
+        session: the gate's own id of a conversation that it carries.
+        close_code: the WebSocket's close code; see docs/relay.md.
+        turns: how often the agent spoke. client_bytes, platform_bytes: size of each side's frames.
+        variables, overrides: the names of those that the gate sent, never the values.
     """
 
     name: EventName
@@ -98,18 +99,18 @@ class Event:
     overrides: tuple[str, ...] = ()
 
 
-#: Called with every event, one after another, in a thread of its own; see `Immediate`.
+#: Called with every event, one after another, in its own thread; see `Immediate`.
 Hook: TypeAlias = Callable[[Event], None]
 
 
 class Immediate:
     """Call a hook at once, on the event loop, while the request waits: `Immediate(hook)`.
 
-    For hooks that take no time, or have to do with the running loop: counters, an asyncio.Queue,
-    the lists of tests (`Immediate(events.append)`). One that takes long is reported in the log.
+    For hooks that take no time or need the running loop: counters, an asyncio.Queue, lists in
+    tests (`Immediate(events.append)`). The log reports a slow one.
 
     Raises:
-        ConfigurationError: it is no ordinary function of `(event)`.
+        ConfigurationError: the hook is not an ordinary function of `(event)`.
     """
 
     def __init__(self, hook: Hook) -> None:
@@ -118,7 +119,7 @@ class Immediate:
         self._is_reported = False
 
     def __call__(self, event: Event) -> None:
-        """Tell an event; what the hook raises is logged."""
+        """Call the hook with an event; log any exception it raises."""
         began = time.monotonic()
         _call(self._hook, event, self._failures)
         if time.monotonic() - began > _SLOW and not self._is_reported:
@@ -131,16 +132,17 @@ class Immediate:
 
 
 class Background:
-    """Call a hook in a thread of its own, in order, however long it takes: `Background(hook)`.
+    """Call a hook in its own thread, in order, however long it takes: `Background(hook)`.
 
-    What a gate does with every hook; write it to say how many may wait, or to read `lost`.
+    A gate does this with every hook by default; use it to set how many events may wait, or to read
+    `lost`.
 
     Args:
-        hook: a function of `(event)`; what it raises is logged.
-        most: events that may wait; one more is dropped, and counted in `lost`.
+        hook: a function of `(event)`; exceptions are logged.
+        most: how many events may wait; further ones are dropped and counted in `lost`.
 
     Raises:
-        ConfigurationError: one of these makes no sense.
+        ConfigurationError: one of these is invalid.
     """
 
     def __init__(self, hook: Hook, *, most: int = 10_000) -> None:
@@ -150,13 +152,13 @@ class Background:
         self._failures = Paced()
         self._most = most
         self._waiting: Queue[Event] = Queue(most)
-        #: The process in which the thread runs: a fork has none of its parent's.
+        #: The process in which the thread runs: a fork doesn't inherit threads.
         self._process: int | None = None
         self._starting = Lock()
         self.lost = 0
 
     def __call__(self, event: Event) -> None:
-        """Take an event, and return at once."""
+        """Queue an event and return at once."""
         if self._process != os.getpid():
             self._start()
         try:
@@ -167,7 +169,7 @@ class Background:
                 logger.error("an on_event hook is too slow: events are dropped")
 
     def flush(self, seconds: float = 2.0) -> bool:
-        """Wait until the hook has seen all that was taken; tell whether it has."""
+        """Wait until the hook has seen all queued events; return whether it has."""
         if self._process != os.getpid():
             return True
         until = time.monotonic() + seconds
@@ -196,8 +198,8 @@ class Background:
 
 
 class Events:
-    """Hand events to hooks. A hook that raises is logged and harms nobody else, and none but an
-    `Immediate` one keeps anybody waiting.
+    """Pass events to hooks. A hook's exception is logged and affects nothing else; only `Immediate`
+    hooks make requests wait.
     """
 
     __slots__ = ("_failures", "_hooks", "has_listeners")
@@ -205,7 +207,7 @@ class Events:
     def __init__(self, hooks: Iterable[Hook] = ()) -> None:
         self._hooks = tuple(map(_beside, _checked_hooks(hooks)))
         self._failures = Paced()
-        #: Whether anybody listens; what is on the hot path asks first.
+        #: Whether there are hooks; code on the hot path checks this first.
         self.has_listeners = bool(self._hooks)
 
     def emit(self, event: Event) -> None:
@@ -213,20 +215,20 @@ class Events:
             _call(hook, event, self._failures)
 
     async def flush(self) -> None:
-        """Give hooks that work in the background a little time to finish."""
+        """Give background hooks a little time to finish."""
         for hook in self._hooks:
             if callable(flush := getattr(hook, "flush", None)):
                 await asyncio.to_thread(flush)
 
 
 def _beside(hook: Hook) -> Hook:
-    """Return a hook that returns at once: one that can be flushed works beside requests already."""
+    """Return a hook that doesn't block; one with `flush()` runs in the background already."""
     is_quick = isinstance(hook, Immediate) or callable(getattr(hook, "flush", None))
     return hook if is_quick else Background(hook)
 
 
 def _call(hook: Callable[[Event], object], event: Event, failures: Paced) -> None:
-    """Call a hook; log what it raises, once a second, since it may fail at every request."""
+    """Call a hook; log its exceptions, once a second, since it may fail at every request."""
     try:
         told = hook(event)
         if inspect.iscoroutine(told):

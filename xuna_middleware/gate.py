@@ -1,6 +1,6 @@
-"""The gate: its options and its public verbs.
+"""The gate: its options and its public methods.
 
-Mount a `XunaGate` as an ASGI app, call its verbs in routes of your own, or put it in front of an
+Mount a `XunaGate` as an ASGI app, call its methods in your own routes, or put it in front of an
 app with `XunaMiddleware`.
 """
 
@@ -46,28 +46,28 @@ class XunaGate:
 
     Args:
         verifier: a `Verifier` for Bearer tokens, or several, one for each issuer.
-        authenticator: an async function `(connection) -> Identity | None` for sessions, cookies and
-            headers of your own. Give a verifier, an authenticator or both; where a request has an
+        authenticator: an async function `(connection) -> Identity | None` for your own sessions,
+            cookies and headers. Give a verifier, an authenticator or both; if a request has an
             Authorization header, the verifier alone decides.
-        agents: the agents; their names differ.
+        agents: the agents; their names must differ.
         platform: `XunaPlatform(…)`; by default its key comes from XUNA_AI_API_KEY.
         webhook: `PostCallWebhook(…)` receives the lengths of conversations, signed by the platform,
             at `/webhooks/post-call`.
-        anonymous: on which terms callers without credentials use agents with `anonymous=True`; by
-            default `AnonymousAccess()`.
+        anonymous: the terms on which callers without credentials use agents with
+            `anonymous=True`; by default `AnonymousAccess()`.
         cors_origins: exact origins of other sites whose pages may use the gate and the app's
             protected paths. The gate answers preflights for both.
         public_url: the address at which clients reach the gate, prefix included, such as
             "https://acme.com/xuna"; the transport `relay` needs it.
-        operators: a rule, or a function that is one: who may list and end live conversations at
-            `/sessions`. Without it these routes don't exist.
-        store: what the processes of a gate share; by default a `MemoryStore`, for one process.
-        limits: `Limit(…)`, `Concurrent(…)` and `TalkTime(…)` over all agents together, in addition
+        operators: a rule, or a function that is one, for who may list and end live conversations
+            at `/sessions`. Without it these routes don't exist.
+        store: state that the gate's processes share; by default a `MemoryStore`, for one process.
+        limits: `Limit(…)`, `Concurrent(…)` and `TalkTime(…)` for all agents together, in addition
             to those of each agent.
-        trusted_proxies: networks ("10.0.0.0/8") whose forwarding headers are believed.
+        trusted_proxies: networks ("10.0.0.0/8") whose forwarding headers the gate trusts.
         client_cert_header: the header in which such a proxy forwards the client's certificate (RFC
             9440's "Client-Cert", or a percent-encoded PEM).
-        on_event: functions called with every `Event`, in order, each in a thread of its own;
+        on_event: functions called with every `Event`, in order, each in its own thread;
             `Immediate(hook)` is called on the event loop.
 
     An async context manager: entering checks the configuration and starts to fetch keys, leaving
@@ -113,11 +113,11 @@ class XunaGate:
                 on_event=on_event,
             )
         )
-        #: Where clients reach the gate, without a slash at its end; None where nobody said.
+        #: The address at which clients reach the gate, without a trailing slash; None if not given.
         self.public_url = self._core.public_url
-        #: An ASGI app for `/.well-known/oauth-protected-resource` at the host's root (RFC 9728),
-        #: where the gate is mounted; a middleware serves it by itself. None without `public_url`
-        #: or without a verifier.
+        #: An ASGI app to add at the host's root for `/.well-known/oauth-protected-resource` (RFC
+        #: 9728) if the gate is mounted; `XunaMiddleware` serves it itself. None without
+        #: `public_url` or without a verifier.
         self.resource_metadata = self._core.metadata
         self._app = self._core.cors.wrap(self._serve)
 
@@ -131,7 +131,7 @@ class XunaGate:
 
     @property
     def webhook(self) -> PostCallWebhook | None:
-        """The verifier of the platform's webhooks; None where the gate takes none."""
+        """The verifier of the platform's webhooks; None if the gate takes none."""
         return self._core.webhook
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -147,7 +147,7 @@ class XunaGate:
         await Routes(self._core).serve(scope, receive, send)
 
     async def __aenter__(self) -> Self:
-        """Check what only the environment can tell, and start to fetch keys.
+        """Check the settings that come from the environment, and start to fetch keys.
 
         Raises:
             ConfigurationError: the API key or the webhooks' secret is missing.
@@ -168,10 +168,10 @@ class XunaGate:
 
         Checks: the Authorization header, or what the authenticator reads.
         Does not check: rules, limits, and from which site the request came. Callers who present
-        nothing get a 401, also where agents are anonymous.
+        nothing get a 401, even if agents are anonymous.
 
         Raises:
-            GateError: a 400, 401, 429 or 503, which Starlette and FastAPI routes answer by
+            GateError: a 400, 401, 429 or 503, which Starlette and FastAPI turn into a response by
                 themselves.
         """
         return (await identify(self._core, connection.scope)).identity
@@ -186,13 +186,13 @@ class XunaGate:
         overrides: Mapping[str, Any] | None = None,
         connection: HTTPConnection | None = None,
     ) -> SignedUrl | ConversationToken:
-        """Issue a credential in a route of your own, to a caller whom you verified.
+        """Issue a credential in your own route, to a caller you have verified.
 
         Args:
-            agent: a configured name; may be left out where there is one agent.
-            dynamic_variables, overrides: count as the client's: only what the agent opens to
-                clients; overrides in the platform's nested spelling.
-            connection: passed to rules and variables that take two arguments. Where this gate
+            agent: a configured name; may be left out if there is only one agent.
+            dynamic_variables, overrides: treated as the client's: only those that the agent
+                opens to clients; overrides in the platform's nested spelling.
+            connection: passed to rules and variables that take two arguments. If this gate
                 verified the caller's opaque token in this connection, a relayed conversation ends
                 when the token is revoked; otherwise it ends with `exp`.
 
@@ -201,7 +201,7 @@ class XunaGate:
         routes.
 
         Raises:
-            GateError: as the routes answer. ConfigurationError: the call itself is wrong.
+            GateError: the same answers as the routes give. ConfigurationError: the call is wrong.
         """
         if not isinstance(identity, Identity):
             raise ConfigurationError("gate.issue() takes the Identity of a verified caller")
@@ -230,10 +230,10 @@ class XunaGate:
     ) -> Explanation:
         """Return what each step would decide about a caller and an agent, and why.
 
-        Reserves and issues nothing; asks rules and functions, each once. For operators: it holds
-        what callers never see. `str()` of it has a line for each step. A captcha counts as solved
-        where the anonymous token of `connection` says so. Usage that a sign-in would move is not
-        counted.
+        Reserves and issues nothing; calls rules and functions, each once. For operators: it has
+        details that callers never see. Its `str()` has a line for each step. A captcha counts as
+        solved if the anonymous token of `connection` says so. Usage that a sign-in would move is
+        not counted.
 
         Args:
             caller: a Bearer token, or an identity. A token bound to a key or certificate can't be
@@ -269,7 +269,7 @@ class XunaGate:
         a reservation to settle; after the first time there is none.
 
         Raises:
-            UnavailableError: the store can't be asked. ConfigurationError: `seconds` is no length.
+            UnavailableError: the store is unavailable. ConfigurationError: `seconds` is invalid.
         """
         if type(seconds) not in (int, float) or not 0 <= seconds <= _LONGEST:
             raise ConfigurationError("gate.settle() takes the seconds that a conversation lasted")
@@ -279,52 +279,52 @@ class XunaGate:
         """Return the live conversations that the gate carries, of all processes with its store.
 
         Raises:
-            UnavailableError: the store can't be asked.
+            UnavailableError: the store is unavailable.
         """
         return await list_sessions(self._core)
 
     async def end_session(self, session_id: str) -> bool:
         """End a live conversation in any process; return whether it exists.
 
-        It ends with 4412 `ended_by_operator`: at once where the store can wake that process,
+        It ends with 4412 `ended_by_operator`: at once if the store can wake that process,
         otherwise at the next heartbeat (5 s).
 
         Raises:
-            UnavailableError: the store can't be asked.
+            UnavailableError: the store is unavailable.
         """
         return await end_session(self._core, session_id)
 
     async def revoke(self, issuer: str, subject: str, *, seconds: float = 0) -> None:
-        """Revoke what was issued to somebody up to now: no new credential, no reconnect.
+        """Revoke what was issued to a caller up to now: no new credential, no reconnect.
 
-        Tokens whose `iat` is now or earlier are refused for as long as the longest of them may
-        live, by the `traits` of the issuer's verifiers (`max_lifetime` and the leeway), and for 24
-        h 30 s at least. Callers without `iat` are refused for that long, too, after a new sign-in
-        as well: API keys (until the longest-lived one ends, 100 years where one has no end), opaque
-        tokens (`undated_lifetime`), visitors (`token_seconds`), sessions of an authenticator. Their
+        Tokens whose `iat` is now or earlier are refused for the longest lifetime that the `traits`
+        of the issuer's verifiers allow (`max_lifetime` and the leeway), and for at least 24 h 30 s.
+        Callers without `iat` are refused for that long, too, even after a new sign-in: API keys
+        (until the longest-lived one ends; 100 years if one has no end), opaque tokens
+        (`undated_lifetime`), visitors (`token_seconds`), sessions of an authenticator. The caller's
         live conversations in the relay end with 4411 `revoked`. A token with a later `iat` is good.
 
         Args:
-            seconds: the least duration, where you know of something that lives longer, such as the
-                sessions that an authenticator reads. Where no verifier of this gate serves the
-                issuer, the revocation lasts exactly this long, or 100 years without it, and a
-                WARNING says so.
+            seconds: the minimum duration, if you know of something that lives longer, such as the
+                sessions that an authenticator reads. If no verifier of this gate serves the
+                issuer, the revocation lasts exactly this long; without `seconds` it lasts 100
+                years, and a WARNING says so.
 
-        Does not check: whether the provider would issue a new token; the provider's clock: tokens
-        of one that runs ahead look later than they are.
+        Does not check: whether the provider would issue a new token, nor the provider's clock: if
+        it runs ahead, its tokens look newer than they are.
 
         Raises:
-            UnavailableError: the store can't be asked; nobody is revoked then.
-            ConfigurationError: issuer or subject is no name, or `seconds` is not 0 to 100 years.
+            UnavailableError: the store is unavailable; nobody is revoked.
+            ConfigurationError: issuer or subject is invalid, or `seconds` is not 0 to 100 years.
         """
         await revoke(self._core, issuer, subject, seconds)
 
     async def ensure_not_revoked(self, identity: Identity) -> None:
-        """Refuse a caller whom `revoke()` named, in a route of your own: one look at the store.
+        """Refuse a revoked caller in your own route, with one query to the store.
 
         Raises:
             InvalidTokenError: the caller was revoked after the token was issued.
-            UnavailableError: the store can't be asked.
+            UnavailableError: the store is unavailable.
         """
         await ensure_not_revoked(identity, self._core.store)
 
@@ -332,12 +332,12 @@ class XunaGate:
         """Refuse anonymous visitors from the next request on, in every process with this store.
 
         Lasts until `resume_anonymous()`, at most 100 years. With a `MemoryStore` it affects this
-        process alone. After a store lost its data, a process that knew pauses again; see
-        docs/limits.md.
+        process alone. If the store loses its data, a process that knew of the pause sets it again;
+        see docs/limits.md.
 
         Raises:
-            UnavailableError: the store can't be asked. This process refuses visitors all the same,
-                until any process calls `resume_anonymous()`, and tries again at the next visitor.
+            UnavailableError: the store is unavailable. This process still refuses visitors, until
+                any process calls `resume_anonymous()`, and tries again at the next visitor.
             ConfigurationError: no agent is anonymous.
         """
         await admission_of(self._core).switch.pause()
@@ -354,9 +354,9 @@ class XunaGate:
         platform: Platform | None = None,
         webhook: PostCallWebhook | None = None,
     ) -> Iterator[None]:
-        """Replace verifier, platform or webhook for a while, in tests; agents and rules stay.
+        """Replace verifier, platform or webhook temporarily, in tests; agents and rules stay.
 
-        A gate that takes no webhooks takes none by this either.
+        A gate without a webhook stays without one.
         """
         before = self._core
         swapped = override(before, verifier=verifier, platform=platform, webhook=webhook)
@@ -373,5 +373,5 @@ class XunaGate:
 
 
 def core_of(gate: XunaGate) -> Core:
-    """Return the parts of which a gate consists now."""
+    """Return the current parts of a gate."""
     return gate._core

@@ -1,4 +1,4 @@
-"""Wrap any ASGI app: serve the gate's routes beneath a prefix, and guard paths of the app's own."""
+"""Wrap any ASGI app: serve the gate's routes under a prefix, and protect paths of the app."""
 
 import re
 import sys
@@ -37,17 +37,17 @@ from xuna_middleware.web.protected_paths import Ground, Target, Unprotected, pat
 from xuna_middleware.web.refusals import Attempt
 from xuna_middleware.web.responses import deny
 
-#: In characters; what is longer is looked at each time.
+#: In characters; longer paths are not cached.
 _LONGEST_KEPT: Final = 200
 _IDENTITY: Final = "xuna_middleware.identity"
 
 
-#: Servers' commands: what was started is one of these, and not daphne.
+#: Commands of other servers: if one of these was started, daphne isn't serving.
 _OTHER_SERVERS: Final = ("uvicorn", "gunicorn", "hypercorn", "granian")
 #: Who answers a preflight on a protected path.
 Preflight: TypeAlias = Literal["gate", "app"]
 
-#: Whose a path is: the gate's own, its metadata's, or the app's, which is protected or not.
+#: The owner of a path: the gate, its metadata, or the app, whose path is protected or not.
 _Place: TypeAlias = Literal["gate", "metadata"] | Ground
 
 
@@ -57,54 +57,53 @@ class XunaMiddleware:
     Args:
         app: any ASGI application.
         gate: the `XunaGate`.
-        prefix: beneath which the gate's routes are; everything beneath it is the gate's. With ""
-            only the issuing routes and the webhook's are (and `/conversation` and `/ticket`, where
-            an agent lists the transport `relay`), and the rest stays the app's.
-        protect: paths of the app that only verified callers reach, with all that begins like them
-            ("/api" covers "/api/x", and "/apis", too, since some routers do; "/s/secret" covers
-            "/secret", which a mount at "/s" may take for its own). There `request.user`
+        prefix: the path prefix of the gate's routes; every path under it belongs to the gate. With
+            "" the gate has only the issuing and webhook routes (and `/conversation` and `/ticket`,
+            if an agent lists the transport `relay`); all other paths belong to the app.
+        protect: paths of the app that only verified callers reach, with all paths that begin like
+            them ("/api" covers "/api/x", and also "/apis", as in some routers; "/s/secret" covers
+            "/secret", which a mount at "/s" may treat as its own). On these paths `request.user`
             is the `Identity` and `request.auth.scopes` its scopes, so that Starlette's `requires()`
-            works. Other paths pass untouched, but for the gate's metadata (RFC 9728), which is
-            served at the host's root where there is a `public_url`.
-        public: the other way round, and the safest: these paths of the app are open to everybody
-            with all beneath them ("/" is the start page alone), all others are protected. Give at
+            works. Other paths pass unchanged, except for the gate's metadata (RFC 9728), which is
+            served at the host's root if there is a `public_url`.
+        public: the opposite, and the safer choice: these paths of the app and all paths under them
+            are open to everybody ("/" is the start page alone), all others are protected. Give at
             most one of the two; with neither, only the gate's own routes are guarded. Paths are
-            named without a root path. A gate inside a mount names them without the mount; inside
-            a mount of Starlette's or FastAPI's, `protect` takes the name with all mounts, too.
+            written without a root path. For a gate inside a mount, write them without the mount;
+            inside a Starlette or FastAPI mount, `protect` also takes the path with all mounts.
             An app that doesn't remove the root path (Falcon, Sanic) should have none.
-        whole_segments: whether `protect=["/api"]` leaves "/apis" open. Say so if everything behind
+        whole_segments: whether `protect=["/api"]` leaves "/apis" open. Set it if everything behind
             the gate routes by whole segments, as Starlette, FastAPI, Django, Quart and Sanic do;
             BlackSheep's "/api/*" and mounts, Falcon's sinks, mounts of Litestar and hypercorn's
             DispatcherMiddleware don't.
         preflight: who answers CORS preflights on protected paths: the gate, by its `cors_origins`,
-            or the app. The app then runs for a stranger's OPTIONS request, of which it gets the
+            or the app. The app then runs for OPTIONS requests of unknown callers. It gets only the
             path, `Host`, `Forwarded`, `X-Forwarded-For`, `-Host` and `-Proto`, `Origin` and
-            `Access-Control-Request-*` alone, for 5 seconds at most
-            (503 then); of its answer only the status and the headers of CORS are passed on.
+            `Access-Control-Request-*`, and has 5 seconds at most (then 503); only the status and
+            the CORS headers of its answer are passed on.
 
     A path that can be read in more than one way counts as protected: see `web/protected_paths.py`.
-    Without credentials it is answered 400.
+    Without credentials the answer is 400.
 
-    An app with a root path of its own serves each path under a second name. FastAPI's `root_path`
-    and Django's FORCE_SCRIPT_NAME are seen, if the app is there when the first request comes
-    (see SECURITY.md for `gc.freeze()`); of
-    any other, name both in `protect`. In `public`, a path beneath such a root path must be named
-    with it and without.
+    An app with its own root path serves each path under a second name. The middleware detects
+    FastAPI's `root_path` and Django's FORCE_SCRIPT_NAME if the app exists at the first request (see
+    SECURITY.md for `gc.freeze()`); for any other, list both names in `protect`. In `public`, list a
+    path under such a root path both with it and without.
 
     Django's `i18n_patterns()` serve each path under a name for each language: `protect=["/admin"]`
-    covers `/de/admin`, too, for each of `settings.LANGUAGES`; in `public`, name both. Translated
-    routes (`path(_("admin/"), …)`) must be named in each language.
+    also covers `/de/admin`, for each of `settings.LANGUAGES`; in `public`, list both. Translated
+    routes (`path(_("admin/"), …)`) must be listed in each language.
 
     Django finds a `re_path()` that doesn't begin with `^` anywhere in a path. With one, `protect`
-    covers its paths' words wherever they stand, `public` opens no path in which it is found behind
-    the beginning, and a WARNING at the first request names it.
+    covers the words of its paths wherever they occur, `public` opens no path in which the pattern
+    matches after the beginning, and a WARNING at the first request names it.
 
-    Does not check, on protected paths: rules, limits, cross-site requests; parameters in a path
-    (`protect=["/users/2"]` doesn't cover `/users/02`), nor headers by which an app may take a
-    request for another one (X-HTTP-Method-Override, X-Original-URL).
+    Does not check, on protected paths: rules, limits, cross-site requests, parameters in a path
+    (`protect=["/users/2"]` doesn't cover `/users/02`), nor headers by which an app may treat a
+    request as another one (X-HTTP-Method-Override, X-Original-URL).
 
     Raises:
-        ConfigurationError: prefix, protect or public is no such path, or preflight no such word.
+        ConfigurationError: prefix, protect or public is not a valid path, or preflight is unknown.
     """
 
     def __init__(
@@ -138,7 +137,7 @@ class XunaMiddleware:
         self._remembered = lru_cache(maxsize=1024)(self._look)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve, guard or let pass, by the scope's path."""
+        """Serve, guard or pass on a request, by its path."""
         if scope["type"] not in ("http", "websocket"):
             await self._other(scope, receive, send)
             return
@@ -166,7 +165,7 @@ class XunaMiddleware:
             )
 
     def _place(self, scope: Scope) -> _Place:
-        """Say whose a path is; the answers for the last thousand usual ones are remembered."""
+        """Return the owner of a path; answers for the last 1024 short paths are cached."""
         path, raw = scope["path"], None
         if self._reads_raw_paths:
             raw = scope.get("raw_path") or None  # gunicorn gives b"" where it has none
@@ -178,8 +177,8 @@ class XunaMiddleware:
 
     @cached_property
     def _app_roots(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The root path of the app itself, and those of other apps of this process, of which any
-        may be within it. They are looked for at the first request, when all is there.
+        """The root path of the app itself, and those of other apps in this process, any of which
+        may be inside it. They are searched for at the first request, when all apps exist.
         """
         if self._apps is None:
             return (), ()
@@ -188,12 +187,12 @@ class XunaMiddleware:
 
     @cached_property
     def _is_litestar_alone(self) -> bool:
-        """Whether the app is Litestar's without any mount, as of the first request."""
+        """Whether the app is a Litestar app without any mount, as of the first request."""
         return is_litestar_without_mounts(self.app)
 
     @property
     def _searched(self) -> tuple[re.Pattern[str], ...] | None:
-        """Patterns of the app's that are found anywhere in a path; None until they are known."""
+        """The app's patterns that match anywhere in a path; None until they are known."""
         return () if self._apps is None else self._apps.patterns
 
     def _look(self, path: str, raw: bytes | None, root_path: str, app_root_path: str) -> _Place:
@@ -222,7 +221,7 @@ class XunaMiddleware:
         return self._rules.classify(target)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand a request to the gate as a mount would: the prefix belongs to root_path then."""
+        """Pass a request to the gate as a mount would, with the prefix added to root_path."""
         root_path = scope.get("root_path", "")
         relative = route_path(scope["path"], root_path, scope.get("app_root_path", ""))
         root_path = root_path.rstrip("/") + self._prefix
@@ -261,7 +260,7 @@ class XunaMiddleware:
 
 
 def _refusal_at(ground: Ground) -> GateError | None:
-    """Return the refusal of a caller who presents nothing, where it is about the path, too."""
+    """Return the refusal of a caller without credentials, if the path is a reason for it, too."""
     if ground is Ground.BEGINS_ALIKE:
         return NotAuthenticatedError(
             cause="no credentials: the path begins like one of protect=; whole_segments=True "
@@ -283,9 +282,9 @@ def _refusal_at(ground: Ground) -> GateError | None:
 
 
 def _root_path_is_a_strangers() -> bool:
-    """Tell whether daphne may serve, which takes root_path from a request's header.
+    """Return whether daphne may be serving, which takes root_path from a request's header.
 
-    Django loads it where it is one of INSTALLED_APPS, whichever server was started.
+    Django loads it if it is one of INSTALLED_APPS, whichever server was started.
     """
     started = Path(sys.argv[0]) if sys.argv else Path()
     names = {started.stem, started.parent.name}
@@ -293,7 +292,7 @@ def _root_path_is_a_strangers() -> bool:
 
 
 def _roots(*root_paths: str) -> tuple[str, ...]:
-    """Return root paths as they are and without a slash behind, each once; there may be none."""
+    """Return the root paths, each once, with and without a trailing slash; may be empty."""
     roots = dict.fromkeys(root for each in root_paths for root in (each.rstrip("/"), each))
     return tuple(root for root in roots if root not in ("", "/"))
 
@@ -306,14 +305,14 @@ def _at_the_root(gate: XunaGate) -> frozenset[str]:
 
 
 def get_identity(scope: Scope) -> Identity | None:
-    """Return whom `XunaMiddleware` verified for this scope; None on paths it doesn't protect."""
+    """Return the identity that `XunaMiddleware` verified; None on paths it doesn't protect."""
     identity: Identity | None = scope.get(_IDENTITY)
     return identity
 
 
 @lru_cache(maxsize=256)
 def _granted(scopes: frozenset[str]) -> AuthCredentials:
-    """Return the scopes as Starlette's `requires()` reads them, "authenticated" among them."""
+    """Return the scopes, plus "authenticated", as Starlette's `requires()` reads them."""
     granted = AuthCredentials()
     granted.scopes = ("authenticated", *sorted(scopes))  # type: ignore[assignment]
     return granted

@@ -1,4 +1,4 @@
-"""What each address of the gate does, and each verb of `XunaGate`."""
+"""The implementation of the gate's routes and of `XunaGate`'s methods."""
 
 from xuna_middleware.endpoints.callers import identify
 from xuna_middleware.endpoints.core import Core

@@ -1,4 +1,4 @@
-"""Who sent a request, and whether a page of another site made their browser send it."""
+"""Find out who sent a request, and whether another site's page made their browser send it."""
 
 from starlette.datastructures import Headers
 from starlette.types import Scope
@@ -15,11 +15,11 @@ async def identify(
 ) -> Caller:
     """Return the caller of a scope outside the gate's own routes; visitors are refused.
 
-    `base` is the public address of whatever serves the scope: see `ProofContext`. `nobody` is
-    raised in place of a NotAuthenticatedError.
+    `base` is the public address of the app that serves the scope: see `ProofContext`. `nobody` is
+    raised instead of a NotAuthenticatedError.
 
     Raises:
-        GateError: as it was reported.
+        GateError: the refusal, as reported.
     """
     start(core)
     with core.refusals.reporting(Attempt()):
@@ -32,11 +32,11 @@ async def identify(
 async def authenticate(
     core: Core, scope: Scope, *, base: str | None = None, visitors: bool = False
 ) -> Caller:
-    """Return the caller of a scope and how they proved it. With `visitors`, whoever presents
-    nothing is one, where an agent is open to them.
+    """Return the caller of a scope and how they proved it. With `visitors`, a caller without
+    credentials is a visitor, if any agent is anonymous.
 
     Raises:
-        GateError: they prove nobody, or a page of another site asks.
+        GateError: the credentials prove nobody, or another site's page sent the request.
     """
     caller = await _caller(core, scope, base, visitors)
     if caller.ambient and scope["type"] == "websocket":
@@ -53,10 +53,10 @@ async def _caller(core: Core, scope: Scope, base: str | None, visitors: bool) ->
     entrance = core.admission
     try:
         caller = await core.authentication.authenticate(scope, base)
-        if caller.identity.is_anonymous and not visitors:  # by a ticket, which is used up
+        if caller.identity.is_anonymous and not visitors:  # by a ticket, which is now used up
             raise NotAuthenticatedError(cause="ticket: a visitor's, where none is let in")
     except NotAuthenticatedError:
-        # A presented header is decided by the verifier alone, and makes nobody a visitor.
+        # The verifier alone judges an Authorization header; a bad one makes nobody a visitor.
         if entrance is None or not visitors or "authorization" in Headers(scope=scope):
             raise
         visit = entrance.visit(scope)

@@ -1,4 +1,4 @@
-"""What a gate is made of: one value, which `assembly.py` puts together and endpoints read."""
+"""The parts of a gate: one value, which `assembly.py` builds and endpoints read."""
 
 import asyncio
 import weakref
@@ -27,13 +27,13 @@ from xuna_middleware.web.refusals import Refusals
 
 @dataclass(slots=True)
 class Runtime:
-    """Hold the event loop on which a gate started last, and whether it gave its warnings."""
+    """Record the event loop on which a gate last started, and whether it logged its warnings."""
 
     started_on: Callable[[], asyncio.AbstractEventLoop | None] = lambda: None
     has_warned: bool = False
 
     def enter(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Note that the gate runs on a loop; tell whether that is news."""
+        """Record that the gate runs on a loop; return whether the loop is new."""
         if self.started_on() is loop:
             return False
         self.started_on = weakref.ref(loop)
@@ -45,11 +45,11 @@ class Runtime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Core:
-    """Hold the parts of a gate. A gate refers to one of these; to swap a part is to swap it whole.
+    """Combine the parts of a gate. A gate has one `Core`; to replace a part, replace the `Core`.
 
-    `operators` is the rule that admits operators. None: `operators` where nobody may see live
-    conversations, `webhook` where the gate takes none, `public_url` where it wasn't given,
-    `metadata` where there is nothing to describe.
+    `operators` is the rule that admits operators. `operators` is None if nobody may see live
+    conversations, `webhook` if the gate takes none, `public_url` if it wasn't given, `metadata` if
+    there is nothing to describe.
     """
 
     authentication: Authentication
@@ -63,7 +63,7 @@ class Core:
     webhook: PostCallWebhook | None
     public_url: str | None
     metadata: ResourceMetadata | None
-    #: Of these a line is logged at the first start.
+    #: Agents for each of which a line is logged at the first start.
     unlimited: tuple[Agent, ...]
     runtime: Runtime = field(default_factory=Runtime)
 
@@ -88,12 +88,12 @@ class Core:
         return self.pipeline.stores.shared
 
     def visit_of(self, connection: HTTPConnection | None) -> AnonymousVisitor | None:
-        """Return which visitor a connection's ticket names; None where there is none."""
+        """Return the visitor that a connection's anonymous token names; None without one."""
         if self.admission is None or connection is None:
             return None
         return self.admission.known(connection.scope)
 
     @property
     def has_relay(self) -> bool:
-        """Tell whether an agent lists the transport `relay`."""
+        """Return whether an agent lists the transport `relay`."""
         return any("relay" in agent.transports for agent in self.pipeline.agents.values())

@@ -1,4 +1,4 @@
-"""Hand out credentials and tickets, and carry conversations, for a caller who is known."""
+"""Issue credentials and tickets, and carry conversations, for a known caller."""
 
 from xuna_middleware.endpoints.core import Core
 from xuna_middleware.errors import GateError, InvalidRequestError
@@ -15,10 +15,10 @@ from xuna_middleware.relay.conversation import issue_relay_url, run_conversation
 
 
 async def issue_to_app(core: Core, request: IssueRequest) -> SignedUrl | ConversationToken:
-    """Issue a credential in a route of the app's.
+    """Issue a credential in a route of the app.
 
     Raises:
-        GateError: one of the documented answers, as it was reported.
+        GateError: one of the documented answers, as reported.
     """
     request.attempt.identity, request.attempt.transport = request.identity, request.transport
     with core.refusals.reporting(request.attempt, GateError):
@@ -26,7 +26,7 @@ async def issue_to_app(core: Core, request: IssueRequest) -> SignedUrl | Convers
 
 
 async def issue_credential(core: Core, request: IssueRequest) -> SignedUrl | ConversationToken:
-    """Issue a credential: the platform's, or for a relayed agent one that leads to the gate.
+    """Issue a credential: the platform's, or one that leads to the gate for a relayed agent.
 
     Raises:
         GateError: one of the documented answers.
@@ -39,7 +39,7 @@ async def issue_credential(core: Core, request: IssueRequest) -> SignedUrl | Con
 
 
 async def issue_ticket(core: Core, request: IssueRequest, origin: str | None) -> tuple[str, float]:
-    """Return a one-time ticket's text and its seconds; `origin` is the page's.
+    """Return a one-time ticket and its lifetime in seconds; `origin` is the page's.
 
     Raises:
         GateError: one of the documented answers.
@@ -55,7 +55,7 @@ async def carry_conversation(core: Core, request: IssueRequest, client: Client) 
     """Carry one conversation to its end.
 
     Raises:
-        GateError: one of the documented answers; the client was not accepted then.
+        GateError: one of the documented answers; the client was not accepted.
     """
     request.attempt.agent = named_agent(core.pipeline, request)
     await run_conversation(core.pipeline, core.relay_context, request, client)

@@ -1,4 +1,4 @@
-"""Start, readiness and close of a gate's parts."""
+"""Start and close a gate's parts, and check whether they are ready."""
 
 import asyncio
 import logging
@@ -23,10 +23,10 @@ class _Closing(Protocol):
 
 
 def check_environment(core: Core) -> None:
-    """Check what only the environment can tell.
+    """Check the settings that come from the environment.
 
     Raises:
-        ConfigurationError: no API key is to be found, or no secret for webhooks.
+        ConfigurationError: the API key or the webhooks' secret is missing.
     """
     core.pipeline.platform.check()
     if core.webhook is not None:
@@ -34,7 +34,7 @@ def check_environment(core: Core) -> None:
 
 
 def start(core: Core) -> None:
-    """Begin what runs beside requests, once on each event loop that comes along."""
+    """Start the background tasks, once on each new event loop."""
     if not core.runtime.enter(asyncio.get_running_loop()):
         return
     for service in services_of(core):
@@ -55,10 +55,10 @@ def start(core: Core) -> None:
 
 
 async def close(core: Core) -> None:
-    """End what runs in the background and close connections. The gate can start again after that.
+    """Stop background tasks and close connections. The gate can start again afterwards.
 
     Raises:
-        ExceptionGroup: of what parts raised; all were closed as far as they let themselves.
+        ExceptionGroup: of the errors of parts that failed to close; all others were closed.
     """
     core.runtime.leave()
     await core.relay_context.sessions.aclose()
@@ -78,14 +78,14 @@ async def close(core: Core) -> None:
 
 
 def missing(core: Core) -> list[str]:
-    """Name what keeps the gate from being ready; for strangers' eyes, so names only."""
+    """Return the names of parts that aren't ready; anybody may see them, so no details."""
     found = [] if all(each.ready for each in services_of(core)) else ["identity"]
     checked = {"platform": core.pipeline.platform, "webhook": core.webhook}
     return found + [name for name, part in checked.items() if _lacks_a_setting(part)]
 
 
 def services_of(core: Core) -> Iterator[Lifecycle]:
-    """Yield the verifiers, and the authenticator, that run in the background."""
+    """Yield the verifiers and the authenticator that run in the background."""
     known = (*core.authentication.verifiers, core.authentication.authenticator)
     return filter(_is_service, known)
 
@@ -102,7 +102,7 @@ def _telling(events: Events) -> Callable[[EventName, str, str], None]:
 
 
 def _lacks_a_setting(part: Platform | PostCallWebhook | None) -> bool:
-    """Tell whether a part lacks what only the environment can tell."""
+    """Return whether a part lacks a setting from the environment."""
     try:
         if part is not None:
             part.check()

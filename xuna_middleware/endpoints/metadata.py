@@ -1,8 +1,8 @@
-"""Tell any client where tokens for this gate come from (RFC 9728): its public description.
+"""Serve the gate's public metadata: where clients get tokens for this gate (RFC 9728).
 
-The document's address is made of `public_url` alone, the well-known path between its host and its
-path (section 3.1), and so is what it says: no request can change either. It names no secret and is
-for everybody, so every page may read it and caches may keep it for a while.
+The document's address is `public_url` with the well-known path between its host and its path
+(section 3.1); no request can change the address or the content. The document contains no secret and
+is for everybody, so every page may read it and caches may keep it for a while.
 """
 
 from collections.abc import Sequence
@@ -38,10 +38,10 @@ def metadata_path(public_url: str) -> str:
 
 
 def metadata_document(public_url: str, described: Sequence[VerifierTraits]) -> dict[str, Any]:
-    """Return the metadata (RFC 9728 section 2), from what the verifiers say of themselves, in their
-    order. Issuers that are known only when a token comes are not in it.
+    """Return the metadata (RFC 9728 section 2), from the verifiers' traits, in their order. Issuers
+    that are known only when a token comes are not in it.
 
-    Left out is what a gate can't say: scopes, which are each agent's own, and documentation.
+    Leaves out what a gate doesn't know: scopes, which differ by agent, and documentation.
     """
     merged = merge_traits(described)
     issuers = [issuer for each in described for issuer in sorted(each.issuers or ())]
@@ -59,7 +59,7 @@ def metadata_document(public_url: str, described: Sequence[VerifierTraits]) -> d
 class ResourceMetadata:
     """Serve one document at its path; an ASGI app to be mounted at the host's root.
 
-    Mount it at `/.well-known/oauth-protected-resource`, or hand it whole paths.
+    Mount it at `/.well-known/oauth-protected-resource`, or pass it whole paths.
     """
 
     def __init__(self, public_url: str, document: dict[str, Any]) -> None:
@@ -68,7 +68,7 @@ class ResourceMetadata:
         self._document = document
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer GET and HEAD at the one path, 404 and 405 otherwise."""
+        """Answer GET and HEAD at the one path; otherwise 404 or 405."""
         if scope["type"] not in ("http", "websocket"):
             raise RuntimeError(f"metadata is not served to the scope type {scope['type']!r}")
         path = route_path(scope["path"], scope.get("root_path", ""), scope.get("app_root_path", ""))

@@ -1,4 +1,4 @@
-"""What operators do: see and end live conversations, revoke, and open or close the entrance."""
+"""Operators' actions: list and end live conversations, revoke, pause anonymous access."""
 
 import logging
 import time
@@ -27,10 +27,10 @@ T = TypeVar("T")
 async def check_operator(
     core: Core, rule: Rule, identity: Identity, connection: HTTPConnection
 ) -> None:
-    """Refuse who is no operator: visitors, and who was revoked, first.
+    """Refuse callers who aren't operators: first visitors, then revoked callers.
 
     Raises:
-        NotAuthenticatedError: a visitor. InvalidTokenError: somebody who was revoked.
+        NotAuthenticatedError: a visitor. InvalidTokenError: a revoked caller.
         GateError: the rule says no, or can't be asked.
     """
     if identity.is_anonymous:
@@ -45,22 +45,22 @@ async def list_sessions(core: Core) -> tuple[LiveSession, ...]:
     """Return the live conversations that the gate carries, in all processes with its store.
 
     Raises:
-        UnavailableError: the store can't be asked.
+        UnavailableError: the store is unavailable.
     """
     return await _answer_of(core.relay_context.sessions.all())
 
 
 async def end_session(core: Core, session_id: str) -> bool:
-    """End a live conversation, in whatever process; tell whether there is such a one.
+    """End a live conversation in any process; return whether it exists.
 
     Raises:
-        UnavailableError: the store can't be told.
+        UnavailableError: the store is unavailable.
     """
     return await _answer_of(core.relay_context.sessions.end(session_id))
 
 
 async def revoke(core: Core, issuer: str, subject: str, seconds: float) -> None:
-    """Revoke what proves somebody up to now; see `XunaGate.revoke()`."""
+    """Revoke what was issued to a caller up to now; see `XunaGate.revoke()`."""
     whom = subject_principal(Identity(issuer=issuer, subject=subject))
     if type(seconds) not in (int, float) or not 0 <= seconds <= MAX_TOKEN_SECONDS:
         raise ConfigurationError("gate.revoke(seconds=…) takes seconds, up to 100 years")
@@ -79,8 +79,8 @@ async def revoke(core: Core, issuer: str, subject: str, seconds: float) -> None:
 
 
 def revoked_for(core: Core, issuer: str, given: float = 0.0) -> float:
-    """Return for how many seconds something may be good that proves somebody of this issuer now;
-    as given, where that is longer, or where nothing here knows the issuer.
+    """Return the longest time in seconds for which this issuer's credentials may stay valid; or
+    `given`, if that is longer or if this gate doesn't know the issuer.
     """
     known = core.authentication.max_token_seconds(issuer)
     if issuer == VISITOR_ISSUER:
@@ -100,10 +100,10 @@ def revoked_for(core: Core, issuer: str, given: float = 0.0) -> float:
 
 
 def admission_of(core: Core) -> Admission:
-    """Return the visitors' entrance.
+    """Return the admission of anonymous visitors.
 
     Raises:
-        ConfigurationError: there is none.
+        ConfigurationError: no agent is anonymous.
     """
     if core.admission is None:
         raise ConfigurationError("no agent admits visitors: Agent(…, anonymous=True)")
@@ -111,7 +111,7 @@ def admission_of(core: Core) -> Admission:
 
 
 async def _answer_of(question: Awaitable[T]) -> T:
-    """Return what the store says; where it can't say anything, that is a 503."""
+    """Return the store's answer; a store error becomes a 503."""
     try:
         return await question
     except StoreError as error:

@@ -1,4 +1,4 @@
-"""Which address of the gate does what, and what it answers.
+"""The gate's routes and their answers.
 
 | route | methods |
 |---|---|
@@ -6,10 +6,10 @@
 | `/ticket` | POST |
 | `/conversation` | a WebSocket |
 | `/agents` | GET |
-| `/sessions` | GET, where the gate has operators |
-| `/sessions/{id}` | DELETE, where the gate has operators |
+| `/sessions` | GET, if the gate has operators |
+| `/sessions/{id}` | DELETE, if the gate has operators |
 | `/readyz` | GET |
-| `/webhooks/post-call` | POST, where the gate has a `PostCallWebhook` |
+| `/webhooks/post-call` | POST, if the gate has a `PostCallWebhook` |
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -46,12 +46,12 @@ from xuna_middleware.web.refusals import Attempt
 from xuna_middleware.web.requests import RequestBody, agent_in_query, read_request
 from xuna_middleware.web.responses import answer, deny, method_not_allowed, not_found
 
-#: The routes that hand out credentials; these are what a gate without a prefix claims.
+#: The routes that issue credentials; a gate without a prefix claims only these.
 ISSUING: Final[Mapping[str, Transport]] = {
     "/get-signed-url": "websocket",
     "/conversation-token": "webrtc",
 }
-#: What the routes claim where there is no prefix, once an agent lists the relay.
+#: The routes that a gate without a prefix also claims if an agent lists the relay.
 RELAYED: Final = ("/conversation", "/ticket")
 _CONVERSATION: Final = RELAYED[0]
 _SESSIONS: Final = "/sessions"
@@ -63,7 +63,7 @@ class _Route(NamedTuple):
 
 
 class _Request(NamedTuple):
-    """Hold one request to the gate's own routes."""
+    """Represent one request to the gate's own routes."""
 
     core: Core
     attempt: Attempt
@@ -79,7 +79,7 @@ class _Request(NamedTuple):
         return HTTPConnection(self.scope)
 
     async def caller(self) -> Caller:
-        """Return who asks; a visitor, where nothing is presented and an agent is open to them."""
+        """Return the caller; a visitor if nothing is presented and an agent is anonymous."""
         base = self.core.public_url
         return await authenticate(self.core, self.scope, base=base, visitors=True)
 
@@ -117,7 +117,7 @@ class Routes:
         return route
 
     def _route(self, path: str) -> _Route | None:
-        """Return what is at a path of this gate."""
+        """Return the route at a path of this gate; None if there is none."""
         core, name = self.core, path.removesuffix("/")
         if (found := _ROUTES.get(name)) is not None:
             return found
@@ -146,7 +146,7 @@ async def _hand_out_ticket(request: _Request) -> Response:
 
 
 async def _read_order(transport: Transport, request: _Request) -> IssueRequest:
-    """Read who asks for what, from where it may be asked."""
+    """Read a request for a credential: check its caller and its origin."""
     core, scope = request.core, request.scope
     caller = await request.caller()
     request.attempt.identity, request.attempt.transport = caller.identity, transport
@@ -154,7 +154,7 @@ async def _read_order(transport: Transport, request: _Request) -> IssueRequest:
     if caller.ambient and not is_anonymous:
         core.origins.check(request.headers, scope["method"])
     issue_request = _ordered(caller, transport, await read_request(scope, request.receive), request)
-    if is_anonymous:  # whoever forgot their token is told so, and not where to ask from
+    if is_anonymous:  # for a forgotten token, refuse before checking the origin
         resolve_agent(core.pipeline, issue_request)
         core.origins.check(request.headers, scope["method"])
     return issue_request
@@ -170,7 +170,7 @@ async def _carry(path: str, request: _Request, send: Send) -> None:
 
 
 async def _read_conversation(request: _Request) -> IssueRequest:
-    """Read who wants to talk to which agent, and from which page."""
+    """Read a request for a conversation: its caller, agent and origin."""
     core = request.core
     caller = await request.caller()
     request.attempt.identity, request.attempt.transport = caller.identity, "relay"
@@ -208,7 +208,7 @@ async def _end_session(rule: Rule, session_id: str, request: _Request) -> Respon
 
 
 async def _check_operator(rule: Rule, request: _Request) -> None:
-    """See that an operator asks, and that no other page made their browser do it."""
+    """Check that an operator asks, and that no other site's page made their browser do it."""
     caller = await request.caller()
     request.attempt.identity = caller.identity
     if caller.ambient:
@@ -225,7 +225,7 @@ async def _answer_ready(request: _Request) -> Response:
     return answer({"ready": not names, "missing": names}, status=503 if names else 200)
 
 
-#: What every gate serves.
+#: The routes of every gate.
 _ROUTES: Final[Mapping[str, _Route]] = {
     **{
         path: _Route(("GET", "POST"), partial(_hand_out, transport))
@@ -255,10 +255,10 @@ def _ordered(
 
 
 def _bound(ticket: Ticket, named: str | None) -> str:
-    """Return the agent for which a ticket was made.
+    """Return the agent that a ticket was made for.
 
     Raises:
-        InvalidRequestError: another one is named beside it.
+        InvalidRequestError: the query names another agent.
     """
     if named not in (None, ticket.agent):
         raise InvalidRequestError(cause="ticket: made for another agent than the query names")

@@ -1,13 +1,13 @@
-"""What the platform's webhooks do: each settles the reservation of its conversation, once.
+"""The platform's webhooks: each settles the reservation of its conversation, once.
 
-- Who may not say anything gets a 401 before the body is read, where its header alone shows that,
-  and else before anything in the body is looked at.
-- Whatever is signed and has no effect is a 200: the platform switches off webhooks that fail.
-- What a delivery does comes first, and that it was there is remembered after that. When the store
-  is down the answer is 503, nothing is remembered, and the platform's next attempt has the effect.
-  Settling twice does nothing the second time (`Store.settle`), so no order of events does it twice.
-- Two deliveries are the same if they are of one type and about one conversation, however they were
-  signed and whatever else they say.
+- A delivery without a valid signature gets a 401: before the body is read if the header alone shows
+  it, otherwise before the body is parsed.
+- A signed delivery without effect gets a 200: the platform switches off webhooks that fail.
+- A delivery first takes effect and is then remembered. If the store is down the answer is 503,
+  nothing is remembered, and the platform's next attempt takes effect. Settling again does nothing
+  (`Store.settle`), so no order of events settles twice.
+- Two deliveries are the same if they have the same type and conversation, whatever their signatures
+  and other content.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ from xuna_middleware.web.responses import answer, not_found
 
 logger = logging.getLogger("xuna_middleware")
 
-#: Where the platform sends them, relative to the prefix or mount.
+#: The path to which the platform sends webhooks, relative to the prefix or mount.
 WEBHOOK: Final = "/webhooks/post-call"
 
 _RECEIVED: Final = {"received": True}
@@ -44,10 +44,10 @@ async def receive_webhook(core: Core, scope: Scope, receive: Receive) -> Respons
     """Answer one delivery.
 
     Raises:
-        InvalidSignatureError: it isn't the platform's, or not of now.
-        InvalidRequestError: the body is over 1 MB, compressed or too slow; or no webhook is set.
-        UnavailableError: the store can't be asked, or there is no secret.
-        ClientDisconnect: nobody is there to answer.
+        InvalidSignatureError: the signature isn't the platform's, or isn't current.
+        InvalidRequestError: the body is over 1 MB, compressed or too slow; or there is no webhook.
+        UnavailableError: the store is unavailable, or there is no secret.
+        ClientDisconnect: the client has gone.
     """
     webhook = core.webhook
     if webhook is None:
@@ -65,7 +65,7 @@ async def receive_webhook(core: Core, scope: Scope, receive: Receive) -> Respons
 
 
 async def _settle(core: Core, said: Finished, seconds: float) -> str:
-    """Settle what the delivery is about, remember it, and say what became of it."""
+    """Settle a delivery's conversation, remember the delivery, and return the outcome."""
     is_settled = await core.pipeline.settlement.settle(said.conversation_id, said.seconds)
     is_new = await _remember(core.store, said, seconds)
     if is_settled:
@@ -74,9 +74,9 @@ async def _settle(core: Core, said: Finished, seconds: float) -> str:
 
 
 async def _remember(store: Store, said: Finished, seconds: float) -> bool:
-    """Tell whether this is the first such delivery.
+    """Return whether this is the first such delivery.
 
-    A store that can't say lets it pass for that: what it is about is settled by now.
+    Returns True if the store fails: the conversation is settled already.
     """
     try:
         return await store.put(_key(said.conversation_id), b"", seconds, Region.DELIVERIES)

@@ -1,4 +1,4 @@
-"""Find and verify in one step: who sent this request, and how they proved it."""
+"""Find and verify the caller of a request in one step, and record how they proved who they are."""
 
 import asyncio
 import time
@@ -38,25 +38,26 @@ from xuna_middleware.identity.router import IssuerRouter
 from xuna_middleware.identity.tickets.tickets import Ticket, Tickets, Voucher, ticket_in
 from xuna_middleware.identity.tickets.trust import Trust
 
-#: A function of one's own that finds the caller in a session, a cookie or a header.
+#: A user's function that finds the caller in a session, a cookie or a header.
 Authenticator: TypeAlias = Callable[[HTTPConnection], Awaitable[Identity | None]]
 
 AUTHENTICATOR_SECONDS: Final = 2.0
-#: How long a verifier may take to be asked again about a running conversation's token.
+#: How long a verifier may take to recheck a running conversation's token.
 RECHECK_SECONDS: Final = 30.0
-#: Where a scope keeps the tokens that proved somebody in it, for `gate.issue(connection=…)`.
+#: Scope key of the tokens that authenticated its caller, for `gate.issue(connection=…)`.
 _PROOFS: Final = "xuna_middleware.proofs"
 
 T = TypeVar("T")
 
 
 class Caller(NamedTuple):
-    """Say who calls, and whether a browser could have been made to send the proof by another site.
+    """Describe who calls, and whether another site could have made a browser send the proof.
 
-    `ambient` is True for whatever an authenticator found: cookies and the like come along by
-    themselves, a Bearer header doesn't. `voucher` says who vouched for the identity. `ticket` is
-    what was presented instead, on a WebSocket; `visit` is which visitor this is, or was before they
-    signed in. `token` is what proved them, where the verifier can be asked about it again.
+    `ambient` is True for any identity an authenticator found: browsers send cookies and the like
+    automatically, but not a Bearer header. `voucher` says which part of the gate vouched for the
+    identity. `ticket` is the ticket presented instead, on a WebSocket; `visit` is the visitor that
+    this caller is, or was before they signed in. `token` is the token that authenticated them, if
+    the verifier can recheck it.
     """
 
     identity: Identity
@@ -68,7 +69,7 @@ class Caller(NamedTuple):
 
 
 class _Proof(NamedTuple):
-    """Keep which verifier a request's token proved somebody to."""
+    """Record which verifier accepted a request's token, and for which identity."""
 
     verifier: object
     identity: Identity
@@ -76,9 +77,9 @@ class _Proof(NamedTuple):
 
 
 class Authentication:
-    """Decide by the Authorization header where a verifier is set, else by the authenticator.
+    """Authenticate by the Authorization header if a verifier is set, else by the authenticator.
 
-    A presented header is the verifier's alone: its failure never falls through to a cookie.
+    Only the verifier judges a presented header: its failure never falls back to a cookie.
     """
 
     def __init__(
@@ -100,7 +101,7 @@ class Authentication:
             raise ConfigurationError("authenticator must be an async function of (connection)")
         self.verifiers = () if verifier is None else _checked_verifiers(verifier)
         self._verifier = _one_of(self.verifiers)
-        #: What each verifier says of itself, in their order.
+        #: The traits of each verifier, in their order.
         self.traits = tuple(map(traits_of, self.verifiers))
         self._merged = merge_traits(self.traits)
         self._can_recheck = any(isinstance(each, Rechecks) for each in self.verifiers)
@@ -108,7 +109,7 @@ class Authentication:
         self._authenticators_traits = traits_of(authenticator)
         self._surroundings = surroundings
         self.tickets = Tickets(surroundings.store)
-        #: Which tickets are taken.
+        #: Which tickets are accepted.
         self.trust = Trust(
             self.verifiers,
             self.traits,
@@ -122,7 +123,7 @@ class Authentication:
 
         Raises:
             NotAuthenticatedError: nothing was presented. InvalidRequestError: malformed.
-            InvalidTokenError: it proves nobody. UnavailableError: it can't be known now.
+            InvalidTokenError: it isn't valid. UnavailableError: it can't be verified now.
         """
         verifier = self._verifier
         credentials = None if verifier is None else extract(scope)
@@ -136,9 +137,9 @@ class Authentication:
         return Caller(identity, False, "verifier", token=token)
 
     def max_token_seconds(self, issuer: str) -> float | None:
-        """Return for how many seconds whatever proves somebody of this issuer may be good, from its
-        `iat` on; a day and the leeway at least. An authenticator may return any issuer. None where
-        nothing here may prove anybody of this issuer, so that nobody here can know.
+        """Return for how many seconds after its `iat` any token of this issuer may be valid: at
+        least a day and the leeway. An authenticator may return any issuer. None if nothing here
+        can authenticate callers of this issuer, so the answer isn't known here.
         """
         described = [each for each in self.traits if each.may_verify(issuer)]
         if self.authenticator is not None:
@@ -148,23 +149,23 @@ class Authentication:
         return max([DEFAULT_TOKEN_SECONDS, *(each.max_token_seconds for each in described)])
 
     async def make_ticket(self, ticket: Ticket) -> tuple[str, float]:
-        """Return a ticket's text and its seconds.
+        """Return a ticket's text and its lifetime in seconds.
 
-        It gets this gate's mark, and its token goes along only where it is needed.
+        The ticket gets this gate's mark, and contains its token only if rechecks need it.
 
         Raises:
-            InvalidTokenError: the identity has ended. UnavailableError: it can't be kept now.
+            InvalidTokenError: the identity has expired. UnavailableError: it can't be stored now.
         """
         if await self.recheck_interval(ticket.token) is None:
             ticket = replace(ticket, token=None)
         return await self.tickets.make(replace(ticket, mark=self.trust.mark(ticket.voucher)))
 
     async def recheck_interval(self, token: HeldToken | None) -> float | None:
-        """Return after how many seconds to ask again about a token; None for never.
+        """Return after how many seconds to recheck a token; None for never.
 
         Raises:
-            InvalidTokenError: it is nobody's by now, or another gate's.
-            UnavailableError: it can't be known.
+            InvalidTokenError: it is no longer valid, or belongs to another gate.
+            UnavailableError: it can't be checked.
         """
         if token is None:
             return None
@@ -173,10 +174,10 @@ class Authentication:
         return await _await_identity(recheck_interval_of(verifier, text), text)
 
     async def recheck(self, token: HeldToken) -> Identity:
-        """Return whom a token proves now, as its provider says.
+        """Return the identity of a token as its provider reports it now.
 
         Raises:
-            InvalidTokenError: nobody any more. UnavailableError: it can't be known within 30 s.
+            InvalidTokenError: no longer valid. UnavailableError: no answer within 30 s.
         """
         verifier, traits = self._asked_about(token)
         text = token.reveal()
@@ -187,11 +188,11 @@ class Authentication:
         return identity
 
     async def verify_token(self, token: str) -> Identity:
-        """Return whom a Bearer token proves, outside a request.
+        """Return the identity of a Bearer token, outside a request.
 
         Raises:
-            NotAuthenticatedError: there is no verifier. InvalidTokenError: it proves nobody.
-            UnavailableError: it can't be known now.
+            NotAuthenticatedError: there is no verifier. InvalidTokenError: it isn't valid.
+            UnavailableError: it can't be verified now.
         """
         if self._verifier is None:
             raise NotAuthenticatedError(cause="no verifier: a token says nothing here")
@@ -201,7 +202,7 @@ class Authentication:
         return await _identity_of(self._verifier, credentials, self._merged)
 
     def note_proof(self, scope: Scope, caller: Caller) -> None:
-        """Keep with a request what proved its caller here, where it is to be asked about again."""
+        """Keep the caller's token in the request's scope, if it needs rechecks."""
         if caller.token is not None:
             proofs: tuple[_Proof, ...] = scope.get(_PROOFS, ())
             others = [each for each in proofs if each.verifier is not self._verifier]
@@ -209,9 +210,9 @@ class Authentication:
             scope[_PROOFS] = (*others, proof)
 
     def proof_of(self, connection: HTTPConnection | None, identity: Identity) -> HeldToken | None:
-        """Return the token that proved this caller here, if `note_proof()` kept one.
+        """Return the token that authenticated this caller here, if `note_proof()` kept one.
 
-        What proved them to another gate is that gate's alone, unless both have the same verifier.
+        A token that another gate verified counts only if both gates have the same verifier.
         """
         scope: Scope = {} if connection is None else connection.scope
         proofs: tuple[_Proof, ...] = scope.get(_PROOFS, ())
@@ -222,10 +223,10 @@ class Authentication:
         return None
 
     def _asked_about(self, token: HeldToken) -> tuple[Verifier | None, VerifierTraits]:
-        """Return the verifier that may be sent a token again: one of the token's own issuer.
+        """Return the verifier that may recheck a token: one for the token's own issuer.
 
         Raises:
-            InvalidTokenError: there is none; a gate of the same store with another verifier= may
+            InvalidTokenError: there is none; a gate with the same store but another verifier= may
                 have sealed the token into a ticket.
         """
         verifier, traits = self._verifier, self._merged
@@ -298,7 +299,7 @@ async def _identity_of(
 
 
 async def _await_identity(answer: Awaitable[T], token: str) -> T:
-    """Return a verifier's answer about a running conversation's token."""
+    """Await a verifier's answer about a running conversation's token."""
     try:
         async with asyncio.timeout(RECHECK_SECONDS):
             return await answer
@@ -324,7 +325,7 @@ async def _ask(authenticator: Authenticator, connection: HTTPConnection) -> Iden
 
 
 def _no_identity(who: str, hint: str) -> UnavailableError:
-    """Return what user code that returns something else ends in: a 503, never an open gate."""
+    """Return the error for user code that returns no Identity: a 503, never access."""
     return UnavailableError(cause=f"{who}: returned no Identity", trace=hint)
 
 

@@ -1,8 +1,8 @@
-"""What a verifier says of itself, as one value: the gate reads it once, when it is put together.
+"""The traits of a verifier, as one value that the gate reads once, when it is constructed.
 
 Challenges (WWW-Authenticate), the metadata of RFC 9728, the check that DPoP has a `public_url`, how
-long a revocation lasts, and which issuers a ticket may name all follow from these values. A list of
-verifiers merges those of its members; `TenantVerifiers` declares those of all its tenants.
+long a revocation lasts, and which issuers a ticket may name all follow from the traits. The traits
+of a list of verifiers are merged; `TenantVerifiers` declares traits that cover all its tenants.
 """
 
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ from xuna_middleware.identity.credentials import Identity
 
 #: Seconds: a day, and the default leeway.
 DEFAULT_TOKEN_SECONDS: Final = 86_400.0 + 30.0
-#: Seconds: 100 years, for what has no end. A store keeps a revocation that long.
+#: Seconds: 100 years, for tokens that don't expire. A store keeps a revocation that long.
 MAX_TOKEN_SECONDS: Final = 100 * 366 * 86_400.0
 
 _FLAGS: Final = ("accepts_bearer", "accepts_certificates", "needs_request", "resolves_issuers")
@@ -26,26 +26,26 @@ _FLAGS: Final = ("accepts_bearer", "accepts_certificates", "needs_request", "res
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifierTraits:
-    """Say what a verifier accepts. A verifier of your own has them as its attribute `traits`:
-    `traits = VerifierTraits(issuers=frozenset({"https://idp.acme.com"}))`. One without that
-    attribute has the defaults below.
+    """Describe what a verifier accepts. A verifier that you write sets them as its attribute
+    `traits`: `traits = VerifierTraits(issuers=frozenset({"https://idp.acme.com"}))`. A verifier
+    without that attribute has the defaults below.
 
     Attributes:
-        issuers: the issuers of the identities that it returns. None: known only when a token comes;
-            a ticket may then name any issuer. An identity of an issuer that isn't among them is a
-            503. Each of several verifiers in a list must say them, except one that has
+        issuers: the issuers of the identities that it returns. None: known only when a token
+            arrives; a ticket may then name any issuer. An identity with an undeclared issuer is a
+            503. In a list of several, each verifier must declare them, except one that has
             `recognizes(token)`.
         max_token_seconds: for how many seconds after its `iat` a token may still be accepted,
-            the leeway for clocks included; where tokens have no `iat`, how long one may be good.
+            including the leeway for clocks; if tokens have no `iat`, how long one may be valid.
             A revocation lasts that long. At most `MAX_TOKEN_SECONDS`, 100 years.
-        accepts_bearer: whether a token may come without a proof of possession.
+        accepts_bearer: whether it accepts a token without a proof of possession.
         dpop_algorithms: the algorithms of DPoP proofs, in the order in which challenges name them;
-            none where the verifier takes no DPoP: such a verifier gets no token with that scheme.
-        accepts_certificates: whether it takes tokens bound to a TLS certificate (RFC 8705).
+            empty if the verifier doesn't accept DPoP: it then gets no token with that scheme.
+        accepts_certificates: whether it accepts tokens bound to a TLS certificate (RFC 8705).
         needs_request: whether the request must be in `Credentials.presented`. Implied by
             `dpop_algorithms` and `accepts_certificates`.
-        resolves_issuers: whether it finds an issuer's verifier by itself, as `TenantVerifiers`
-            does. One verifier of a list may; it gets the tokens that no other verifier is for.
+        resolves_issuers: whether it finds an issuer's verifier itself, as `TenantVerifiers` does.
+            Only one verifier of a list may; it gets the tokens that no other verifier handles.
 
     Raises:
         ConfigurationError: one of these is not as described.
@@ -78,14 +78,14 @@ class VerifierTraits:
             object.__setattr__(self, "needs_request", True)
 
     def may_verify(self, issuer: str) -> bool:
-        """Tell whether identities of this issuer may come from such a verifier."""
+        """Return whether such a verifier may return identities of this issuer."""
         return self.issuers is None or issuer in self.issuers
 
     def check_scheme(self, scheme: str) -> None:
-        """Keep a DPoP token from a verifier that would not ask for its proof.
+        """Refuse a DPoP token if the verifier would not check its proof.
 
         Raises:
-            NotAuthenticatedError: it takes the scheme Bearer only.
+            NotAuthenticatedError: the verifier accepts only the scheme Bearer.
         """
         if scheme != "bearer" and not self.dpop_algorithms:
             raise NotAuthenticatedError(
@@ -94,11 +94,11 @@ class VerifierTraits:
             )
 
     def check_issuer(self, identity: object) -> None:
-        """Refuse an identity of an issuer that isn't declared: how long its revocation lasts, and
-        whose tickets are taken, follow from what is. What is no Identity is not looked at.
+        """Refuse an identity whose issuer isn't declared: the declared issuers determine how long
+        a revocation lasts and which tickets are accepted. Ignores anything but an Identity.
 
         Raises:
-            UnavailableError: its issuer is none of `issuers`.
+            UnavailableError: its issuer is not in `issuers`.
         """
         declared = self.issuers
         if declared is None or not isinstance(identity, Identity):
@@ -111,7 +111,7 @@ class VerifierTraits:
             )
 
     def beyond(self, declared: "VerifierTraits") -> tuple[str, ...]:
-        """Return the names of those options of `declared` that don't cover these traits."""
+        """Return the names of the options of `declared` that don't cover these traits."""
         exceeded = {
             "max_token_seconds": self.max_token_seconds > declared.max_token_seconds,
             "accepts_bearer": self.accepts_bearer and not declared.accepts_bearer,
@@ -123,42 +123,42 @@ class VerifierTraits:
 
 @runtime_checkable
 class Described(Protocol):
-    """Say one's traits. A verifier, or an object that is an authenticator, may."""
+    """Declare traits. Optional for a verifier, and for an object that is an authenticator."""
 
     @property
     def traits(self) -> VerifierTraits:
-        """What the gate needs to know before the first token comes."""
+        """What the gate needs to know before the first token arrives."""
 
 
 @runtime_checkable
 class TokenMatcher(Protocol):
-    """Tell one's own tokens by their looks. A verifier of one's own may do this, too."""
+    """Recognize a verifier's tokens by their format. A verifier that you write may do so, too."""
 
     def recognizes(self, token: str) -> bool:
-        """Tell whether a token looks like one of this verifier's. Pure: no I/O, no exception."""
+        """Return whether a token looks like one of this verifier's. Pure: no I/O, no exception."""
 
 
 @runtime_checkable
 class Resolving(Protocol):
-    """Tell which issuers can be verified, where that is known only when one is named."""
+    """Find out whether an issuer has a verifier, if that is known only once one is named."""
 
     async def resolves(self, issuer: str) -> bool:
-        """Tell whether there is a verifier for an issuer.
+        """Return whether there is a verifier for an issuer.
 
         Raises:
-            UnavailableError: it can't be known now.
+            UnavailableError: it can't be found out now.
         """
 
 
 @runtime_checkable
 class _OfOneIssuer(Protocol):
-    """Verify tokens of one issuer, and say no more of oneself than that."""
+    """Verify tokens of one issuer, without declaring any other traits."""
 
     issuer: str
 
 
 def traits_of(verifier: object) -> VerifierTraits:
-    """Return what a verifier says of itself, the defaults where it says nothing.
+    """Return a verifier's traits, or the defaults if it declares none.
 
     Raises:
         ConfigurationError: its `traits` are something else.
@@ -171,7 +171,7 @@ def traits_of(verifier: object) -> VerifierTraits:
 
 
 def merge_traits(several: Iterable[VerifierTraits]) -> VerifierTraits:
-    """Return what holds for a list of verifiers; the defaults for none."""
+    """Return the merged traits of several verifiers; the defaults for none."""
     listed = tuple(several)
     if not listed:
         return VerifierTraits()

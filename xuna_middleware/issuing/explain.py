@@ -1,7 +1,6 @@
 """What each step would decide about a caller and an agent, and why. Nothing is taken or issued.
 
-The operator's words, not the caller's: causes are as they stand in the log, so an explanation is
-for whoever runs the gate.
+An explanation is for operators, not for callers: it contains causes as the log does.
 """
 
 from dataclasses import dataclass, replace
@@ -28,9 +27,9 @@ from xuna_middleware.issuing.pipeline import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """Say what one step decides. `passed` is None where it was not reached.
+    """Describe what one step decides. `passed` is None if it was not reached.
 
-    `status` is what the caller would be answered; `depth` is above 0 for the rules in a rule.
+    `status` is the HTTP status that the caller would get; `depth` is above 0 for rules in a rule.
     """
 
     name: str
@@ -47,13 +46,13 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """Hold all steps in their order; as a text, a line for each."""
+    """List all steps in order; `str()` has a line for each."""
 
     steps: tuple[Step, ...]
 
     @property
     def allowed(self) -> bool:
-        """Tell whether a credential would be asked for."""
+        """Return whether the gate would request a credential."""
         return all(step.passed for step in self.steps if not step.depth)
 
     def __str__(self) -> str:
@@ -65,7 +64,7 @@ _VISITORS_NAMES: Final = (*_NAMES[:4], "entrance", *_NAMES[4:])
 
 
 async def explain(pipeline: Pipeline, request: IssueRequest, verified: str) -> Explanation:
-    """Go through the steps for an order whose caller was verified, as far as they go."""
+    """Go through the steps of a verified caller's request, up to the first refusal."""
     steps = [_passed("verify", verified)]
     names = _VISITORS_NAMES if request.identity.is_anonymous else _NAMES
     try:
@@ -76,7 +75,7 @@ async def explain(pipeline: Pipeline, request: IssueRequest, verified: str) -> E
 
 
 def not_verified(error: GateError) -> Explanation:
-    """Explain a caller who proved nothing."""
+    """Return the explanation for a caller who could not be verified."""
     return _whole([_refused("verify", error)], _NAMES)
 
 
@@ -101,7 +100,7 @@ async def _decide(steps: list[Step], pipeline: Pipeline, request: IssueRequest) 
 
 
 async def _entrance(entrance: Admission, request: IssueRequest) -> Step:
-    """Look at the door and the ticket. A challenge's answer is left alone: most are good once."""
+    """Check the pause and the anonymous token. Leave a captcha's answer unused: most work once."""
     await entrance.check_not_paused(request.visitor, request.scope)
     entrance.check_passed(request.visitor)
     asked = "no challenge" if entrance.options.captcha is None else "the challenge is passed"
@@ -117,7 +116,7 @@ async def _limits(pipeline: Pipeline, request: IssueRequest, agent: Agent) -> St
 async def _rule_steps(
     rule: Rule, identity: Identity, connection: HTTPConnection | None, depth: int = 0
 ) -> list[Step]:
-    """Return what a rule decides, and beneath it what those in it do, each by itself."""
+    """Return what a rule decides, followed by what each of the rules in it decides."""
     refused = await rule.refusal(identity, connection)
     name = "rule" if depth else "authorize"
     if refused is None:
@@ -130,7 +129,7 @@ async def _rule_steps(
 
 
 def _whole(steps: list[Step], names: tuple[str, ...]) -> Explanation:
-    """Return the steps, and name those that are not reached."""
+    """Return the steps, with those that were not reached added by name."""
     left = names[_reached(steps) :]
     missing = [Step(name=name, passed=None, text="not reached") for name in left]
     return Explanation(steps=(*steps, *missing))

@@ -59,10 +59,10 @@ from xuna_middleware.web.refusals import Attempt
 logger = logging.getLogger("xuna_middleware")
 
 
-#: How many calls to the platform are under way at once, and how many wait: for visitors, and for
-#: all others. Of these so many may be one address's, or one account's: fewer than all, since its
-#: calls may hang. So many more of that one wait. Those under way and those of `settlement.py` are
-#: no more than XunaPlatform has connections, so no call spends its own time waiting for one.
+#: How many calls to the platform run at once and how many wait, for visitors and for all others.
+#: `OF_ONE` is the share of one address or account: less than the total, since its calls may hang.
+#: `OF_ONE_WAITING` is how many of its calls wait. XunaPlatform has enough connections for these
+#: calls and those of `settlement.py` together, so no call spends its time waiting for one.
 VISITORS_CALLS: Final = 4
 VISITORS_WAITING: Final = 128
 VISITORS_OF_ONE: Final = 3
@@ -71,14 +71,14 @@ CALLERS_CALLS: Final = 8
 CALLERS_WAITING: Final = 1016
 CALLERS_OF_ONE: Final = 6
 CALLERS_OF_ONE_WAITING: Final = 240
-#: Seconds for waiting and call together: less than a relayed conversation's slot is leased for.
+#: Seconds for the wait and the call together: less than the lease of a relayed conversation.
 CALL_SECONDS: Final = 15.0
-#: Seconds from a reservation to its credential after which the caller is looked up once more.
+#: Seconds between reservation and credential after which revocation is checked once more.
 LOOK_AGAIN_SECONDS: Final = 1.0
-#: Seconds for which a gate that closes waits for what it began.
+#: Seconds for which a closing gate waits for its background tasks.
 _PATIENCE: Final = 2.0
 
-#: Seconds for which a note outlives the moment at which it is looked at for the last time.
+#: Seconds for which the store keeps a reservation's note after the last look at it.
 _GRACE: Final = 60.0
 
 Issued: TypeAlias = SignedUrl | ConversationToken
@@ -87,14 +87,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssueRequest:
-    """Hold what a known caller asks for. What the client sent is unchecked, and in no rendering.
+    """Describe what a known caller asks for. Client values are unchecked; `repr()` omits them.
 
-    `agent` is a configured name; None where the gate has only one. `overrides` are in the
-    platform's nested spelling. `visit` is which visitor this is, or was before they signed in.
-    `has_ticket` says that what a ticket needs was decided when it was made. `voucher` says who
-    vouched for the identity: the app around the gate, where the gate's own routes don't say
-    otherwise. `token` is what proved the caller, where it can be asked about again. The steps add
-    to `attempt` what a refusal's report should say, and headers for the answer.
+    `agent` is a configured name; it may be None if the gate has only one. `overrides` are in the
+    platform's nested spelling. `visit` is the visitor that the caller is, or was before signing in.
+    `has_ticket` says that the checks for a ticket were made when it was issued. `voucher` says who
+    vouched for the identity: the app around the gate, unless the gate's own routes say otherwise.
+    `token` is the token that proved the caller, if it can be checked again. The steps add details
+    for a refusal's report, and headers for the answer, to `attempt`.
     """
 
     identity: Identity
@@ -111,12 +111,12 @@ class IssueRequest:
 
     @property
     def scope(self) -> Scope:
-        """The ASGI scope of the connection; empty where there is none."""
+        """The ASGI scope of the connection; empty without one."""
         return {} if self.connection is None else self.connection.scope
 
     @property
     def visitor(self) -> AnonymousVisitor:
-        """The anonymous visitor; one who solved no captcha where no token says so."""
+        """The anonymous visitor; without a token, one who has solved no captcha."""
         visit, who = self.visit, self.identity.subject
         return (
             visit if visit is not None and visit.visitor == who else AnonymousVisitor(visitor=who)
@@ -145,8 +145,8 @@ def _callers_calls() -> SingleFlight[Any, Any]:
 
 
 class BudgetKey(NamedTuple):
-    """Name a budget: the agent, whether for anonymous visitors, and whether leases hold its slots,
-    because the gate itself carries the conversation.
+    """Identify a budget: its agent, whether it is for anonymous visitors, and whether leases hold
+    its slots because the gate itself carries the conversation.
     """
 
     agent: str
@@ -167,10 +167,10 @@ class Pipeline:
     settlement: Settlement
     proxies: TrustedProxies
     clock: Callable[[], float] = time.time
-    #: Bound how many wait for the platform: visitors, and all others.
+    #: Bound the calls to the platform: visitors' calls, and all others.
     visitors_calls: SingleFlight[Any, Any] = field(default_factory=_visitors_calls, repr=False)
     callers_calls: SingleFlight[Any, Any] = field(default_factory=_callers_calls, repr=False)
-    #: What goes on when the request that began it has ended.
+    #: Tasks that continue after the request that started them has ended.
     background: set[asyncio.Task[Any]] = field(default_factory=set, repr=False)
 
     def spawn(self, story: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -187,7 +187,7 @@ class Pipeline:
         return self.budgets[BudgetKey(agent.name, identity.is_anonymous, transport == "relay")]
 
     async def finish(self) -> None:
-        """Wait a little for the tasks of the running event loop."""
+        """Stop settlement, and wait briefly for the background tasks of the running event loop."""
         self.settlement.stop()
         loop = asyncio.get_running_loop()
         mine = [task for task in self.background if task.get_loop() is loop]
@@ -209,10 +209,10 @@ class Pipeline:
 async def issue(pipeline: Pipeline, request: IssueRequest) -> SignedUrl | ConversationToken:
     """Decide, and get the credential from the platform.
 
-    Does not check: who calls (`request.identity` is believed), or from which site.
+    Does not check: who calls (`request.identity` is trusted), or from which site.
 
     Raises:
-        GateError: one of the documented answers. Nothing was issued then.
+        GateError: one of the documented answers; nothing was issued.
     """
     agent = resolve_agent(pipeline, request)
     check_transport(agent, request.transport)
@@ -226,7 +226,7 @@ async def issue(pipeline: Pipeline, request: IssueRequest) -> SignedUrl | Conver
         personal = await personalize(agent, request.identity, request.connection, client)
         grant = build_grant(pipeline, agent, request, rule, personal)
         issued = await ask_platform(pipeline, grant, request.connection)
-        if loop.time() - began > LOOK_AGAIN_SECONDS:  # revoked meanwhile?
+        if loop.time() - began > LOOK_AGAIN_SECONDS:  # revoked in the meantime?
             budget = pipeline.budget(agent, request.identity, request.transport)
             await look_again(reservation, budget, request.identity, pipeline.stores)
         await merge_anonymous_usage(pipeline, agent, request)
@@ -248,8 +248,8 @@ async def issue(pipeline: Pipeline, request: IssueRequest) -> SignedUrl | Conver
 
 
 async def authorize_for_ticket(pipeline: Pipeline, request: IssueRequest) -> Agent:
-    """Decide as far as a ticket needs it: the agent exists, its rule says yes, and its limits have
-    something left. Takes nothing of them; tickets have a limit of their own.
+    """Make the checks that a ticket needs: the agent exists, its rule admits the caller, and its
+    limits have something left. Takes nothing from them; tickets have a separate limit.
 
     Raises:
         GateError: one of the documented answers.
@@ -282,10 +282,11 @@ async def authorize(pipeline: Pipeline, agent: Agent, request: IssueRequest) -> 
 async def check_limits(
     pipeline: Pipeline, agent: Agent, request: IssueRequest
 ) -> tuple[Remaining, ...]:
-    """Return what is left of the limits of a request, and take nothing.
+    """Return what is left of a request's limits. Takes nothing from them.
 
     Raises:
-        LimitReachedError: one of them has too little left. UnavailableError: it can't be known.
+        LimitReachedError: one of them has too little left. UnavailableError: the store is
+            unavailable.
     """
     context = limit_context(pipeline, agent, request.identity, request.connection)
     budget = pipeline.budget(agent, request.identity, request.transport)
@@ -300,7 +301,7 @@ async def usable_agents(
     Issues and reserves nothing.
 
     Raises:
-        UnavailableError: one of the rules, or the store, can't be asked now.
+        UnavailableError: one of the rules, or the store, can't answer now.
     """
     if identity.is_anonymous and not await _may_enter(pipeline, identity):
         return []
@@ -321,14 +322,14 @@ async def usable_agents(
 
 
 def named_agent(pipeline: Pipeline, request: IssueRequest) -> str | None:
-    """Return the configured name of the agent that a request is for; None where there is none."""
+    """Return the configured name of a request's agent; None if no such agent is configured."""
     if request.agent is None and len(pipeline.agents) == 1:
         return next(iter(pipeline.agents))
     return request.agent if request.agent in pipeline.agents else None
 
 
 def check_personalization(pipeline: Pipeline) -> None:
-    """Refuse agents whose client would carry what it must not; log what it could change.
+    """Refuse agents whose client would carry values that it must not; log what it could change.
 
     Raises:
         ConfigurationError: a prompt, a model or a secret would go through the client.
@@ -361,7 +362,7 @@ def resolve_agent(pipeline: Pipeline, request: IssueRequest) -> Agent:
 
 
 async def _check_entrance(pipeline: Pipeline, request: IssueRequest) -> None:
-    """Check the switch of anonymous access and the visitor's captcha. Other callers pass."""
+    """Check that anonymous access isn't paused, and the visitor's captcha. Others pass."""
     entrance = pipeline.admission
     if entrance is None or not request.identity.is_anonymous:
         return
@@ -382,18 +383,17 @@ async def _may_enter(pipeline: Pipeline, visitor: Identity) -> bool:
 
 
 async def merge_anonymous_usage(pipeline: Pipeline, agent: Agent, request: IssueRequest) -> None:
-    """End the visitor's ticket of a signed-in caller to whom a credential was issued, and make what
-    that visitor took the caller's.
+    """End the anonymous token of a caller who has signed in, and move the visitor's usage to them.
 
-    Before that nothing is kept of it: a request that is refused leaves nothing. Where the ticket
-    can't be ended nothing moves: nobody else may go on in the person's name.
+    This happens only after a credential was issued, so a refused request changes nothing. If the
+    token can't be ended, no usage moves: nobody else may continue under the person's name.
     """
     entrance, visit = pipeline.admission, request.visit
     budget = pipeline.budget(agent, request.identity, request.transport)
     move = _move(budget, request)
     if entrance is None or visit is None or move is None:
         return
-    if not budget.counted:  # the ticket ends all the same, and other agents may have limits
+    if not budget.counted:  # the token ends all the same, and other agents may have limits
         move = move._replace(seconds=entrance.options.token_seconds)
     try:
         if await entrance.leave(visit, move):
@@ -403,7 +403,7 @@ async def merge_anonymous_usage(pipeline: Pipeline, agent: Agent, request: Issue
 
 
 def _move(budget: Budget, request: IssueRequest) -> MergeUsage | None:
-    """Return how usage moves from the visitor that a signed-in caller was before."""
+    """Return how usage moves from a visitor to the caller who signed in; None if it doesn't."""
     if request.visit is None or request.identity.is_anonymous:
         return None
     visitor, person = request.visit.identity, request.identity
@@ -455,7 +455,7 @@ def build_grant(
 
 
 async def reserve_limits(pipeline: Pipeline, agent: Agent, request: IssueRequest) -> Reservation:
-    """Take of all limits, or of none; see `reserve()`."""
+    """Reserve from all limits, or from none; see `reserve()`."""
     budget = pipeline.budget(agent, request.identity, request.transport)
     context = limit_context(pipeline, agent, request.identity, request.connection)
     move = _move(budget, request) if budget.counted else None
@@ -471,7 +471,7 @@ async def reserve_limits(pipeline: Pipeline, agent: Agent, request: IssueRequest
 async def _reserve_or_settle(
     pipeline: Pipeline, budget: Budget, context: LimitContext, move: MergeUsage | None
 ) -> Reservation:
-    """Reserve; where time or slots are short, settle ended conversations, and try once more."""
+    """Reserve; if time or slots are short, settle ended conversations and try once more."""
     try:
         return await reserve(budget, context, pipeline.stores, move)
     except LimitReachedError as refusal:
@@ -484,7 +484,7 @@ async def _reserve_or_settle(
 def _remember_reservation(
     pipeline: Pipeline, reservation: Reservation, request: IssueRequest, issued: Issued
 ) -> None:
-    """Remember, in the background, by which conversation a reservation can be settled."""
+    """Record, in the background, which conversation settles a reservation."""
     if issued.conversation_id is None or reservation.store is None:
         return
     reserve_limits = reservation.milliseconds
@@ -521,7 +521,7 @@ async def release_reservation(
     kinds: Sequence[Kind] = EVERY_KIND,
     **about: Any,
 ) -> None:
-    """Give everything back, also where the waiting request is cancelled again."""
+    """Give everything back, even if the waiting request is cancelled again."""
 
     async def give_back() -> None:
         if await reservation.release(kinds):
@@ -533,12 +533,11 @@ async def release_reservation(
 async def ask_platform(
     pipeline: Pipeline, grant: Grant, connection: HTTPConnection | None
 ) -> SignedUrl | ConversationToken:
-    """Get the pass, within `CALL_SECONDS`. What is wrong with the settings is a 503 to the caller,
-    and so is a call beyond those that may wait, in all or of one account (a visitor's: of one
-    address).
+    """Get the credential within `CALL_SECONDS`. The caller gets a 503 if the settings are wrong, or
+    if too many calls already wait, in total or for this account (for a visitor: this address).
 
     Raises:
-        PlatformError, UnavailableError: there is none.
+        PlatformError, UnavailableError: there is no credential.
     """
     call = partial(pipeline.platform.issue, grant)
     try:

@@ -1,10 +1,10 @@
 """Settle reservations with the true length of their conversations.
 
-Nobody polls. Whoever is refused for want of time or slots may have conversations that ended by now:
-only then the platform is asked for some of those, each at most once in a few seconds, and what they
-did not use is given back. Before one can't be settled any more, the process that issued it asks for
-it once more; where that tells no end either, it counts in full, and the event `settlement_expired`
-says so.
+Nothing polls. A caller refused for lack of time or slots may have conversations that have ended:
+only then the gate asks the platform about some of them, each at most once in a few seconds, and
+gives back what they did not use. Shortly before a conversation can't be settled any more, the
+process that issued it asks once more; if it still has no known end, it counts in full, and the
+event `settlement_expired` reports that.
 """
 
 import asyncio
@@ -31,17 +31,17 @@ from xuna_middleware.stores.protocol import Store, StoreError
 
 logger = logging.getLogger("xuna_middleware")
 
-#: Seconds before the same conversation is asked for again.
+#: Seconds before the platform is asked about the same conversation again.
 _BETWEEN: Final = 5.0
-#: Seconds for all that a refused request asks.
+#: Seconds for all questions of one refused request.
 _PATIENCE: Final = 3.0
-#: How many conversations a refused request asks for.
+#: How many conversations a refused request asks about.
 _AT_ONCE: Final = 8
-#: How many of these questions are asked at once on behalf of refused callers, and as many on behalf
-#: of refused visitors; how many wait; how many of these one account or address may have, fewer than
-#: all, since they may hang, and how many of its own wait for these. At last, how many are asked at
-#: once at conversations' latest ends. All have connections to the platform beside those of what is
-#: issued; see `pipeline.py`.
+#: How many of these questions run at once for refused callers, and as many for refused visitors;
+#: how many wait; how many may run for one account or address (fewer than the total, since they may
+#: hang), and how many of its questions wait. `LATE_ASK`: how many run at once for conversations at
+#: their latest end. All have connections to the platform in addition to those for issuing; see
+#: `pipeline.py`.
 REFUSED_ASK: Final = 3
 REFUSED_WAIT: Final = 32
 REFUSED_OF_ONE: Final = 2
@@ -49,14 +49,14 @@ REFUSED_OF_ONE_WAITING: Final = 6
 LATE_ASK: Final = 2
 _MOST_ASKED: Final = 4_096
 MOST_EXPECTED: Final = 10_000
-#: How many of these may be one person's, or all visitors' together.
+#: How many of these may belong to one person, or to all visitors together.
 EXPECTED_OF_ONE: Final = 2_000
 
 
 class Expected(NamedTuple):
-    """Say when a conversation can be settled for the last time, and what counts then.
+    """Record when a conversation can be settled for the last time, and what counts then.
 
-    `number` is another for each, so that nothing behind it is compared.
+    `number` is different for each, so that the fields after it are never compared.
     """
 
     at: float
@@ -68,7 +68,7 @@ class Expected(NamedTuple):
 
 
 class Settlement:
-    """Know which conversations were asked for, in this process."""
+    """Settle conversations, and remember which ones this process asked the platform about."""
 
     def __init__(
         self,
@@ -82,12 +82,12 @@ class Settlement:
         self._events = events
         self._clock = clock
         self._now = monotonic
-        #: When each was asked for, the longest ago first.
+        #: When the platform was last asked about each, oldest first.
         self._asked: OrderedDict[str, float] = OrderedDict()
         self._callers = _refused("account")
-        #: Strangers' questions: no caller waits for their answers.
+        #: Visitors' questions, kept apart so that no caller waits for them.
         self._visitors = _refused("address")
-        #: A heap: what is to be looked at first is its first.
+        #: A heap: the first item is due first.
         self._expected: list[Expected] = []
         self._owned = Counter[str]()
         self._late = SingleFlight[str, bool](
@@ -105,8 +105,8 @@ class Settlement:
         reserved: int,
         identity: Identity,
     ) -> None:
-        """Look after so many seconds whether somebody settled it, and else ask the platform once;
-        `reserved` is in milliseconds. What is beyond the bounds counts in full.
+        """Check after `seconds` whether a conversation was settled; if not, ask the platform
+        once. `reserved` is in milliseconds. Conversations beyond the bounds count in full.
         """
         owner = identity.issuer if identity.is_anonymous else subject_principal(identity)
         if len(self._expected) >= MOST_EXPECTED or self._owned[owner] >= EXPECTED_OF_ONE:
@@ -118,7 +118,7 @@ class Settlement:
         self._wake()
 
     def stop(self) -> None:
-        """End what waits in the running event loop."""
+        """Cancel the timer and the tasks of the running event loop."""
         if self._timer is not None:
             self._timer[1].cancel()
             self._timer = None
@@ -130,11 +130,11 @@ class Settlement:
     async def settle_finished(
         self, platform: Platform, conversations: Iterable[str], asked: LimitContext
     ) -> bool:
-        """Ask for some conversations, and settle those that are over; tell whether there were any.
-        `asked` says on whose behalf.
+        """Ask about some conversations and settle those that are over; return whether any were.
+        `asked` is the refused caller's context.
 
-        First come those that this process never asked for, then those it asked for longest ago: so
-        who is refused again and again asks for all of them in turn.
+        Conversations that this process never asked about come first, then those it asked about
+        longest ago: a caller who is refused repeatedly thus gets all of them checked in turn.
         """
         settled: list[bool] = []
         questions, owner = self._callers, subject_principal(asked.identity)
@@ -152,12 +152,12 @@ class Settlement:
             try:
                 settled.append(await questions.alone(ask, owner))
             except UnavailableError:
-                pass  # too many are asked for; it is asked for later
+                pass  # too many questions at once; this one is asked later
             finally:
                 if not has_begun:
                     self._asked.pop(conversation_id, None)
 
-        # What is settled by then counts, whatever another one is waiting for.
+        # What is settled within this time counts, even if other questions are still waiting.
         with suppress(TimeoutError):
             async with asyncio.timeout(_PATIENCE):
                 await asyncio.gather(*map(look, self._due(conversations)))
@@ -166,12 +166,12 @@ class Settlement:
     async def settle(
         self, conversation_id: str, seconds: float, store: Store | None = None
     ) -> bool:
-        """Settle a reservation with the true length, once; tell whether there was one.
+        """Settle a reservation with the true length, once; return whether there was one.
 
-        `store` is where it was made, if that is not the shared one.
+        `store` is the store of the reservation, if that is not the shared one.
 
         Raises:
-            UnavailableError: the store can't be asked.
+            UnavailableError: the store is unavailable.
         """
         try:
             about = await (store or self._store).settle(conversation_id, milliseconds(seconds))
@@ -183,7 +183,7 @@ class Settlement:
         return True
 
     def _wake(self) -> None:
-        """Set the timer of the running loop to the next conversation."""
+        """Set the running loop's timer to the next conversation's time."""
         loop = asyncio.get_running_loop()
         if self._timer is not None and self._timer[0] is loop:
             self._timer[1].cancel()
@@ -205,8 +205,8 @@ class Settlement:
             self._wake()
 
     async def _expire_one(self, one: Expected) -> None:
-        """Settle what nobody did: with its true length, or else with all that was reserved."""
-        with suppress(StoreError):  # its note ends by itself
+        """Settle an open one: with its true length, or else with all that was reserved."""
+        with suppress(StoreError):  # its note expires by itself
             if not await self._store.is_pending(one.conversation_id):
                 return
             with suppress(UnavailableError):
@@ -232,7 +232,7 @@ class Settlement:
             return False
 
     def _due(self, conversations: Iterable[str]) -> list[str]:
-        """Return which to ask for now, and remember that they are."""
+        """Return which conversations to ask about now, and record the time."""
         now = self._now()
         rested = [one for one in conversations if self._asked_at(one) <= now - _BETWEEN]
         due = sorted(rested, key=self._asked_at)[:_AT_ONCE]
@@ -280,5 +280,5 @@ def _refused(owners: Literal["account", "address"]) -> SingleFlight[str, bool]:
 
 
 def about_whom(identity: Identity, agent: str) -> str:
-    """Return one short line that says whose conversation it is, for the event at its end."""
+    """Return one short line that names a conversation's caller and agent, for its last event."""
     return json.dumps([identity.issuer, identity.subject, agent], separators=(",", ":"))

@@ -1,1 +1,1 @@
-"""The conversation itself, carried by the gate."""
+"""Conversations that the gate itself carries."""

@@ -1,4 +1,4 @@
-"""The client's end of a relayed conversation: its WebSocket, as ASGI gives it."""
+"""The client's end of a relayed conversation: its ASGI WebSocket."""
 
 import asyncio
 from collections.abc import Iterable
@@ -23,7 +23,7 @@ from xuna_middleware.relay.close_codes import (
 from xuna_middleware.relay.usage import size_of
 from xuna_middleware.web.servers import unfit_server
 
-#: Seconds for the first frame, and for a close to leave.
+#: Seconds for the first frame, and for sending a close.
 _FIRST: Final = 5.0
 _CLOSE: Final = 2.0
 
@@ -36,24 +36,24 @@ class Client:
         self.send = send
         self._offered: Iterable[str] = scope.get("subprotocols", ())
         self._is_open = False
-        #: The goodbye, which may be under way for longer than anybody waits.
+        #: The task that sends the close; it may run longer than `close()` waits.
         self._leaving: asyncio.Future[None] | None = None
 
     def check_server(self) -> None:
-        """Refuse a server that would hold too much of a client that isn't read.
+        """Refuse a server that would buffer too much from a client while the gate doesn't read.
 
         Raises:
-            UnavailableError: it is one of those; the cause names the fix.
+            UnavailableError: this is such a server; the cause names the fix.
         """
         unfit = unfit_server(self.receive, self.send)
         if unfit is not None:
             raise UnavailableError(cause=f"configuration: no relay on this server: {unfit}")
 
     async def accept(self) -> None:
-        """Accept the WebSocket, with the sub-protocol `convai` where that is offered.
+        """Accept the WebSocket, with the sub-protocol `convai` if the client offers it.
 
         Raises:
-            EndedError: it was gone already.
+            ConversationClosedError: the client has already gone.
         """
         message = await self.receive()
         if message["type"] != "websocket.connect":
@@ -61,7 +61,7 @@ class Client:
         chosen = SUBPROTOCOL if SUBPROTOCOL in self._offered else None
         try:
             await self.send({"type": "websocket.accept", "subprotocol": chosen, "headers": []})
-        except Exception:  # servers raise what they like where the client has gone
+        except Exception:  # servers raise different errors if the client has gone
             raise ConversationClosedError(GONE) from None
         self._is_open = True
 
@@ -69,7 +69,8 @@ class Client:
         """Return the first frame.
 
         Raises:
-            EndedError: none comes in time, or it is binary, too large, or the client's goodbye.
+            ConversationClosedError: no frame comes in time, or it is binary or too large, or the
+                client closes.
         """
         try:
             async with asyncio.timeout(_FIRST):
@@ -87,24 +88,24 @@ class Client:
         return str(text)
 
     async def close(self, ending: CloseReason) -> None:
-        """Say goodbye, if anybody is there to hear it."""
+        """Send a close, unless the client never connected or has left."""
         if not self._is_open or ending.by == "client":
             return
         self._is_open = False
         goodbye = {"type": "websocket.close", "code": ending.code, "reason": short(ending.reason)}
         leaving = self._leaving = asyncio.ensure_future(self._say(goodbye))
         await asyncio.wait((leaving,), timeout=_CLOSE)
-        leaving.cancel()  # and nobody waits: a server's send() may go on in spite of that
+        leaving.cancel()  # without waiting: a server's send() may ignore it
 
     async def _say(self, goodbye: Message) -> None:
         try:
             await self.send(goodbye)
-        except Exception:  # servers raise what they like where the client has gone
+        except Exception:  # servers raise different errors if the client has gone
             return
 
 
 def without_text(message: Message) -> CloseReason:
-    """Return the end that a message without text makes: a binary frame, or a goodbye."""
+    """Return how a message without text ends the conversation: a binary frame, or a close."""
     if message["type"] != "websocket.disconnect":
         return BINARY_FRAME
     return hung_up(int(message.get("code") or BROKEN_OFF), str(message.get("reason") or ""))

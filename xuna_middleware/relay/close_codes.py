@@ -1,4 +1,4 @@
-"""How a relayed conversation ends: one code and one word for each way.
+"""How a relayed conversation ends: one code and one reason for each way.
 
 | code | reason | why |
 |---|---|---|
@@ -8,20 +8,20 @@
 | 1009 | `frame_too_large` | the client sent more than `max_frame`, or than \
 `max_non_audio_frame` in a frame that is not audio |
 | 4400 | `invalid_json`, `first_frame_expected`, `second_first_frame`, `member_not_allowed`, \
-`variable_not_allowed`, `variable_conflict`, … | a frame of the client's is not what may be sent |
-| 4401 | `token_expired` | the token's `exp` has come |
+`variable_not_allowed`, `variable_conflict`, … | a client's frame isn't allowed or isn't valid |
+| 4401 | `token_expired` | the token's `exp` has passed |
 | 4403 | `frame_not_allowed`, `override_not_allowed`, … | the agent doesn't open that to clients |
 | 4408 | `first_frame_timeout`, `idle_timeout`, `client_stalled` | the client took too long |
-| 4410 | `max_duration` | the agent's `max_duration` is over, or an hour where it has none |
+| 4410 | `max_duration` | the agent's `max_duration` is over, or an hour if it has none |
 | 4411 | `revoked` | the caller's credentials were revoked, here or by their provider |
 | 4412 | `ended_by_operator` | an operator ended it |
 | 4429 | `too_many_frames` | the client sent more than `frames_per_second` |
-| 4502 | `platform_error` | the platform refused, broke off, or sent what is no frame |
+| 4502 | `platform_error` | the platform refused, broke off, or sent an invalid frame |
 | 4503 | `lease_lost` | its lease ran out: the store, or this process, was away for too long |
 | 4503 | `unavailable` | the provider of the caller's token did not answer for two intervals |
 | 4504 | `platform_timeout` | the platform took too long |
 
-A close of the platform's own passes through with its code and reason (RFC 6455 section 7.4).
+The platform's own close passes through with its code and reason (RFC 6455 section 7.4).
 """
 
 from dataclasses import dataclass, field
@@ -31,20 +31,20 @@ from xuna_middleware.errors import GateError
 
 By: TypeAlias = Literal["client", "platform", "gate"]
 
-#: In bytes: what a close frame has room for (RFC 6455 section 5.5).
+#: In bytes: the room for a reason in a close frame (RFC 6455 section 5.5).
 _LONGEST_REASON: Final = 123
 #: No code came with the close (RFC 6455 section 7.1.5): an ordinary end.
 _NO_CODE: Final = 1005
 _NORMAL: Final = 1000
-#: Statuses of refusals that have a close code of their own.
+#: Statuses of refusals that have their own close code.
 _STATUSES: Final = (400, 401, 403, 429, 502, 503, 504)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloseReason:
-    """Say how a conversation ended: the close code, the word beside it, and who ended it.
+    """Describe how a conversation ended: the close code, its reason, and who ended it.
 
-    `option` is what would change it, where that is an option of `RelayRules`; for the log.
+    `option` is the option of `RelayRules` that would change it, if there is one; for the log.
     """
 
     code: int
@@ -54,7 +54,7 @@ class CloseReason:
 
 
 class ConversationClosedError(Exception):
-    """End a conversation from wherever it is; holds no word of a frame."""
+    """End a conversation from anywhere in its code; contains no text of a frame."""
 
     def __init__(self, ending: CloseReason) -> None:
         super().__init__(ending.reason)
@@ -85,23 +85,23 @@ TOO_MANY_FRAMES: Final = CloseReason(
 PLATFORM_ERROR: Final = CloseReason(code=4502, reason="platform_error")
 LEASE_LOST: Final = CloseReason(code=4503, reason="lease_lost")
 PLATFORM_TIMEOUT: Final = CloseReason(code=4504, reason="platform_timeout")
-#: The process is stopped, or has a fault of its own.
+#: The process stops, or the gate itself has a fault.
 FAULT: Final = CloseReason(code=1011, reason="internal_error")
 
 
-#: What stands for a code where a side broke off (RFC 6455 section 7.1.5).
+#: The code for a side that broke off (RFC 6455 section 7.1.5).
 BROKEN_OFF: Final = 1006
-#: The client left without a goodbye.
+#: The client left without a close.
 GONE: Final = CloseReason(code=BROKEN_OFF, reason="", by="client")
 
 
 def hung_up(code: int, reason: str) -> CloseReason:
-    """Return the end of a conversation that its client left."""
+    """Return the close reason of a conversation that its client left."""
     return CloseReason(code=code, reason=reason, by="client")
 
 
 def closed_by_platform(told: tuple[int, str] | None) -> CloseReason:
-    """Return the end that the platform made; where it said nothing, it broke off."""
+    """Return the close reason for the platform's close; without a close, it broke off."""
     if told is None:
         return PLATFORM_ERROR
     code, reason = told
@@ -115,30 +115,30 @@ def closed_by_platform(told: tuple[int, str] | None) -> CloseReason:
 
 
 def refused(error: GateError) -> CloseReason:
-    """Return the end that stands for a refusal: 4000 and its status, its code as the reason."""
+    """Return the close reason for a refusal: 4000 plus its status, and its code as the reason."""
     if error.status_code in _STATUSES:
         return CloseReason(code=4000 + error.status_code, reason=error.code)
     return CloseReason(code=4400, reason=error.code)
 
 
 def cause_of(ending: CloseReason) -> str:
-    """Return who ended it and why, in one printable line; either side's word may be anything."""
+    """Return who ended it and why, in one printable line; reasons may hold any characters."""
     word = "".join(letter if letter.isprintable() else "?" for letter in ending.reason)
     return f"{ending.by}: {word or 'closed'}"
 
 
 def told_to_platform(ending: CloseReason) -> tuple[int, str]:
-    """Return the code and reason to hang up with: the client's own, else an ordinary end."""
+    """Return the code and reason to send to the platform: the client's own, or else 1000."""
     if ending.by == "client" and is_sendable(ending.code):
         return ending.code, short(ending.reason)
     return _NORMAL, ""
 
 
 def is_sendable(code: int) -> bool:
-    """Tell whether a code may stand in a close frame (RFC 6455 section 7.4)."""
+    """Return whether a close frame may contain a code (RFC 6455 section 7.4)."""
     return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
 
 
 def short(reason: str) -> str:
-    """Return as much of a reason as a close frame has room for."""
+    """Return a reason, cut to the room in a close frame."""
     return reason.encode("utf-8", "replace")[:_LONGEST_REASON].decode("utf-8", "ignore")

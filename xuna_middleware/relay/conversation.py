@@ -74,10 +74,10 @@ from xuna_middleware.web.refusals import Attempt, Refusals
 logger = logging.getLogger("xuna_middleware")
 
 _NOT_SLOTS: Final[tuple[Kind, ...]] = ("rate", "time")
-#: Seconds for which a note outlives the conversation that it would settle.
+#: Seconds for which the store keeps a note after the longest conversation that it may settle.
 _LATE: Final = 7200.0
 
-#: Claims that say when, and not what a caller may do.
+#: Claims that state times, not what a caller may do.
 _TIMES: Final = frozenset({"exp", "iat", "nbf"})
 
 
@@ -106,25 +106,25 @@ class _Conversation:
     signed: SignedUrl = field(repr=False)
     reservation: Reservation
     live: LiveConversation
-    #: Whom the caller's token proves, as it was last asked about.
+    #: The identity that the caller's token proved when it was last checked.
     identity: Identity
-    #: What is asked about while the conversation runs, how often, and what asks.
+    #: The token to check again while the conversation runs, how often, and what checks it.
     token: HeldToken | None = field(repr=False)
     recheck_seconds: float | None
     recheck: Recheck | None = None
-    #: Whether the store knows how its time can be settled; else this process settles it by itself.
+    #: Whether the store has a note to settle its time; if not, this process gives the time back.
     is_pending: bool = False
     line: PlatformConnection | None = None
     relay: Relay | None = None
 
     @property
     def note(self) -> str:
-        """The name by which its time is settled: the platform's, where known."""
+        """The id by which its time is settled: the platform's, if known."""
         return self.signed.conversation_id or self.live.session.id
 
     @property
     def meter(self) -> Meter:
-        """The usage; zero where the conversation never reached the platform."""
+        """The usage; zero if the conversation never reached the platform."""
         return Meter(began=0.0, ended=0.0) if self.relay is None else self.relay.meter
 
 
@@ -149,8 +149,8 @@ async def issue_relay_url(
 ) -> SignedUrl:
     """Return a signed URL that leads to the gate itself and contains a one-time ticket.
 
-    Checks limits and takes nothing before the conversation comes. The client carries what it asked
-    for in `session`; its first frame is checked again.
+    Checks limits, but reserves nothing until the conversation starts. `session` holds what the
+    client asked for, to be sent in its first frame, which is checked again.
 
     Raises:
         GateError: one of the documented answers.
@@ -177,19 +177,19 @@ async def run_conversation(
 ) -> None:
     """Carry one conversation to its end.
 
-    Does not check: who calls (`request.identity` is believed), or from which page.
+    Does not check: who calls (`request.identity` is trusted), or from which page.
 
     Raises:
-        GateError: one of the documented answers; the client was not accepted then.
+        GateError: one of the documented answers; the client was not accepted.
     """
     client.check_server()
     conversation = await _open(pipeline, relay_context, request)
-    ending = GOING_AWAY  # a server that stops cancels what runs
+    ending = GOING_AWAY  # a server that stops cancels this task
     try:
         ending = await _run(pipeline, relay_context, conversation, client)
     except ConversationClosedError as ended:
         ending = ended.ending
-    except Exception as error:  # reported, and told as far as a close code can
+    except Exception as error:  # reported, and sent to the client as a close code
         reported = _report(relay_context, conversation, error)
         ending = refused(reported) if isinstance(error, GateError) else FAULT
     finally:
@@ -200,7 +200,7 @@ async def run_conversation(
 async def _open(
     pipeline: Pipeline, relay_context: RelayContext, request: IssueRequest
 ) -> _Conversation:
-    """Decide, reserve, and get a signed URL: everything that precedes the accept."""
+    """Decide, reserve, and get a signed URL: everything before the accept."""
     agent = resolve_agent(pipeline, request)
     check_transport(agent, "relay")
     _check_life(request.identity, relay_context.clock())
@@ -226,7 +226,7 @@ async def _open(
     try:
         await _hold_lease(relay_context, live, began)
         await merge_anonymous_usage(pipeline, agent, request)
-    except BaseException:  # it may be held all the same, and then its slots have moved
+    except BaseException:  # the lease may be held all the same, and its slots with it
         is_held = await asyncio.shield(pipeline.spawn(relay_context.sessions.abandon(live)))
         kinds = _NOT_SLOTS if is_held else EVERY_KIND
         await release_reservation(pipeline, reservation, request.identity, kinds=kinds, **about)
@@ -284,7 +284,7 @@ async def _run(
 
 
 async def _connect(pipeline: Pipeline, conversation: _Conversation) -> None:
-    """Connect to the platform. Where that fails, give the whole reservation back."""
+    """Connect to the platform. If that fails, give the rates back; `_close()` does the rest."""
     max_frame = conversation.agent.relay.max_frame
     try:
         conversation.line = await pipeline.platform.connect(
@@ -299,8 +299,8 @@ async def _first_frame(conversation: _Conversation, client: Client) -> str:
     """Return the first frame for the platform: the client's values merged with the server's.
 
     Raises:
-        ConversationClosedError: the client sent none.
-        GateError: it asks for what isn't allowed, or for what the server sets.
+        ConversationClosedError: the client sent no valid frame.
+        GateError: the frame asks for values that aren't allowed, or that the server sets.
     """
     agent = conversation.agent
     rules = agent.relay
@@ -350,9 +350,7 @@ def _live(
 
 
 async def _hold_lease(relay_context: RelayContext, live: LiveConversation, began: float) -> None:
-    """Hold the lease. Refuse where this comes so late after the reservation that another caller may
-    have its slots.
-    """
+    """Take the lease. Refuse if it comes so late that another caller may have the slots."""
     try:
         await relay_context.sessions.enter(live)
     except StoreError as error:
@@ -376,7 +374,7 @@ async def _remember_reservation(pipeline: Pipeline, conversation: _Conversation)
 def _renewer(
     relay_context: RelayContext, conversation: _Conversation
 ) -> Callable[[str], Awaitable[str]]:
-    """Return the function that takes a fresh token of the same caller and returns the new end."""
+    """Return a function that takes the caller's fresh token and returns the answer's frame."""
 
     async def renew(token: str) -> str:
         known = conversation.request.identity
@@ -399,7 +397,7 @@ def _renewer(
 
 
 def _rechecker(relay_context: RelayContext, conversation: _Conversation) -> Recheck:
-    """Return the function that verifies a conversation's token again."""
+    """Return the `Recheck` that verifies a conversation's token again."""
 
     async def ask() -> None:
         try:
@@ -442,7 +440,8 @@ async def _verify_again(relay_context: RelayContext, conversation: _Conversation
     """Return the identity that the conversation's token proves now: the same caller as before.
 
     Raises:
-        InvalidTokenError: another caller, or none. UnavailableError: it can't be known now.
+        InvalidTokenError: it proves another caller, or none. UnavailableError: the provider
+            can't answer now.
     """
     assert conversation.token is not None, "it is asked about"  # noqa: S101
     identity = await relay_context.authentication.recheck(conversation.token)
@@ -452,7 +451,7 @@ async def _verify_again(relay_context: RelayContext, conversation: _Conversation
 
 
 async def _authorize_again(conversation: _Conversation, identity: Identity) -> None:
-    """Ask the agent's rule again where the provider's answer about the caller changed.
+    """Ask the agent's rule again if the provider's answer about the caller has changed.
 
     Raises:
         GateError: the rule says no, or can't be asked.
@@ -466,13 +465,13 @@ def _is_same_caller(one: Identity, other: Identity) -> bool:
 
 
 def _grants_of(identity: Identity) -> tuple[object, ...]:
-    """Return the claims by which a rule may decide, without those that name times."""
+    """Return what a rule may decide by: scopes, roles, client id, and claims without times."""
     claims = {name: value for name, value in identity.claims.items() if name not in _TIMES}
     return identity.scopes, identity.roles, identity.client_id, claims
 
 
 def _conversation_namer(live: LiveConversation) -> Callable[[str], None]:
-    """Return the function that takes the platform's id of the conversation."""
+    """Return a function that takes the platform's id of the conversation and keeps a valid one."""
 
     def told(named: str) -> None:
         known = conversation_id(named)
@@ -493,7 +492,7 @@ async def _close(
     client: Client,
     ending: CloseReason,
 ) -> None:
-    """Close both sides, give back what was not used, and emit the end."""
+    """Close both sides, give back what was not used, and emit `conversation_ended`."""
     meter, live = conversation.meter, conversation.live
     if conversation.recheck is not None:
         conversation.recheck.stop()
@@ -533,19 +532,19 @@ async def _close(
 
 
 async def _settle(pipeline: Pipeline, conversation: _Conversation, seconds: float) -> None:
-    """Give back the time that was not used, once among all who try."""
+    """Give back the unused time, once, even if others settle it, too."""
     if not conversation.is_pending:
         await conversation.reservation.give_back_time(seconds)
         return
     try:
         await pipeline.settlement.settle(conversation.note, seconds, conversation.live.store)
-    except Exception as error:  # UnavailableError, or what a store of the user's raises
+    except Exception as error:  # UnavailableError, or anything from a user's store
         why = error.cause if isinstance(error, UnavailableError) else type(error).__name__
         logger.warning("could not refund unused talk time: %s", why)
 
 
 def _check_life(identity: Identity, now: float) -> None:
-    """Refuse a token that is good by the leeway alone: the conversation would end at once."""
+    """Refuse a token that only the leeway keeps valid: the conversation would end at once."""
     if identity.expires_at is not None and now >= identity.expires_at:
         raise InvalidTokenError(cause="expired: no conversation begins by the leeway alone")
 

@@ -1,6 +1,6 @@
-"""When a conversation has to end by itself: its longest time, its token's end, silence, a stall.
+"""When a conversation must end by itself: maximum duration, token expiry, silence, a stall.
 
-Timers, and no task: a thousand conversations wait at no cost.
+Timers instead of tasks, so that a thousand conversations wait at almost no cost.
 """
 
 import asyncio
@@ -15,13 +15,13 @@ from xuna_middleware.relay.close_codes import (
     CloseReason,
 )
 
-#: Seconds after which the clock is looked at again; the system's may be set meanwhile, or the
-#: machine stand still.
+#: Seconds after which the clock is read again: the system's clock may be set in the meantime, or
+#: the machine may be suspended.
 _LONGEST_WAIT: Final = 5.0
 
 
 class Deadlines:
-    """End one conversation in time, on the running event loop. `end` is called once or more."""
+    """End one conversation on time, on the running event loop. May call `end` more than once."""
 
     def __init__(
         self, end: Callable[[CloseReason], None], *, clock: Callable[[], float] = time.time
@@ -32,13 +32,13 @@ class Deadlines:
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
     def last_at_most(self, seconds: float) -> None:
-        """End so many seconds from now."""
+        """End this many seconds from now."""
         self._set("duration", seconds, lambda: self._end(MAX_DURATION))
 
     def expire_at(self, moment: float | None) -> None:
-        """End at this time of the system's clock, with no leeway; instead of what was said before.
+        """End at this time of the system's clock, without leeway; replaces any earlier time.
 
-        None is never.
+        None means never.
         """
         self.cancel("exp")
         if moment is None:
@@ -50,7 +50,7 @@ class Deadlines:
             self._set("exp", min(left, _LONGEST_WAIT), lambda: self.expire_at(moment))
 
     def be_heard(self, seconds: float, heard_at: Callable[[], float]) -> None:
-        """End where nothing was heard for so long; `heard_at` is of the loop's clock."""
+        """End if the client is silent for so long; `heard_at` returns the loop's time."""
         left = heard_at() + seconds - self._loop.time()
         if left <= 0:
             self._end(IDLE_TIMEOUT)
@@ -58,7 +58,7 @@ class Deadlines:
             self._set("idle", left, lambda: self.be_heard(seconds, heard_at))
 
     def look_every(self, seconds: float, look: Callable[[], CloseReason | None]) -> None:
-        """End where a look says so."""
+        """Call `look` at this interval; end if it returns a reason."""
 
         def again() -> None:
             ending = look()
@@ -70,7 +70,7 @@ class Deadlines:
         self._set("look", seconds, again)
 
     def cancel(self, *names: str) -> None:
-        """Set no timer off any more; without names none at all."""
+        """Cancel the named timers; without names, all of them."""
         for name in names or tuple(self._timers):
             timer = self._timers.pop(name, None)
             if timer is not None:

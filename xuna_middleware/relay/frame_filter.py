@@ -1,4 +1,4 @@
-"""What a client may send once a conversation runs. Pure, but for the clock that it is given."""
+"""What a client may send once a conversation runs. Pure, except for the clock passed to it."""
 
 import re
 from collections.abc import Callable
@@ -28,30 +28,30 @@ from xuna_middleware.relay.frames import (
 )
 from xuna_middleware.relay.usage import size_of
 
-#: What a kind looks like that may stand in a log.
+#: Kinds that may appear in a log.
 _PLAIN_KIND: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
 class Refresh:
-    """Hold a fresh token that a client sent for the gate; in no rendering."""
+    """Carry a fresh token that a client sent to the gate; `repr()` omits it."""
 
     token: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """Say that a frame is not passed on, and of which kind it is, in words for a log.
+    """Drop a frame instead of passing it on; `kind` describes it in words for a log.
 
-    `is_odd_text`: it is not passed on for its text, whatever its kind.
+    `is_odd_text`: the frame is dropped because of its text, whatever its kind.
     """
 
     kind: str
     is_odd_text: bool = False
 
 
-#: A client that cut a text inside an emoji. Two readers may read two things there, and a platform
-#: none, so the frame goes nowhere; that the person was cut off besides would help nobody.
+#: The client cut a text inside an emoji. Two parsers may read it differently, and the platform may
+#: reject it, so the frame is dropped; ending the conversation as well would help nobody.
 ODD_TEXT: Final = Dropped("with half a character, or NUL, in its text", is_odd_text=True)
 
 
@@ -62,9 +62,9 @@ Verdict: TypeAlias = CloseReason | Refresh | Dropped | None
 class FrameFilter:
     """Judge the frames of one client, by the rules of its agent.
 
-    `heard_at` is when the client last sent something other than `pong`, by the clock. `has_parsed`
-    says that the latest frame was read as JSON, which costs many times as much for each byte as
-    recognising audio.
+    `heard_at` is the clock's time when the client last sent something other than `pong`.
+    `has_parsed` says that the latest frame was parsed as JSON, which costs many times as much per
+    byte as recognising audio.
     """
 
     __slots__ = (
@@ -84,7 +84,7 @@ class FrameFilter:
         self.heard_at = now()
 
     def __call__(self, text: str) -> Verdict:
-        """Return what is to be done about a frame."""
+        """Return the verdict on a frame."""
         if self._rate is not None and self._is_too_fast(self._rate):
             return TOO_MANY_FRAMES
         self.has_parsed = not is_plain_audio(text)
@@ -119,10 +119,10 @@ class FrameFilter:
         return verdict
 
     def _by_list(self, kind: Any, names: FrameNames) -> CloseReason | Dropped | None:
-        """Return what the agent's list says of a frame, by whichever of its members is read.
+        """Return the verdict of the agent's list on a frame, whichever of its members is read.
 
-        A kind that isn't documented is dropped: a newer client, which sends it for a feature of its
-        own, keeps working. A documented one that the agent leaves out ends the conversation.
+        Undocumented kinds are dropped, so that a newer client that sends them for its own features
+        keeps working. A documented kind that isn't in the agent's list ends the conversation.
         """
         if self._kinds is None:
             return None

@@ -1,12 +1,12 @@
 """Frames of a conversation, as far as the gate has to read them. Pure: no I/O, no clock.
 
-A frame is one JSON object in a WebSocket text message, its kind in `type`. Of a client's frames
-only the first is rewritten; later ones pass as they came. Each is read as strict JSON first, but
-for audio in one of the shapes that clients send: such a frame has one member, whose value is
-base64, so it has one reading.
+A frame is one JSON object in a WebSocket text message, with its kind in `type`. Of a client's
+frames only the first is rewritten; later ones pass unchanged. Each is parsed as strict JSON first,
+except audio in one of the shapes that clients send: such a frame has one member, whose value is
+base64, so it can be read in only one way.
 
-A platform may be more tolerant than its documentation. So whether a frame is a first one is
-decided by a fold of its names and its kind that is a superset of what any reader could take for
+A platform may be more tolerant than its documentation. So names and kinds are folded before they
+are compared with those of a first frame, and the fold equates all that any parser could take for
 the same word: letters and digits alone, compatibility forms resolved (NFKD), without marks,
 without case.
 """
@@ -39,10 +39,10 @@ METADATA: Final = "conversation_initiation_metadata"
 REFRESH: Final = "xuna_gate_refresh"
 PONG: Final = "pong"
 AUDIO: Final = "audio"
-#: The member by which a frame without a kind is audio.
+#: The member that makes a frame without a kind audio.
 _CHUNK: Final = "user_audio_chunk"
 #: A client's audio as npm's `@elevenlabs/client`, PyPI's `elevenlabs` and XUNA AI's documentation
-#: write it: what stands before the base64, and after it.
+#: write it: the text before and after the base64.
 _PLAIN_AUDIO: Final = (
     ('{"user_audio_chunk":"', '"}'),
     ('{"user_audio_chunk": "', '"}'),
@@ -51,11 +51,11 @@ _PLAIN_AUDIO: Final = (
 )
 _BASE64: Final = (string.ascii_letters + string.digits + "+/=").encode()
 
-#: Characters of a name or a kind that is looked at; no documented one is longer than 42.
+#: The longest name or kind that is folded, in characters; documented ones have 42 at most.
 _LONGEST_NAME: Final = 128
-#: Characters outside ASCII in the names and kinds of one frame: documented ones have none.
+#: The most non-ASCII characters in the names and kinds of one frame; documented ones have none.
 _MOST_WIDE: Final = 256
-#: Members of one frame of a client's; no documented one has more than six.
+#: The most members in one frame of a client; no documented one has more than six.
 _MOST_MEMBERS: Final = 64
 _WIDE: Final = re.compile(r"[^\x00-\x7f]")
 _NEITHER_LETTER_NOR_DIGIT: Final = re.compile("[^a-z0-9]+")
@@ -73,7 +73,7 @@ _MEMBERS: Final = frozenset(
 _CONVERSATION: Final = "conversation_initiation_metadata_event"
 _TURN: Final = "agent_response"
 _QUOTED_TURN: Final = f'"{_TURN}"'
-#: How audio usually begins: nothing later in a frame makes it another kind, and it needs no search.
+#: How audio usually begins: nothing later in such a frame changes its kind, so no search is needed.
 _AUDIO: Final = ('{"type":"audio"', '{"type": "audio"')
 _MOST_SOURCE: Final = 8
 _LONGEST_SOURCE: Final = 128
@@ -81,9 +81,9 @@ _LONGEST_SOURCE: Final = 128
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FirstFrame:
-    """Hold what a client's first frame asks for, unchecked; in no rendering.
+    """Describe what a client's first frame asks for, unchecked; `repr()` omits the values.
 
-    `source_info` is which client library this is, in its own words.
+    `source_info` names the client library, as the library describes itself.
     """
 
     dynamic_variables: Any = field(default=None, repr=False)
@@ -92,14 +92,14 @@ class FirstFrame:
 
 
 class OddTextError(ConversationClosedError):
-    """Say that a frame is one but for escapes of what is no character; see `OddEscapesError`."""
+    """Report a frame that is valid except for escapes of non-characters; see `OddEscapesError`."""
 
 
 def read_first(text: str, bounds: Bounds = SMALL) -> FirstFrame:
-    """Read a client's first frame. Its `user_id` is left out: the server's is the one that counts.
+    """Read a client's first frame. Its `user_id` is left out: only the server's counts.
 
     Raises:
-        EndedError: it is none, or has members that aren't open to anybody.
+        ConversationClosedError: it is not a first frame, or has members that no client may send.
     """
     members = read_frame(text, bounds)
     if members.get("type") != FIRST:
@@ -114,11 +114,11 @@ def read_first(text: str, bounds: Bounds = SMALL) -> FirstFrame:
 
 
 def read_frame(text: str, bounds: Bounds = SMALL) -> dict[str, Any]:
-    """Read a frame strictly: one reading of it, or none.
+    """Read a frame as strict JSON, which can be read in only one way.
 
     Raises:
-        EndedError: it is no strict JSON object, or holds more than `bounds`; an OddTextError where
-            nothing but its escapes is wrong.
+        ConversationClosedError: it isn't a strict JSON object, or exceeds `bounds`; an OddTextError
+            if only its escapes are wrong.
     """
     try:
         return strict_object(text.encode("utf-8", "surrogatepass"), bounds)
@@ -129,7 +129,7 @@ def read_frame(text: str, bounds: Bounds = SMALL) -> dict[str, Any]:
 
 
 def is_plain_audio(text: str) -> bool:
-    """Tell whether a client's frame is audio, and has nothing beside it, without parsing it.
+    """Return whether a client's frame is audio and nothing else, without parsing it.
 
     True only for what `read_frame` reads as one member with base64 in it.
     """
@@ -142,11 +142,11 @@ def is_plain_audio(text: str) -> bool:
 
 
 class FrameNames:
-    """Hold a client's frame's names and kinds, folded.
+    """Fold the names and kinds of a client's frame.
 
     Raises:
-        EndedError: it has more members than any documented frame, or more characters outside
-            ASCII in their names and kinds.
+        ConversationClosedError: it has too many members, or too many characters outside ASCII in
+            their names and kinds.
     """
 
     __slots__ = ("_kinds", "_members", "_names")
@@ -164,10 +164,10 @@ class FrameNames:
 
     @property
     def is_first(self) -> bool:
-        """Tell whether the frame is a first one, to a reader of any tolerance.
+        """Return whether even the most tolerant parser could read this as a first frame.
 
-        It is one by its kind, by a member that only first frames have, or by a name or kind that
-        is too long to be looked at.
+        It counts as one by its kind, by a member that only first frames have, or by a name or kind
+        that is too long to be folded.
         """
         if not _OF_FIRST.isdisjoint(self._names):
             return True
@@ -175,35 +175,35 @@ class FrameNames:
 
     @property
     def is_refresh(self) -> bool:
-        """Tell whether the frame is for the gate, in whatever spelling."""
+        """Return whether the frame is for the gate, in any spelling."""
         return any(_REFRESH in each for each in self._kinds)
 
     @property
     def has_kind(self) -> bool:
-        """Tell whether any member could be taken for its kind."""
+        """Return whether any member could be taken for the frame's kind."""
         return bool(self._kinds)
 
     @property
     def has_one_kind(self) -> bool:
-        """Tell whether no member but `type` could be taken for its kind."""
+        """Return whether no member except `type` could be taken for the frame's kind."""
         return len(self._kinds) == (1 if _KIND in self._members else 0)
 
     @property
     def has_audio(self) -> bool:
-        """Tell whether the frame holds audio, whatever its kind says."""
+        """Return whether the frame contains audio, whatever its kind says."""
         return not _OF_AUDIO.isdisjoint(self._names)
 
 
 def kind_of(members: Mapping[str, Any]) -> Any:
-    """Return a client's frame's kind. Audio comes without one."""
+    """Return the kind of a client's frame. Audio may come without one."""
     return members.get("type", AUDIO if _CHUNK in members else None)
 
 
 def conversation_of(frame: str | bytes) -> str | None:
-    """Return the conversation's id from the platform's first frame, where that tells it.
+    """Return the conversation's id from the platform's first frame; None if it has none.
 
     Raises:
-        EndedError: it is no frame at all.
+        ConversationClosedError: it is not a frame.
     """
     if isinstance(frame, bytes):
         raise ConversationClosedError(PLATFORM_ERROR)
@@ -217,7 +217,7 @@ def conversation_of(frame: str | bytes) -> str | None:
 
 
 def is_turn(text: str) -> bool:
-    """Tell whether a frame of the platform's is a turn of the agent's: `agent_response`."""
+    """Return whether a frame from the platform is a turn of the agent: `agent_response`."""
     if text.startswith(_AUDIO) or _QUOTED_TURN not in text:
         return False
     try:
@@ -227,7 +227,7 @@ def is_turn(text: str) -> bool:
 
 
 def _texts_in(value: Any) -> str:
-    """Return a text, or all texts that a list or an object holds, one behind the other."""
+    """Return a text, or all texts in a list or an object, joined in order."""
     if isinstance(value, str):
         return value
     texts, left = [], [value]
@@ -252,9 +252,9 @@ def _wide_characters(texts: Iterable[str]) -> int:
 
 
 def _folded(text: str) -> str:
-    """Return the letters and digits of a name, as the most tolerant reader would compare them.
+    """Return the letters and digits of a name, as the most tolerant parser would compare them.
 
-    What is too long for that counts as a first frame's name.
+    A name that is too long for that counts as a first frame's name.
     """
     known = _KNOWN.get(text)
     if known is not None:
@@ -278,7 +278,7 @@ def _is_short(text: Any) -> bool:
     return isinstance(text, str) and len(text) <= _LONGEST_SOURCE and text.isprintable()
 
 
-#: The fold of what most frames hold, kept: they are read some times a second.
+#: The folds of the most frequent names and kinds, which are read several times a second.
 _KNOWN: Final = {
     name: name.replace("_", "")
     for name in (

@@ -1,8 +1,8 @@
-"""Live conversations: each holds a lease in the store, which heartbeats renew and all can see.
+"""Live conversations: each holds a lease in the store, renewed by heartbeats and visible to all.
 
-What a lease holds (slots of `Concurrent`, the record of the conversation) ends by itself when its
-process dies. A heartbeat also brings word from elsewhere: that an operator ended the conversation,
-or that its caller was revoked. A store that can wake its readers brings it at once.
+If its process dies, a lease expires with all that it holds (slots of `Concurrent`, the record of
+the conversation). A heartbeat also returns whether an operator ended the conversation or its caller
+was revoked. A store that can wake its readers delivers that at once.
 """
 
 import asyncio
@@ -40,24 +40,24 @@ T = TypeVar("T")
 #: Seconds for which a lease lasts, and between two heartbeats.
 LEASE: Final = 30.0
 BEAT: Final = 5.0
-#: Seconds between two looks where many words come.
+#: Seconds between two renewals if many wake-ups come.
 _BREATH: Final = 0.1
-#: Seconds for conversations to end when the gate does.
+#: Seconds for conversations to end when the gate closes.
 _PATIENCE: Final = 5.0
-#: Made once: each heartbeat writes all conversations anew.
+#: Created once: each heartbeat encodes all conversations again.
 _written: Final = json.JSONEncoder(separators=(",", ":")).encode
 _WORDS: Final = {"ended": ENDED_BY_OPERATOR, "revoked": REVOKED}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveSession:
-    """Tell of one live conversation that a gate carries, in whatever process.
+    """Describe one live conversation that a gate carries, in any process.
 
     Attributes:
-        id: the gate's own name for it, `ses_…`.
-        issuer, subject: whose it is. agent: the configured name.
+        id: the gate's own id for it, `ses_…`.
+        issuer, subject: the caller. agent: the configured name.
         started_at: seconds since the epoch.
-        conversation_id: the platform's name for it, where that is known.
+        conversation_id: the platform's id for it, if known.
     """
 
     id: str
@@ -74,14 +74,14 @@ class LiveSession:
 
 
 def new_session_id() -> str:
-    """Return a name that nobody guesses: to know it is to be able to ask for its end."""
+    """Return an id that nobody can guess: it is all that is needed to request the end."""
     return f"ses_{secrets.token_hex(16)}"
 
 
 class LiveConversation:
-    """Hold what belongs to one conversation of this process while it lasts.
+    """Keep the state of one conversation of this process while it lasts.
 
-    `lease_required` ends it when the store can't be asked for as long as the lease lasts.
+    `lease_required` ends it if the store is unavailable for as long as the lease lasts.
     """
 
     def __init__(
@@ -99,9 +99,9 @@ class LiveConversation:
         self.standing = standing
         self.lease_required = lease_required
         self.held_until = 0.0
-        #: How it shall end, once somebody says so.
+        #: The close reason, once something ends it.
         self.word: asyncio.Future[CloseReason] = asyncio.get_running_loop().create_future()
-        #: Set when all is given back and settled.
+        #: Set when everything is given back and settled.
         self.gone = asyncio.Event()
         self.deadlines = Deadlines(self.end)
 
@@ -112,23 +112,23 @@ class LiveConversation:
 
     @property
     def is_lost(self) -> bool:
-        """Whether its lease has run out, so that its slots may be somebody else's."""
+        """Whether its lease has expired, so that another caller may have its slots."""
         return self.lease_required and asyncio.get_running_loop().time() >= self.held_until
 
     def is_late(self, reserved_at: float) -> bool:
-        """Tell whether what was reserved for it may have been somebody else's in between."""
+        """Return whether another caller may have had its reserved slots in between."""
         return bool(self.slots) and asyncio.get_running_loop().time() - reserved_at >= LEASE
 
     def end(self, ending: CloseReason) -> None:
-        """End it as soon as that can be. The first word counts."""
+        """End it as soon as possible. The first reason counts."""
         if not self.word.done():
             self.word.set_result(ending)
 
     async def race_with_end(self, doing: Coroutine[Any, Any, T]) -> T:
-        """Return what comes of something, unless the word to end comes first.
+        """Return the result of a coroutine, unless the conversation ends first.
 
         Raises:
-            EndedError: it came; what was begun is cancelled then.
+            ConversationClosedError: it ended; the coroutine was cancelled.
         """
         if self.word.done():
             doing.close()
@@ -145,20 +145,20 @@ class LiveConversation:
                 await asyncio.wait((task,))
 
     def set_conversation_id(self, conversation_id: str) -> None:
-        """Take the platform's name for it, unless that is known."""
+        """Store the platform's id for it, unless one is known."""
         if self.session.conversation_id is None:
             self.session = replace(self.session, conversation_id=conversation_id)
 
     def renew(self, standing: RevocationCheck, expires_at: float | None) -> None:
-        """Let it last as long as a fresh token."""
+        """Extend it to the expiry of a fresh token."""
         self.standing = standing
         self.deadlines.expire_at(expires_at)
 
 
 class Sessions:
-    """Know this process's live conversations, and ask the store for everybody's.
+    """Keep this process's live conversations, and ask the stores for those of all processes.
 
-    `stores` are those in which leases may be held: the shared one first.
+    `stores` are those that may hold leases, the shared one first.
     """
 
     def __init__(self, *stores: Store) -> None:
@@ -172,10 +172,10 @@ class Sessions:
         return sum(len(heart.lives) for heart in self._beating.values())
 
     async def enter(self, live: LiveConversation) -> None:
-        """Begin to hold a conversation's lease.
+        """Take a conversation's lease and start to renew it.
 
         Raises:
-            StoreError: it can't be held, and it must be.
+            StoreError: the lease is required and can't be taken.
         """
         try:
             await _hold(live.store, [live])
@@ -186,21 +186,21 @@ class Sessions:
         self._beating.setdefault(loop, LeaseRenewer(self._stores[0])).add(live)
 
     async def abandon(self, live: LiveConversation) -> bool:
-        """Give up a lease of which it isn't known whether it is held; tell whether it may have been
-        (what it held is free again then, or ends by itself).
+        """Give up a lease that may or may not be held; return whether it may have been (if so, its
+        slots are free again, or expire by themselves).
         """
         await self._renew_no_more(live)
         return await self._release(live.store, live, live.slots)
 
     async def leave(self, live: LiveConversation) -> None:
-        """Give up the lease: what it holds is free again."""
+        """Give up the lease and free its slots."""
         await self._renew_no_more(live)
         await self._release(live.store, live, live.slots)
         if live.store is not self._stores[0]:
             await self._release(self._stores[0], live, ())
 
     async def _release(self, store: Store, live: LiveConversation, slots: Sequence[Charge]) -> bool:
-        """Release a lease; tell whether there was one, or may have been."""
+        """Release a lease; return whether there was one, or may have been."""
         try:
             return await store.release_lease(live.session.id, slots)
         except Exception as error:  # as in _try()
@@ -221,7 +221,7 @@ class Sessions:
         """Return the live conversations of all processes.
 
         Raises:
-            StoreError: they can't be known.
+            StoreError: the store is unavailable.
         """
         told = [about for store in self._stores for about in await store.leases()]
         known = {
@@ -230,15 +230,15 @@ class Sessions:
         return tuple(known.values())
 
     async def end(self, session_id: str) -> bool:
-        """Ask that a conversation ends, wherever it is; tell whether there is such a one.
+        """Request the end of a conversation in any process; return whether it exists.
 
         Raises:
-            StoreError: it can't be known.
+            StoreError: the store is unavailable.
         """
         return any([await store.end(session_id) for store in self._stores])
 
     async def aclose(self) -> None:
-        """End those of the running event loop, and wait a little until all is given back."""
+        """End this event loop's conversations, and wait briefly until all is given back."""
         heart = self._beating.get(asyncio.get_running_loop())
         if heart is None:
             return
@@ -254,7 +254,7 @@ class Sessions:
 
 
 class LeaseRenewer:
-    """Renew the leases of one event loop, as long as there are any."""
+    """Renew the leases of one event loop while there are any."""
 
     def __init__(self, shared: Store) -> None:
         self.lives: dict[str, LiveConversation] = {}
@@ -268,7 +268,7 @@ class LeaseRenewer:
             self._task = asyncio.get_running_loop().create_task(self._beat())
 
     async def remove(self, live: LiveConversation) -> None:
-        """Renew it no more. What is on its way is waited for: it says which slots are held."""
+        """Stop renewing a lease. Waits for a running renewal, which returns the held slots."""
         async with self._holding:
             self.lives.pop(live.session.id, None)
 
@@ -284,7 +284,7 @@ class LeaseRenewer:
             while self.lives:
                 await asyncio.wait((word,), timeout=BEAT)
                 if word.done():
-                    word.exception()  # it raises nothing, says Store; a store of the user's might
+                    word.exception()  # by the protocol it raises nothing; a user's store might
                     await asyncio.sleep(_BREATH)
                     word = asyncio.ensure_future(self._shared.wait_for_wakeup())
                 await self._hold_all()
@@ -303,8 +303,8 @@ class LeaseRenewer:
             await _try(_show, elsewhere, self._shared)
 
     def _lives(self) -> tuple[list[LiveConversation], list[LiveConversation]]:
-        """Return what is to be renewed in the shared store, and what elsewhere; end what is lost,
-        as after a time in which this process stood still.
+        """Return the conversations to renew in the shared store, and those in others; end those
+        whose lease is lost, such as after this process was suspended.
         """
         here: list[LiveConversation] = []
         elsewhere: list[LiveConversation] = []
@@ -324,12 +324,12 @@ async def _try(renew: _Renew, lives: Sequence[LiveConversation], store: Store) -
         return
     try:
         await renew(store, lives)
-    except Exception as error:  # StoreError, or what a store of the user's raises
+    except Exception as error:  # StoreError, or anything from a user's store
         _end_lost(lives, error)
 
 
 async def _hold(store: Store, lives: Sequence[LiveConversation]) -> None:
-    """Renew leases, and pass on what the store says about them."""
+    """Renew leases, and apply the store's answers to their conversations."""
     asked_at = asyncio.get_running_loop().time()
     held = await store.hold([live.lease for live in lives])
     for live, answer in zip(lives, held, strict=True):
@@ -338,21 +338,21 @@ async def _hold(store: Store, lives: Sequence[LiveConversation]) -> None:
 
 
 async def _show(store: Store, lives: Sequence[LiveConversation]) -> None:
-    """Show leases whose slots are held elsewhere, so that all can see and end them here, too."""
+    """Publish leases whose slots another store holds, so that all can see and end them here."""
     held = await store.hold([live.lease._replace(slots=()) for live in lives])
     for live, answer in zip(lives, held, strict=True):
         _ended(live, answer)
 
 
 def _ended(live: LiveConversation, answer: LeaseStatus) -> bool:
-    """End what the store says shall end; tell whether it says so."""
+    """End a conversation if the store's answer requires it; return whether it does."""
     if answer.word:
         live.end(_WORDS[answer.word])
     return bool(answer.word)
 
 
 def _end_lost(lives: Sequence[LiveConversation], error: Exception) -> None:
-    """End what is held by nobody any more: others may have its slots, and none may know of it."""
+    """End conversations with a lost lease: others may have its slots, and may not see it."""
     for live in lives:
         if live.is_lost:
             live.end(LEASE_LOST)

@@ -1,6 +1,6 @@
-"""Carry frames between a client and the platform, until one of them ends it, or a rule does.
+"""Carry frames between a client and the platform until one side, or a rule, ends it.
 
-Two pumps, one for each way; each waits for the slower side, so order is kept and nothing piles up.
+Two pumps, one per direction; each waits for the slower side, so order is kept and nothing piles up.
 """
 
 import asyncio
@@ -34,19 +34,19 @@ logger = logging.getLogger("xuna_middleware")
 _SPEAKS_WITHIN: Final = 10.0
 #: Seconds between two looks at whether a frame is stuck.
 _STUCK: Final = 15.0
-#: Bytes of one side's frames after which other tasks have their turn: thousands of frames may be
-#: ready at once, and none of these waits for anything. Each frame counts some beside its own, for
-#: receiving it; and each byte of a client's frame that is parsed counts several times, since it
-#: costs up to 20 times as much to judge as 64 KiB take in 2 ms.
+#: Bytes of one side's frames after which other tasks get a turn: thousands of frames may be ready
+#: at once, and none of them would wait. Each frame counts `_EACH` extra bytes, for receiving it;
+#: each byte of a client's frame that is parsed counts `_PARSED` times, since parsing costs up to
+#: that many times as much. 64 KiB take about 2 ms.
 _TURN: Final = 64 * 1024
 _EACH: Final = 2048
 _PARSED: Final = 20
-#: What waits for the platform before it is the client's turn.
+#: The number of the first frame, which the platform takes before any other.
 _THE_FIRST: Final = -1
-#: What a side that takes no frame ends it with.
+#: The close reasons for a side that takes no frame: the client, the platform.
 _STALLS: Final = (CLIENT_STALLED, PLATFORM_TIMEOUT)
 
-#: Takes a fresh token of the client's, and returns the frame that answers it.
+#: Takes a client's fresh token and returns the frame that answers it.
 Renew: TypeAlias = Callable[[str], Awaitable[str]]
 
 
@@ -54,14 +54,14 @@ class Relay:
     """Carry one conversation.
 
     Args:
-        client, line: the two ends, open; whoever opened them closes them.
+        client, line: the two ends, open; the caller closes them.
         first: the first frame, for the platform.
         rules: what the client may do.
-        renew: what to do with a fresh token.
-        told: called with the conversation's id, where the platform's first frame tells it.
-        ended: how it shall end, once somebody outside says so.
-        deadlines: what ends it in time; the token's end may stand there already.
-        warn: logs what the client's frames cause.
+        renew: called with a fresh token; returns the answer.
+        told: called with the conversation's id, if the platform's first frame has it.
+        ended: the close reason, once something outside ends it.
+        deadlines: end it on time; the token's expiry may be set already.
+        warn: logs warnings that the client's frames cause.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Relay:
         self._ended = ended
         self._deadlines = deadlines
         self._warn = warn
-        #: Which frame waits for the client, or the platform, to take it; 0 is none.
+        #: The number of the frame that the client, or the platform, has yet to take; 0 is none.
         self._waiting_for_client = 0
         self._waiting_for_platform = 0
         self._waited = (0, 0)
@@ -98,7 +98,7 @@ class Relay:
     async def run(self, max_duration: float) -> CloseReason:
         """Carry frames until the end, and return how it ended.
 
-        `max_duration` counts from now; a fresh token moves the token's end, and not this one.
+        `max_duration` counts from now; a fresh token extends the token's expiry, but not this.
         """
         try:
             self._set_deadlines(max_duration)
@@ -114,8 +114,8 @@ class Relay:
         self._deadlines.look_every(_STUCK, self._stuck)
 
     async def _pump(self) -> CloseReason:
-        """Run both pumps until one of them, or somebody else, says how it ends."""
-        if self._ended.done():  # before a frame went anywhere
+        """Run both pumps until one of them, or something outside, ends the conversation."""
+        if self._ended.done():  # before any frame was carried
             return self._ended.result()
         pumps = [
             asyncio.ensure_future(self._to_client()),
@@ -133,7 +133,7 @@ class Relay:
         return next((one for one in told if isinstance(one, CloseReason)), FAULT)
 
     async def _to_platform(self) -> CloseReason:
-        """Hand on the first frame, then what else the client says."""
+        """Forward the first frame, then all later frames of the client."""
         self._waiting_for_platform = _THE_FIRST
         try:
             await self._line.send(self._first)
@@ -146,7 +146,7 @@ class Relay:
             return error.ending
 
     async def _from_client(self) -> CloseReason:
-        """Hand on what the client says."""
+        """Forward the client's frames."""
         receive, send, judge, meter = self._client.receive, self._line.send, self._judge, self.meter
         max_frame, turn = self._rules.max_frame, _Turn()
         while True:
@@ -175,17 +175,17 @@ class Relay:
             self._waiting_for_platform = meter.client_frames
             try:
                 await send(text)
-            except Exception:  # the line's own: it has ended
+            except Exception:  # the connection's own error: it has ended
                 return await self._said_by_the_other()
             self._waiting_for_platform = 0
-            del message, text  # it may be large, and the next one long in coming
+            del message, text  # it may be large, and the next one may take long to come
 
     async def _said_by_the_other(self) -> CloseReason:
-        """Wait: the platform's last words are still to be handed on, and then how it ended."""
+        """Wait: the other pump forwards the platform's last frames, and returns how it ended."""
         return await asyncio.shield(self._ended)
 
     async def _to_client(self) -> CloseReason:
-        """Hand on what the platform says."""
+        """Forward the platform's frames."""
         recv, send, meter, turn = self._line.recv, self._client.send, self.meter, _Turn()
         try:
             frame = await self._first_word()
@@ -197,7 +197,7 @@ class Relay:
                 self._waiting_for_client = meter.platform_frames
                 try:
                     await send({"type": "websocket.send", "text": frame})
-                except Exception:  # servers raise what they like where the client has gone
+                except Exception:  # servers raise different errors if the client has gone
                     return GONE
                 self._waiting_for_client = 0
                 if is_turn(frame):
@@ -207,17 +207,17 @@ class Relay:
                     await turn.pass_on()
                 try:
                     frame = await recv()
-                except Exception:  # the line's own; it says itself how it ended
+                except Exception:  # the connection's own error; `ended` says how
                     return closed_by_platform(self._line.ended)
         except ConversationClosedError as error:
             return error.ending
         return PLATFORM_ERROR
 
     async def _first_word(self) -> str | bytes:
-        """Return the platform's first frame: without that no client connects.
+        """Return the platform's first frame, without which no client connects.
 
         Raises:
-            EndedError: none comes in time, or it is none.
+            ConversationClosedError: no frame comes in time, or it is not valid.
         """
         try:
             async with asyncio.timeout(_SPEAKS_WITHIN):
@@ -232,10 +232,10 @@ class Relay:
         return frame
 
     async def _answer_refresh(self, refresh: Refresh) -> None:
-        """Answer a fresh token.
+        """Renew with a fresh token and send the answer.
 
         Raises:
-            EndedError: the client has gone.
+            ConversationClosedError: the client has gone.
         """
         answer = await self._renew(refresh.token)
         try:
@@ -244,9 +244,7 @@ class Relay:
             raise ConversationClosedError(GONE) from None
 
     def _log_dropped(self, frame: Dropped) -> None:
-        """Log the first frame that is dropped for a reason; the others of a conversation are
-        silent.
-        """
+        """Log the first dropped frame of a conversation for each reason, and no others."""
         if frame.is_odd_text in self._dropped:
             return
         self._dropped.add(frame.is_odd_text)
@@ -264,7 +262,7 @@ class Relay:
             )
 
     def _stuck(self) -> CloseReason | None:
-        """Say whose side is stuck: the frame that waited at the last look waits still."""
+        """Return the close reason if a side is stuck: its frame has waited since the last look."""
         before, self._waited = self._waited, (self._waiting_for_client, self._waiting_for_platform)
         for was, still, ending in zip(before, self._waited, _STALLS, strict=True):
             if was and was == still:
@@ -273,7 +271,7 @@ class Relay:
 
 
 class _Turn:
-    """Count what is left of one pump's turn of the event loop, in bytes."""
+    """Count the rest of one pump's turn on the event loop, in bytes."""
 
     __slots__ = ("left",)
 
@@ -287,7 +285,7 @@ class _Turn:
 
 
 def _log_faults(told: Sequence[CloseReason | BaseException]) -> None:
-    """Log what is a fault of the gate's own; its frames are in no traceback's text."""
+    """Log the gate's own faults; the text of a traceback contains no frames."""
     for one in told:
         if isinstance(one, Exception):
             logger.error("a relayed conversation failed\n%s", trace_of(one))

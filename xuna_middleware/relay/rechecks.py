@@ -1,8 +1,8 @@
-"""Ask again and again, while a conversation runs, whether what proved its caller is good still.
+"""Check again and again, while a conversation runs, whether its caller's token is still good.
 
-A timer, and a task only while a question is under way. The waits differ at random, so that a
-thousand conversations that began together don't ask together; none is longer than the interval.
-What has no answer is asked again sooner.
+Uses a timer, and a task only during a check. The waits are random, so that a thousand conversations
+that began together don't check together; none is longer than the interval. A check without an
+answer is repeated sooner.
 """
 
 import asyncio
@@ -15,27 +15,27 @@ from xuna_middleware.relay.close_codes import CloseReason, ConversationClosedErr
 
 #: A wait is at least this part of the interval.
 _SHORTEST: Final = 0.75
-#: Seconds within which the first question is asked, where it is to be soon.
+#: Seconds within which the first check is made with `soon`.
 _SOON: Final = 1.0
-#: So many questions in a row without an answer end the conversation, when so many intervals have
-#: passed since the first of them. Until then one that has no answer is asked again, after so many
-#: seconds: a provider that has answered as often as it likes in this minute does so in the next.
+#: A conversation ends after `_UNANSWERED` checks in a row without an answer, once `_PATIENCE`
+#: intervals have passed since the first of them. Until then such a check is repeated after a pause
+#: of `_PAUSES` seconds (shortest, longest): a rate limit per minute ends soon.
 _UNANSWERED: Final = 3
 _PATIENCE: Final = 2
 _PAUSES: Final = (1.0, 10.0)
-#: Seconds that are too few to wait.
+#: In seconds; a shorter rest of the time counts as none.
 _AT_ONCE: Final = 0.01
 
 
 class Recheck:
-    """Ask about one conversation, on the running event loop.
+    """Check the token of one conversation again and again, on the running event loop.
 
     Args:
-        ask: raises EndedError to end it; any other exception says that there is no answer.
-        give_up: returns how it ends after two intervals, and three questions in a row, without an
+        ask: raises ConversationClosedError to end it; any other exception means no answer.
+        give_up: returns how it ends after two intervals, and three checks in a row, without an
             answer.
         end: ends it.
-        spread: returns a random number between two.
+        spread: returns a random number between its two arguments.
     """
 
     def __init__(
@@ -56,9 +56,9 @@ class Recheck:
         self._task: asyncio.Task[None] | None = None
 
     def start(self, seconds: float | None, *, soon: bool = False) -> None:
-        """Ask within each of these intervals from now on, for the first time `soon`; or never.
+        """Check once within each interval from now on, the first time `soon`; with None, never.
 
-        What was asked before is forgotten: it was about something else.
+        Earlier checks are forgotten: they were about another token.
         """
         self.stop()
         self._unanswered = 0
@@ -66,7 +66,7 @@ class Recheck:
             self._wait(seconds, self._spread(0, _SOON) if soon else None)
 
     def stop(self) -> None:
-        """Ask no more, and take no answer to what is under way."""
+        """Stop checking, and ignore the result of a check that is under way."""
         if self._timer is not None:
             self._timer.cancel()
         if self._task is not None:
@@ -86,7 +86,7 @@ class Recheck:
         except ConversationClosedError as ended:
             self._end(ended.ending)
             return
-        except Exception as error:  # a fault of the gate's own must not end the asking either
+        except Exception as error:  # the gate's own faults must not stop the checks either
             left = self._left(seconds)
             if left <= 0:
                 self._end(self._give_up(error))
@@ -97,7 +97,7 @@ class Recheck:
             self._wait(seconds)
 
     def _left(self, seconds: float) -> float:
-        """Count a question without an answer; return for how long the next may be waited for."""
+        """Count a check without an answer; return the longest wait until the next one."""
         now = asyncio.get_running_loop().time()
         if not self._unanswered:
             self._since = now
@@ -108,7 +108,7 @@ class Recheck:
         return left
 
     def _pause(self, error: Exception) -> float:
-        """Return when to ask again: as the error says, or later each time, and not all at once."""
+        """Return the pause before the next check: growing, or the error's, plus a random part."""
         shortest, longest = _PAUSES
         said = error.retry_after if isinstance(error, UnavailableError) else shortest
         wait = min(longest, max(said, 2.0 ** min(self._unanswered - 1, 8)))

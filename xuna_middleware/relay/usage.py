@@ -1,4 +1,4 @@
-"""What a conversation took: time, turns, frames and bytes each way."""
+"""The usage of a conversation: time, turns, and frames and bytes in each direction."""
 
 from dataclasses import dataclass
 

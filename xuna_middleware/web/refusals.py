@@ -1,8 +1,8 @@
-"""Tell the operator why somebody was refused: one log line and one event, with a reference.
+"""Report to the operator why a request was refused: one log line and one event, with a reference.
 
-The answer carries the reference in `Xuna-Gate-Ref` and nothing else of this. At most one line a
-second for each cause, so that a flood of bad requests can't become a flood of log lines; the next
-line says how many were left out.
+The answer contains only the reference, in `Xuna-Gate-Ref`. Each cause is logged at most once a
+second, so that a flood of bad requests can't become a flood of log lines; the next line says how
+many were left out.
 """
 
 import logging
@@ -23,15 +23,15 @@ from xuna_middleware.web.www_authenticate import Challenges
 logger = logging.getLogger("xuna_middleware")
 
 REFERENCE_HEADER: Final = "Xuna-Gate-Ref"
-#: The cause that nobody but the operator can fix: no key, a broken setting.
+#: The cause that only the operator can fix: no key, a broken setting.
 _OPERATORS_FAULT: Final = "configuration"
 
 
 @dataclass(slots=True, kw_only=True)
 class Attempt:
-    """Collect what is known of one request, or of one step of a conversation, as it becomes known.
+    """Collect what the gate learns about one request, or one step of a conversation.
 
-    `agent` is a configured name. `headers` are for the answer, whichever it will be.
+    `agent` is a configured name. `headers` go into the answer, whatever it is.
     """
 
     identity: Identity | None = None
@@ -56,17 +56,16 @@ class Refusals:
         self._lines = Paced(clock)
 
     def reporting(self, attempt: Attempt, kind: type[Exception] = Exception) -> "_Reporting":
-        """Return a context manager that reports what is raised in it, and raises what `report()`
-        returns instead. A client that has gone is no refusal.
+        """Return a context manager that reports an exception raised in it and raises the result of
+        `report()` instead. A disconnected client is not a refusal.
         """
         return _Reporting(self, attempt, kind)
 
     def report(self, error: Exception, attempt: Attempt) -> GateError:
-        """Log and emit a refusal; return it with its reference in the headers, and those of the
-        attempt.
+        """Log and emit a refusal; return it with the attempt's headers and its reference added.
 
-        What is returned is a copy: an error that somebody keeps and raises again is a new refusal.
-        An unexpected exception becomes a 503.
+        Returns a copy: an error object that is raised again is a new refusal. An unexpected
+        exception becomes a 503.
         """
         refusal = _as_refusal(error)
         reference = secrets.token_hex(6)
@@ -91,7 +90,7 @@ class Refusals:
         return copied(refusal, headers=headers)
 
     def warn(self, message: str, *arguments: object) -> None:
-        """Log a WARNING that requests and conversations cause, at the pace of refusals."""
+        """Log a WARNING caused by a request or conversation, rate-limited like refusals."""
         left_out = self._lines.admit(message)
         if left_out is not None:
             logger.warning(message + "%s", *arguments, left_out)
@@ -117,7 +116,7 @@ class Refusals:
 
 
 class _Reporting:
-    """Report what is raised while the block runs."""
+    """Report exceptions raised in the block."""
 
     __slots__ = ("_attempt", "_kind", "_refusals")
 

@@ -38,80 +38,79 @@ _BASE_URL: Final = "https://api.xuna.ai"
 
 _WITH_ID: Final = {"include_conversation_id": "true"}
 
-#: In each event loop: as many as the gate sends at once (for visitors, for callers, to settle), so
-#: that none of these waits for a connection, and uses up its time by that.
+#: Connections in each event loop: as many as the gate sends requests at once (for visitors, for
+#: callers, to settle), so that no request loses time waiting for a connection.
 CONNECTIONS: Final = 20
-#: In seconds: to connect, and for everything from the first attempt to the last byte.
+#: Seconds: to connect, and in total from the first attempt to the last byte.
 _CONNECT: Final = 2.0
 _TOTAL: Final = 10.0
-#: For what nobody needs an answer to.
+#: Seconds: for a request whose answer nobody needs.
 _SHORT: Final = 3.0
 _MAX_BYTES: Final = 64 * 1024
-#: In seconds: `start_by` is a sum of two of these, and stays exact.
-#: Seconds: a week.
+#: Seconds: a week. Bounded so that `start_by`, a sum of two times, stays exact.
 _LONGEST: Final = 604_800
 
 
 class Platform(Protocol):
-    """Do what the gate asks of a platform; `XunaPlatform` does."""
+    """Define the methods that the gate calls on a platform, such as `XunaPlatform`."""
 
     async def issue(self, grant: Grant) -> SignedUrl | ConversationToken:
         """Return a fresh credential for this grant, or raise PlatformError or UnavailableError."""
 
     def check(self) -> None:
-        """Raise ConfigurationError where nothing could be issued for want of a setting."""
+        """Raise ConfigurationError if a missing setting prevents issuing credentials."""
 
     def client_carries(self, transport: Transport) -> bool:
-        """Tell whether personalization travels through the client."""
+        """Return whether personalization travels through the client."""
 
     async def connect(self, signed: SignedUrl, *, max_frame: int) -> PlatformConnection:
         """Open the conversation behind a signed URL, for the relay. `max_frame` is in bytes.
 
-        Raises PlatformError where the platform doesn't open it.
+        Raises PlatformError if the platform doesn't open it.
         """
 
     def check_relay(self) -> None:
-        """Raise ConfigurationError where no conversation could be carried."""
+        """Raise ConfigurationError if the relay can't carry conversations."""
 
     async def get_conversation(self, conversation_id: str) -> ConversationRecord | None:
-        """Return how long a conversation was that is over; None where it runs, or isn't known."""
+        """Return how long an ended conversation lasted; None if it is running or unknown."""
 
     async def aclose(self) -> None:
-        """Close what is open."""
+        """Close open connections."""
 
 
 class XunaPlatform:
     """Issue XUNA AI credentials over one long-lived client, from any event loop.
 
-    One call takes at most 10 s (2 s to connect), a second attempt included, which follows a failed
-    connection, a 502, 503 or 504; after the time that Retry-After names, if that fits. Redirects
-    are not followed. The API key travels in the header `xi-api-key` and is shown nowhere.
+    One call takes at most 10 s (2 s to connect), including a second attempt after a failed
+    connection, a 502, 503 or 504; that attempt waits for Retry-After, if it fits. Redirects are
+    not followed. The API key travels in the header `xi-api-key` and is shown nowhere.
 
     Args:
         api_key: None reads `XUNA_AI_API_KEY` when `check()` or the first `issue()` needs it.
         base_url: None reads `XUNA_AI_BASE_URL` in the same way, else it is https://api.xuna.ai.
             https, or http for loopback.
         http_transport: an `httpx.AsyncBaseTransport` instead of the network; `aclose()` closes it.
-            Proxy variables are not heeded then, neither by it nor by the relay.
-        personalization: how dynamic variables and overrides get to the platform when a conversation
-            token is made. XUNA AI documents that they do, but not how:
+            With it, the proxy environment variables are ignored, also by the relay.
+        personalization: how dynamic variables and overrides reach the platform when it issues a
+            conversation token. XUNA AI documents that they do, but not how:
 
-            - `"body"`, the default: a POST with a JSON body. Should the platform take only the GET
-              that is documented, the answer is a 502 `personalization_unsupported`, whose cause
-              names the other two; none of them is tried by itself.
-            - `"query"`: JSON-encoded parameters of the GET. They are in the address, so proxies and
-              the platform may log them.
-            - `"client"`: handed to the client in `session`, for `startSession`. The client can
+            - `"body"`, the default: a POST with a JSON body. If the platform accepts only the
+              documented GET, the answer is a 502 `personalization_unsupported`, whose cause names
+              the other two ways; the gate never tries them automatically.
+            - `"query"`: JSON-encoded parameters of the GET. They are in the URL, so proxies and the
+              platform may log them.
+            - `"client"`: given to the client in `session`, for `startSession`. The client can
               read and change them.
 
             With a signed URL they always travel in `session`: no server can attach them there.
-        livekit_url: the platform's LiveKit server, wss (ws for loopback), handed out beside every
-            token as `session["livekitUrl"]`. XUNA AI documents none, and without it a client made
-            for the ElevenLabs API goes to that one's host.
-        signed_url_hosts: hosts besides that of `base_url` to which a signed URL may lead.
-        include_conversation_id: ask for the conversation's id with every signed URL, not only where
-            a limit counts conversations or their time. A parameter of the ElevenLabs API, on which
-            XUNA AI is silent, as are the next two; otherwise left out.
+        livekit_url: the platform's LiveKit server, wss (ws for loopback), returned with every token
+            as `session["livekitUrl"]`. XUNA AI documents none, and without it a client made for the
+            ElevenLabs API connects to that API's host.
+        signed_url_hosts: hosts to which a signed URL may lead, in addition to that of `base_url`.
+        include_conversation_id: ask for the conversation's id with every signed URL, not only if a
+            limit counts conversations or their time. A parameter of the ElevenLabs API that XUNA AI
+            doesn't document (nor the next two); otherwise left out.
         branch_id, environment: parameters of the ElevenLabs API for both credentials, always in the
             query.
         start_within: seconds in which a conversation must start with a signed URL, for
@@ -120,9 +119,10 @@ class XunaPlatform:
         clock: seconds since the epoch.
 
     Checks: the status and size of an answer, that it is a strict JSON object, that a signed URL is
-    wss (ws where `base_url` is loopback) without userinfo and leads to a known host, that a token
-    is printable ASCII.
-    Does not check: what is signed in either, and whether the platform applied the personalization.
+    wss (ws if `base_url` is loopback) without userinfo and leads to a known host, that a token is
+    printable ASCII.
+    Does not check: the signed content of either, or whether the platform applied the
+    personalization.
 
     Raises:
         ConfigurationError: an option is not as described; the text says how to write it.
@@ -166,7 +166,7 @@ class XunaPlatform:
         base_url: str,
         http_transport: "httpx.AsyncBaseTransport | None" = None,
     ) -> Self:
-        """Return the same platform elsewhere, such as in a sandbox; all other options stay."""
+        """Return a copy for another address, such as a sandbox; all other options stay."""
         elsewhere = copy(self)
         elsewhere._key = key = Secret(api_key)
         del api_key
@@ -181,11 +181,11 @@ class XunaPlatform:
 
     @property
     def start_within(self) -> float | None:
-        """Seconds in which a conversation must start with a signed URL; None where unknown."""
+        """Seconds in which a conversation must start with a signed URL; None if unknown."""
         return self._start_within
 
     def check(self) -> None:
-        """Find the key and the base URL, in the environment where none were given.
+        """Find the key and the base URL, in the environment if they weren't given.
 
         Raises:
             ConfigurationError: there is no key, or one of the two variables is not usable.
@@ -193,16 +193,16 @@ class XunaPlatform:
         self._settings()
 
     def client_carries(self, transport: Transport) -> bool:
-        """Tell whether personalization travels through the client, which can read and change it."""
+        """Return whether personalization goes through the client, which can read and change it."""
         return transport == "websocket" or (transport == "webrtc" and self._way == "client")
 
     async def issue(self, grant: Grant) -> SignedUrl | ConversationToken:
         """Return a fresh credential for this grant. It is never cached or shared.
 
         Raises:
-            PlatformError: 502 or 504, XUNA AI gave none; `cause` says why.
-            UnavailableError: XUNA AI is busy (429), or the client would have to carry what no
-                client may.
+            PlatformError: 502 or 504, XUNA AI issued none; `cause` says why.
+            UnavailableError: XUNA AI is busy (429), or the client would have to carry something
+                that no client may.
             ConfigurationError: there is no API key.
         """
         session = self._session(grant)
@@ -214,7 +214,7 @@ class XunaPlatform:
         """Open the conversation behind a signed URL: its WebSocket, with sub-protocol `convai`.
 
         Redirects are not followed, and nothing is compressed. HTTPS_PROXY is honoured,
-        unless a transport of the user's own replaces the network.
+        unless the user's `http_transport` replaces the network.
 
         Raises:
             PlatformError: 502 or 504, XUNA AI doesn't open it.
@@ -223,7 +223,7 @@ class XunaPlatform:
         return await open_line(signed.url, max_frame=max_frame, heeds_proxies=self._heeds_proxies)
 
     def check_relay(self) -> None:
-        """See that conversations can be carried.
+        """Check that the relay can carry conversations.
 
         Raises:
             ConfigurationError: the extra `relay` is not installed.
@@ -231,10 +231,10 @@ class XunaPlatform:
         check_installed()
 
     async def get_conversation(self, conversation_id: str) -> ConversationRecord | None:
-        """Ask XUNA AI whether a conversation is over, and how long it was.
+        """Ask XUNA AI whether a conversation is over, and how long it lasted.
 
-        None where it runs, where the answer says nothing certain, or where there is none: all of
-        that is no evidence that something was not used. One attempt.
+        None if it is running, or if the answer is unclear or missing: none of these proves that
+        reserved time was unused. One attempt.
 
         Raises:
             ConfigurationError: there is no API key.
@@ -247,7 +247,7 @@ class XunaPlatform:
         return await read_aside(partial(read_conversation, reply.status), reply.body)
 
     async def aclose(self) -> None:
-        """Close the running event loop's connections and forget what the environment said."""
+        """Close the running event loop's connections and forget the environment's settings."""
         self._found = None
         await self._outbound.aclose()
 
@@ -312,7 +312,7 @@ class XunaPlatform:
         )
 
     def _session(self, grant: Grant) -> dict[str, Any] | None:
-        """Return what the client has to carry, in its spelling; None if nothing."""
+        """Return the data that the client has to carry, in its spelling; None if there is none."""
         session: dict[str, Any] = {}
         if self.client_carries(grant.transport):
             personal = grant.personalization
@@ -323,7 +323,7 @@ class XunaPlatform:
         return session or None
 
     def _settings(self) -> tuple[Secret, addresses.BaseUrl]:
-        # Kept once found, so that a process may drop its key from the environment after the start.
+        # Cached, so that a process may remove its key from the environment after the start.
         if self._found is None:
             self._found = (self._key or _key_from_environment(), self._base or _base_url())
         return self._found
@@ -380,7 +380,7 @@ def _function(clock: Callable[[], float]) -> Callable[[], float]:
 
 
 def _sender(transport: "httpx.AsyncBaseTransport | None") -> "httpx.AsyncBaseTransport | None":
-    # Known by its method, since httpx is imported in `_core/http.py` alone.
+    # Recognized by its method, since only `_core/http.py` imports httpx.
     sends = getattr(transport, "handle_async_request", None)
     if transport is not None and (isinstance(transport, type) or not callable(sends)):
         raise ConfigurationError(
