@@ -46,7 +46,7 @@ from xuna_middleware.web.refusals import Attempt
 from xuna_middleware.web.requests import RequestBody, agent_in_query, read_request
 from xuna_middleware.web.responses import answer, deny, method_not_allowed, not_found
 
-#: The routes that issue credentials; a gate without a prefix claims only these.
+#: The routes that issue credentials; a gate without a prefix claims these.
 ISSUING: Final[Mapping[str, Transport]] = {
     "/get-signed-url": "websocket",
     "/conversation-token": "webrtc",

@@ -74,7 +74,7 @@ class LiveSession:
 
 
 def new_session_id() -> str:
-    """Return an id that nobody can guess: it is all that is needed to request the end."""
+    """Return an id that nobody can guess, since knowing it is enough to request the end."""
     return f"ses_{secrets.token_hex(16)}"
 
 
