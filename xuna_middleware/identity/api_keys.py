@@ -1,9 +1,9 @@
-"""API keys for callers that have no provider: a kiosk, a job, a device of one's own.
+"""API keys for callers that have no provider: a kiosk, a job, a device that you own.
 
-A key is `xgk_`, 256 random bits and a checksum, sent as a Bearer token. Kept is its SHA-256 only,
-which for so many random bits needs no salt and no slow hash. The checksum (CRC-32, as others write
-it, too) tells a mistyped key without a look-up and lets a scanner of secrets be sure; it proves
-nothing.
+A key is `xgk_`, 256 random bits and a checksum, sent as a Bearer token. Only its SHA-256 is stored,
+which for so many random bits needs no salt and no slow hash. The checksum (CRC-32, common in such
+keys) detects a mistyped key without a look-up and lets secret scanners recognize keys for certain;
+it proves nothing.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ _HASH: Final = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class NewAPIKey(NamedTuple):
-    """Hold a new key, to be shown to its owner once, and the hash to write down."""
+    """A new key, to be shown to its owner once, and the hash to store."""
 
     key: str
     hash: str
@@ -40,17 +40,17 @@ class NewAPIKey(NamedTuple):
 
 
 def new_api_key() -> NewAPIKey:
-    """Make a random key. Nobody can tell it from its hash, so whoever loses it needs a new one."""
+    """Make a random key. The hash doesn't reveal it, so a lost key needs a replacement."""
     secret = secrets.token_urlsafe(_OCTETS)
     key = f"{PREFIX}{secret}{_checksum(secret)}"
     return NewAPIKey(key, hash_api_key(key))
 
 
 def hash_api_key(key: str) -> str:
-    """Return what is written down of a key.
+    """Return the hash of a key, for storage.
 
     Raises:
-        ConfigurationError: it is no key of ours, or mistyped. The text holds nothing of it.
+        ConfigurationError: it isn't a gate's key, or is mistyped. The text contains none of it.
     """
     if not isinstance(key, str) or not _is_whole(key):
         raise ConfigurationError("this is no API key: one begins with xgk_ and has 53 characters")
@@ -59,15 +59,15 @@ def hash_api_key(key: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class APIKey:
-    """Say whom a key is for. Several may be one subject's, so that a new one can replace an old.
+    """Describe a key's owner. A subject may have several keys, so that a new one can replace one.
 
     Attributes:
-        hash: `sha256:…`, as `new_api_key` and the command `xuna-gate api-key new` tell it.
-        subject, scopes, roles, claims: as in the `Identity` that the key proves.
-        expires_at: seconds since the epoch; None for a key without an end.
+        hash: `sha256:…`, as `new_api_key` and the command `xuna-gate api-key new` return it.
+        subject, scopes, roles, claims: as in the `Identity` of the key's owner.
+        expires_at: seconds since the epoch; None for a key that doesn't expire.
 
     Raises:
-        ConfigurationError: the hash is none, or the rest makes no identity.
+        ConfigurationError: the hash is malformed, or the other values make no valid identity.
     """
 
     hash: str
@@ -89,19 +89,19 @@ class APIKey:
 
 
 class APIKeyVerifier:
-    """Verify API keys that are sent as Bearer tokens, so that no page elsewhere can send one.
+    """Verify API keys sent as Bearer tokens, so that no other site's page can send one.
 
     Args:
-        keys: all that are good, in any order. To rotate: list the new one beside the old, and
-            take the old one out when nobody sends it any more.
-        issuer: what identities are issued by; limits and logs tell `(issuer, subject)` apart.
+        keys: all valid keys, in any order. To rotate: list the new key as well as the old one, and
+            remove the old one when no client sends it any more.
+        issuer: the issuer of the identities; limits and logs distinguish `(issuer, subject)`.
         clock: seconds since the epoch.
 
-    Checks: the key, in constant time; its end.
+    Checks: the key, in constant time; its expiry.
     Does not check: how often it is used, from where, or by whom.
 
     Raises:
-        ConfigurationError: there are none, one is there twice, or one makes no identity.
+        ConfigurationError: there are none, one is listed twice, or one makes no valid identity.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class APIKeyVerifier:
             raise ConfigurationError("one API key is listed twice; a key stands for one subject")
         self._clock = clock
         self.issuer = issuer
-        #: What the gate reads. A key without an end counts as one for 100 years.
+        #: Read by the gate. A key that doesn't expire counts as valid for 100 years.
         self.traits = VerifierTraits(
             issuers=frozenset({issuer}), max_token_seconds=_longest(listed, clock())
         )
@@ -134,11 +134,11 @@ class APIKeyVerifier:
         return f"APIKeyVerifier({len(self._known)} keys)"
 
     def recognizes(self, token: str) -> bool:
-        """Tell whether a token looks like one of these keys."""
+        """Return whether a token looks like one of these keys."""
         return token.startswith(PREFIX)
 
     async def verify(self, credentials: Credentials) -> Identity:
-        """Return whom a key stands for; see `Verifier.verify`."""
+        """Return the identity of a key's owner; see `Verifier.verify`."""
         if credentials.scheme != "bearer":
             raise NotAuthenticatedError(cause="authorization: an API key goes with Bearer")
         if not _is_whole(credentials.token):
@@ -151,13 +151,13 @@ class APIKeyVerifier:
         return identity
 
     def _find(self, digest: bytes) -> Identity | None:
-        """Look a key up by its hash, of which nobody can choose a part, and compare all of it."""
+        """Look a key up by its hash, no part of which anybody can choose, and compare all of it."""
         known = self._known.get(digest)
         return known[1] if known is not None and hmac.compare_digest(known[0], digest) else None
 
 
 def _longest(keys: Iterable[APIKey], now: float) -> float:
-    """Return for how many seconds the longest-lived of these keys is good; 1 where none is."""
+    """Return for how many seconds the longest-lived of these keys is valid; 1 if none is."""
     ends = [now + MAX_TOKEN_SECONDS if key.expires_at is None else key.expires_at for key in keys]
     return min(max(1.0, max(ends) - now), MAX_TOKEN_SECONDS)
 

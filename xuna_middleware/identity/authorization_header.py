@@ -1,9 +1,9 @@
 """Find the credentials that a request presents (RFC 6750 section 2.1, RFC 9449 section 7.1). Pure.
 
 One Authorization header, one scheme, one space, one token; nothing is guessed from anything else.
-A token in the query is ignored, unless it stands beside a header: then the request has two
-readings and gets none. A browser can't set a header on a WebSocket, so there a token may come as
-the sub-protocol `bearer.<token>`, offered beside the one that the page really speaks.
+A token in the query is ignored, unless there is a header as well: then the request is ambiguous and
+is refused. A browser can't set a header on a WebSocket, so there a token may come as the
+sub-protocol `bearer.<token>`, offered in addition to the one that the page really uses.
 """
 
 import string
@@ -18,17 +18,17 @@ from xuna_middleware.identity.credentials import Credentials
 
 MAX_HEADER: Final = 16 * 1024
 
-#: What a sub-protocol begins with that is a token.
+#: Prefix of a sub-protocol that carries a token.
 SUBPROTOCOL: Final = "bearer."
 
-#: Sub-protocols of a WebSocket that offers a token. A page offers two or three.
+#: Most sub-protocols of a WebSocket that offers a token. A page offers two or three.
 _MOST_OFFERED: Final = 64
-#: What a token is made of (b64token, RFC 6750 section 2.1), less the padding it may end in.
+#: Characters of a token (b64token, RFC 6750 section 2.1), except the padding at its end.
 _ALPHABET: Final = (string.ascii_letters + string.digits + "-._~+/").encode()
 
 
 def extract(scope: Scope) -> Credentials | None:
-    """Return the token of an HTTP or WebSocket scope; None where nothing is presented.
+    """Return the token of an HTTP or WebSocket scope; None if nothing is presented.
 
     Raises:
         InvalidRequestError: two headers, a list, a malformed or oversized one, or a second token
@@ -56,19 +56,19 @@ def extract(scope: Scope) -> Credentials | None:
 
 
 def _may_hold_a_token(subprotocols: Iterable[str]) -> bool:
-    """Tell whether any name could be a token, in one look at all of them."""
+    """Return whether any name could be a token, by checking all of them at once."""
     return SUBPROTOCOL in "\n".join(subprotocols).lower()
 
 
 def without_tokens(subprotocols: Sequence[str]) -> list[str]:
-    """Return what a WebSocket offers beside a token: the app must neither choose nor log that."""
+    """Return the sub-protocols except tokens, which the app must neither choose nor log."""
     if not _may_hold_a_token(subprotocols):
         return list(subprotocols)
     return [name for name in subprotocols if not name.lower().startswith(SUBPROTOCOL)]
 
 
 def is_token(value: bytes, start: int = 0) -> bool:
-    """Tell whether a token in a header's form stands behind `start` (RFC 6750 section 2.1)."""
+    """Return whether `value` from `start` on is a token in header form (RFC 6750 section 2.1)."""
     token = value[start:]
     unpadded = token.rstrip(b"=") if token[-1:] == b"=" else token
     return len(value) <= MAX_HEADER and bool(unpadded) and not unpadded.translate(None, _ALPHABET)
@@ -81,7 +81,7 @@ def _token(value: bytes, start: int) -> str:
 
 
 def _offered(scope: Scope, value: bytes | None) -> bytes | None:
-    """Return the header of a WebSocket, or what its sub-protocols say instead of one."""
+    """Return a WebSocket's Authorization header, or the value that its sub-protocols offer."""
     offered: Sequence[str] = scope.get("subprotocols", ())
     if not _may_hold_a_token(offered):
         return value

@@ -1,4 +1,4 @@
-"""Values of the identity step: what was presented, and who it proved."""
+"""Values of authentication: the credentials presented, and the verified identity."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -22,12 +22,12 @@ _SCALARS: Final = frozenset({str, int, float, bool, NoneType})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """Hold what a request presented, unverified. The token is in no rendering of it.
+    """Credentials that a request presented, unverified. No rendering of them shows the token.
 
     Attributes:
         scheme: of the Authorization header, in lower case.
         token: as sent.
-        presented: the request itself, for a verifier that wants a proof of possession.
+        presented: the request itself, for a verifier that checks a proof of possession.
     """
 
     scheme: Scheme
@@ -37,22 +37,22 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True, kw_only=True, init=False)
 class Identity:
-    """Say who is calling, as verified. Deep-frozen: nothing downstream can widen it.
+    """Describe a verified caller. Deep-frozen: no later code can add rights to it.
 
-    The pair `(issuer, subject)` names a person; neither does alone. It fits Starlette's
+    The pair `(issuer, subject)` identifies a person; neither does alone. It works as Starlette's
     `request.user` (`is_authenticated`, `display_name`, `identity`).
 
     Raises:
-        ConfigurationError: subject or issuer is no name, or `expires_at` is NaN.
+        ConfigurationError: subject or issuer is not a valid name, or `expires_at` is NaN.
 
     Attributes:
         subject: `sub`, unique within the issuer.
-        issuer: `iss`, or `"local"` for an authenticator of one's own.
-        scopes: OAuth scopes that the token carries.
-        roles: roles, where the verifier's `role_claims` find them.
-        claims: all verified claims, read-only; not in the repr, they are personal data.
-        client_id: `client_id`, or `azp` where the provider has no other word for it.
-        expires_at: `exp`, seconds since the epoch; None where the credential has no end.
+        issuer: `iss`, or `"local"` for a user's own authenticator.
+        scopes: OAuth scopes of the token.
+        roles: roles, if the verifier's `role_claims` find any.
+        claims: all verified claims, read-only; not in the repr, as they are personal data.
+        client_id: `client_id`, or `azp` if the provider has only that.
+        expires_at: `exp`, seconds since the epoch; None if the credential doesn't expire.
     """
 
     subject: str
@@ -74,7 +74,7 @@ class Identity:
         client_id: str | None = None,
         expires_at: float | None = None,
     ) -> None:
-        # Written out: it is on the path of every cold token, and freezes what it is given.
+        # Written by hand: it runs for every token that isn't cached, and freezes its arguments.
         if not _is_name(subject) or not _is_name(issuer):
             raise ConfigurationError(
                 "an Identity's subject and issuer are 1 to 255 printable characters; "
@@ -95,7 +95,7 @@ class Identity:
 
     @property
     def is_anonymous(self) -> bool:
-        """Tell whether this is somebody who presented nothing, known by a ticket of the gate's."""
+        """Return whether the caller is a visitor: without credentials, known by a gate's ticket."""
         return self.issuer == VISITOR_ISSUER
 
     @property
@@ -113,7 +113,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnonymousVisitor:
-    """Say which visitor comes. `passed_until` is in seconds since the epoch, 0 where never."""
+    """Identify a visitor. `passed_until` is in seconds since the epoch, 0 if never passed."""
 
     visitor: str
     passed_until: int = 0
@@ -135,7 +135,7 @@ def _words(words: Iterable[str], option: str) -> frozenset[str]:
 
 
 def frozen(value: Any) -> Any:
-    """Return a copy in which mappings are read-only and lists are tuples, however deep."""
+    """Return a copy in which mappings are read-only and lists are tuples, at any depth."""
     if isinstance(value, list | tuple):
         return tuple([each if type(each) in _SCALARS else frozen(each) for each in value])
     if isinstance(value, set | frozenset):

@@ -1,7 +1,7 @@
-"""Verifiers that can be asked again about a token while the conversation that it opened runs.
+"""Verifiers that can recheck a token while the conversation that it opened is running.
 
-A JWT can't be asked about: it is good until its `exp`. What an opaque token is worth its provider
-says anew each time, so a conversation that it opened ends when the provider takes it back.
+A JWT can't be rechecked: it is valid until its `exp`. An opaque token's provider is asked again
+each time, so a conversation that the token opened ends when the provider revokes the token.
 """
 
 from typing import Protocol, runtime_checkable
@@ -12,10 +12,10 @@ from xuna_middleware.identity.credentials import Identity
 
 
 class HeldToken(Hidden):
-    """Hold the token of a running conversation, in memory only; no rendering shows it.
+    """The token of a running conversation, in memory only; no rendering shows it.
 
-    `issuer` is that of the identity which the token proved. A verifier of another issuer is never
-    asked about it, since that would send the token to another provider.
+    `issuer` is the issuer of the identity that the token proved. A verifier of another issuer never
+    gets the token, since that would send it to another provider.
     """
 
     __slots__ = ("issuer",)
@@ -27,38 +27,38 @@ class HeldToken(Hidden):
 
 @runtime_checkable
 class Rechecks(Protocol):
-    """Ask again about a token that was verified. A verifier of the user's own may do this, too."""
+    """Recheck a token that was verified. A user's own verifier may implement this, too."""
 
     async def recheck_interval(self, token: str) -> float | None:
-        """Return after how many seconds to ask again about this token, and again after that.
+        """Return the interval in seconds at which to recheck this token.
 
-        None where nobody can be asked about it: it is good until its end.
+        None if it can't be rechecked: it is valid until it expires.
 
         Raises:
-            InvalidTokenError: it is no token of this verifier's.
-            UnavailableError: it can't be known right now.
+            InvalidTokenError: it is not one of this verifier's tokens.
+            UnavailableError: it can't be checked right now.
         """
 
     async def recheck(self, token: str) -> Identity:
-        """Return whom the token proves now, from its provider and not from a memory of this
-        process. Doesn't ask for a proof of possession: that was given when the token came.
+        """Return the token's current identity, from its provider and not from a cache of this
+        process. Needs no proof of possession: that was checked when the token was presented.
 
         Raises:
-            InvalidTokenError: it proves nobody any more.
-            UnavailableError: it can't be known right now.
+            InvalidTokenError: it is no longer valid.
+            UnavailableError: it can't be checked right now.
         """
 
 
 async def recheck_interval_of(verifier: object, token: str) -> float | None:
-    """Return after how many seconds to ask a verifier again about a token; None for never."""
+    """Return after how many seconds a verifier wants to recheck a token; None for never."""
     return await verifier.recheck_interval(token) if isinstance(verifier, Rechecks) else None
 
 
 async def recheck_by(verifier: object, token: str) -> Identity:
-    """Ask a verifier again about a token; see `Rechecks.recheck`.
+    """Recheck a token with a verifier; see `Rechecks.recheck`.
 
     Raises:
-        InvalidTokenError: also where this verifier, which is another one by now, can't be asked.
+        InvalidTokenError: also if the verifier has been replaced by one that can't recheck.
     """
     if not isinstance(verifier, Rechecks):
         raise InvalidTokenError(cause="recheck: the token's verifier can't be asked about it again")

@@ -1,13 +1,13 @@
-"""Several verifiers in one gate: which of them a token is for, before any I/O.
+"""Choose the verifier for a token when a gate has several, before any I/O.
 
-A verifier that can tell its tokens by their looks (`recognizes`) is asked first: API keys, then
-others in the order of the list, and an `IntrospectionVerifier` that takes whatever looks opaque at
-last, so that no provider is sent what is another verifier's. Two that take the same tokens are a
+Verifiers that recognize their tokens by format (`recognizes`) are asked first: API keys, then
+others in the order of the list, and last an `IntrospectionVerifier` that accepts any opaque token,
+so that no provider is sent another verifier's token. Two that accept the same tokens are a
 ConfigurationError: the second would never be asked, and its tokens would go to the first.
 
-A JWT goes to the verifier whose `issuer` its unverified `iss` is, to the letter; that one reads
-`iss` again, behind the signature. What is left goes to the `TenantVerifiers`, where there are some,
-or is refused.
+A JWT goes to the verifier whose `issuer` equals its unverified `iss` exactly; that verifier reads
+`iss` again after checking the signature. Other tokens go to the `TenantVerifiers`, if configured,
+or are refused.
 """
 
 from collections import OrderedDict
@@ -32,7 +32,7 @@ _MOST_CHOICES: Final = 4096
 
 
 class IssuerRouter:
-    """Hand each token to the one verifier that it is for; exactly, or none."""
+    """Pass each token to the one verifier that handles it, or refuse it."""
 
     def __init__(self, verifiers: Sequence[Verifier]) -> None:
         described = [(each, traits_of(each)) for each in verifiers]
@@ -41,17 +41,17 @@ class IssuerRouter:
         self._by_issuer = _by_issuer([each for each in others if not each[1].resolves_issuers])
         self._any = _only([each for each, traits in others if traits.resolves_issuers])
         self._traits = {id(each): traits for each, traits in described}
-        #: What the members say, merged.
+        #: The members' traits, merged.
         self.traits = merge_traits(traits for _, traits in described)
-        #: Verified tokens' choices, so that a remembered token isn't read for it again.
+        #: Choices for verified tokens, so that a remembered token isn't parsed again.
         self._choices: OrderedDict[bytes, Verifier] = OrderedDict()
 
     async def verify(self, credentials: Credentials) -> Identity:
-        """Return whom the credentials prove to the verifier that they are for.
+        """Return the identity that the matching verifier finds in the credentials.
 
         Raises:
-            InvalidTokenError: they are for none, or prove nobody to it.
-            UnavailableError: it can't be known now.
+            InvalidTokenError: no verifier matches, or they aren't valid.
+            UnavailableError: they can't be verified now.
         """
         token = credentials.token
         seen, verifier = self._chosen(token)
@@ -63,16 +63,16 @@ class IssuerRouter:
         return identity
 
     def verifier_of(self, token: str) -> tuple[Verifier, VerifierTraits]:
-        """Return the verifier that a token is for, and what that one says of itself.
+        """Return the verifier for a token, and its traits.
 
         Raises:
-            InvalidTokenError: it is for none.
+            InvalidTokenError: there is none.
         """
         verifier = self._chosen(token)[1]
         return verifier, self._traits[id(verifier)]
 
     def _chosen(self, token: str) -> tuple[bytes, Verifier]:
-        """Return a token's fingerprint, and the verifier that it is for."""
+        """Return a token's fingerprint, and the verifier for it."""
         if not token.isascii():
             raise InvalidTokenError(cause="malformed: not ASCII")
         seen = fingerprint(token)
@@ -88,7 +88,7 @@ class IssuerRouter:
         return verifier
 
     def _keep(self, seen: bytes, verifier: Verifier) -> None:
-        """Keep the choice of a good token; strangers' never get here."""
+        """Remember the choice for a valid token; invalid tokens never get here."""
         if seen in self._choices:
             return
         if len(self._choices) >= _MOST_CHOICES:
@@ -97,7 +97,7 @@ class IssuerRouter:
 
 
 def unverified_issuer(token: str) -> str:
-    """Return what a JWT says of its issuer, before anything of it is believed; "" for no text.
+    """Return a JWT's `iss` without verifying anything; "" if it isn't a string.
 
     Raises:
         InvalidTokenError: it is no JWT.
@@ -110,7 +110,7 @@ def unverified_issuer(token: str) -> str:
 
 
 class _RecognizingVerifier(Verifier, TokenMatcher, Protocol):
-    """A verifier that recognizes."""
+    """A verifier that recognizes its tokens."""
 
 
 def _recognizes(verifier: Verifier) -> TypeGuard[_RecognizingVerifier]:
@@ -118,10 +118,10 @@ def _recognizes(verifier: Verifier) -> TypeGuard[_RecognizingVerifier]:
 
 
 def _in_order(verifiers: Sequence[_RecognizingVerifier]) -> list[_RecognizingVerifier]:
-    """Return who is asked first whether a token is theirs.
+    """Return the verifiers in the order in which they are asked about a token.
 
     Raises:
-        ConfigurationError: two take the same tokens.
+        ConfigurationError: two accept the same tokens.
     """
     if sum(isinstance(each, APIKeyVerifier) for each in verifiers) > 1:
         raise ConfigurationError(

@@ -197,7 +197,7 @@ class TenantVerifiers:
                 self._let_go(tenant)
 
     async def resolves(self, issuer: str) -> bool:
-        """Tell whether an issuer is a tenant's; see `Resolving`."""
+        """Return whether an issuer is a tenant's; see `Resolving`."""
         try:
             await self._tenant(issuer)
         except InvalidTokenError:
@@ -337,7 +337,7 @@ class TenantVerifiers:
         closing.add_done_callback(self._closing.pop)
 
     def _is_in_use(self, gone: "_Tenant") -> bool:
-        """Tell whether another than the tenant that is gone has its verifier."""
+        """Return whether another than the tenant that is gone has its verifier."""
         kept = self._tenants.get(gone.issuer) or self._newcomers.get(gone.issuer)
         others = [kept, *self._leaving]
         return any(

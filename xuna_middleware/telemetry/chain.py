@@ -196,7 +196,7 @@ class _Torn:
         self._digest.update(octets)
 
     def is_told_by(self, line: Mapping[str, Any]) -> bool:
-        """Tell whether the line after it tells just this, nothing included."""
+        """Return whether the line after it tells just this, nothing included."""
         if not self.octets:
             return line.get("log") != "resumed"
         return _told(line) == _break(self.octets, self._digest.hexdigest())

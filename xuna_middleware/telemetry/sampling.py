@@ -75,11 +75,11 @@ class Sampler:
 
     @property
     def is_leaving_out(self) -> bool:
-        """Tell whether something was left out that `taken()` has not returned yet."""
+        """Return whether something was left out that `taken()` has not returned yet."""
         return self._left_out.any
 
     def admit(self, event: Event) -> bool:
-        """Tell whether to write an event; one that isn't written is counted."""
+        """Return whether to write an event; one that isn't written is counted."""
         if event.name in KEPT:
             return True
         now = self._clock()
@@ -148,5 +148,5 @@ class _Counts:
 
 @lru_cache(maxsize=64)
 def _is_visitors(issuer: str) -> bool:
-    """Tell whether an issuer stands for callers who presented nothing."""
+    """Return whether an issuer stands for callers who presented nothing."""
     return Identity(subject="x", issuer=issuer).is_anonymous

@@ -53,7 +53,7 @@ def own_root_path(app: object) -> str:
 
 
 def is_litestar_without_mounts(app: Any) -> bool:
-    """Tell whether an app is Litestar's own, and calls no other ASGI app by a route. Such an app
+    """Return whether an app is Litestar's own, and calls no other ASGI app by a route. Such an app
     removes the server's root path alone, and does so once.
 
     Does not see: an ASGI app that a middleware or a handler of it calls.
@@ -119,7 +119,7 @@ class AppsInProcess:
 
     @staticmethod
     def _have_urlconf() -> bool:
-        """Tell whether Django is there and configured, with a URLconf."""
+        """Return whether Django is there and configured, with a URLconf."""
         settings = getattr(sys.modules.get("django.conf"), "settings", None)
         return bool(getattr(settings, "configured", False)) and hasattr(settings, "ROOT_URLCONF")
 
@@ -262,7 +262,7 @@ def _has_language_prefix(patterns: Iterable[Any], resolvers: ModuleType) -> bool
 
 
 def _begins_at_start(regex: re.Pattern[str]) -> bool:
-    """Tell whether a search for a pattern finds it at the beginning of a text or not at all."""
+    """Return whether a search for a pattern finds it at the beginning of a text or not at all."""
     try:
         parsed = import_module("re._parser").parse(regex.pattern, regex.flags)
     except Exception:  # a Python that reads patterns in another way
@@ -282,7 +282,7 @@ def _is_anchored(parsed: Any) -> bool:
 
 
 def _is_anything(parsed: Any) -> bool:
-    """Tell whether it is `.*` alone, which is found at the beginning of any text."""
+    """Return whether it is `.*` alone, which is found at the beginning of any text."""
     consuming = [(str(operation), of) for operation, of in parsed if str(operation) != "AT"]
     if len(consuming) != 1 or str(parsed[0][0]) == "AT":
         return False

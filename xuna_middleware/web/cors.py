@@ -43,7 +43,7 @@ _ASKING: Final = frozenset(
 
 
 def is_preflight(scope: Scope) -> bool:
-    """Tell whether a request is a preflight, to the letter of the Fetch standard."""
+    """Return whether a request is a preflight, to the letter of the Fetch standard."""
     if scope.get("method") != "OPTIONS":
         return False
     names = [name for name, _ in scope["headers"]]

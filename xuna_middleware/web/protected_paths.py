@@ -1,27 +1,27 @@
-r"""Which paths of the app need a verified caller. Pure.
+r"""Decide which paths of the app need a verified caller. Pure.
 
-A router decides what a path means, and each router reads it in its own way: Quart takes
-`urlparse(path).path` of some targets, BlackSheep and Sanic read `raw_path`, Django matches `(?i)`
-patterns in which `ı` is an `i`, Django REST framework serves `/users` as `/users.json`, too. So a
+The router decides what a path means, and each router reads it differently: Quart uses
+`urlparse(path).path` for some targets, BlackSheep and Sanic read `raw_path`, Django matches `(?i)`
+patterns in which `ı` is an `i`, Django REST framework also serves `/users` as `/users.json`. So a
 path is open only if it has one reading:
 
-- It is AMBIGUOUS, which counts as protected, where it is not in origin-form (RFC 9112 section
-  3.2.1), has a `.` or `..` segment, or holds a control character, a backslash, white space other
-  than U+0020 or an octet that is not UTF-8, in any percent-decoding; where escapes are left
-  after four decodings, where it holds the root path more than eight times, more than 512 `%`, more
+- It is AMBIGUOUS, which counts as protected, if it is not in origin-form (RFC 9112 section 3.2.1),
+  or if, in any percent-decoding, it has a `.` or `..` segment or contains a control character, a
+  backslash, white space other than U+0020 or an octet that is not UTF-8; also if escapes remain
+  after four decodings, if it contains the root path more than eight times, more than 512 `%`, more
   than 256 characters outside ASCII or more than 4,096 in all, or all its readings more than 10,000.
 - With `protect`, every other path is compared by `fold()`: after each decoding, with doubled
-  slashes as one, without spaces around and parameters or suffixes (`;v=1`, `.json`) behind its
-  segments, without what stands up to each occurrence of the root path, before or between its
-  segments, and without an authority (`//host/path`). It
-  is protected if it begins like a protected one, as text: BlackSheep's `/api/*`, Falcon's sinks,
-  Litestar's mounts and hypercorn's dispatcher take `/apis` for theirs, and with a mount at `/admin`
-  `/adminusers` is `/admin/users`. A mount at `/s` that matches so takes `/secret` for its own and
-  may leave it whole, so `/s/secret` is protected as `/secret`, too; and with BlackSheep's mount at
-  `/api`, which tells Quart and Litestar the root path `/ap`, `/apitems` is `/api/items`.
-- With `public`, a path is open where it is beneath a public one to the letter after each decoding.
+  slashes as one, without spaces around its segments and parameters or suffixes (`;v=1`, `.json`)
+  after them, without any text up to each occurrence of the root path, before or between its
+  segments, and without an authority (`//host/path`). The path is protected if it begins like a
+  protected one, as text: BlackSheep's `/api/*`, Falcon's sinks, Litestar's mounts and hypercorn's
+  dispatcher also match `/apis`, and with a mount at `/admin`, `/adminusers` is `/admin/users`. A
+  mount at `/s` that matches this way also matches `/secret` and may pass it on unchanged, so
+  `/s/secret` is protected like `/secret`; and with BlackSheep's mount at `/api`, which gives Quart
+  and Litestar the root path `/ap`, `/apitems` is `/api/items`.
+- With `public`, a path is open if it is exactly beneath a public one after each decoding.
 
-A reading too many costs a 401 where a 404 would have come; a reading too few is a hole.
+An unnecessary reading costs a 401 instead of a 404; a missing reading is a security hole.
 """
 
 import re
@@ -36,46 +36,46 @@ from xuna_middleware.errors import ConfigurationError
 
 #: In characters. A longer path is ambiguous, unless it is plain.
 MAX_LENGTH: Final = 4096
-#: How many of its characters may lie outside ASCII.
+#: How many of its characters may be outside ASCII.
 MAX_NOT_ASCII: Final = 256
-#: How many `%` it may hold, be they escapes or not.
+#: How many `%` it may contain, whether they are escapes or not.
 MAX_PERCENT_SIGNS: Final = 512
-#: How many characters all its readings may have together; so many again have their folded forms.
+#: How many characters all its readings may have together; the same again for their folded forms.
 MAX_READ: Final = 10_000
 #: How often a path is decoded beyond the server's own decoding, before it is ambiguous.
 MAX_DECODINGS: Final = 4
-#: How often a path may hold the root path, before it is ambiguous.
+#: How often a path may contain the root path, before it is ambiguous.
 MAX_ROOTS: Final = 8
 
-#: In how many forms a protected path may be read where mounts match by text.
+#: In how many forms a protected path may be read if mounts match by text.
 MAX_FORMS: Final = 100
 
-#: Controls, the backslash, what stands for octets that are not UTF-8, white space but U+0020.
+#: Controls, the backslash, replacements for octets that are not UTF-8, white space except U+0020.
 _UNREADABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\\\ufffd\ud800-\udfff]|[^\S ]")
-#: `.` or `..`, with spaces or parameters behind it.
+#: `.` or `..`, with spaces or parameters after it.
 _DOTS: Final = re.compile(r"(?:\A|/) *+\.\.?+ *+(?:[;?#][^/]*+)?(?:/|\Z)")
 _ESCAPES: Final = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 _NOT_ASCII: Final = re.compile(r"[^\x00-\x7f]")
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 #: A view that is beneath no path.
 _NOWHERE: Final = "?"
-#: What routers and patterns write for any text, which no path of an app's own has.
+#: Placeholders of routers and patterns for any text, which no real path of an app contains.
 _PLACEHOLDER: Final = re.compile(r"[*{}<>]|/:|\$(?:/|\Z)")
-#: What no configured path holds, nor its fold.
+#: Text that neither a configured path nor its fold contains.
 _SEPARATED: Final = re.compile(r"[;?#%]|//| /|/ | \Z")
 _AUTHORITY: Final = re.compile(r"//[^/]*")
-#: What may stand behind a segment that is the same segment to some router, and the end of it.
+#: The end of a segment, with any text before it that some router ignores.
 _END_OF_SEGMENT: Final = r" *+(?:[.;?#][^/]*+)?(?:/|\Z)"
 _END: Final = re.compile(_END_OF_SEGMENT)
 _SLASHES: Final = "[/ ]*+"
-#: What may stand between two segments where a mount cuts its own off by letters: nothing, too.
+#: The text between two segments if a mount removes its own by letters; it may be empty.
 _ANY_END: Final = rf"(?:{_END_OF_SEGMENT})?+{_SLASHES}"
 
 
 class Ground(Enum):
-    """Say what a path is: open to everybody, protected, protected because it begins like a
-    protected one (`/apis` like `/api`), or because a name in it that leads to a public path is
-    there again, or readable in more than one way.
+    """Classify a path: open to everybody, protected, protected because it begins like a protected
+    one (`/apis` like `/api`), or because a name in it that leads to a public path occurs twice, or
+    readable in more than one way.
     """
 
     OPEN = auto()
@@ -86,17 +86,17 @@ class Ground(Enum):
 
 
 class Target(NamedTuple):
-    """Hold what a server says of the address that was asked for.
+    """The requested path, as the server reports it.
 
     Attributes:
-        path: ASGI's `path`, which includes the root path or not.
-        raw: ASGI's `raw_path`; None where the server gives none, or nobody reads it.
+        path: ASGI's `path`, with or without the root path.
+        raw: ASGI's `raw_path`; None if the server gives none, or nothing reads it.
         roots: root paths that the app removes from the path.
         other_roots: root paths that it might remove instead.
         outer_roots: root paths of the apps in whose mounts the gate is, which `roots` begin with.
             They count for protected paths, which may be named with the mounts.
-        cuts_again: whether a mount within may cut a root path off wherever it stands.
-        searched: patterns of routes that the app finds wherever in a path they stand.
+        cuts_again: whether an inner mount may remove a root path anywhere in the path.
+        searched: patterns of routes that the app finds anywhere in a path.
         languages: finds prefixes in a folded path that the app may remove for a language. They
             count for protected paths; a public path must be named with its prefix.
     """
@@ -112,30 +112,30 @@ class Target(NamedTuple):
 
     @property
     def is_plain(self) -> bool:
-        """Tell, at a glance, whether the path has one reading only."""
+        """Return whether the path obviously has only one reading."""
         has_root = self.roots or self.other_roots
         return is_plain(self.path) and not has_root and self.raw in (None, self.path.encode())
 
 
 class PathRules(Protocol):
-    """Decide about a path."""
+    """Classify paths."""
 
     def classify(self, target: Target) -> Ground:
-        """Say what the path is; see the module."""
+        """Classify the path; see the module."""
 
 
 class Unprotected:
     """Leave every path open."""
 
     def classify(self, target: Target) -> Ground:
-        """Say that the path is open."""
+        """Return that the path is open."""
         return Ground.OPEN
 
 
 class ProtectedPaths:
-    """Protect these paths and all that begins like them; a path is open if no reading of it does.
+    """Protect these paths and all that begin like them; a path is open if no reading of it does.
 
-    With `whole_segments`, only they and what is beneath them.
+    With `whole_segments`, protect only these paths and those beneath them.
 
     Raises:
         ConfigurationError: one of them is no path, or can be read in too many forms.
@@ -147,7 +147,7 @@ class ProtectedPaths:
         self._names = tuple(map(_name, names))
         forms = [] if whole_segments else [(form, name) for name in names for form in _forms(name)]
         self._alike = (*self._names, *(_name(form, within=name) for form, name in forms))
-        #: The patterns that were searched for last, and which of them find a protected path.
+        #: The patterns searched for last, and the ones among them that find a protected path.
         self._own_of: tuple[tuple[re.Pattern[str], ...], tuple[re.Pattern[str], ...]] = ((), ())
         self._has_long_names = any(len(name.segments) > 1 for name in self._names)
         self._whole_segments = whole_segments
@@ -160,11 +160,11 @@ class ProtectedPaths:
 
     @property
     def is_used(self) -> bool:
-        """Tell whether any path is protected."""
+        """Return whether any path is protected."""
         return bool(self._beneath)
 
     def classify(self, target: Target) -> Ground:
-        """Say what the path is; see the module."""
+        """Classify the path; see the module."""
         may_be_cut = (target.cuts_again and self._has_long_names) or target.languages is not None
         if target.is_plain and "." not in target.path and not may_be_cut:
             path = target.path.lower() + "/"
@@ -198,9 +198,8 @@ class ProtectedPaths:
     def _is_found(
         self, texts: Iterable[str], readings: Iterable[str], searched: tuple[re.Pattern[str], ...]
     ) -> bool:
-        """Tell whether a route that is searched for may be a protected one: where the words of a
-        protected path stand in their order, or where a pattern is found that is found in such a
-        path as well.
+        """Return whether a searched route may be a protected one: the texts contain the words of a
+        protected path in order, or match a pattern that also matches in such a path.
         """
         if not searched:
             return False
@@ -221,12 +220,12 @@ class ProtectedPaths:
     def _is_reached(
         self, text: str, jumps: tuple[int, ...], *, is_whole: bool, is_cut: bool
     ) -> bool:
-        """Tell whether a protected path can be read in a text, segment by segment.
+        """Return whether a protected path can be read in a text, segment by segment.
 
-        Before its first segment, and between two, what stands there may be skipped up to the end of
-        a root path: each mount may remove what was before it, and then the root path. With `is_cut`
-        any run of its own segments is such a root path as well: mounts' names, for what is mounted
-        in them.
+        Before its first segment, and between two, any text may be skipped up to the end of a root
+        path: each mount may remove the text before it, and then the root path. With `is_cut` any
+        run of the path's own segments is such a root path, too: the names of mounts, as seen by the
+        apps mounted in them.
         """
         for name in self._names if is_whole else self._alike:
             if not all(word in text for word in name.words):
@@ -241,9 +240,9 @@ class ProtectedPaths:
 
 
 class PublicPaths:
-    """Protect every path but these and those beneath them; "/" is the start page alone.
+    """Protect every path except these and those beneath them; "/" is only the start page.
 
-    A path is public if every reading of it is, letter case and all.
+    A path is public if every reading of it is, including letter case.
 
     Raises:
         ConfigurationError: one of them is no path.
@@ -256,7 +255,7 @@ class PublicPaths:
         self._names = tuple((_spellings(each), _mounts(each), _repeats(each)) for each in listed)
 
     def classify(self, target: Target) -> Ground:
-        """Say what the path is; see the module."""
+        """Classify the path; see the module."""
         if target.is_plain:
             return self._ground_of([target.path], target)
         readings = _readings(target, _beneath_mount(_text_of(target.raw), target.path))
@@ -274,11 +273,11 @@ class PublicPaths:
         return Ground.PROTECTED
 
     def _is_public(self, view: str, target: Target) -> bool:
-        """Tell whether a view is beneath a public path.
+        """Return whether a view is beneath a public path.
 
-        With `cuts_again`, no name of a mount that leads there may stand in it again, nor behind it:
-        what is mounted in it may remove all up to that name. No pattern that is searched for may be
-        found but where a segment of the public path begins.
+        With `cuts_again`, the name of a mount that leads there must not occur again in it or after
+        it: the mounted app may remove everything up to that name. A searched pattern may only match
+        at the start of a segment of the public path.
         """
         if view in self._exactly:
             return True
@@ -298,10 +297,10 @@ class PublicPaths:
 def path_rules(
     protect: Iterable[str], public: Iterable[str] | None, *, whole_segments: bool
 ) -> PathRules:
-    """Return what a middleware's options say.
+    """Return the rules for a middleware's options.
 
     Raises:
-        ConfigurationError: both are given, or one of them holds what is no path.
+        ConfigurationError: both are given, or one of them contains something that is no path.
     """
     protected = ProtectedPaths(protect, whole_segments=whole_segments)
     if public is None:
@@ -315,10 +314,10 @@ def path_rules(
 
 
 def _readings(target: Target, raw: str | None) -> tuple[list[str], list[str]] | None:
-    """Return what path and `raw_path` say after each decoding, and the same of their folded forms.
+    """Return path and `raw_path` after each decoding, and the same for their folded forms.
 
-    None where that is ambiguous. A root path may be a stranger's word: daphne takes it from a
-    header of the request.
+    None if they are ambiguous. A root path may be a client's input: daphne reads it from a header
+    of the request.
     """
     texts = [target.path] if raw is None else [target.path, raw]
     roots = (*target.roots, *target.other_roots)
@@ -330,7 +329,7 @@ def _readings(target: Target, raw: str | None) -> tuple[list[str], list[str]] | 
 
 
 def _decoded(texts: Iterable[str]) -> list[str] | None:
-    """Return texts after each decoding, the first ones as they are; None where one is ambiguous."""
+    """Return texts after each decoding, the first ones unchanged; None if one is ambiguous."""
     readings: dict[str, None] = {}
     read = 0
     for text in texts:
@@ -347,7 +346,7 @@ def _decoded(texts: Iterable[str]) -> list[str] | None:
 
 
 def _unescaped(text: str) -> str:
-    """Return what urllib's `unquote()` does, which takes 5 ms for 4 KiB of `%` alone."""
+    """Do the same as urllib's `unquote()`, which takes 5 ms for 4 KiB of only `%`."""
     return _ESCAPES.sub(_unescape, text)
 
 
@@ -374,9 +373,9 @@ def _is_ambiguous(reading: str) -> bool:
 def _jumps(
     text: str, roots: Iterable[str], languages: re.Pattern[str] | None = None
 ) -> tuple[int, ...] | None:
-    """Return where a text goes on behind each root path and each language's prefix in it.
+    """Return the positions in a text after each root path and each language's prefix.
 
-    None where that is ambiguous: there are too many, or a root path stands before a scheme.
+    None if it is ambiguous: there are too many, or a root path is followed by a scheme.
     """
     ends = set() if languages is None else {found.end() for found in languages.finditer(text)}
     for root in roots:
@@ -384,7 +383,7 @@ def _jumps(
         if found is None or (text.startswith(root) and _SCHEME.match(text, len(root))):
             return None
         ends.update(found)
-        # Litestar's mounts remove it once more, with a slash in front of what is left.
+        # Litestar's mounts remove it once more, with a slash before the rest.
         bare = root.lstrip("/")
         for end in found:
             while bare and text.startswith(bare, end):
@@ -394,7 +393,7 @@ def _jumps(
 
 
 def _ends_of(roots: Iterable[str], text: str) -> list[int] | None:
-    """Return where a text goes on behind each occurrence of some texts; None for too many."""
+    """Return the positions after each occurrence of some texts; None for too many."""
     found: list[int] = []
     for root in roots:
         at = text.find(root)
@@ -430,17 +429,17 @@ def _can_be_read(
 
 
 def _without_authority(text: str, places: set[int]) -> set[int]:
-    """Return places in a text, and where it goes on behind an authority that stands there."""
+    """Return positions in a text, and those after an authority that starts there."""
     behind = (_AUTHORITY.match(text, place) for place in places)
     return places | {found.end() for found in behind if found is not None}
 
 
 class _Name(NamedTuple):
-    """Hold a protected path: its segments, what finds them, and what may be mounts' names of them.
+    """A protected path: its segments, the patterns that find them, and possible mounts' names.
 
-    A mount's root path is any run of the segments before the last one: which run it is depends on
-    what the mounts around it removed. Each run ends where its last segment does, so the single ones
-    are enough.
+    A mount's root path is any run of the segments before the last one: which run depends on the
+    text that outer mounts removed. Each run ends with its last segment, so the single segments are
+    enough.
     """
 
     words: tuple[str, ...]
@@ -449,7 +448,7 @@ class _Name(NamedTuple):
 
 
 def _name(path: str, *, within: str | None = None) -> _Name:
-    """Return a protected path, or a form of another one, whose mounts it has then."""
+    """Return a protected path, or a form of the path `within`, with that path's mounts."""
     words = path.split("/")[1:]
     return _Name(
         words=tuple(words),
@@ -459,14 +458,14 @@ def _name(path: str, *, within: str | None = None) -> _Name:
 
 
 def _forms(path: str) -> list[str]:
-    """Return what else a path is where a mount in it matches by text.
+    """Return the other forms of a path if a mount in it matches by text.
 
-    Without each run of its segments that the rest begins with, which may be that mount's name, and
-    with two segments as one where the second one begins with the letters that the first one ends
-    with.
+    These are the path without each run of its segments that the rest begins with, which may be that
+    mount's name, and with two segments merged if the second one begins with the letters that the
+    first one ends with.
 
     Raises:
-        ConfigurationError: these are too many.
+        ConfigurationError: there are too many.
     """
     found = [path]
     for form in found:
@@ -510,18 +509,18 @@ def _mounts(path: str) -> tuple[str, ...]:
 
 
 def _repeats(path: str) -> bool:
-    """Tell whether one of a path's segments begins with an earlier one, which may be a mount's name
-    that is removed there.
+    """Return whether one of a path's segments begins with an earlier one, which may be a mount's
+    name that is removed there.
     """
     words = path.split("/")[1:]
     return any(later.startswith(word) for at, word in enumerate(words) for later in words[at + 1 :])
 
 
 def _relative_views(text: str, target: Target) -> Iterator[str]:
-    """Yield what is left of a text without its root path; where it doesn't start with it, the text
-    and what stands behind the first one in it.
+    """Yield a text without its root path; if it doesn't start with one, yield the text itself and
+    the part after the first root path in it.
 
-    Of a root path that some framework removes and another one doesn't, whatever stands behind it.
+    For a root path that only some frameworks remove, yield every part that follows it.
     """
     is_usual = all(root[0] == "/" and root[-1] != "/" for root in target.roots)
     roots = target.roots if is_usual else ()
@@ -545,7 +544,9 @@ def _text_of(raw: bytes | None) -> str | None:
 
 
 def _beneath_mount(raw: str | None, path: str) -> str | None:
-    """Return `raw_path` without what a mount removed from `path` alone, as Litestar's do."""
+    """Return `raw_path` without the prefix that a mount, such as Litestar's, removed only from
+    `path`.
+    """
     if raw is None or _is_too_long(raw):
         return raw
     decoded, trimmed = _unescaped(raw), path.rstrip("/")
@@ -555,14 +556,14 @@ def _beneath_mount(raw: str | None, path: str) -> str | None:
 
 def _pattern(names: Iterable[str], between: str, end: str) -> re.Pattern[str]:
     """Return a pattern that finds one of some folded paths at the beginning of a reading, with
-    `between` two of its segments and `end` behind the last one.
+    `between` separating its segments and `end` after the last one.
     """
     alternatives = (between.join(map(re.escape, name.split("/")[1:])) + end for name in names)
     return re.compile(f"{_SLASHES}(?:{'|'.join(alternatives)})")
 
 
 def _spellings(name: str) -> re.Pattern[str]:
-    """Return a pattern of a public path, and of it as clients must write it in `raw_path`."""
+    """Return a pattern for a public path and its percent-encoded spelling in `raw_path`."""
     letters = (
         re.escape(letter)
         if re.fullmatch("[A-Za-z0-9/._~-]", letter)

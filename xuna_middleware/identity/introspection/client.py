@@ -19,7 +19,7 @@ from xuna_middleware.identity.keys.endpoints import EndpointPolicy, KeySourceErr
 
 logger = logging.getLogger("xuna_middleware")
 
-#: Adds the client's proof to a request: takes address and form, returns headers and form.
+#: Adds the client's proof to a request: takes URL and form, returns headers and form.
 Authenticated: TypeAlias = Callable[[str, str], tuple[dict[str, str], str]]
 AuthMethod: TypeAlias = Literal["client_secret_basic", "client_secret_post", "private_key_jwt"]
 
@@ -27,7 +27,7 @@ MAX_ANSWER: Final = 64 * 1024
 ANSWER_SECONDS: Final = 5.0
 
 _METHODS: Final = ("client_secret_basic", "client_secret_post", "private_key_jwt")
-#: Errors of RFC 6749 section 5.2 that speak of the client, not of what it asked.
+#: Errors of RFC 6749 section 5.2 about the client, not about the token.
 _OUR_FAULT: Final = ("invalid_client", "unauthorized_client")
 _ASSERTION_SECONDS: Final = 60
 #: Seconds: the longest pause after failures, where strangers cause them, and where they don't.
@@ -38,7 +38,7 @@ _SECONDS: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
 class Client:
-    """Hold how this service proves who it is. No rendering shows the secret: it is in a closure."""
+    """The client authentication of this service. No rendering shows the secret (in a closure)."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Client:
 
 
 class _BusyError(KeySourceError):
-    """Say that the provider answers no more questions of this service now."""
+    """The provider's rate limit for this service is reached."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__("introspection: status 429; the provider limits how often it is asked")
@@ -70,15 +70,15 @@ class _BusyError(KeySourceError):
 
 
 class _ClientRefusedError(KeySourceError):
-    """Say that the provider refuses this service, and not a token."""
+    """The provider refuses this service itself, not a token."""
 
 
 class IntrospectionEndpoint:
-    """Ask the endpoint, and leave it alone for a while when it fails.
+    """Call the endpoint, and pause after failures.
 
-    After a failure nothing is asked for 1, 2, 4 … seconds, at most `longest_pause`; after a 429 for
-    as long as Retry-After says, within that bound. Questions that were under way when
-    such a pause began don't lengthen it, however many of them fail.
+    After a failure no request is sent for 1, 2, 4 … seconds, at most `longest_pause`; after a 429
+    for as long as Retry-After says, within that bound. Requests already under way when such a pause
+    began don't lengthen it, however many of them fail.
     """
 
     def __init__(
@@ -104,17 +104,17 @@ class IntrospectionEndpoint:
         self._failures = 0
         self._pauses = 0
         self._retry_at = float("-inf")
-        #: Whether the provider refused this service as a client, and never took it for one.
+        #: Whether the provider refused this service as a client, and never accepted it before.
         self.is_refused = False
         self._has_answered = False
 
     @property
     def ready(self) -> bool:
-        """Tell whether the endpoint may be asked now: it isn't left alone after a failure."""
+        """Return whether the endpoint may be called now, not pausing after a failure."""
         return self._retry_at <= self._now()
 
     def check_open(self) -> None:
-        """Refuse while the endpoint is left alone, without any I/O.
+        """Refuse during a pause, without any I/O.
 
         Raises:
             UnavailableError: it failed a moment ago.
@@ -124,10 +124,10 @@ class IntrospectionEndpoint:
             raise UnavailableError(cause="introspection: failed a moment ago", retry_after=wait)
 
     async def ask(self, token: str) -> tuple[Mapping[str, Any], int]:
-        """Return what the provider says of a token, and in how many octets.
+        """Return the provider's answer about a token, and its size in octets.
 
         Raises:
-            UnavailableError: it can't be known now.
+            UnavailableError: there is no answer now.
         """
         self.check_open()
         pauses = self._pauses
@@ -181,9 +181,9 @@ class IntrospectionEndpoint:
 
 
 def _read(reply: Reply) -> Mapping[str, Any]:
-    """Return what an answer says; a 400 that blames no client is about the token alone.
+    """Parse an answer; a 400 that doesn't blame the client is about the token alone.
 
-    A stranger's token must not make the provider look broken.
+    A made-up token must not make the provider look broken.
     """
     try:
         answer = read_object(reply.body)
@@ -205,7 +205,7 @@ def _read(reply: Reply) -> Mapping[str, Any]:
 
 
 def _seconds_of(reply: Reply) -> float:
-    """Return what Retry-After says in seconds; 0 where it says a date or nothing."""
+    """Return Retry-After in seconds; 0 if it is a date or missing."""
     text = reply.headers.get("retry-after", "").strip()
     return float(text) if _SECONDS.fullmatch(text) else 0.0
 

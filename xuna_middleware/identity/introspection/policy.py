@@ -1,14 +1,14 @@
-"""What a provider's answer about a token must say before it is believed (RFC 7662, 2.2). Pure.
+"""Check a provider's answer about a token before it is accepted (RFC 7662, 2.2). Pure.
 
-- `active` is true, and nothing like it.
-- `iss`, where it is there, is the issuer. `aud` names the audience, or `client_id` one of the
-  clients that are listed, or both where both are asked for.
+- `active` is exactly true.
+- `iss`, if present, is the issuer. `aud` names the audience, or `client_id` is one of the listed
+  clients, or both if both are configured.
 - `sub`, or the claim that `subject_claims` name instead, is 1 to 255 printable characters.
-- `exp`, `nbf` and `iat`, where they are there, are finite numbers (floats, as some providers write
-  them); nothing has ended, nothing begins in the future, nothing lives longer than `max_lifetime`,
-  from its `iat` where there is one, else from now.
+- `exp`, `nbf` and `iat`, if present, are finite numbers (floats, as some providers write them); the
+  token hasn't expired, doesn't start in the future, and doesn't live longer than `max_lifetime`,
+  counted from its `iat` if there is one, else from now.
 - The token is no refresh token; one that is bound to a key (`cnf`) is refused, unless the verifier
-  wants its proof.
+  checks its proof.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ _TOKEN_TYPES: Final = frozenset({"bearer", "dpop", "access_token"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntrospectionPolicy:
-    """Hold what an answer is checked against; durations in seconds."""
+    """The requirements for an answer; durations in seconds."""
 
     issuer: str
     audience: frozenset[str]
@@ -36,10 +36,10 @@ class IntrospectionPolicy:
     accepts_bound: bool
 
     def check(self, answer: Mapping[str, Any], now: float) -> Identity:
-        """Return whom an active token stands for.
+        """Return the identity of an active token.
 
         Raises:
-            InvalidTokenError: its `cause` says which rule and, where there is one, the fix.
+            InvalidTokenError: its `cause` names the rule and, if there is one, the fix.
         """
         if answer.get("active") is not True:
             refuse("inactive", "the provider says that the token is not active")
@@ -100,8 +100,8 @@ class IntrospectionPolicy:
         return expires_at
 
     def _check_age(self, issued_at: float, now: float) -> None:
-        """Refuse a token that was issued too long ago, whatever its end is: a revocation lasts for
-        as long as this lets a token live.
+        """Refuse a token that was issued too long ago, whatever its `exp`: a revocation lasts as
+        long as this check lets a token live.
         """
         if now - issued_at > self.max_lifetime + self.leeway:
             refuse("lifetime", f"issued {now - issued_at:.0f} s ago, see max_lifetime")

@@ -1,21 +1,22 @@
-"""Opaque tokens: what they mean only their provider knows (RFC 7662), so it is asked. In bounds:
+"""Verify opaque tokens by asking their provider (RFC 7662), within bounds:
 
-- A token's looks come first: what doesn't match `token_pattern`, and the gate's own API keys and
-  tickets, whatever the pattern says, are refused without asking.
-- A good answer serves for `cache_seconds` and never past `exp`, so a revoked token is refused
-  within that time. A no serves for 5 seconds. An answer of more than 8 KiB isn't remembered.
-- All who send one token at the same time share one question; at most `max_concurrent` questions run
-  and `max_queued` wait. What comes beyond is a 503, so made-up tokens can't flood the provider,
-  though while they come, a token that isn't remembered may have to come again.
-- A provider that fails is left alone for 1 to 30 seconds, and with tokens that were good for 1 to
-  10; after a 429 as long as it says, within these; remembered tokens go on meanwhile.
-- Strangers can make a provider fail, by tokens that it can't digest. So a token that it called good
-  within the last hour is asked about apart from all others: with places, a queue, connections and
-  pauses of its own kind. One account has a quarter of these places. Readiness (`/readyz`) reads
-  the pauses of these only.
-- While a relayed conversation runs, its token is asked about again, each `recheck_seconds`. These
-  questions have `max_concurrent` places and a queue of their own, and the pauses of known tokens:
-  what strangers ask, and what fails at it, ends no conversation.
+- The token's format is checked first: a token that doesn't match `token_pattern` is refused without
+  asking, and so are the gate's own API keys and tickets, whatever the pattern says.
+- A positive answer is cached for `cache_seconds` and never past `exp`, so a revoked token is
+  refused within that time. A negative one is cached for 5 seconds. An answer of more than 8 KiB
+  isn't cached.
+- Simultaneous requests with one token share one call; at most `max_concurrent` calls run and
+  `max_queued` wait. Any more get a 503, so made-up tokens can't flood the provider, though during
+  such a flood, callers whose token isn't cached may have to retry.
+- After a failure the provider isn't called for 1 to 30 seconds, or for 1 to 10 about tokens known
+  to be valid; after a 429 for as long as it says, within these bounds; cached tokens still work.
+- Anybody can make a provider fail, by tokens that it can't handle. So a token that it accepted
+  within the last hour is kept apart from all others: such tokens have their own slots, queue,
+  connections and pauses. One account gets a quarter of these slots. Readiness (`/readyz`) depends
+  only on the pauses for these.
+- While a relayed conversation runs, its token is rechecked every `recheck_seconds`. Rechecks have
+  `max_concurrent` slots and a queue of their own, and share the pauses of known tokens: strangers'
+  tokens, and failures that they cause, end no conversation.
 """
 
 import re
@@ -60,21 +61,21 @@ from xuna_middleware.identity.tickets.tickets import PREFIX as TICKET
 if TYPE_CHECKING:
     import httpx
 
-#: How the gate's own secrets begin: no provider is ever sent one.
+#: Prefixes of the gate's own secrets, which no provider is ever sent.
 _OURS: Final = (API_KEY, TICKET)
 #: A b64token of 16 to 512 characters that doesn't look like a JWT.
 OPAQUE: Final = r"(?![^.]*\.[^.]*\.[^.]*\Z)[A-Za-z0-9._~+/-]{16,512}=*"
 
 _REFUSED_SECONDS: Final = 5.0
-#: For how long a token that was good is told from strangers' tokens.
+#: For how long a valid token is kept apart from unknown tokens.
 _KNOWN_SECONDS: Final = 3600.0
 _LONGEST_KEEP: Final = 60
 _LARGEST_LEEWAY: Final = 300
 _SHORTEST_RECHECK: Final = 1
 _LONGEST_RECHECK: Final = 3600
-#: One account's known tokens have so many places, running and waiting: all, divided by this.
+#: One account's known tokens get all slots, running and waiting, divided by this.
 _ACCOUNTS: Final = 4
-#: How many questions of running conversations wait for their turn; each conversation has one.
+#: How many rechecks of running conversations may wait; each conversation has one.
 _MOST_RECHECKS: Final = 4096
 
 
@@ -82,38 +83,39 @@ class IntrospectionVerifier:
     """Verify access tokens by asking their provider.
 
     Args:
-        issuer: the provider's issuer URL; what identities are issued by.
-        client_id, client_secret, private_key, auth_method: who asks: the name of this service at
-            the provider, and its secret (Basic or in the body) or private key (PEM or JWK).
+        issuer: the provider's issuer URL, and the issuer of the identities.
+        client_id, client_secret, private_key, auth_method: this service's client id at the
+            provider, and its secret (Basic or in the body) or private key (PEM or JWK).
         private_key_algorithm: of the assertion that the key signs.
         audience: one or several; the answer's `aud` must name one of them.
-        client_ids: clients whose tokens are taken, for providers that name no `aud`. Give either
-            or both: a token for another API is no token for this one.
-        introspection_endpoint: its address, if not as the issuer's metadata says.
-        subject_claims: where the subject is found; the first that is there counts.
-        token_pattern: what tokens look like, a regular expression for the whole of one. By default
-            whatever looks opaque; among several verifiers, one that says no more than that is asked
-            last, and only one may.
-        cache_seconds: for how many seconds a good answer serves, at most 60; 0 asks each time.
-        recheck_seconds: how often the token of a running conversation is asked about again, 1 to
-            3,600; None never asks again, and a revoked token's conversation goes on until `exp`.
-        max_concurrent, max_queued: how many questions run at once, and how many wait. Strangers'
-            tokens, known ones and running conversations have so many each, and connections for all
-            these. Of those of known tokens one account has a quarter at most.
-        leeway: tolerance for clocks in seconds, at most 300. Given to `iat` and `nbf`, not `exp`.
+        client_ids: clients whose tokens are accepted, for providers that name no `aud`. Give either
+            or both: a token for another API is not valid for this one.
+        introspection_endpoint: its URL, if not as the issuer's metadata says.
+        subject_claims: the claims for the subject; the first one present counts.
+        token_pattern: a regular expression that matches a whole token. By default any token that
+            looks opaque; among several verifiers, the one with the default is asked last, and only
+            one may have it.
+        cache_seconds: for how many seconds a positive answer is cached, at most 60; 0 asks each
+            time.
+        recheck_seconds: how often the token of a running conversation is rechecked, 1 to 3,600;
+            None never rechecks, and a revoked token's conversation goes on until `exp`.
+        max_concurrent, max_queued: how many calls run at once, and how many wait. Unknown tokens,
+            known ones and running conversations have this many each, and connections for all of
+            them. One account gets at most a quarter of those for known tokens.
+        leeway: tolerance for clocks in seconds, at most 300. Applies to `iat` and `nbf`, not `exp`.
         max_lifetime: the longest life of a token in seconds, from its `iat`. A token without `iat`
-            may have no more than this left before its `exp`; one without either lives until its
-            provider says no.
-        undated_lifetime: for how many seconds your provider lets a token live, where its answers
-            have no `iat`. Nothing in such an answer bounds a token's age, so this is how long
-            `gate.revoke()` keeps its subject out, a later sign-in included. 30 days by default: the
-            longest life that Auth0, for one, lets an opaque token have.
+            may have no more than this left before its `exp`; one without either is valid until the
+            provider refuses it.
+        undated_lifetime: for how many seconds your provider lets a token live, if its answers have
+            no `iat`. Nothing in such an answer bounds a token's age, so `gate.revoke()` keeps its
+            subject out for this long, even after a new sign-in. 30 days by default: the longest
+            life that Auth0, for one, allows an opaque token.
         scope_claims, role_claims, dpop, mtls, metadata_url, insecure_hosts, endpoint_hosts,
         http_transport, clock: as for `OIDCVerifier`.
 
-    Checks: what `policy.py` lists; revocation, within `cache_seconds`; of conversations that the
-    gate carries, within `cache_seconds`, `recheck_seconds` and one call. Does not check: what the
-    provider doesn't say.
+    Checks: everything that `policy.py` lists; revocation, within `cache_seconds`; for conversations
+    that the gate carries, within `cache_seconds`, `recheck_seconds` and one call. Does not check:
+    anything that the provider's answer doesn't say.
 
     Raises:
         ConfigurationError: an option makes no sense; the text names the fix.
@@ -168,8 +170,8 @@ class IntrospectionVerifier:
             accepts_bound=self._possession is not None,
         )
         undated = checked_seconds(undated_lifetime, "undated_lifetime", most=MAX_LIFETIME)
-        #: What the gate reads. The policy bounds the age of a token that has an `iat`; of one that
-        #: has none, only the operator knows how long it lives.
+        #: Read by the gate. The policy bounds the age of a token that has an `iat`; without one,
+        #: only the operator knows how long the token lives.
         self.traits = traits_with(
             self._possession,
             self.issuer,
@@ -190,14 +192,14 @@ class IntrospectionVerifier:
         given = checked_transport(http_transport)
         _checked_count(max_concurrent, "max_concurrent", least=1)
         _checked_count(max_queued, "max_queued", least=0)
-        # As many connections as there are questions at once: known callers' and running
-        # conversations' go over the second.
+        # As many connections as there are calls at once: those for known callers and running
+        # conversations use the second.
         self._outbound = (
             Outbound(http_transport=given, connections=max_concurrent),
             Outbound(http_transport=given, connections=2 * max_concurrent),
         )
-        # Tokens that were good have connections and failures of their own: those that a stranger's
-        # made-up token causes must neither end a conversation nor keep a known caller out.
+        # Known tokens have their own connections and pauses: failures that a stranger's made-up
+        # token causes must neither end a conversation nor keep a known caller out.
         self._endpoint, self._known_endpoint = (
             IntrospectionEndpoint(
                 client,
@@ -236,33 +238,33 @@ class IntrospectionVerifier:
 
     @property
     def token_pattern(self) -> str:
-        """What tokens look like."""
+        """The regular expression that tokens match."""
         return self._pattern.pattern
 
     def recognizes(self, token: str) -> bool:
-        """Tell whether a token looks like one of these."""
+        """Return whether a token looks like one of these."""
         return not token.startswith(_OURS) and self._pattern.fullmatch(token) is not None
 
     def start(self) -> None:
-        """Do nothing: there is nothing to ask before somebody comes."""
+        """Do nothing: there is nothing to ask before the first token arrives."""
 
     @property
     def ready(self) -> bool:
-        """Tell whether tokens that were good may be asked about now. What fails at strangers'
-        tokens says nothing of the provider, and is not read here, except where the provider has
-        refused this service itself ever since the start: with a wrong secret, say.
+        """Return whether the provider may be asked about known tokens now. Failures with strangers'
+        tokens say nothing about the provider and don't count here, unless the provider has refused
+        this service itself since the start, for a wrong secret, say.
         """
         return self._known_endpoint.ready and not self._endpoint.is_refused
 
     async def aclose(self) -> None:
-        """End the questions under way and close the connections."""
+        """Stop the calls under way and close the connections."""
         for questions in (self._questions, self._known_questions, self._rechecks):
             questions.stop()
         for outbound in self._outbound:
             await outbound.aclose()
 
     async def verify(self, credentials: Credentials) -> Identity:
-        """Return whom the provider names; see `Verifier.verify`."""
+        """Return the identity that the provider names; see `Verifier.verify`."""
         self.traits.check_scheme(credentials.scheme)
         token = credentials.token
         if not self.recognizes(token):
@@ -276,11 +278,11 @@ class IntrospectionVerifier:
         return identity
 
     async def recheck_interval(self, token: str) -> float | None:
-        """Return after how many seconds to ask again; see `Rechecks.recheck_interval`."""
+        """Return after how many seconds to recheck; see `Rechecks.recheck_interval`."""
         return self._recheck_seconds
 
     async def recheck(self, token: str) -> Identity:
-        """Ask the provider about a token, whatever is remembered of it; see `Rechecks.recheck`."""
+        """Ask the provider about a token, ignoring cached answers; see `Rechecks.recheck`."""
         if not self.recognizes(token):
             raise InvalidTokenError(cause="malformed: not what token_pattern describes")
         endpoint = self._known_endpoint

@@ -108,7 +108,7 @@ class VerificationKey:
     key: _ReadyKey = field(repr=False, compare=False)
 
     def verify(self, token: CompactToken) -> bool:
-        """Tell whether the token's signature is this key's. Never raises."""
+        """Return whether the token's signature is this key's. Never raises."""
         algorithm = token.header.algorithm
         if algorithm not in self.algorithms:
             return False
@@ -321,10 +321,10 @@ def import_signing_key(material: Any, algorithm: str) -> Key:
 
 
 def is_secret(jwk: Any) -> bool:
-    """Tell whether a member of a set is a symmetric key."""
+    """Return whether a member of a set is a symmetric key."""
     return isinstance(jwk, dict) and jwk.get("kty") == "oct"
 
 
 def has_private_members(jwk: Any) -> bool:
-    """Tell whether a member of a set gives a private key away."""
+    """Return whether a member of a set gives a private key away."""
     return isinstance(jwk, dict) and not _PRIVATE_MEMBERS.isdisjoint(jwk)

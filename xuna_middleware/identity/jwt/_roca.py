@@ -14,7 +14,7 @@ _PRIMES: Final = (
 
 
 def has_roca_fingerprint(modulus: int) -> bool:
-    """Tell whether every residue is one that the flawed generator produces. Pure."""
+    """Return whether every residue is one that the flawed generator produces. Pure."""
     return all(modulus % prime in _powers(prime) for prime in _PRIMES)
 
 

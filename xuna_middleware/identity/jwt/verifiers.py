@@ -1,7 +1,7 @@
 """Verify access tokens: one protocol, and its two implementations for JWTs.
 
-`JWTVerifier` is told the keys or their address, `OIDCVerifier` finds them from the issuer. Both
-check the same, and neither calls anybody for a token whose key is known.
+`JWTVerifier` gets the keys or their URL, `OIDCVerifier` finds them from the issuer. Both make the
+same checks, and neither does any I/O for a token whose key is known.
 """
 
 import time
@@ -56,51 +56,52 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Verifier(Protocol):
-    """Verify what a request presented. One method, so that any mechanism fits.
+    """Verify the credentials of a request. One method, so that any mechanism fits.
 
-    What else one of your own accepts (issuers, tokens that live longer than a day, DPoP), it says
-    with an attribute `traits`, see `VerifierTraits`.
+    A verifier that you write declares anything else it accepts (issuers, tokens that live longer
+    than a day, DPoP) in an attribute `traits`, see `VerifierTraits`.
     """
 
     async def verify(self, credentials: Credentials) -> Identity:
-        """Return whom the credentials prove.
+        """Return the identity that the credentials prove.
 
         Raises:
-            InvalidTokenError: they prove nobody. Never return None.
-            UnavailableError: it can't be known right now.
+            InvalidTokenError: they aren't valid. Never return None.
+            UnavailableError: they can't be verified right now.
         """
 
 
 @runtime_checkable
 class Lifecycle(Protocol):
-    """Do what a part of the gate does beside requests: begin early, say whether it is ready, end.
+    """Start a part of the gate early, report whether it is ready, and stop it.
 
-    A verifier of one's own may have these three members; the gate uses them if it does.
+    A verifier that you write may have these three members; the gate uses them if it does.
     """
 
     def start(self) -> None:
-        """Begin in the background, without waiting. Called in the event loop, maybe repeatedly."""
+        """Start in the background, without waiting. Called in the event loop, maybe repeatedly."""
 
     @property
     def ready(self) -> bool:
-        """Tell whether it can do its work without waiting."""
+        """Return whether it can work without waiting."""
 
     async def aclose(self) -> None:
-        """End whatever runs and close what is open."""
+        """Stop background work and close connections."""
 
 
 @runtime_checkable
 class KeyEventSource(Protocol):
-    """Tell the gate's hooks what happens to keys."""
+    """Report key events to the gate's hooks."""
 
     def listen(self, listener: Listener) -> None:
-        """Call this from now on with an event's name, the issuer and the cause."""
+        """Register a listener, to be called with an event's name, the issuer and the cause."""
 
 
 class _IssuerTokens:
-    """Verify one issuer's tokens, in the order that costs a stranger's token least.
+    """Verify one issuer's tokens, in the order that makes invalid tokens cheapest to refuse.
 
-    A base, not a part: one hop less for each request, and one text of what the two below share.
+    A base class, not a component: one call less for each request, and the two verifiers below share
+    its code.
     """
 
     _keys: KeySource
@@ -120,8 +121,8 @@ class _IssuerTokens:
         self._policy = policy
         self._algorithms = algorithms
         self._possession = possession
-        #: What the gate reads. A token is good until its `exp`, which is at most `max_lifetime`
-        #: after its `iat`, and for the leeway.
+        #: Read by the gate. A token is valid until its `exp`, which is at most `max_lifetime` after
+        #: its `iat`, plus the leeway.
         self.traits = traits_with(
             possession, policy.issuer, max_token_seconds=policy.max_lifetime + policy.leeway
         )
@@ -134,7 +135,7 @@ class _IssuerTokens:
         return f"{type(self).__name__}(issuer={self.issuer!r})"
 
     def listen(self, listener: Listener) -> None:
-        """Tell of changed keys, and of keys that can't be fetched."""
+        """Report changed keys, and keys that can't be fetched."""
         self._keys.listen(listener)
 
     def start(self) -> None:
@@ -143,16 +144,16 @@ class _IssuerTokens:
 
     @property
     def ready(self) -> bool:
-        """Tell whether keys are there that may be used."""
+        """Return whether there are usable keys."""
         return self._keys.ready
 
     async def aclose(self) -> None:
-        """End the background fetches and close the connections."""
+        """Stop the background fetches and close the connections."""
         self._keys.stop()
         await self._outbound.aclose()
 
     async def verify(self, credentials: Credentials) -> Identity:
-        """Return whom the token names; see `Verifier.verify`."""
+        """Return the token's identity; see `Verifier.verify`."""
         token, now = credentials.token, self._clock()
         if not token.isascii():
             raise InvalidTokenError(cause="malformed: not ASCII")
@@ -176,7 +177,7 @@ class _IssuerTokens:
         return RemoteKeys(self.issuer, source.load, self._remembered.clear, self._freshness)
 
     def _read(self, token: str) -> tuple[CompactToken, dict[str, Any]]:
-        """Read the parts; what can be refused without a key is refused before any I/O."""
+        """Read the parts; refuse before any I/O if no key is needed for that."""
         try:
             parts = read_compact(token)
             if self._keys.is_blocked(parts.header.kid):
@@ -193,8 +194,7 @@ class _IssuerTokens:
     def _judge(
         self, parts: CompactToken, claims: dict[str, Any], key: VerificationKey, now: float
     ) -> Identity:
-        """Check signature and claims. An unexpected exception counts as an
-        invalid token."""
+        """Check signature and claims. An unexpected exception counts as an invalid token."""
         if not key.verify(parts):
             raise InvalidTokenError(cause="signature: does not match the key")
         try:
@@ -217,28 +217,28 @@ class JWTVerifier(_IssuerTokens):
     """Verify JWT access tokens of one issuer with given keys, or keys from a given address.
 
     Args:
-        issuer: the token's `iss`, compared to the letter.
+        issuer: the token's `iss`, compared exactly.
         audience: one or several; the token must be for one of them.
         jwks: a JWK Set (RFC 7517): public keys, or secrets for HS256, HS384, HS512.
-        jwks_uri: the https address of one; give either.
-        algorithms: accepted `alg` values; HMAC only where it is named here.
+        jwks_uri: the https URL of a JWK Set; give one of the two.
+        algorithms: accepted `alg` values; HMAC only if named here.
         token_types: accepted `typ` header values (RFC 9068: `at+jwt`); `""` means none.
         leeway: tolerance for clocks in seconds, at most 300.
         max_lifetime: the longest life of a token in seconds.
         audience_claim: the claim that names the audience, for providers that have no `aud`.
-        scope_claims, role_claims: where scopes and roles are found: claim names or paths to nested
-            ones; a space-separated string or a list of strings; all that are there count.
-        kind: how a type that says nothing tells access tokens from others; presets set it.
-        dpop: what becomes of tokens bound to a DPoP key (RFC 9449): `off` refuses them, `accepted`
-            wants their proof, `required` refuses all others; `DPoP(…)` says more.
-        mtls: the same of tokens bound to a client's TLS certificate (RFC 8705).
-        insecure_hosts: names of hosts that may be asked over plain http; loopback always may.
+        scope_claims, role_claims: the claims of scopes and roles: claim names or paths to nested
+            ones; a space-separated string or a list of strings; all that are present count.
+        kind: how to recognize access tokens if `typ` doesn't say; presets set it.
+        dpop: how to treat tokens bound to a DPoP key (RFC 9449): `off` refuses them, `accepted`
+            checks their proof, `required` refuses all others; `DPoP(…)` has more options.
+        mtls: the same for tokens bound to a client's TLS certificate (RFC 8705).
+        insecure_hosts: names of hosts allowed over plain http; loopback always is.
         freshness: how old fetched keys may be.
-        http_transport: an httpx transport of your own, for proxies and tests.
+        http_transport: your own httpx transport, for proxies and tests.
         clock: seconds since the epoch.
 
     Checks: see `identity/jwt/_jose.py` for signatures and `identity/jwt/claims.py` for claims.
-    Does not check: revocation; a token is good until its `exp` (see `max_lifetime`).
+    Does not check: revocation; a token is valid until its `exp` (see `max_lifetime`).
 
     Raises:
         ConfigurationError: an option makes no sense; the text names the fix.
@@ -295,15 +295,15 @@ class OIDCVerifier(_IssuerTokens):
     """Verify JWT access tokens of an OpenID provider, found by its issuer.
 
     Args:
-        issuer: the provider's issuer URL, compared to the letter, slash included.
-        metadata_url: where its metadata is, if not at `{issuer}/.well-known/openid-configuration`.
-        endpoint_hosts: names of further hosts that its `jwks_uri` may lie on.
+        issuer: the provider's issuer URL, compared exactly, slash included.
+        metadata_url: its metadata's URL, if not `{issuer}/.well-known/openid-configuration`.
+        endpoint_hosts: names of further hosts allowed for its `jwks_uri`.
         audience, algorithms, token_types, leeway, max_lifetime, audience_claim, scope_claims,
         role_claims, kind, dpop, mtls, insecure_hosts, freshness, http_transport, clock: as for
         `JWTVerifier`.
 
-    Checks: as `JWTVerifier`; that the metadata is the issuer's own; where keys may come from.
-    Does not check: revocation; a token is good until its `exp`.
+    Checks: as `JWTVerifier`; that the metadata is the issuer's own; the host of the keys.
+    Does not check: revocation; a token is valid until its `exp`.
 
     Raises:
         ConfigurationError: an option makes no sense; the text names the fix.

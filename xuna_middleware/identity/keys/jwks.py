@@ -118,7 +118,7 @@ def read_secrets(document: Any) -> KeySet:
 
 
 def holds_secrets(document: Any) -> bool:
-    """Tell whether a JWK Set has a symmetric key among its members."""
+    """Return whether a JWK Set has a symmetric key among its members."""
     return any(is_secret(member) for member in _members(document))
 
 

@@ -70,7 +70,7 @@ class KeySource(Protocol):
 
     @property
     def ready(self) -> bool:
-        """Tell whether tokens can be verified without waiting."""
+        """Return whether tokens can be verified without waiting."""
 
     def start(self) -> None:
         """Begin to fetch in the background, where there is something to fetch."""

@@ -96,7 +96,7 @@ class ProxyAuthenticator:
 
     @property
     def ready(self) -> bool:
-        """Tell whether callers can be verified without waiting."""
+        """Return whether callers can be verified without waiting."""
         return self._verifier.ready
 
     async def aclose(self) -> None:

@@ -99,7 +99,7 @@ class LoadBalancerVerifier:
 
     @property
     def ready(self) -> bool:
-        """Tell whether keys can be had."""
+        """Return whether keys can be had."""
         return self._keys.ready
 
     async def aclose(self) -> None:

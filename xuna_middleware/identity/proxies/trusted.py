@@ -32,7 +32,7 @@ class TrustedProxies:
         self._networks = tuple(_network(entry) for entry in entries if entry != _UNIX)
 
     def contains(self, client: tuple[str, int] | None) -> bool:
-        """Tell whether ASGI's `client` is listed; None (no address) only where "unix" is."""
+        """Return whether ASGI's `client` is listed; None (no address) only where "unix" is."""
         if client is None:
             return self._unix
         address = read_address(client[0])

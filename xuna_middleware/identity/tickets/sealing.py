@@ -1,9 +1,9 @@
 """Seal a token into the stored record of a ticket, so that only the ticket's holder can open it.
 
 The key is derived from the ticket's own text (256 random bits) by HKDF-SHA256. The store holds the
-text's SHA-256 as the record's name, and from that nobody gets the key. AES-256-GCM makes sure that
-what is opened is what was sealed, and that the issuer in the record is the one that it was sealed
-with: the token is sent to that issuer's provider. Each key seals one token.
+text's SHA-256 as the record's name, from which nobody can derive the key. AES-256-GCM ensures that
+neither the token nor the record's issuer changed after sealing: the token is sent to that issuer's
+provider. Each key seals one token.
 """
 
 import secrets
@@ -18,21 +18,21 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from xuna_middleware.errors import InvalidTokenError
 from xuna_middleware.identity.rechecks import HeldToken
 
-#: Tells this use of a ticket's text apart from any other.
+#: Separates this use of a ticket's text from any other.
 _PURPOSE: Final = b"xuna-gate ticket: the token that proved its holder, v1"
 _KEY_OCTETS: Final = 32
 _NONCE_OCTETS: Final = 12
 
 
 def seal(ticket: str, token: HeldToken) -> str:
-    """Return a token as a ticket's record holds it."""
+    """Return a token encrypted for a ticket's record."""
     nonce = secrets.token_bytes(_NONCE_OCTETS)
     sealed = _cipher(ticket).encrypt(nonce, token.reveal().encode(), _octets(token.issuer))
     return b64encode(nonce + sealed).decode("ascii")
 
 
 def unseal(ticket: str, sealed: str, issuer: str) -> HeldToken:
-    """Return the token of an issuer that was sealed with a ticket.
+    """Return an issuer's token that was sealed with a ticket.
 
     Raises:
         InvalidTokenError: another ticket or issuer sealed it, or it was changed.

@@ -1,12 +1,12 @@
-"""One-time tickets, for clients that can't set a header: who asked, kept until the WebSocket comes.
+"""One-time tickets for clients that can't set a header: they keep the identity until it connects.
 
-An address lands in logs, so what stands in one must be worthless by then: a ticket is 256 random
-bits, kept by its hash, for at most a minute, and taken once. It is bound to the identity and the
-agent that it was made for, and to the page (`Origin`) that asked. It says who vouched for the
-identity, since a gate that shares the store may not believe that one: see `trust.py`.
+URLs end up in logs, so a ticket must be worthless once logged: it is 256 random bits, stored by its
+hash, for at most a minute, and usable once. It is bound to the identity and the agent that it was
+made for, and to the page (`Origin`) that asked. It records who vouched for the identity, since a
+gate that shares the store may not trust that source: see `trust.py`.
 
-A token that is to be asked about again while the conversation runs goes along in the ticket's
-record, sealed with the ticket itself: the store alone can't open it (`sealing.py`).
+If the conversation's token needs rechecks, the ticket's record contains that token, sealed with the
+ticket itself: the store alone can't open it (`sealing.py`).
 """
 
 import hashlib
@@ -46,11 +46,11 @@ _LENGTH: Final = len(PREFIX) + 43
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ticket:
-    """Say whom a ticket stood for.
+    """Describe a ticket: whose it is, and who vouched for them.
 
-    `origin` is that of the request it was made in, or None; `mark` is what the gate that made it
-    says of itself, see `Trust.mark()`. `token` is what proved them, where it is to be asked
-    about again. `until` is when it ends, in seconds since the epoch.
+    `origin` is the Origin of the request that made it, or None; `mark` identifies what the gate
+    that made it verifies, see `Trust.mark()`. `token` is the caller's token, if it needs rechecks.
+    `until` is its expiry, in seconds since the epoch.
     """
 
     identity: Identity
@@ -63,17 +63,17 @@ class Ticket:
 
 
 class Tickets:
-    """Make tickets, and take each once, in whatever process that happens."""
+    """Make tickets, and accept each one once, in any process."""
 
     def __init__(self, store: Store, *, clock: Callable[[], float] = time.time) -> None:
         self._store = store
         self._clock = clock
 
     async def make(self, ticket: Ticket) -> tuple[str, float]:
-        """Return the text to hand out, and for how many seconds it is good.
+        """Return the ticket's text, and for how many seconds it is valid.
 
         Raises:
-            InvalidTokenError: the identity has ended. UnavailableError: it can't be kept now.
+            InvalidTokenError: the identity has expired. UnavailableError: it can't be stored now.
         """
         seconds = self._seconds(ticket.identity)
         text = PREFIX + secrets.token_urlsafe(_OCTETS)
@@ -84,11 +84,11 @@ class Tickets:
         return text, seconds
 
     async def take(self, text: str) -> Ticket:
-        """Return what a ticket stands for; nobody can take it again.
+        """Return a ticket and remove it, so that it can't be used again.
 
         Raises:
             InvalidTokenError: there is no such ticket any more.
-            UnavailableError: it can't be known.
+            UnavailableError: it can't be looked up.
         """
         if len(text) != _LENGTH:
             raise InvalidTokenError(cause="ticket: malformed")
@@ -103,8 +103,8 @@ class Tickets:
         return ticket
 
     async def put_back(self, text: str, ticket: Ticket) -> None:
-        """Keep a ticket that was taken for the rest of its time, since it couldn't be checked."""
-        left = min(SECONDS, ticket.until - self._clock())  # by whatever clock it was dated
+        """Store a taken ticket again for its remaining time, since it couldn't be checked."""
+        left = min(SECONDS, ticket.until - self._clock())  # `until` may be from another clock
         if left > 0:
             with suppress(StoreError):
                 await self._keep(text, ticket, left)
@@ -123,7 +123,7 @@ class Tickets:
 
 
 def ticket_in(scope: Scope) -> str | None:
-    """Return the ticket in a WebSocket's query; what isn't one of ours is the app's own affair.
+    """Return the ticket in a WebSocket's query; other values are left to the app.
 
     Raises:
         InvalidRequestError: there are two.

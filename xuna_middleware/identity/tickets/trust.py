@@ -1,22 +1,22 @@
-"""Which tickets a gate takes: those of issuers that it has verifiers for.
+"""Decide which tickets a gate accepts: those of issuers that it can verify.
 
-Gates of one name share the tickets in their store. One of them may still have a verifier, an
+Gates with one name share the tickets in their store, but one of them may have a verifier, an
 authenticator, visitors or an agent that the other lacks. So a ticket says who vouched for its
-identity, and the gate that takes it checks that:
+identity, and the gate that receives it checks that source:
 
-- A verifier vouched: a verifier of this gate has that issuer in its `traits.issuers` or names none,
-  or its `TenantVerifiers` find a verifier for it.
-- The authenticator vouched: this gate has one, with that issuer in its `traits.issuers` or with
-  none named.
-- Nobody did, for a visitor: an agent of this gate has `anonymous=True`, and its challenge is the
-  same, since a ticket stands for a challenge that was passed.
+- A verifier vouched: a verifier of this gate has that issuer in its `traits.issuers` or declares
+  none, or its `TenantVerifiers` find a verifier for it.
+- The authenticator vouched: this gate has one, whose `traits.issuers` contain that issuer or are
+  not declared.
+- Nobody vouched, for a visitor: an agent of this gate has `anonymous=True`, and its challenge is
+  the same, since a ticket also proves that a challenge was passed.
 - The app vouched, by `gate.issue()`: this gate has verifiers of the same issuers as the gate that
   made the ticket, and an authenticator of the same issuers, or none like that gate.
 
-The agent must be one of this gate's as well. Else the answer is a 401, and the log says why.
+The agent must also be one of this gate's. Otherwise the answer is a 401, and the log says why.
 
-Does not check: what else a verifier asks of a token. Gates of one name whose verifiers of one
-issuer differ in `audience`, `dpop`, `mtls` or keys take each other's tickets all the same.
+Does not check: a verifier's other requirements for a token. Gates with one name whose verifiers of
+one issuer differ in `audience`, `dpop`, `mtls` or keys still accept each other's tickets.
 """
 
 import hashlib
@@ -30,12 +30,12 @@ from xuna_middleware.identity.tickets.tickets import Ticket, Voucher
 
 
 class Trust:
-    """Know whom one gate can verify.
+    """Decide whether one gate can verify a ticket's caller.
 
     Args:
-        verifiers, traits: the gate's verifiers, and what each says of itself.
-        authenticator: what the gate's authenticator says of itself, None where there is none.
-        visitors: what visitors have to pass, None where none are admitted.
+        verifiers, traits: the gate's verifiers, and the traits of each.
+        authenticator: the traits of the gate's authenticator, None if there is none.
+        visitors: the challenge that visitors have to pass, None if no visitors are admitted.
         agents: the names of the gate's agents.
     """
 
@@ -55,19 +55,19 @@ class Trust:
         self._fingerprint = _fingerprint(traits, authenticator)
 
     def mark(self, voucher: Voucher) -> str:
-        """Return what a ticket says of the gate that makes it, where the voucher alone is too
-        little: the same for all gates that verify the same, in whatever process.
+        """Return a mark of the gate for its tickets, needed if the voucher alone isn't enough: the
+        same in all processes, for all gates that verify the same.
         """
         if voucher == "visitor":
             return self._visitors or ""
         return self._fingerprint if voucher == "application" else ""
 
     async def check(self, ticket: Ticket) -> None:
-        """Refuse a ticket for which this gate lacks the verifier, or what else stands above.
+        """Refuse a ticket if this gate lacks the verifier, or anything else listed above.
 
         Raises:
             InvalidTokenError: the cause says what this gate lacks.
-            UnavailableError: whether the issuer is a tenant's can't be known now.
+            UnavailableError: whether the issuer is a tenant's can't be found out now.
         """
         lacking = await self._lacking(ticket)
         if lacking is not None:
@@ -77,7 +77,7 @@ class Trust:
             )
 
     async def _lacking(self, ticket: Ticket) -> str | None:
-        """Return what this gate lacks to have made a ticket; None where it lacks nothing."""
+        """Return what this gate would lack to make such a ticket; None if nothing."""
         if ticket.agent not in self._agents:
             return f"it is for the agent {ticket.agent!r}, which is none of this gate's agents="
         match ticket.voucher:

@@ -47,7 +47,7 @@ _TOTAL: Final = 10.0
 #: Seconds: for a request whose answer nobody needs.
 _SHORT: Final = 3.0
 _MAX_BYTES: Final = 64 * 1024
-#: Seconds: a week. Bounded so that `start_by`, a sum of two times, stays exact.
+#: Seconds: a week, the longest `start_within`; `start_by`, a sum of two times, stays exact.
 _LONGEST: Final = 604_800
 
 

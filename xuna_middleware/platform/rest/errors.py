@@ -103,6 +103,6 @@ def _fault(reply: Reply, words: str, now: float) -> PlatformError:
 
 
 def _is_quota(body: bytes) -> bool:
-    """Tell whether `detail.status` is `quota_exceeded`, which comes under 400 or 401."""
+    """Return whether `detail.status` is `quota_exceeded`, which comes under 400 or 401."""
     detail: Any = (json_object(body) or {}).get("detail")
     return isinstance(detail, dict) and detail.get("status") == "quota_exceeded"
