@@ -1,6 +1,6 @@
 """The one platform: grants in, credentials out.
 
-Public: what a `Platform` of your own is given and what it returns.
+Public: the argument and result types of a `Platform` that you write.
 """
 
 from xuna_middleware.access.grants import Grant, Personalization

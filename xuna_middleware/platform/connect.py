@@ -1,6 +1,6 @@
 """Open the WebSocket to the platform, for conversations that the gate carries.
 
-The one place with `websockets`, which is imported when the first conversation comes.
+Only this module uses `websockets`, which is imported when the first conversation starts.
 """
 
 import asyncio
@@ -16,18 +16,18 @@ from xuna_middleware.platform.protocol import SUBPROTOCOL, PlatformConnection
 if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection, connect
 
-#: In seconds: to open, and for the platform's part of a close.
+#: Seconds: to open, and for the platform's part of a close.
 _OPEN: Final = 10.0
 _CLOSE: Final = 2.0
-#: Frames that may wait to be carried; then the platform has to.
+#: Frames that may wait in the queue; after that the platform has to wait.
 _WAITING: Final = 8
 _MISSING: Final = 'the relay needs websockets: pip install "xuna-middleware[relay]"'
 
 
 async def open_line(url: str, *, max_frame: int, heeds_proxies: bool = True) -> PlatformConnection:
-    """Open the WebSocket at a signed URL, which was checked and is told to nobody.
+    """Open the WebSocket at a signed URL, which was checked and is kept secret.
 
-    `heeds_proxies`: go by the proxies that the environment names.
+    `heeds_proxies`: use the proxies that the environment names.
 
     Raises:
         PlatformError: 502, the platform refuses or can't be reached; 504, it takes too long.
@@ -45,7 +45,7 @@ async def open_line(url: str, *, max_frame: int, heeds_proxies: bool = True) -> 
             status_code=504,
             code="platform_timeout",
         )
-    except Exception as error:  # websockets' own and OSError; their texts may hold the address
+    except Exception as error:  # websockets' own and OSError; their texts may contain the URL
         failure = PlatformError(cause=f"platform: the WebSocket: {_why(error)}")
     raise failure
 
@@ -58,15 +58,15 @@ class _Line:
     def __init__(self, connection: "ClientConnection") -> None:
         self._connection = connection
         self._waiting = connection.transport.get_write_buffer_size
-        # Bound, and not wrapped: each frame passes through these.
+        # Bound methods without a wrapper, since each frame passes through these.
         self.recv: Callable[[], Awaitable[str | bytes]] = connection.recv
         self.send: Callable[[str], Awaitable[None]] = self._send
 
     async def _send(self, text: str) -> None:
-        """Send a frame at once where nothing waits to be sent; else as the library does, and wait.
+        """Send a frame at once if the send buffer is empty; else as the library does, and wait.
 
-        The library's own way costs more than all that the gate does with a frame. What is closed
-        raises in both.
+        The library's own way costs more than everything else that the gate does with a frame. A
+        closed connection raises in both.
         """
         if self._waiting():
             await self._connection.send(text)
@@ -82,7 +82,8 @@ class _Line:
         return int(protocol.close_rcvd.code), protocol.close_rcvd.reason
 
     async def close(self, code: int, reason: str) -> None:
-        # The library's own time begins when all is written, which a stuck platform never lets be.
+        # The library's own timeout starts when everything is written, which a stuck platform can
+        # prevent forever.
         with suppress(TimeoutError):
             async with asyncio.timeout(2 * _CLOSE):
                 await self._connection.close(code, reason)
@@ -91,7 +92,7 @@ class _Line:
 
 @cache
 def _dialling() -> Callable[..., "connect"]:
-    """Return what dials, prepared once.
+    """Return the connecting class, created once.
 
     Raises:
         ConfigurationError: `websockets` is not installed.
@@ -102,7 +103,7 @@ def _dialling() -> Callable[..., "connect"]:
         raise ConfigurationError(_MISSING) from None
 
     class Dialling(connect):
-        """Follow no redirect: a signed URL is for one host."""
+        """Connect without following redirects: a signed URL is for one host."""
 
         def process_redirect(self, exc: Exception) -> Exception | str:
             return exc
@@ -120,12 +121,12 @@ def _dialling() -> Callable[..., "connect"]:
 
 
 def check_installed() -> None:
-    """Raise ConfigurationError where the relay can't work for want of `websockets`."""
+    """Raise ConfigurationError if the relay can't work because `websockets` is missing."""
     _dialling()
 
 
 def _silent() -> logging.Logger:
-    """Return a logger that nobody hears: at DEBUG the library would tell the signed URL."""
+    """Return a silent logger: at DEBUG the library would log the signed URL."""
     return logging.Logger("xuna_middleware.line", logging.CRITICAL + 1)
 
 

@@ -1,4 +1,4 @@
-"""Values of the platform step: the two passes that XUNA AI hands out."""
+"""The two kinds of credentials that XUNA AI issues."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,15 +7,15 @@ from typing import Any, ClassVar, Literal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignedUrl:
-    """Hold a signed WebSocket URL: single-use, short-lived, opaque. Its repr masks it.
+    """A signed WebSocket URL: single-use, short-lived, opaque. Its repr masks it.
 
     Attributes:
         agent: the configured name.
-        conversation_id: where the platform told one.
-        start_by: seconds since the epoch by which the conversation must have started; None where
-            it is not known.
-        session: what `startSession` of the JS client takes beside the URL, in its spelling; None
-            where the client has to carry nothing.
+        conversation_id: if the platform returned one.
+        start_by: seconds since the epoch by which the conversation must have started; None if
+            unknown.
+        session: the options for `startSession` of the JS client in addition to the URL, in its
+            spelling; None if the client has to carry nothing.
     """
 
     transport: ClassVar[Literal["websocket"]] = "websocket"
@@ -39,9 +39,9 @@ class SignedUrl:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConversationToken:
-    """Hold a conversation token for WebRTC: short-lived, opaque. Its repr masks it.
+    """A conversation token for WebRTC: short-lived, opaque. Its repr masks it.
 
-    `agent`, `conversation_id` and `session` are those of `SignedUrl`.
+    `agent`, `conversation_id` and `session` are as in `SignedUrl`.
     """
 
     transport: ClassVar[Literal["webrtc"]] = "webrtc"

@@ -1,18 +1,18 @@
-"""The conversation's WebSocket to the platform, as a value that others may hold."""
+"""The protocol of a conversation's WebSocket to the platform."""
 
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
-#: What clients and platform speak; a browser must see it chosen where it offers it.
+#: The sub-protocol of clients and platform; a browser that offers it must see it accepted.
 SUBPROTOCOL: Final = "convai"
 
 
 class PlatformConnection(Protocol):
-    """Be an open WebSocket to the platform.
+    """An open WebSocket to the platform.
 
     Attributes:
-        recv: returns the next frame; raises when there is none any more.
-        send: sends a text frame, and waits where the platform is slow.
+        recv: returns the next frame; raises when there are no more.
+        send: sends a text frame, and waits if the platform is slow.
     """
 
     recv: Callable[[], Awaitable[str | bytes]]
@@ -20,7 +20,7 @@ class PlatformConnection(Protocol):
 
     @property
     def ended(self) -> tuple[int, str] | None:
-        """Return the code and reason of the platform's own close; None where it said none."""
+        """Return the code and reason of the platform's own close; None if it sent none."""
 
     async def close(self, code: int, reason: str) -> None:
-        """Close it. Waits a little for the platform's answer; harmless when it is closed."""
+        """Close it. Waits briefly for the platform's answer; harmless if already closed."""

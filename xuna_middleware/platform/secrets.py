@@ -1,4 +1,4 @@
-"""What is shared with the platform alone, in a type that shows it to nobody but the wire."""
+"""Secrets shared only with the platform, in a type that reveals them only for sending."""
 
 import re
 from typing import Any, Final
@@ -6,12 +6,12 @@ from typing import Any, Final
 from xuna_middleware._core.hidden import Hidden
 from xuna_middleware.errors import ConfigurationError
 
-#: What a header value may hold and a key has no reason not to: visible ASCII (RFC 9110 5.5).
+#: Characters of a key: visible ASCII, which a header value may contain (RFC 9110 5.5).
 _VISIBLE: Final = re.compile(r"[!-~]+", re.ASCII)
 
 
 class Secret(Hidden):
-    """Hold the platform's API key, or what it signs with; no rendering shows it, see `Hidden`."""
+    """The platform's API key, or its signing secret; no rendering shows it, see `Hidden`."""
 
     __slots__ = ("_name",)
 
@@ -20,11 +20,11 @@ class Secret(Hidden):
         self._name = name
 
     def check(self, source: str) -> None:
-        """Refuse what could not travel as a header. `source` says where the secret came from.
+        """Refuse a secret that can't be sent as a header. `source` says where it came from.
 
         Raises:
-            ConfigurationError: it is no text, is empty, or holds white space, a control character
-                or anything outside ASCII. The text shows no part of it.
+            ConfigurationError: it is no text, is empty, or contains white space, a control
+                character or anything outside ASCII. The text shows no part of it.
         """
         if not self._is_visible():
             raise ConfigurationError(

@@ -1,10 +1,10 @@
-"""PostCallWebhook: what the platform says of conversations that are over, and that it says so.
+"""PostCallWebhook: verify and read the platform's signed reports about ended conversations.
 
-- The header holds `t=<unix seconds>,v0=<hex>`, the second part once or more: HMAC-SHA256, with the
-  secret that both sides know, over the first part's digits, a dot and the body as it was sent.
-- `t` must be near now, on both sides: who overheard a delivery can't send it much later, and nobody
-  can make one up for later.
-- Nothing of a body is read before its signature holds.
+- The header contains `t=<unix seconds>,v0=<hex>`, the second part once or more: HMAC-SHA256, with
+  the secret that both sides know, over the first part's digits, a dot and the body as it was sent.
+- `t` must be close to the current time, before or after it: a captured delivery can't be sent much
+  later, and none can be signed in advance.
+- No part of a body is parsed before its signature is verified.
 
 XUNA AI documents no webhook. The form, the types and `data.metadata.call_duration_secs` are the
 ElevenLabs API's, so the header's name is an option.
@@ -31,13 +31,13 @@ from xuna_middleware.platform.records import length
 from xuna_middleware.platform.rest.responses import Invalid, conversation_id, json_object
 from xuna_middleware.platform.secrets import Secret
 
-#: In bytes, of a body: the transcript is in it.
+#: Bytes of a body, which contains the transcript.
 MAX_BYTES: Final = 1024 * 1024
 
 _VARIABLE: Final = "XUNA_AI_WEBHOOK_SECRET"
 _LEAST_SECRET: Final = 16
 _LONGEST_TOLERANCE: Final = 86_400
-#: Seconds for which a delivery is remembered beyond the time at which its signature ends.
+#: Seconds for which a delivery is remembered after its signature expires.
 _GRACE: Final = 60.0
 _SIGNED: Final = re.compile(r"t=([0-9]{1,12})((?:,v0=[0-9a-f]{64}){1,8})", re.ASCII)
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
@@ -47,7 +47,7 @@ _AUDIO: Final = "post_call_audio"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signature:
-    """Hold what a header claims: when a body was signed, and what may be its digests."""
+    """The claims of a header: when a body was signed, and its possible digests."""
 
     time: str
     digests: tuple[str, ...] = field(repr=False)
@@ -55,31 +55,31 @@ class Signature:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """Say which conversation is over, and how many seconds it lasted."""
+    """An ended conversation, and how many seconds it lasted."""
 
     conversation_id: str
     seconds: float
 
 
 class PostCallWebhook:
-    """Take the platform's word, signed, for how long conversations were.
+    """Accept the platform's signed reports of how long conversations lasted.
 
-    The gate serves `POST /webhooks/post-call` then; tell the platform its address. What a
-    conversation reserved and didn't use comes back as soon as its transcript is there. Only the
-    type `post_call_transcription` says how long a conversation was: leave the audio out, since it
+    The gate then serves `POST /webhooks/post-call`; configure that URL in the platform. Time that a
+    conversation reserved and didn't use is given back as soon as its transcript arrives. Only the
+    type `post_call_transcription` has a conversation's length: leave the audio out, since it
     doesn't fit into 1 MB.
 
     Args:
-        secret: what the platform signs with, as its console shows it; 16 characters or more. Or
-            several, while one replaces another: any of them verifies. None reads
-            `XUNA_AI_WEBHOOK_SECRET` when `check()` or the first delivery needs it.
-        header: in which the signature comes.
+        secret: the platform's signing secret, as its console shows it; 16 characters or more. Or
+            several during a rotation: any of them verifies. None reads `XUNA_AI_WEBHOOK_SECRET`
+            when `check()` or the first delivery needs it.
+        header: the name of the signature's header.
         tolerance: seconds by which the time of signing may differ from now, in both directions.
         clock: seconds since the epoch.
 
     Checks: that there is one such header, strictly of the form above; its time; that one of the
     secrets signed the whole body, in constant time.
-    Does not check: whether what the platform says is true; its address.
+    Does not check: whether the platform's report is true; the platform's address.
 
     Raises:
         ConfigurationError: an option is not as described; the text says how to write it.
@@ -105,11 +105,11 @@ class PostCallWebhook:
 
     @property
     def remembered(self) -> float:
-        """Seconds for which a delivery must be remembered: longer than its signature can serve."""
+        """Seconds for which a delivery must be remembered: longer than its signature is valid."""
         return 2 * self._tolerance + _GRACE
 
     def moved(self, *, secret: str | Sequence[str]) -> Self:
-        """Return the same webhook with another secret, such as a sandbox's."""
+        """Return a copy with another secret, such as a sandbox's."""
         elsewhere = copy(self)
         elsewhere._secrets = secrets = _concealed(secret)
         del secret
@@ -117,21 +117,22 @@ class PostCallWebhook:
         return elsewhere
 
     def check(self) -> None:
-        """Find the secret, in the environment where none was given.
+        """Find the secret, in the environment if none was given.
 
         Raises:
             ConfigurationError: there is none, or it is not usable.
         """
-        # Kept once found, so that a process may drop it from the environment after the start.
+        # Cached, so that a process may remove it from the environment after the start.
         if self._secrets is None:
             self._secrets = _from_environment()
 
     def claimed(self, headers: Headers) -> Signature:
-        """Return what the header claims: what can be refused before a body is waited for.
+        """Return the header's claims, or refuse before the body is read.
 
         Raises:
-            InvalidSignatureError: there is no such header, or two, it is malformed, or not of now.
-            UnavailableError: there is no secret to verify anything with.
+            InvalidSignatureError: there is no such header, or two, it is malformed, or its time is
+                too far from now.
+            UnavailableError: there is no secret for the verification.
         """
         try:
             self.check()
@@ -152,17 +153,17 @@ class PostCallWebhook:
         """
         signed = b"%s.%s" % (signature.time.encode(), body)
         made = [hmac.digest(_octets(each), signed, "sha256").hex() for each in self._secrets or ()]
-        # Each is compared with each, in constant time: how long it takes tells nothing.
+        # Each is compared with each, in constant time: the duration reveals nothing.
         equal = [hmac.compare_digest(one, other) for one in made for other in signature.digests]
         if not any(equal):
             raise InvalidSignatureError(cause="webhook signature: no known secret signed this body")
 
 
 def read_signature(values: Sequence[str]) -> Signature:
-    """Read the one header that there must be.
+    """Read the signature header, of which there must be exactly one.
 
     Raises:
-        InvalidSignatureError: there is none, or several, or it is not of the form.
+        InvalidSignatureError: there is none, or several, or it is malformed.
     """
     if len(values) != 1:
         raise InvalidSignatureError(cause="webhook header: missing, or more than one")
@@ -173,7 +174,7 @@ def read_signature(values: Sequence[str]) -> Signature:
 
 
 def read_finished(body: bytes) -> Finished | Invalid:
-    """Return what a signed body says of a conversation, or why it says nothing that counts."""
+    """Return a signed body's report of a conversation, or why it contains none."""
     members = json_object(body, TRANSCRIPT)
     if members is None:
         return Invalid("not a strict JSON object")

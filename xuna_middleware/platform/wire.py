@@ -1,9 +1,9 @@
 """Personalization in its two spellings: the platform's, and that of a client's `startSession`.
 
-What travels through a client can be read and changed by it. So a prompt, a model and a `secret__`
-variable never go that way, and neither does what the JS client would drop without a word: it
-builds its first frame from the paths of `CARRIED` alone (`@elevenlabs/client` 1.25, the client of
-the API whose shape XUNA AI's has).
+A client can read and change any personalization that it carries. So a prompt, a model and a
+`secret__` variable never go that way, nor do values that the JS client would drop silently: it
+builds its first frame only from the paths of `CARRIED` (`@elevenlabs/client` 1.25, the client of
+the API that XUNA AI's is modelled on).
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,14 +23,14 @@ CARRIED: Final[Mapping[str, str]] = {
     "conversation.text_only": "conversation.textOnly",
 }
 
-#: Reaches tool headers only, never the model (the ElevenLabs API's rule).
+#: Prefix of variables that reach only tool headers, never the model (a rule of the ElevenLabs API).
 _TOOLS_ONLY: Final = "secret__"
 
 
 def not_for_clients(dynamic_variables: Iterable[str], overrides: Iterable[str]) -> tuple[str, ...]:
     """Return, sorted, the names of variables and the paths of overrides that no client may carry.
 
-    Takes names, so a mapping will do.
+    Only the names are read, so a mapping works, too.
     """
     secret = {name for name in dynamic_variables if name.lower().startswith(_TOOLS_ONLY)}
     return tuple(sorted(secret | {path for path in overrides if path not in CARRIED}))
@@ -43,15 +43,15 @@ def check_carriable(
     dynamic_variables: Iterable[str] = (),
     overrides: Iterable[str] = (),
 ) -> None:
-    """Refuse an agent that would have a client carry what it must not.
+    """Refuse an agent if a client would carry variables or overrides that it must not.
 
     Args:
         agent: the configured name, for the message.
-        transports: those of the agent's for which `XunaPlatform.client_carries()` is True.
+        transports: the agent's transports for which `XunaPlatform.client_carries()` is True.
         dynamic_variables, overrides: names, as far as they are known when the gate is built.
 
     Raises:
-        ConfigurationError: something doesn't fit; the text names it, and the relay.
+        ConfigurationError: some must not be carried; the text names them, and the relay.
     """
     carried_over = sorted(transports)
     names = not_for_clients(dynamic_variables, overrides)
@@ -65,7 +65,7 @@ def check_carriable(
 
 
 def for_platform(personalization: Personalization) -> dict[str, Any]:
-    """Return what the platform takes when a token is made, without members that would be empty.
+    """Return the platform's JSON for a token request, without empty members.
 
     `{"dynamic_variables": {…}, "conversation_config_override": {"agent": {"first_message": …}}}`
     """
@@ -76,7 +76,7 @@ def for_platform(personalization: Personalization) -> dict[str, Any]:
 
 
 def for_client(personalization: Personalization) -> dict[str, Any]:
-    """Return what `startSession` takes. Only after `not_for_clients` found nothing.
+    """Return the options for `startSession`. Call it only after `not_for_clients` found nothing.
 
     `{"dynamicVariables": {…}, "overrides": {"agent": {"firstMessage": …}}}`
     """

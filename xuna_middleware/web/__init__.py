@@ -1,1 +1,1 @@
-"""Read requests, write answers: what is the same for every route."""
+"""Read requests and write answers: the code shared by all routes."""

@@ -1,12 +1,12 @@
-"""Find the root paths that apps behind the gate were given themselves, whatever the server says.
+"""Find the root paths configured in apps behind the gate, whatever root path the server reports.
 
-An app with a root path of its own serves each path under a second name: with
-`FastAPI(root_path="/v1")`, `/v1/api` is `/api`. No interface tells it, and the app may be held in
-any way by what stands around it. So the one that is wrapped directly is asked, and for all others
-the process is: every FastAPI app that there is, and Django's setting.
+An app with its own root path serves each path under a second name: with
+`FastAPI(root_path="/v1")`, `/v1/api` is `/api`. No interface reports it, and wrappers may hold the
+app in any way. So the gate asks the app that it wraps directly, and looks for all others in the
+process: every FastAPI app in it, and Django's setting.
 
-Django and Channels search a path for a `re_path()` that doesn't begin with `^`: `r"api/"` is found
-in `/open/api/` as well. Those patterns are found here, too. So are the languages of Django's
+Django and Channels search a path for a `re_path()` that doesn't begin with `^`: `r"api/"` also
+matches in `/open/api/`. This module finds those patterns, too, and the languages of Django's
 `i18n_patterns()`: `/de/admin/` is `/admin/`.
 """
 
@@ -26,19 +26,19 @@ from xuna_middleware._core.text_fold import fold
 
 logger = logging.getLogger("xuna_middleware")
 
-#: Between two tries to load a URLconf that can't be loaded.
+#: Seconds between two attempts to load a URLconf after a failure.
 _SECONDS_BETWEEN_SEARCHES: Final = 1.0
 
-#: How many middlewares around an app are looked through.
+#: How many middlewares around an app are inspected.
 _MOST_MIDDLEWARES: Final = 20
-#: How many objects that an app holds are looked at, where the process's own are frozen.
+#: How many objects that an app holds are inspected, if the process's own are frozen.
 _MOST_HELD: Final = 200_000
-#: Is found in each path, and behind the first letter of each public one.
+#: Matches in each path, and after the first letter of each public one.
 FOUND_ANYWHERE: Final = re.compile(r"\A|(?<=/.)")
 
 
 def own_root_path(app: object) -> str:
-    """Return the root path of the app itself, "" where it has none; `.app` leads to it."""
+    """Return the root path of the app itself, "" if it has none; `.app` leads to it."""
     for _ in range(_MOST_MIDDLEWARES):
         modules = {str(kind.__module__).partition(".")[0] for kind in type(app).__mro__}
         if "fastapi" in modules:
@@ -47,14 +47,14 @@ def own_root_path(app: object) -> str:
             return _script_name()
         try:
             app = getattr(app, "app", None)
-        except Exception:  # a proxy that stands for nothing now
+        except Exception:  # a proxy object without a target now
             return ""
     return ""
 
 
 def is_litestar_without_mounts(app: Any) -> bool:
     """Return whether an app is Litestar's own, and calls no other ASGI app by a route. Such an app
-    removes the server's root path alone, and does so once.
+    removes only the server's root path, and only once.
 
     Does not see: an ASGI app that a middleware or a handler of it calls.
     """
@@ -68,21 +68,22 @@ def is_litestar_without_mounts(app: Any) -> bool:
 class AppsInProcess:
     """Find the FastAPI apps and Channels' URL routers of this process, whatever holds them.
 
-    Looks when it is made and at each question: `gc.freeze()` in between, as before a server forks
-    its workers, hides what is there from a look. Where it was called, what the wrapped app holds is
-    followed as well: apps that were made after the first look, and a gate that was. `gc.unfreeze()`
-    would do, too, but to list all objects writes to the memory of each, which forked workers share.
+    Searches when it is created and at each call: `gc.freeze()` in between, as before a server forks
+    its workers, hides existing objects from a search. After a freeze, the objects that the wrapped
+    app holds are followed as well: this finds apps, and a gate, made after the first search.
+    `gc.unfreeze()` would also work, but listing all objects writes to the memory of each, which
+    forked workers share.
 
-    A look takes about 40 ms for a million objects.
+    A search takes about 40 ms for a million objects.
     """
 
     def __init__(self, wrapped: object) -> None:
         self._wrapped = wrapped
         self._seen: list[weakref.ref[Any]] = []
         self._look()
-        #: What `find_patterns()` found; None until it did.
+        #: The result of `find_patterns()`; None until it succeeded.
         self.patterns: tuple[re.Pattern[str], ...] | None = None
-        #: Finds a language's prefix in a folded path. Known when `patterns` is; None without any.
+        #: Finds a language's prefix in a folded path. Set with `patterns`; None if there is none.
         self.languages: re.Pattern[str] | None = None
         self._search: asyncio.Future[None] | None = None
         self._searched_at = -_SECONDS_BETWEEN_SEARCHES
@@ -90,7 +91,7 @@ class AppsInProcess:
     def root_paths(self) -> tuple[str, ...]:
         """Return the root paths of all FastAPI apps, and Django's.
 
-        Does not find: those of other frameworks, and of apps that are made later.
+        Does not find: those of other frameworks, and of apps made later.
         """
         apps = self._look()
         found = {_script_name(), *(_checked(app.__dict__.get("root_path", "")) for app in apps)}
@@ -98,9 +99,9 @@ class AppsInProcess:
 
     async def find_patterns(self) -> None:
         """Look for the app's patterns at a request, since Django loads its URLconf at the first
-        one; where that fails, again at later ones, once a second at most.
+        one; if that fails, try again at later ones, at most once a second.
 
-        Requests that come meanwhile wait for the same look.
+        Requests that arrive meanwhile wait for the same search.
         """
         loop = asyncio.get_running_loop()
         if self._search is None or self._search.get_loop() is not loop or self._search.done():
@@ -119,13 +120,13 @@ class AppsInProcess:
 
     @staticmethod
     def _have_urlconf() -> bool:
-        """Return whether Django is there and configured, with a URLconf."""
+        """Return whether Django is loaded and configured, with a URLconf."""
         settings = getattr(sys.modules.get("django.conf"), "settings", None)
         return bool(getattr(settings, "configured", False)) and hasattr(settings, "ROOT_URLCONF")
 
     def _searched_patterns(self) -> tuple[re.Pattern[str], ...] | None:
         """Return the patterns of Django's URLconf and of Channels' routers that are searched
-        anywhere in a path. None where the URLconf can't be loaded. Sets `languages`.
+        anywhere in a path. None if the URLconf can't be loaded. Sets `languages`.
 
         Does not find: a URLconf that a request's middleware chooses, and another language's form
         of a translated pattern.
@@ -192,7 +193,7 @@ def _is_channels(app: object) -> bool:
 
 
 def _held_by(app: object) -> Iterator[object]:
-    """Yield what an app holds, and what that holds; of a function's globals, those it names."""
+    """Yield the objects that an app holds, recursively; of a function's globals, those it names."""
     pending, seen = [app], {id(app)}
     while pending and len(seen) < _MOST_HELD:
         each = pending.pop()
@@ -231,8 +232,8 @@ def _names_in(code: CodeType) -> Iterator[str]:
 
 
 def _searched(patterns: Iterable[Any], resolvers: ModuleType) -> Iterator[re.Pattern[str]]:
-    """Yield the regular expressions of URL patterns, and of those within, that are searched."""
-    # Since Django 3.2 a pattern that ends a route and in "$" must match the whole of what is left.
+    """Yield the regular expressions of URL patterns, nested ones included, that are searched."""
+    # Since Django 3.2 a pattern that ends a route and in "$" must match all of the rest.
     matches_whole = "fullmatch" in resolvers.RegexPattern.match.__code__.co_names
     for each in patterns:
         pattern = each.pattern
@@ -244,7 +245,7 @@ def _searched(patterns: Iterable[Any], resolvers: ModuleType) -> Iterator[re.Pat
 
 
 def _language_prefixes(patterns: Iterable[Any], resolvers: ModuleType) -> re.Pattern[str] | None:
-    """Return what finds a prefix of `i18n_patterns()`; None where these patterns have none."""
+    """Return a pattern for a prefix of `i18n_patterns()`; None if these patterns have none."""
     if not _has_language_prefix(patterns, resolvers):
         return None
     settings = sys.modules["django.conf"].settings
@@ -265,7 +266,7 @@ def _begins_at_start(regex: re.Pattern[str]) -> bool:
     """Return whether a search for a pattern finds it at the beginning of a text or not at all."""
     try:
         parsed = import_module("re._parser").parse(regex.pattern, regex.flags)
-    except Exception:  # a Python that reads patterns in another way
+    except Exception:  # a Python version that parses patterns differently
         return False
     return not len(parsed) or _is_anchored(parsed) or _is_anything(parsed)
 
@@ -282,7 +283,7 @@ def _is_anchored(parsed: Any) -> bool:
 
 
 def _is_anything(parsed: Any) -> bool:
-    """Return whether it is `.*` alone, which is found at the beginning of any text."""
+    """Return whether it is only `.*`, which matches at the beginning of any text."""
     consuming = [(str(operation), of) for operation, of in parsed if str(operation) != "AT"]
     if len(consuming) != 1 or str(parsed[0][0]) == "AT":
         return False
@@ -294,7 +295,7 @@ def _is_anything(parsed: Any) -> bool:
 
 
 def _script_name() -> str:
-    """Return Django's FORCE_SCRIPT_NAME, where Django is there and configured."""
+    """Return Django's FORCE_SCRIPT_NAME, if Django is loaded and configured."""
     settings = getattr(sys.modules.get("django.conf"), "settings", None)
     if settings is None or not settings.configured:
         return ""
@@ -302,5 +303,5 @@ def _script_name() -> str:
 
 
 def _checked(root_path: object) -> str:
-    """Return what could be a root path; a request can hold nothing else."""
+    """Return a valid root path; a request can contain nothing else."""
     return root_path if isinstance(root_path, str) and root_path[:1] == "/" else ""

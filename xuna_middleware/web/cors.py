@@ -1,11 +1,11 @@
 """Cross-origin requests to the gate and to protected paths of the app (Fetch standard, CORS).
 
-A browser sends a preflight without credentials, and so can anybody: what looks like one is a
-stranger's request, and an app that ran for it would run unverified. So the gate answers preflights
-by its own `cors_origins`; or the app does, where its operator said so. Then it gets the headers of
-CORS, `Host` and what a proxy says of the request (`Forwarded`, `X-Forwarded-For`, `-Host` and
-`-Proto`) alone, since others, such as X-HTTP-Method-Override, can make it run something else,
-and nothing but the status and the headers of CORS comes back of its answer.
+A browser sends a preflight without credentials, and anybody can send a request that looks like one:
+an app that handled it would run for an unverified caller. So the gate answers preflights by its own
+`cors_origins`; or the app does, if its operator configured that. The app then gets only the headers
+of CORS, `Host` and a proxy's headers (`Forwarded`, `X-Forwarded-For`, `-Host` and `-Proto`), since
+others, such as X-HTTP-Method-Override, can make it run something else; and only the status and the
+headers of CORS of its answer are sent back.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from xuna_middleware.errors import PRIVATE, AccessDeniedError, UnavailableError
 
-#: Methods that a page may use; which of them a path serves is the app's to say.
+#: Methods that a page may use; the app decides which of them a path serves.
 _METHODS: Final = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
 _MAX_AGE: Final = "600"
 #: A list of header names (RFC 9110 section 5.6.2); no browser asks for so many.
@@ -31,7 +31,7 @@ PREFLIGHT_SECONDS: Final = 5.0
 _ENDING_SECONDS: Final = 1.0
 _ALLOW_ORIGIN: Final = b"access-control-allow-origin"
 _OF_CORS: Final = b"access-control-"
-#: Of a preflight's headers, what an app that answers it gets to see.
+#: The headers of a preflight that an app gets if it answers preflights.
 _ASKING: Final = frozenset(
     {
         *(b"host", b"origin", b"access-control-request-method"),
@@ -43,7 +43,7 @@ _ASKING: Final = frozenset(
 
 
 def is_preflight(scope: Scope) -> bool:
-    """Return whether a request is a preflight, to the letter of the Fetch standard."""
+    """Return whether a request is a preflight, exactly as the Fetch standard defines it."""
     if scope.get("method") != "OPTIONS":
         return False
     names = [name for name, _ in scope["headers"]]
@@ -55,8 +55,8 @@ class GateCORS:
 
     Args:
         origins: exact origins; without one, nothing is added.
-        credentials: whether cookies may come along.
-        allowed_headers, exposed_headers: which a page may send and read.
+        credentials: whether requests may include cookies.
+        allowed_headers, exposed_headers: headers that a page may send and read.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class GateCORS:
         }
 
     def wrap(self, app: ASGIApp) -> ASGIApp:
-        """Return the app, with CORS headers on its answers and preflights answered."""
+        """Wrap the app to add CORS headers to its answers and to answer preflights."""
         if not self._origins:
             return app
         cors = CORSMiddleware(app, **self._options)
@@ -90,7 +90,7 @@ class AppCORS:
 
     Args:
         origins: exact origins.
-        credentials: whether cookies may come along.
+        credentials: whether requests may include cookies.
     """
 
     def __init__(self, origins: tuple[str, ...], *, credentials: bool) -> None:
@@ -123,8 +123,8 @@ class AppCORS:
         return answer
 
     def readable(self, scope: Scope, send: Send) -> Send:
-        """Return what sends an answer so that a listed origin may read it; what the app says of
-        that stays.
+        """Return a `send` that lets a listed origin read the answer; CORS headers that the app sets
+        stay.
         """
         origin = Headers(scope=scope).get("origin") if self._origins else None
         if origin is None or origin not in self._origins or scope["type"] != "http":
@@ -136,12 +136,12 @@ class AppCORS:
 
 
 async def pass_preflight_on(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Let the app answer a preflight; nothing but status and headers of CORS comes back, and
-    nothing of the request's body, query or other headers goes in. Once it has answered, or has
-    taken 5 seconds, it is cancelled.
+    """Let the app answer a preflight; only the status and headers of CORS are sent back, and the
+    app gets nothing of the request's body, query or other headers. It is cancelled once it has
+    answered, or after 5 seconds.
 
     Raises:
-        UnavailableError: it hasn't answered in time.
+        UnavailableError: it didn't answer in time.
     """
     is_asked = is_sent = is_cancelled = False
     is_over = asyncio.Event()
@@ -151,7 +151,7 @@ async def pass_preflight_on(app: ASGIApp, scope: Scope, receive: Receive, send: 
         if not is_asked:
             is_asked = True
             return {"type": "http.request", "body": b"", "more_body": False}
-        # Whoever asks again waits for the client to leave: apps do that in a loop.
+        # An app that calls again waits for the client's disconnect: apps do that in a loop.
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
@@ -162,7 +162,7 @@ async def pass_preflight_on(app: ASGIApp, scope: Scope, receive: Receive, send: 
         if is_cancelled:
             raise OSError("nobody waits for the answer to this preflight")
         if is_sent:
-            await asyncio.Event().wait()  # for the cancellation: nobody reads a body
+            await asyncio.Event().wait()  # until cancelled: nobody reads a body
         if message["type"] != "http.response.start":
             return
         is_sent = True
@@ -204,7 +204,7 @@ async def pass_preflight_on(app: ASGIApp, scope: Scope, receive: Receive, send: 
 
 
 def _failure(task: asyncio.Future[None]) -> Exception | None:
-    """Return what an app raised; None where it raised nothing, or was cancelled, or goes on."""
+    """Return the app's exception; None if it raised none, was cancelled, or is still running."""
     error = task.exception() if task.done() and not task.cancelled() else None
     return error if isinstance(error, Exception) else None
 

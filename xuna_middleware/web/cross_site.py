@@ -1,13 +1,13 @@
 """Refuse requests that another site, or markup without a script, made a browser send.
 
-A browser adds cookies by itself, so another site's page could make it ask for a credential, and so
-could an `<img>` on a page of the same origin. On the gate's routes, callers without an
-Authorization header must come from the gate's own origin or from one that is listed (RFC 6454),
-and by a script's `fetch()`: where the browser sends Fetch Metadata, `Sec-Fetch-Dest` must be
-`empty` and `Sec-Fetch-Mode` `cors`. A Bearer header needs none of this, because
-no browser adds one by itself.
+A browser adds cookies automatically, so another site's page could make it request a credential, and
+so could an `<img>` on a page of the same origin. On the gate's routes, requests without an
+Authorization header must come from the gate's own origin or from a listed one (RFC 6454), and from
+a script's `fetch()`: if the browser sends Fetch Metadata, `Sec-Fetch-Dest` must be `empty` and
+`Sec-Fetch-Mode` `cors`. A Bearer header needs none of this, because no browser adds one
+automatically.
 
-| what sends it | `Sec-Fetch-Dest` | `Sec-Fetch-Mode` | |
+| sent by | `Sec-Fetch-Dest` | `Sec-Fetch-Mode` | |
 |---|---|---|---|
 | `fetch()`, XMLHttpRequest, EventSource | empty | cors | admitted |
 | `fetch()` with `mode: "same-origin"`, `document()` in XSLT | empty | same-origin | no |
@@ -16,10 +16,10 @@ no browser adds one by itself.
 | links, forms, `<iframe>`, `<object>`, downloads | document, iframe, … | navigate | no |
 | `<a ping>`, `sendBeacon()`, `<link rel=preload as=fetch>` | empty | no-cors | no |
 | prefetch and prerender, speculation rules | empty, document | any, `Sec-Purpose` | no |
-| `<link rel=preload as=fetch crossorigin>` | empty | cors | no, where it sends `Origin` |
+| `<link rel=preload as=fetch crossorigin>` | empty | cors | no, if it sends `Origin` |
 
-The last one differs from `fetch()` by its Origin, which Chromium sends there and no `fetch()` does
-with a GET of its own origin. SECURITY.md says what remains.
+The last one differs from `fetch()` by its Origin: Chromium sends one there, but `fetch()` sends
+none with a GET to its own origin. SECURITY.md describes the remaining cases.
 """
 
 import re
@@ -36,16 +36,16 @@ _PORTS: Final = {"http": 80, "https": 443}
 _MEND: Final = 'cors_origins=("https://app.example.com",)'
 #: `Sec-Fetch-Mode` of `fetch()` and XMLHttpRequest.
 _FETCH_MODE: Final = "cors"
-#: What forms send (HTML, "form submission"); scripts say application/json.
+#: Content types that forms send (HTML, "form submission"); scripts send application/json.
 _FORM_TYPES: Final = frozenset(
     {"application/x-www-form-urlencoded", "multipart/form-data", "text/plain"}
 )
-#: Which browsers sent which header with a prefetch; Sec-Purpose is today's.
+#: Headers that browsers have sent with a prefetch; Sec-Purpose is the current one.
 _PURPOSES: Final = ("sec-purpose", "purpose", "x-purpose", "x-moz")
 
 
 class Origins:
-    """Decide whether a request with ambient credentials comes from where it may."""
+    """Decide whether a request with ambient credentials comes from an allowed origin."""
 
     __slots__ = ("_allowed",)
 
@@ -54,16 +54,17 @@ class Origins:
         self._allowed = frozenset([*own, *cors_origins])
 
     def check(self, headers: Headers, method: str = "GET") -> None:
-        """Refuse with 403 what another site, or markup without a script, may have caused."""
+        """Refuse with 403 a request that another site, or markup without a script, may have caused.
+        """
         self._check_origin(headers)
         why = _not_a_fetch(headers, method)
         if why is not None:
             raise _cross_site(why)
 
     def check_reading(self, headers: Headers) -> None:
-        """Refuse the same where a browser says where a request comes from: nothing is spent here.
+        """Refuse the same for a read, but only if the browser says where the request comes from.
 
-        Without Fetch Metadata and Origin, no page can read the answer.
+        Reads spend nothing, and without Fetch Metadata and Origin, no page can read the answer.
         """
         if any(name == "origin" or name.startswith("sec-fetch-") for name in headers):
             self.check(headers)
@@ -71,17 +72,17 @@ class Origins:
     def check_websocket(self, headers: Headers, *, required: bool = False) -> None:
         """Refuse a WebSocket that another site's page opened with the browser's cookies.
 
-        No markup opens one, so its Fetch Metadata need not be a `fetch()`'s. Browsers send no
-        preflight before one, and always its Origin; a client without Origin is no browser, which
-        only `required` refuses.
+        No markup opens a WebSocket, so its Fetch Metadata need not be that of a `fetch()`. Browsers
+        send no preflight before it, but always an Origin; a client without Origin is no browser,
+        and only `required` refuses it.
         """
         if required or "origin" in headers:
             self._check_origin(headers)
 
     def check_ticket(self, headers: Headers, made_at: str | None) -> None:
-        """Refuse a WebSocket whose page is neither the one that asked for the ticket nor ours.
+        """Refuse a WebSocket from a page that neither requested the ticket nor is the gate's own.
 
-        As in `check_websocket`, one without Origin is no page's.
+        As in `check_websocket`, a WebSocket without Origin comes from no page.
         """
         origins = headers.getlist("origin")
         if origins and (len(origins) > 1 or origins[0] not in {*self._allowed, made_at}):
@@ -111,7 +112,7 @@ class Origins:
 
 
 def checked_origins(origins: Iterable[str]) -> tuple[str, ...]:
-    """Return configured origins; anything that is not exactly one is refused with the fix."""
+    """Return configured origins; refuse anything else with an error that names the fix."""
     if isinstance(origins, str) or not isinstance(origins, Iterable):
         raise ConfigurationError(f"cors_origins must be a tuple: {_MEND}")
     origins = tuple(origins)
@@ -161,7 +162,7 @@ def _is_prefetch(headers: Headers) -> bool:
 
 
 def _not_a_fetch(headers: Headers, method: str) -> str | None:
-    """Return why a script's `fetch()` did not send a request; None where it may have."""
+    """Return why a request can't come from a script's `fetch()`; None if it may."""
     destination, mode = headers.getlist("sec-fetch-dest"), headers.getlist("sec-fetch-mode")
     if destination not in ([], ["empty"]):
         return (

@@ -1,9 +1,10 @@
 """The ASGI lifespan protocol: start the gate with the server, whatever the wrapped app does.
 
-- Each phase is answered once. What the app doesn't answer, because it returned or knows no lifespan
-  (Django raises), is answered for it; an app that says that it failed is reported as it says.
-- The gate starts before the app and ends before the last answer, also when cancelled.
-- A gate that can't be closed cleanly is `lifespan.shutdown.failed`; the log has the traceback.
+- Each phase is answered once. If the app doesn't answer, because it returned or has no lifespan
+  (Django raises), the gate answers for it; a failure that the app reports is passed on.
+- The gate starts before the app and stops before the last answer, also when cancelled.
+- If the gate can't be closed cleanly, the answer is `lifespan.shutdown.failed`; the log has the
+  traceback.
 """
 
 import logging
@@ -18,7 +19,7 @@ logger = logging.getLogger("xuna_middleware")
 
 _STARTUP: Final = "lifespan.startup"
 _SHUTDOWN: Final = "lifespan.shutdown"
-#: Every answer there is, with the phase that it answers.
+#: Every possible answer, with the phase that it answers.
 _ANSWERS: Final = {
     f"{phase}.{outcome}": phase
     for phase in (_STARTUP, _SHUTDOWN)
@@ -36,7 +37,7 @@ async def serve_lifespan(gate: Running, receive: Receive, send: Send) -> None:
 async def wrap_lifespan(
     gate: Running, app: ASGIApp, scope: Scope, receive: Receive, send: Send
 ) -> None:
-    """Start the gate before the app, and end it after the app, in one lifespan."""
+    """Start the gate before the app, and stop it after the app, in one lifespan."""
     startup = await receive()
     if not await _start(gate, send):
         return
@@ -53,7 +54,7 @@ async def _no_app(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 class _Relay:
-    """Hand the protocol on to the app: the startup that was read, then what comes."""
+    """Pass the protocol on to the app: the startup already read, then later messages."""
 
     def __init__(self, gate: Running, startup: Message, receive: Receive, send: Send) -> None:
         self._gate = gate
@@ -70,7 +71,7 @@ class _Relay:
         return message
 
     async def send(self, message: Message) -> None:
-        """Pass on the first answer to a phase; a later one is left out."""
+        """Pass on the first answer to a phase; drop later ones."""
         phase = _ANSWERS.get(message["type"])
         if phase in self.answered:
             return
@@ -81,7 +82,7 @@ class _Relay:
         await self._send(await self._last(message) if _is_last(message) else message)
 
     async def finish(self) -> None:
-        """Answer what the app left unanswered, each phase in its time."""
+        """Answer the phases that the app left unanswered, each when it is due."""
         await self.send({"type": "lifespan.startup.complete"})
         if _SHUTDOWN in self.answered:
             return
@@ -90,14 +91,14 @@ class _Relay:
         await self.send({"type": "lifespan.shutdown.complete"})
 
     async def end(self) -> bool:
-        """Close the gate, once; tell whether it closed cleanly."""
+        """Close the gate, once; return whether it closed cleanly."""
         if self._ended:
             return True
         self._ended = True
         return await _close(self._gate)
 
     async def _last(self, message: Message) -> Message:
-        """End the gate, and return what is to be sent after it."""
+        """Stop the gate, and return the message to send after it."""
         self.answered.add(_SHUTDOWN)
         if await self.end() or message["type"] != "lifespan.shutdown.complete":
             return message
@@ -112,7 +113,7 @@ async def _run(app: ASGIApp, scope: Scope, relay: _Relay) -> None:
             if _SHUTDOWN in relay.asked:
                 await relay.send(_failed(_SHUTDOWN, "the wrapped app raised at its shutdown"))
             raise
-        if "lifespan" in str(error):  # as Django says that it serves none
+        if "lifespan" in str(error):  # Django's error says so
             logger.info("the wrapped app serves no lifespan; the gate goes on without it")
             return
         logger.warning(

@@ -1,6 +1,6 @@
-"""Read what a client may say to the issuing routes: a query with `agent`, or a small JSON body.
+"""Read a client's request to the issuing routes: a query with `agent`, or a small JSON body.
 
-Bodies are bounded in bytes and in time, whatever their declared length says.
+Bodies are bounded in bytes and in time, whatever length they declare.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ _MEMBERS: Final = frozenset({"agent", "dynamic_variables", "overrides"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestBody:
-    """Hold what was asked for, unchecked; in no rendering."""
+    """The values of a request, unchecked; no rendering shows them."""
 
     agent: str | None = field(default=None, repr=False)
     dynamic_variables: Any = field(default=None, repr=False)
@@ -51,7 +51,7 @@ async def read_request(scope: Scope, receive: Receive) -> RequestBody:
 
 
 def agent_in_query(query: bytes) -> str | None:
-    """Return the agent that a query names; None where it names none.
+    """Return the agent that a query names; None if it names none.
 
     Raises:
         InvalidRequestError: 400, it names several, or can't be read.
@@ -81,7 +81,7 @@ def _asked(body: dict[str, Any]) -> RequestBody:
 async def read_raw(scope: Scope, receive: Receive, most: int = MAX_BODY) -> bytes:
     """Read a whole body as it was sent, of at most `most` bytes, within ten seconds.
 
-    Checks: that nothing is compressed, and the length, as declared and as it comes.
+    Checks: that the body isn't compressed, and its length, as declared and as received.
     Does not check: the media type.
 
     Raises:

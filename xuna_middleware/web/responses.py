@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from xuna_middleware.errors import PRIVATE, GateError, InvalidRequestError, LimitReachedError
 
-#: What a WebSocket is closed with where the server can't send an HTTP denial (RFC 6455, 7.4.1).
+#: Close code of a WebSocket if the server can't send an HTTP denial (RFC 6455, 7.4.1).
 _POLICY_VIOLATION: Final = 1008
 _PHRASES: Final = {status.value: status.phrase for status in http.HTTPStatus}
 _DENIAL_EXTENSION: Final = "websocket.http.response"
@@ -21,14 +21,14 @@ _PROBLEM_TYPE: Final = (b"content-type", b"application/problem+json")
 
 
 def not_found() -> InvalidRequestError:
-    """Return the 404 of an address that there isn't."""
+    """Return the 404 for an unknown path."""
     return InvalidRequestError(
         "There is nothing here.", status_code=404, code="not_found", cause="path: no route"
     )
 
 
 def method_not_allowed(allowed: Iterable[str]) -> InvalidRequestError:
-    """Return the 405 of an address that takes other methods."""
+    """Return the 405 for a path that accepts only other methods."""
     return InvalidRequestError(
         "This method is not served here.",
         status_code=405,
@@ -41,7 +41,7 @@ def method_not_allowed(allowed: Iterable[str]) -> InvalidRequestError:
 def answer(
     value: Mapping[str, Any], *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Return a JSON answer that no cache keeps."""
+    """Return a JSON answer that no cache stores."""
     return Response(_json(value), status, {**PRIVATE, **(headers or {})}, "application/json")
 
 
@@ -49,7 +49,7 @@ def answer(
 def _problem(
     status: int, detail: str, code: str, problem_type: str, policies: tuple[str, ...]
 ) -> bytes:
-    """Return an error as problem+json (RFC 9457): fixed words, nothing of the request."""
+    """Return an error as problem+json (RFC 9457): fixed words, nothing from the request."""
     violated = {"violated-policies": policies} if policies else {}
     return _json(
         {
@@ -77,7 +77,7 @@ async def deny(error: GateError, scope: Scope, receive: Receive, send: Send) -> 
 
 
 async def _refuse(error: GateError, kind: str, send: Send) -> None:
-    """Send the two messages themselves: a flood of refusals is what must cost least."""
+    """Send the two messages directly: a flood of refusals must cost as little as possible."""
     policies = error.policies if isinstance(error, LimitReachedError) else ()
     body = _problem(error.status_code, error.detail, error.code, error.problem_type, policies)
     headers = [

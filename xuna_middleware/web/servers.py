@@ -1,7 +1,7 @@
-"""ASGI servers that can't carry a relayed conversation, since they hold too much of a slow client.
+"""ASGI servers that can't carry a relayed conversation, since they buffer too much client data.
 
-While the gate waits for the platform, for a provider or for a first frame, it reads nothing of the
-client. A server must stop reading the socket then. Measured figures are in docs/relay.md.
+While the gate waits for the platform, for a provider or for a first frame, it reads nothing from
+the client. The server must then stop reading the socket. Measured figures are in docs/relay.md.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final
 
-#: The module of each such server, and what to do.
+#: The module of each such server, and the fix.
 UNFIT: Final[Mapping[str, str]] = {
     "uvicorn.protocols.websockets.websockets_impl": (
         "uvicorn's --ws websockets holds up to 32 frames of 16 MiB of a client that is not read; "
@@ -21,27 +21,27 @@ UNFIT: Final[Mapping[str, str]] = {
         "serve the relay with uvicorn, hypercorn or granian"
     ),
 }
-#: How many wrappers around the server's own functions are looked into.
+#: How many wrappers around the server's own functions are inspected.
 _MOST_WRAPPERS: Final = 64
 
 
 def unfit_server(receive: Callable[..., Any], send: Callable[..., Any]) -> str | None:
-    """Return what is wrong with the server of this WebSocket, and the fix; None where it is fit.
+    """Return the problem with the server of this WebSocket, and the fix; None if it is suitable.
 
     The scope doesn't name the server. It is found by the coroutine that the server's task runs,
-    which no middleware changes, and by what `receive` and `send` are made of, wrappers included.
-    Does not check: what is behind wrappers that are objects, where the task isn't the server's: one
-    of a middleware's, or any of daphne's, which runs the app itself.
+    which no middleware changes, and by the functions in `receive` and `send`, including wrappers.
+    Does not check: wrappers that are objects, if the task isn't the server's: a middleware's task,
+    or any of daphne's, which runs the app itself.
     """
     named = {_module_of_task(), *_modules_behind(receive), *_modules_behind(send)}
     return next((fix for module, fix in UNFIT.items() if module in named), None)
 
 
 def unfit_servers_loaded() -> tuple[str, ...]:
-    """Return the same of the servers that this process may run, as far as can be told at start.
+    """Return the same for the servers that this process may run, as far as known at the start.
 
-    Django loads daphne where it is one of its INSTALLED_APPS, whichever server serves; then
-    conversations alone tell.
+    Django loads daphne if it is one of its INSTALLED_APPS, whichever server runs; then only a
+    conversation shows which one it is.
     """
     serves = {module: module in sys.modules for module in UNFIT}
     serves["daphne.server"] = "daphne.cli" in sys.modules
@@ -55,7 +55,7 @@ def _module_of_task() -> str | None:
 
 
 def _modules_behind(function: Callable[..., Any]) -> Iterator[str]:
-    """Name the modules of the objects whose methods a function is, or calls."""
+    """Yield the modules of the objects whose methods a function is, or calls."""
     found, seen = [function], 0
     while found and seen < _MOST_WRAPPERS:
         each, seen = found.pop(), seen + 1

@@ -1,7 +1,7 @@
-"""Tell a refused caller how to authenticate: which schemes there are, and where to read more.
+"""Describe to a refused caller how to authenticate: the schemes, and where to read more.
 
-An error knows why it refuses (`error`, `scope`, `acr_values` …); the gate knows its schemes, the
-algorithms of DPoP proofs and the address of its metadata. Both together are `WWW-Authenticate`: one
+An error contains the reason (`error`, `scope`, `acr_values` …); the gate knows its schemes, the
+algorithms of DPoP proofs and the URL of its metadata. Both together make up `WWW-Authenticate`: one
 challenge for each scheme (RFC 6750 section 3, RFC 9449 section 7.1, RFC 9728 section 5.1).
 """
 
@@ -14,12 +14,12 @@ from xuna_middleware.identity.protocols import VerifierTraits
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Challenges:
-    """Hold what a gate adds to each challenge.
+    """The parameters that a gate adds to each challenge.
 
     Attributes:
-        bearer: whether a token may come with the scheme Bearer.
-        dpop_algorithms: for proofs, in the order in which they are named; none without DPoP.
-        resource_metadata: the address of the gate's metadata, None without `public_url`.
+        bearer: whether the scheme Bearer is accepted.
+        dpop_algorithms: for proofs, in the order in which they are named; empty without DPoP.
+        resource_metadata: the URL of the gate's metadata, None without `public_url`.
     """
 
     bearer: bool = True
@@ -40,7 +40,7 @@ class Challenges:
 
 
 def challenges_of(traits: VerifierTraits, resource_metadata: str | None) -> Challenges:
-    """Return the challenges of a gate, from what its verifiers together say of themselves."""
+    """Return the challenges of a gate, from the merged traits of its verifiers."""
     return Challenges(
         bearer=traits.accepts_bearer,
         dpop_algorithms=traits.dpop_algorithms,

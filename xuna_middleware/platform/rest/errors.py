@@ -1,6 +1,6 @@
-"""What it means for our caller that the platform gave no credential. Pure functions.
+"""Map the platform's failures to issue a credential to the gate's answers. Pure functions.
 
-| the platform | our answer | cause |
+| the platform | the gate's answer | cause |
 |---|---|---|
 | 404, 405 on a personalized token request | 502 | `personalization_unsupported` |
 | 429 | 503 with Retry-After | `platform_busy` |
@@ -14,8 +14,8 @@
 | no whole answer in time | 504 | `platform_timeout` |
 | nonsense: too long, broken off, encoded, not as documented | 502 | `platform_answer` |
 
-A cause is for the operator's log. It is made of words written here; of an answer's body it holds
-nothing.
+A cause is for the operator's log. It consists of words written here and contains nothing from an
+answer's body.
 """
 
 import math
@@ -71,7 +71,7 @@ def nonsense(reason: str) -> PlatformError:
 
 
 def no_answer(fault: OutboundError) -> PlatformError:
-    """Return the error for an answer that never came, or not whole."""
+    """Return the error for an answer that never came, or was incomplete."""
     cause = f"{_FAULTS.get(fault.kind, 'platform_answer')}: {fault}"
     if fault.kind == "timeout":
         return PlatformError(
@@ -103,6 +103,6 @@ def _fault(reply: Reply, words: str, now: float) -> PlatformError:
 
 
 def _is_quota(body: bytes) -> bool:
-    """Return whether `detail.status` is `quota_exceeded`, which comes under 400 or 401."""
+    """Return whether `detail.status` is `quota_exceeded`, which comes with 400 or 401."""
     detail: Any = (json_object(body) or {}).get("detail")
     return isinstance(detail, dict) and detail.get("status") == "quota_exceeded"

@@ -1,7 +1,7 @@
-"""What the platform is asked: one value for each kind of credential. Pure functions.
+"""The requests to the platform: one value for each kind of credential. Pure functions.
 
 Ids and names are parameters or JSON members, encoded by the client that sends them, and never part
-of a path. Who the caller is, the platform is not told.
+of a path. The platform doesn't learn who the caller is.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, TypeAlias
 from xuna_middleware.access.grants import Personalization
 from xuna_middleware.platform.wire import for_platform
 
-#: How personalization gets to the platform when a token is made; see `XunaPlatform`.
+#: How personalization reaches the platform when a token is made; see `XunaPlatform`.
 PersonalizationMode: TypeAlias = Literal["body", "query", "client"]
 WAYS: Final = ("body", "query", "client")
 
@@ -22,9 +22,9 @@ _TOKEN: Final = "/v1/convai/conversation/token"  # noqa: S105  (a path)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiRequest:
-    """Hold one request to the platform. Its repr leaves out what may be personal data.
+    """One request to the platform. Its repr leaves out possible personal data.
 
-    `way` is how personalization travels in it; None where none does.
+    `way` is how the request carries personalization; None if it carries none.
     """
 
     method: Literal["GET", "POST"]
@@ -35,7 +35,7 @@ class ApiRequest:
 
 
 def ask_signed_url(agent_id: str, options: Mapping[str, str]) -> ApiRequest:
-    """Ask for a signed URL. `options` are further query parameters."""
+    """Return the request for a signed URL. `options` are further query parameters."""
     return ApiRequest(method="GET", path=_SIGNED_URL, params={**options, "agent_id": agent_id})
 
 
@@ -45,7 +45,7 @@ def ask_token(
     personalization: Personalization,
     way: PersonalizationMode,
 ) -> ApiRequest:
-    """Ask for a conversation token, with the personalization in it unless the client carries it."""
+    """Return the request for a token, with the personalization unless the client carries it."""
     personal = for_platform(personalization)
     plain = {**options, "agent_id": agent_id}
     if not personal or way == "client":

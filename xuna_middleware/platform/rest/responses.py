@@ -1,6 +1,6 @@
-"""What the platform answered, checked before a word of it is believed. Pure functions.
+"""Check the platform's answers before anything uses them. Pure functions.
 
-A flaw is returned, not raised: a frame that reads a credential must be in no traceback.
+A flaw is returned, not raised: a frame that reads a credential must not be in a traceback.
 """
 
 import re
@@ -12,18 +12,18 @@ from xuna_middleware._core.strict_json import SMALL, Bounds, StrictJSONError, st
 
 #: A LiveKit token is a JWT of some hundred bytes.
 _TOKEN: Final = re.compile(r"[!-~]{1,8192}", re.ASCII)
-#: Goes into logs and events, so nothing but letters, digits and harmless marks.
+#: Goes into logs and events, so only letters, digits and harmless punctuation.
 _CONVERSATION_ID: Final = re.compile(r"conv_[A-Za-z0-9_.:-]{1,250}", re.ASCII)
-#: 201 because a token may as well be called created.
+#: 201 because creating a token may well return it.
 _GOOD: Final = (200, 201)
 
-#: Says what is wrong with a value; None where nothing is.
+#: Returns a value's flaw; None if it has none.
 Check: TypeAlias = Callable[[object], str | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiResponse:
-    """Hold a credential that passed its check. Its repr masks it."""
+    """A credential that passed its check. Its repr masks it."""
 
     credential: str = field(repr=False)
     conversation_id: str | None
@@ -31,17 +31,17 @@ class ApiResponse:
 
 @dataclass(frozen=True, slots=True)
 class Invalid:
-    """Say what is wrong with an answer, in no words of its own."""
+    """The flaw of an answer, without quoting it."""
 
     reason: str
 
 
 def read_answer(status: int, body: bytes, member: str, check: Check) -> ApiResponse | Invalid:
-    """Read the credential in one member of a JSON object, and `conversation_id` beside it.
+    """Read the credential in one member of a JSON object, and its `conversation_id`.
 
     Checks: the status, that the body is one strict JSON object (see `_json`), and the member, with
     `check`. A `conversation_id` of another shape than `conv_…` is dropped.
-    Does not check: the content type, which servers get wrong, and members it doesn't know.
+    Does not check: the content type, which servers get wrong, and unknown members.
     """
     if status not in _GOOD:
         return Invalid(f"status {status}")
@@ -58,7 +58,7 @@ def read_answer(status: int, body: bytes, member: str, check: Check) -> ApiRespo
 
 
 def flaw_in_token(value: object) -> str | None:
-    """Say what is wrong with a conversation token; it is opaque but for its characters."""
+    """Return the flaw of a conversation token; only its characters are checked."""
     if isinstance(value, str) and _TOKEN.fullmatch(value):
         return None
     return "token is missing, or not printable ASCII without white space of at most 8 KB"
@@ -73,5 +73,5 @@ def json_object(body: bytes, bounds: Bounds = SMALL) -> dict[str, Any] | None:
 
 
 def conversation_id(value: object) -> str | None:
-    """Return a conversation's id; None for what doesn't look like `conv_…`."""
+    """Return a conversation's id; None if it doesn't look like `conv_…`."""
     return value if isinstance(value, str) and _CONVERSATION_ID.fullmatch(value) else None

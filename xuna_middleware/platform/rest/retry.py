@@ -1,10 +1,10 @@
-"""Send, and send once more where that can help and harms nobody.
+"""Send a request, and send it once more if that can help and does no harm.
 
-Sent again: what never reached a server, and what a 502, 503 or 504 says was not served. A `POST`
-is no exception: should a server have made a token all the same, nobody ever holds it, it starts no
-conversation, which is what costs quota, and it expires within minutes. Not sent again: what timed
-out or broke off, since the server may be at work on it and time is short; a 429, which asks for
-less and not for more.
+Sent again: requests that never reached a server, and those that a 502, 503 or 504 reports as not
+served. This includes `POST`: if a server did make a token, nobody ever gets it, it starts no
+conversation, so it costs no quota, and it expires within minutes. Not sent again: requests that
+timed out or broke off, since the server may still be working on them and time is short; a 429,
+which asks for fewer requests.
 """
 
 import asyncio
@@ -17,15 +17,15 @@ from typing import Final, TypeAlias
 
 from xuna_middleware._core.http import OutboundError, Reply
 
-#: A fault is a value here, so that no traceback runs through the frames that sent.
+#: A fault is a value here, so that no traceback includes the sending frames.
 Outcome: TypeAlias = Reply | OutboundError
 
 _UNSERVED: Final = (502, 503, 504)
-#: In seconds: before a second attempt where the platform names no time.
+#: Seconds: before a second attempt if the platform names no time.
 _PAUSE: Final = 0.1
-#: In seconds: a second attempt with less than this would only turn a clear answer into a timeout.
+#: Seconds: a second attempt with less than this would only turn a clear answer into a timeout.
 _LEAST: Final = 1.0
-#: In seconds: beyond a day a Retry-After is taken as one.
+#: Seconds: a Retry-After of more than a day counts as one day.
 _LONGEST: Final = 86_400.0
 _SECONDS: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 
@@ -38,7 +38,7 @@ async def send(
     now: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
 ) -> Outcome:
-    """Call `once` with the seconds it has; a second time if the first came to nothing in time.
+    """Call `once` with its time in seconds; call it again if the first call failed early enough.
 
     Args:
         seconds: for both attempts and the pause between them.
@@ -77,7 +77,7 @@ async def _outcome(once: Callable[[float], Awaitable[Reply]], seconds: float) ->
 
 
 def _pause(outcome: Outcome, now: float) -> float | None:
-    """Return how long to wait before sending again; None where that would be wrong."""
+    """Return how long to wait before sending again; None if it must not be sent again."""
     if isinstance(outcome, OutboundError):
         return _PAUSE if outcome.kind == "connect" else None
     if outcome.status not in _UNSERVED:

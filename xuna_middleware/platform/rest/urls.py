@@ -1,7 +1,7 @@
-"""Addresses that an operator writes, and the one that the platform answers: what they may be.
+"""Check the URLs that an operator configures, and the signed URL that the platform returns.
 
-Pure functions. A pattern of our own, and not `urlsplit`, reads them: browsers and Python disagree
-about backslashes, tabs and missing slashes, and whatever they disagree about is refused here.
+Pure functions. Our own pattern parses them, not `urlsplit`: browsers and Python disagree about
+backslashes, tabs and missing slashes, and this module refuses any URL on which they disagree.
 """
 
 import re
@@ -25,7 +25,7 @@ _LONGEST: Final = 8192
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaseUrl:
-    """Hold where the platform's API is: an address without a slash at its end, and its host."""
+    """The URL of the platform's API, without a slash at its end, and its host."""
 
     address: str
     host: str
@@ -36,11 +36,11 @@ class BaseUrl:
 
 
 def base_url(value: object, source: str) -> BaseUrl:
-    """Read the address of the platform's API; a path before `/v1` is allowed.
+    """Read the URL of the platform's API; a path before `/v1` is allowed.
 
     Raises:
         ConfigurationError: it is not https (http for loopback), or has userinfo, a query or a
-            fragment. `source` is how the operator wrote it: `base_url`, or a variable's name.
+            fragment. `source` is where the operator set it: `base_url`, or a variable's name.
     """
     match = _ADDRESS.fullmatch(value) if isinstance(value, str) else None
     if match is None or "?" in (match["rest"] or "") or "#" in (match["rest"] or ""):
@@ -54,7 +54,7 @@ def base_url(value: object, source: str) -> BaseUrl:
 
 
 def livekit_url(value: object) -> str:
-    """Check the address of the platform's LiveKit server: wss, or ws for loopback."""
+    """Check the URL of the platform's LiveKit server: wss, or ws for loopback."""
     match = _ADDRESS.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise ConfigurationError("livekit_url: not an address such as wss://livekit.example.com")
@@ -72,10 +72,10 @@ def host_names(values: Iterable[str]) -> frozenset[str]:
 
 
 def flaw_in_signed_url(value: object, base: BaseUrl, further_hosts: frozenset[str]) -> str | None:
-    """Say what is wrong with a signed URL; None if nothing is. Beyond its host it is opaque.
+    """Return the flaw of a signed URL; None if it has none. The part after its host is opaque.
 
-    Checks: wss, or ws where the base URL itself is loopback; no userinfo; a host name that is
-    exactly the base URL's or one of `further_hosts`; printable ASCII, at most 8 KB.
+    Checks: wss, or ws if the base URL itself is loopback; no userinfo; a host name that is exactly
+    the base URL's or one of `further_hosts`; printable ASCII, at most 8 KB.
     Does not check: the port, the path, the query, or the signature in it.
     """
     if not isinstance(value, str) or len(value) > _LONGEST:
