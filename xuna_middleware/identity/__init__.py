@@ -1,6 +1,6 @@
-"""Who calls: from what a request presents to a verified identity.
+"""Authentication: from a request's credentials to a verified identity.
 
-Public: what a verifier of your own may use.
+Public: the names that your own verifier may use.
 """
 
 from xuna_middleware.identity.api_keys import NewAPIKey

@@ -1,10 +1,10 @@
-"""From which address a request comes: the connection's, or what listed proxies say. Pure.
+"""Find a request's client address: the connection's, or the one that listed proxies report. Pure.
 
 `X-Forwarded-For` is a list to which each proxy appends the peer it saw. It is read from its end, as
-far as the peers are listed proxies; what stands before the first other address was written by
-whoever sent the request, and is not read. Nor is more than the last 32 addresses.
+long as the peers are listed proxies; entries before the first other address were written by the
+sender of the request and are not read. At most the last 32 addresses are read.
 
-What counts is the subscriber, so that nobody has a budget for each address they can take:
+Limits count per subscriber, so that nobody gets a budget for each address they can use:
 
 | address | counts as | because |
 |---|---|---|
@@ -17,9 +17,9 @@ What counts is the subscriber, so that nobody has a budget for each address they
 | `2001::/32`, Teredo | the client's IPv4 address | a /64 holds all of a server's, RFC 4380 4 |
 | other IPv6 | its /64 | the least that one subscriber has, RFC 6177, RFC 4291 2.5.4 |
 
-Only a prefix decides. In ISATAP (RFC 5214), in network-specific translation prefixes (RFC 6052 2.2)
-and in IPv4-compatible addresses (deprecated, RFC 4291 2.5.5.1) the IPv4 address stands where any
-host may write what it likes, so those count by their /64.
+Only the prefix decides. In ISATAP (RFC 5214), in network-specific translation prefixes (RFC 6052
+2.2) and in IPv4-compatible addresses (deprecated, RFC 4291 2.5.5.1) the IPv4 address is in bits
+that any host can choose, so those count by their /64.
 """
 
 from collections.abc import Callable
@@ -31,20 +31,20 @@ from starlette.types import Scope
 from xuna_middleware.identity.proxies.trusted import Address, TrustedProxies, read_address
 
 _FORWARDED_FOR = b"x-forwarded-for"
-#: Hops that are read, from the end: far more proxies than any request passes. Reading the 9,000
-#: that fit into a header of 64 KB would take 75 ms.
+#: Hops read from the end: far more proxies than any request passes. Reading the 9,000 that fit into
+#: a header of 64 KB would take 75 ms.
 _MOST_HOPS = 32
 
 
 def client_address(scope: Scope, proxies: TrustedProxies) -> str | None:
-    """Return the address that a request counts under; None where the server tells none."""
+    """Return the address under which a request counts; None if the server reports none."""
     client = scope.get("client")
     peer = client[0] if client else None
     if proxies.contains(client):
         for hop in reversed(_hops(scope)):
             bare = _bare(hop)
             if read_address(bare) is None:
-                break  # a proxy of ours handed on what is no address: it counts as the sender
+                break  # a listed proxy passed on a non-address: it counts as the sender
             peer = bare
             if not proxies.contains((bare, 0)):
                 break

@@ -1,23 +1,23 @@
-"""Issuers that are known only when somebody comes: a function of the operator's finds the verifier.
+"""Verify issuers that are known only at a request: the operator's function finds the verifier.
 
-The unverified `iss` is a stranger's word, so it is a key to look up and nothing else: the function
-must answer from what the operator wrote down (a table of tenants), never build an address of it.
+The unverified `iss` is untrusted input, so it is only a look-up key: the function must answer from
+the operator's own data (a table of tenants), never build a URL from it.
 
-- It is asked only for an `iss` that could be an issuer: an https URL of at most 255 characters.
-- A verifier that it returns must be that issuer's, to the letter. It serves for `keep` seconds,
-  then the function is asked again: a tenant that left is refused within that time.
-- What the gate must know before the first tenant comes (DPoP, certificates, how long tokens live),
-  the option `traits` declares for all of them. A verifier that accepts more is a 503, and the log
-  names the trait: else its callers would get no challenge, or outlive their revocation.
-- What is replaced, or goes because there are too many, is closed when nobody is with it any more.
-  So return a new verifier then, or one that can begin again (those of this package can).
-- None is remembered for 10 seconds, a failure for one; at most `max_concurrent` issuers are looked
-  up at once, all who wait for one share it, and whoever comes beyond that gets a 503.
-- A tenant counts as used when a token was verified, not when somebody names it. One that has been
-  verified is looked up again apart from strangers' look-ups, and makes room for no tenant that has
-  not. Those that have not been are newcomers: each keeps its place for 10 seconds at least, and
-  where no place is free, the next newcomer is a 503. So forged tokens neither drop live tenants nor
-  have keys fetched without a bound.
+- It is called only for an `iss` that could be an issuer: an https URL of at most 255 characters.
+- A verifier that it returns must be exactly that issuer's. It is kept for `cache_seconds`, then the
+  function is called again: a tenant that left is refused within that time.
+- The option `traits` declares for all tenants the values that the gate needs before the first one
+  arrives (DPoP, certificates, token lifetimes). A verifier that accepts more is a 503, and the log
+  names the trait: otherwise its callers would get no challenge, or outlast their revocation.
+- A verifier that is replaced, or evicted because there are too many, is closed once no request uses
+  it. So return a new verifier then, or one that can restart (those of this package can).
+- A result of None is remembered for 10 seconds, a failure for one; at most `max_concurrent` issuers
+  are looked up at once, requests for the same issuer share a look-up, and any more get a 503.
+- A tenant counts as used when a token is verified, not when a request names it. A verified tenant
+  has look-ups separate from strangers', and is never evicted for an unverified one. Unverified
+  tenants are newcomers: each keeps its place for at least 10 seconds, and if no place is free, the
+  next newcomer gets a 503. So forged tokens can neither evict live tenants nor cause unbounded key
+  fetches.
 """
 
 import asyncio
@@ -56,9 +56,9 @@ RESOLVE_SECONDS: Final = 2.0
 _LONGEST_ISSUER: Final = 255
 _UNKNOWN_SECONDS: Final = 10.0
 _FAILED_SECONDS: Final = 1.0
-#: For how long a newcomer keeps its place, whoever else comes.
+#: For how many seconds a newcomer keeps its place, regardless of others.
 NEWCOMER_SECONDS: Final = 10.0
-#: How many look-ups wait for their turn: of known tenants, and apart from these of all others.
+#: How many look-ups may wait: for known tenants, and separately for all others.
 LOOK_UPS_WAITING: Final = 64
 
 #: Returns the verifier of exactly this issuer, or None; it may be async.
@@ -66,24 +66,25 @@ Resolve: TypeAlias = Callable[[str], Verifier | Awaitable[Verifier | None] | Non
 
 
 class TenantVerifiers:
-    """Verify tokens of issuers that a function knows.
+    """Verify tokens of issuers that a function looks up.
 
     Args:
         resolve: `(issuer) -> Verifier | None`, sync or async; an async one has 2 seconds.
-        max_entries: how many tenants are kept at once; the one unused for longest goes first. Say
-            more than there are tenants: then none has to make room. A tenth more, `max_concurrent`
-            at least, are kept of those whose first token is not verified yet.
-        cache_seconds: for how many seconds, at least 1.
+        max_entries: how many tenants are kept at once; the least recently used is evicted first.
+            Set more than there are tenants to avoid evictions. A tenth more, at least
+            `max_concurrent`, are kept for tenants whose first token is not verified yet.
+        cache_seconds: for how many seconds a verifier is kept, at least 1.
         max_concurrent: how many issuers are looked up at once, and as many of the known ones; 64 of
-            each wait for their turn.
-        traits: what the verifiers of all tenants accept at most: by default Bearer tokens that live
-            for a day. `VerifierTraits(dpop_algorithms=("ES256",), max_token_seconds=7 * 86_430)`
-            admits tenants that take DPoP, or whose tokens live for a week; with `issuers` no other
-            issuer is looked up. `merge_traits()` makes one of the traits of several verifiers.
+            each may wait.
+        traits: the most that the verifiers of all tenants accept: by default Bearer tokens that
+            live for a day. `VerifierTraits(dpop_algorithms=("ES256",),
+            max_token_seconds=7 * 86_430)` admits tenants that accept DPoP, or whose tokens live for
+            a week; with `issuers` no other issuer is looked up. `merge_traits()` merges the traits
+            of several verifiers.
         monotonic: the clock, in seconds.
 
-    Checks: that the verifier is the issuer's own, accepts nothing beyond `traits`, and returns
-    identities of that issuer only. All else the verifier checks.
+    Checks: that the verifier is the issuer's own, accepts nothing beyond `traits`, and returns only
+    identities of that issuer. The verifier checks everything else.
 
     Raises:
         ConfigurationError: an option makes no sense.
@@ -108,13 +109,13 @@ class TenantVerifiers:
                 raise ConfigurationError(f"{name} must be a whole number, 1 or more")
         if not isinstance(traits, VerifierTraits | None):
             raise ConfigurationError("TenantVerifiers(traits=…) takes VerifierTraits(…)")
-        #: What the gate and a list of verifiers read.
+        #: Read by the gate and by a list of verifiers.
         self.traits = replace(traits or VerifierTraits(), resolves_issuers=True, needs_request=True)
         self._resolve = resolve
         self._most = max_entries
         self._keep = cache_seconds
         self._now = monotonic
-        #: Those of whom a token was verified, the one unused for longest first; and newcomers.
+        #: Tenants with a verified token, the least recently used first; and newcomers.
         self._tenants: OrderedDict[str, _Tenant] = OrderedDict()
         self._newcomers: OrderedDict[str, _Tenant] = OrderedDict()
         self._few = max(max_concurrent, max_entries // 10)
@@ -126,7 +127,7 @@ class TenantVerifiers:
         self._known_look_ups = SingleFlight[str, _Tenant | None](
             "look-ups of known tenants", max_concurrent=max_concurrent, max_queued=LOOK_UPS_WAITING
         )
-        #: Verifiers that are being closed, and tenants that were let go while they have users.
+        #: Verifiers that are being closed, and evicted tenants that still have requests.
         self._closing: dict[asyncio.Task[None], Verifier] = {}
         self._leaving: set[_Tenant] = set()
         self._listeners: list[Listener] = []
@@ -136,20 +137,20 @@ class TenantVerifiers:
         return f"TenantVerifiers({kept} of at most {self._most})"
 
     def listen(self, listener: Listener) -> None:
-        """Tell of the keys of every issuer that is found from now on."""
+        """Report key events of every issuer that is found from now on."""
         if listener not in self._listeners:
             self._listeners.append(listener)
 
     def start(self) -> None:
-        """Do nothing: nobody is known yet."""
+        """Do nothing: no tenant is known yet."""
 
     @property
     def ready(self) -> bool:
-        """Be ready: whoever comes is looked up then."""
+        """Return True: tenants are looked up when they are needed."""
         return True
 
     async def aclose(self) -> None:
-        """Close every verifier that was found, and end the look-ups of this event loop."""
+        """Close every verifier that was found, and stop the look-ups of this event loop."""
         self._look_ups.stop()
         self._known_look_ups.stop()
         tenants = [*self._tenants.values(), *self._newcomers.values()]
@@ -161,7 +162,7 @@ class TenantVerifiers:
         await asyncio.gather(*[task for task in self._closing if task.get_loop() is loop])
 
     async def verify(self, credentials: Credentials) -> Identity:
-        """Return whom the token proves to its issuer's verifier; see `Verifier.verify`."""
+        """Return the identity from the issuer's verifier; see `Verifier.verify`."""
         async with self._tenant_of(credentials.token) as tenant:
             tenant.traits.check_scheme(credentials.scheme)
             identity = await tenant.verifier.verify(credentials)
@@ -170,12 +171,12 @@ class TenantVerifiers:
             return identity
 
     async def recheck_interval(self, token: str) -> float | None:
-        """Return after how many seconds to ask the issuer's verifier again; see `Rechecks`."""
+        """Return the issuer's verifier's recheck interval in seconds; see `Rechecks`."""
         async with self._tenant_of(token) as tenant:
             return await recheck_interval_of(tenant.verifier, token)
 
     async def recheck(self, token: str) -> Identity:
-        """Return whom the token proves now to its issuer's verifier; see `Rechecks.recheck`."""
+        """Recheck the token with its issuer's verifier; see `Rechecks.recheck`."""
         async with self._tenant_of(token) as tenant:
             identity = await recheck_by(tenant.verifier, token)
             tenant.traits.check_issuer(identity)
@@ -184,7 +185,7 @@ class TenantVerifiers:
 
     @asynccontextmanager
     async def _tenant_of(self, token: str) -> AsyncIterator["_Tenant"]:
-        """Find the tenant of a token, whose verifier is not closed before the block ends."""
+        """Find the tenant of a token, and keep its verifier open until the block ends."""
         tenant = await self._tenant(unverified_issuer(token))
         if tenant.has_left:
             raise UnavailableError(cause="tenant: let go at once; see max_entries=", retry_after=1)
@@ -197,7 +198,7 @@ class TenantVerifiers:
                 self._let_go(tenant)
 
     async def resolves(self, issuer: str) -> bool:
-        """Return whether an issuer is a tenant's; see `Resolving`."""
+        """Return whether an issuer belongs to a tenant; see `Resolving`."""
         try:
             await self._tenant(issuer)
         except InvalidTokenError:
@@ -226,7 +227,7 @@ class TenantVerifiers:
 
     async def _look_up(self, issuer: str) -> "_Tenant | None":
         if issuer not in self._tenants and issuer not in self._newcomers:
-            self._check_room(self._now())  # others may have come while this one waited
+            self._check_room(self._now())  # others may have arrived during the wait
         try:
             verifier = await self._ask(issuer)
         except UnavailableError:
@@ -255,7 +256,7 @@ class TenantVerifiers:
             ) from None
 
     def _replace(self, issuer: str, verifier: Verifier | None) -> "_Tenant | None":
-        """Put what was found in place; what it replaces ends when its last request has."""
+        """Store the verifier found; the one it replaces closes after its last request."""
         now = self._now()
         place = self._tenants if issuer in self._tenants else self._newcomers
         before = place.get(issuer)
@@ -274,7 +275,7 @@ class TenantVerifiers:
         return found
 
     def _count_as_used(self, tenant: "_Tenant") -> None:
-        """Note that a token of this tenant's was verified just now."""
+        """Record that a token of this tenant was verified just now."""
         if tenant.has_left:
             return
         if tenant.issuer in self._tenants:
@@ -286,10 +287,10 @@ class TenantVerifiers:
             self._let_go(self._tenants.popitem(last=False)[1])
 
     def _check_room(self, now: float) -> None:
-        """Refuse one more newcomer, without I/O, where none could make room.
+        """Refuse one more newcomer, without I/O, if none can be evicted.
 
         Raises:
-            UnavailableError: all came within the last 10 seconds, or are in use.
+            UnavailableError: all arrived within the last 10 seconds, or are in use.
         """
         if self._has_room(1) or self._idle(now) is not None:
             return
@@ -300,7 +301,7 @@ class TenantVerifiers:
         )
 
     def _make_room(self, newest: "_Tenant", now: float) -> None:
-        """Let newcomers go that nobody uses, the newest itself where no other can."""
+        """Evict newcomers that no request uses, or the newest itself if no other can go."""
         while not self._has_room(0):
             leaving = self._idle(now) or newest
             if self._newcomers.pop(leaving.issuer, None) is None:
@@ -312,7 +313,7 @@ class TenantVerifiers:
         return len(self._newcomers) + more <= room
 
     def _idle(self, now: float) -> "_Tenant | None":
-        """Return the newcomer that may go first, if one may."""
+        """Return the newcomer to evict first, if there is one."""
         for tenant in self._newcomers.values():
             if now < tenant.since + NEWCOMER_SECONDS:
                 return None
@@ -321,7 +322,7 @@ class TenantVerifiers:
         return None
 
     def _let_go(self, tenant: "_Tenant") -> None:
-        """Close a tenant's verifier when nobody is with it: the function may have returned it again
+        """Close a tenant's verifier once it is unused: the function may have returned it again
         meanwhile.
         """
         tenant.has_left = True
@@ -337,7 +338,7 @@ class TenantVerifiers:
         closing.add_done_callback(self._closing.pop)
 
     def _is_in_use(self, gone: "_Tenant") -> bool:
-        """Return whether another than the tenant that is gone has its verifier."""
+        """Return whether another tenant uses the evicted tenant's verifier."""
         kept = self._tenants.get(gone.issuer) or self._newcomers.get(gone.issuer)
         others = [kept, *self._leaving]
         return any(
@@ -346,7 +347,7 @@ class TenantVerifiers:
         )
 
     async def _wait_until_closed(self, verifier: Verifier) -> None:
-        """Wait while a verifier that was found is being closed, so that it can begin again."""
+        """Wait while a verifier that was found is being closed, so that it can restart."""
         loop = asyncio.get_running_loop()
         while closing := {
             task
@@ -358,7 +359,7 @@ class TenantVerifiers:
 
 @dataclass(slots=True, eq=False)
 class _Tenant:
-    """Hold one issuer's verifier, and how many requests are with it."""
+    """One issuer's verifier, and how many requests use it."""
 
     issuer: str
     verifier: Verifier
@@ -370,8 +371,8 @@ class _Tenant:
 
 
 def _check(verifier: object, issuer: str, declared: VerifierTraits) -> None:
-    """Refuse what the function found unless it is a verifier, of this issuer alone, that accepts
-    nothing beyond what was declared.
+    """Refuse the function's result unless it is a verifier for this issuer only, and accepts
+    nothing beyond the declared traits.
     """
     try:
         traits = traits_of(verifier)
@@ -397,7 +398,7 @@ def _check(verifier: object, issuer: str, declared: VerifierTraits) -> None:
 
 
 def _begin(verifier: Verifier, listeners: Iterable[Listener]) -> None:
-    """Let a verifier begin what it does beside requests."""
+    """Start a verifier's background work."""
     if isinstance(verifier, KeyEventSource):
         for listener in listeners:
             verifier.listen(listener)
@@ -406,7 +407,7 @@ def _begin(verifier: Verifier, listeners: Iterable[Listener]) -> None:
 
 
 async def _close(verifier: Lifecycle) -> None:
-    """Close a verifier. Nobody waits for it, so what goes wrong is for the log."""
+    """Close a verifier. Nothing awaits the result, so errors go to the log."""
     try:
         await verifier.aclose()
     except Exception as error:

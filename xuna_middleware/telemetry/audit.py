@@ -1,9 +1,9 @@
-"""An audit log: each event one line of JSON, chained by hash, so that a cut is seen.
+"""An audit log: each event is one line of JSON, chained by hash, so that a gap is detected.
 
-Each line holds the hash of the one before it, and its own, over everything else in it. Whoever
-changes, drops, adds or swaps a line breaks the chain there. Two things a chain can't show by
-itself: that its end was cut off (compare the last hash with one you kept elsewhere), and that all
-of it was written anew (give a key that the writer of a forgery lacks: the hashes are then HMACs).
+Each line contains the hash of the one before it, and its own, over everything else in it. Changing,
+dropping, adding or swapping a line breaks the chain there. A chain alone can't show two things:
+that its end was cut off (compare the last hash with one you kept elsewhere), and that all of it was
+rewritten (set a key that a forger doesn't have: the hashes are then HMACs).
 """
 
 import logging
@@ -36,34 +36,33 @@ from xuna_middleware.telemetry.sampling import INTERVAL, Rates, Sampler
 
 logger = logging.getLogger("xuna_middleware")
 
-#: In octets; no line is longer.
+#: Octets; no line is longer.
 _TAIL: Final = 1 << 20
 _LEAST_KEY: Final = 16
-#: In characters; a cause in a line is no longer.
+#: Characters; a cause in a line is no longer.
 _CAUSE: Final = 500
 
 
 class AuditLog:
     """Write events to a file: `XunaGate(on_event=[AuditLog("audit.jsonl")])`.
 
-    Writing happens beside requests; a line tells how many events could not be written, because the
+    Another thread writes the file; a line reports how many events could not be written because the
     queue or the disk was full. One file belongs to one process, from its first event on, and after
-    a fork to the new process or the old; `{pid}` in the path stands for the id of whichever writes.
-    An existing file is gone on with. While a process writes it, nothing may rename, remove or
-    truncate it: rotate between a stop and the next start. It holds who and what, no token, no
-    secret and no variable's value; who is personal data.
+    a fork to the new process or the old; `{pid}` in the path becomes the id of the writing process.
+    An existing file is continued. While a process writes it, nothing may rename, remove or truncate
+    it: rotate between a stop and the next start. It contains callers and actions, but no token, no
+    secret and no variable's value; callers are personal data.
 
     Every credential, conversation, revocation, settlement and webhook is written. Refusals and the
     steps before a credential (verified, authorized, reserved, …) are written up to a number in a
-    minute; what is more is counted before it is queued, and a line of the chain says how many there
+    minute; any more are counted before they are queued, and a line of the chain says how many there
     were of each kind, at the end of that minute and when the gate closes. At the defaults a day of
-    refusals of strangers is about 30 MB, and so is one of one account: see docs/limits.md.
+    strangers' refusals is about 30 MB, and so is a day of one account's: see docs/limits.md.
 
     Args:
-        path: the file, opened for appending, readable by its owner only where it is made.
+        path: the file, opened for appending; a new file is readable only by its owner.
         key: bytes or a text of 16 or more, kept away from the log; hashes become HMACs.
-        unverified_per_minute: refusals and steps of all callers together who proved nothing, and
-            of anonymous callers.
+        unverified_per_minute: refusals and steps of all unverified and anonymous callers together.
         per_caller_per_minute: the same for each verified caller.
         verified_per_minute: the same for all verified callers together.
 
@@ -98,7 +97,7 @@ class AuditLog:
         return f"AuditLog({self._path!r})"
 
     def __call__(self, event: Event) -> None:
-        """Take an event; it is written in another thread, or counted where there are too many."""
+        """Queue an event for another thread to write, or count it if there are too many."""
         if self._process != os.getpid():
             self._close()  # the file of the process that forked this one stays its own
             self._begin()
@@ -122,7 +121,7 @@ class AuditLog:
         return self._background.lost + self._failed
 
     def flush(self, seconds: float = 2.0) -> bool:
-        """Wait until what was taken is written, and how much was left out; tell whether it is."""
+        """Wait until queued events and left-out counts are written; return whether they are."""
         is_written = self._background.flush(seconds)
         self._flushed.set()
         if self._watching is not None:
@@ -131,7 +130,7 @@ class AuditLog:
             return self._tell_left_out() and is_written
 
     def close(self) -> None:
-        """Write what was taken, and close the file. Another event would open it again."""
+        """Write queued events, and close the file. Another event would open it again."""
         is_written = self.flush()
         with self._writing:
             if is_written and self._file is not None:
@@ -139,14 +138,14 @@ class AuditLog:
                 self._close()
 
     def _begin(self) -> None:
-        """Know of nothing written or counted in this process, and hold no lock of another's."""
+        """Reset the state for this process: nothing written or counted, no inherited lock."""
         self._process = os.getpid()
         self._file: _File | None = None
         self._failed = self._told_lost = 0
         self._has_failed = False
         self._counting, self._writing = Lock(), Lock()
         self._sampler = Sampler(self._rates, self._clock)
-        #: Whether a thread waits to tell what is left out, and whether the log says that it is.
+        #: Whether a thread waits to report left-out events, and whether the log already says so.
         self._is_watched = self._is_marked = False
         self._watching: Thread | None = None
         self._flushed = Signal()
@@ -160,9 +159,9 @@ class AuditLog:
                 self._failed += 1
 
     def _watch(self) -> None:
-        """Say in the log that events are left out, and after a minute how many, in a thread.
+        """Log that events are left out, and after a minute how many, in a thread.
 
-        So a log without the second line says that its process ended in between.
+        So a log without the second line shows that its process ended in between.
         """
 
         def tell(flushed: Signal) -> None:
@@ -175,12 +174,12 @@ class AuditLog:
 
         self._flushed = Signal()
         watching = Thread(target=tell, args=(self._flushed,), name="xuna-gate audit", daemon=True)
-        with suppress(RuntimeError):  # the interpreter ends; close() still tells
+        with suppress(RuntimeError):  # the interpreter is exiting; close() still reports
             watching.start()
             self._watching = watching
 
     def _tell_left_out(self) -> bool:
-        """Write how many events were left out, if any were; return whether all is told."""
+        """Write how many events were left out, if any; return whether all are reported."""
         with self._counting:
             self._is_watched = False
             if not self._sampler.is_leaving_out:
@@ -195,7 +194,7 @@ class AuditLog:
         return is_told
 
     def _append(self, told: Any) -> bool:
-        """Write a line; return whether it is written. The next one tries anew."""
+        """Write a line; return whether it is written. The next one tries again."""
         try:
             file = self._file = self._file or _File(self.path, self._key)
             self._tell_lost(file)
@@ -277,7 +276,7 @@ def _checked_key(key: str | bytes | None) -> bytes | None:
 
 
 def _check_usable(path: Path) -> None:
-    """Raise ConfigurationError where the file can't be gone on with; make none."""
+    """Raise ConfigurationError if the file can't be continued; create none."""
     if path.exists():
         os.close(_locked(path))
         _end_of(path)
@@ -295,7 +294,7 @@ def _locked(path: Path) -> int:
 
 
 def _lock(descriptor: int) -> None:
-    """Keep other processes away for as long as the file is open, where the system can."""
+    """Lock out other processes while the file is open, if the system supports it."""
     try:
         import fcntl
     except ImportError:
@@ -308,7 +307,7 @@ def _lock(descriptor: int) -> None:
 
 
 def _end_of(path: Path) -> tuple[End, bytes]:
-    """Return where the chain ends, and what a crash left behind that."""
+    """Return where the chain ends, and the octets that a crash left after it."""
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - _TAIL))

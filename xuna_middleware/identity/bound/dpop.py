@@ -1,14 +1,14 @@
-"""Proofs of possession, one for each request (DPoP, RFC 9449 section 4.3, 7 to 9).
+"""Verify proofs of possession, one for each request (DPoP, RFC 9449 section 4.3, 7 to 9).
 
-- One `DPoP` header, at most 8 KB, in the strict reading of `_jose.py`; its type is `dpop+jwt`, its
+- One `DPoP` header, at most 8 KB, parsed strictly by `_jose.py`; its type is `dpop+jwt`, its
   algorithm one of the option's, its `jwk` the public key whose thumbprint the token names.
-- The signature is that key's; `htm`, `htu` and `ath` name this method, address and token.
-- `iat` lies within `max_age` and the leeway. `jti` was not seen before; it is kept only once all
-  else held, so that strangers can't fill the store. Whoever has a token can't either: so many
-  proofs of one account, and of one address, are kept at once, and what comes beyond is a 429.
-- With `nonce`, the proof carries a recent one of ours; the lack of it uses up no `jti`. Another
-  gate's is none, with the same secrets or in the same process: it covers `public_url`'s origin and
-  the store's `namespace`.
+- The signature is that key's; `htm`, `htu` and `ath` name this method, URL and token.
+- `iat` lies within `max_age` and the leeway. `jti` was not used before; it is stored only after all
+  other checks passed, so that strangers can't fill the store. Token holders can't either: the
+  number of stored proofs of one account, and of one address, is bounded; any more get a 429.
+- With `nonce`, the proof contains a recent nonce of this gate; a missing one uses up no `jti`.
+  Another gate's nonce doesn't count, even with the same secrets or in the same process: a nonce
+  covers `public_url`'s origin and the store's `namespace`.
 
 Dot segments in `htu` are not resolved: ASGI's path keeps them, so to the application they differ.
 """
@@ -37,7 +37,7 @@ from xuna_middleware.identity.bound.request import ProofContext
 from xuna_middleware.identity.jwt._jose import ASYMMETRIC, JOSEError, read_object, read_proof
 from xuna_middleware.stores.protocol import OverBudgetError, Quota, Region, StoreError, named
 
-#: In seconds. A nonce is taken in the slot that made it and the next: 5 minutes at most.
+#: Seconds. A nonce is accepted in the slot that made it and the next: 5 minutes at most.
 _SLOT: Final = 150
 _LEAST_SECRET: Final = 32
 _MOST_SECONDS: Final = 3600
@@ -47,31 +47,31 @@ _LARGEST_RATE: Final = 100_000
 _LONGEST_SHOWN: Final = 500
 _WEB: Final = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 _PORTS: Final = {"http": 80, "https": 443}
-#: What stands in a path segment as it is; ASGI's decoded path can't tell `@` from `%40`.
+#: Characters unescaped in a path segment; ASGI's decoded path doesn't distinguish `@` from `%40`.
 _IN_SEGMENT: Final = ":@!$&'()*+,;=-._~"
 _URI: Final = re.compile(r"(?:[!-$&-~]|%[0-9A-Fa-f]{2})+")
-#: For nonces where no secrets are given.
+#: For nonces if no secrets are given.
 _OWN_SECRET: Final = secrets.token_urlsafe(32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DPoP:
-    """Say which proofs a verifier takes.
+    """Configure which proofs a verifier accepts.
 
     Attributes:
-        mode: `accepted` wants a proof for tokens bound to a key; `required` refuses all others.
+        mode: `accepted` needs a proof for tokens bound to a key; `required` refuses all others.
         algorithms: asymmetric ones that a proof may be signed with.
         max_age: of a proof, in seconds; at most an hour.
         leeway: for clocks that differ, in seconds, before and after; at most an hour.
-        nonce: whether a proof must carry a nonce of ours (section 9), which bounds how long before
-            its use it was made, whatever the client's clock says.
+        nonce: whether a proof must contain a nonce of this gate (section 9), which bounds its age,
+            whatever the client's clock says.
         account_rate, address_rate: how many proofs a second one account, and one address, may send
             on average over the time for which a used one is kept (`max_age` and twice the leeway).
             Beyond that, 429. Issuers count apart, and so do verifiers with other figures. All
             behind one proxy that the gate's `trusted_proxies` doesn't list are one address.
-        nonce_secrets: texts of 32 random characters or more, the newest first: that one makes
-            nonces, all verify. Several workers must be given the same ones; without, each process
-            has a random one of its own. In no repr.
+        nonce_secrets: texts of 32 random characters or more, the newest first: the newest makes
+            nonces, all verify. Several workers need the same ones; by default each process has its
+            own random one. In no repr.
 
     Raises:
         ConfigurationError: an option is none of these.
@@ -117,14 +117,14 @@ class Proofs:
         self, presented: ProofContext, token: str, thumbprint: str, issuer: str, subject: str
     ) -> None:
         """Check the proof that came with a verified token; `thumbprint` is its `cnf.jkt`, `issuer`
-        and `subject` are whom it names.
+        and `subject` are the token's.
 
         Checks: everything in the list at the top of this file.
         Does not check: the token itself.
 
         Raises:
             InvalidTokenError: the proof is missing, repeated, wrong, too old, or was used before.
-            DPoPNonceRequiredError: all is well but the nonce.
+            DPoPNonceRequiredError: only the nonce is missing or wrong.
             UnavailableError: the store can't say whether it was used before.
             LimitReachedError: too many proofs of this account, or from this address.
         """
@@ -172,14 +172,14 @@ class Proofs:
 
     def _quota(self, rate: float) -> Quota:
         most = math.ceil(rate * self._seconds)
-        # Verifiers with other figures count apart: what one of them lets through is no measure for
-        # the callers of another.
+        # Verifiers with other figures count separately: one verifier's limits don't apply to the
+        # callers of another.
         name = f"proofs/{self._seconds:g}/{most}"
         return Quota(field=name, most=most, amount=1, seconds=self._seconds, kind="slot")
 
     async def _use_up(self, presented: ProofContext, once: str, issuer: str, subject: str) -> None:
-        """Keep the proof as used, within what this account and this address may have. An address
-        counts within the issuer, so callers of one tenant refuse none of another.
+        """Store the proof as used, within the limits of this account and this address. Addresses
+        count per issuer, so callers of one tenant can't use up the limit of another.
         """
         key, region = f"dpop:{_digest(once.encode())}", Region.PROOFS
         within = [

@@ -1,14 +1,14 @@
-"""Which proof of possession a token asks for (`cnf`, RFC 7800), and whether it was given.
+"""Check the proof of possession that a token requires (`cnf`, RFC 7800).
 
-| the token | is good |
+| the token | is valid |
 |---|---|
-| bound to no key | as Bearer, where neither proof is required |
+| bound to no key | as Bearer, if neither proof is required |
 | `cnf.jkt` (RFC 9449) | as DPoP, with a proof by that key for this very request |
 | `cnf.x5t#S256` (RFC 8705) | over a connection whose client showed that certificate |
 | both | with both |
-| any other `cnf` | never: nobody could say who may use it |
+| any other `cnf` | never: the gate can't check who may use it |
 
-A kind of proof that is off is not looked for, and a token that asks for it is refused.
+A kind of proof that is off is not checked, and a token that requires it is refused.
 """
 
 from collections.abc import Callable, Mapping
@@ -34,7 +34,7 @@ _NO_CERTIFICATE: Final = (
 
 
 class Possession:
-    """Check what a verifier's `dpop` and `mtls` ask for. At least one of them is on."""
+    """Check the proofs that a verifier's `dpop` and `mtls` require. At least one of them is on."""
 
     def __init__(self, dpop: DPoP | None, mtls: Mode, clock: Callable[[], float]) -> None:
         self._proofs = None if dpop is None else Proofs(dpop, clock)
@@ -43,17 +43,17 @@ class Possession:
         self._takes = {_KEY} if dpop is not None else set()
         if mtls != "off":
             self._takes.add(_CERTIFICATE)
-        #: What metadata and challenges tell of this.
+        #: For metadata and challenges.
         self.takes_certificates = mtls != "off"
         self.bearer = not self._needs_key
         self.dpop_algorithms = () if dpop is None else tuple(dpop.algorithms)
 
     async def prove(self, credentials: Credentials, identity: Identity) -> None:
-        """Check that whoever sent the token of this identity may use it.
+        """Check that the sender of this identity's token may use it.
 
         Raises:
-            InvalidTokenError: a proof is missing or wrong, or the token asks for one that is off.
-            DPoPNonceRequiredError: the proof is good and lacks the nonce.
+            InvalidTokenError: a proof is missing or wrong, or the token requires one that is off.
+            DPoPNonceRequiredError: the proof is valid but lacks the nonce.
             InvalidRequestError: a proxy's header with the certificate can't be read.
             UnavailableError: the store can't say whether a proof was used before.
             LimitReachedError: too many proofs of one account or address.
@@ -91,7 +91,7 @@ class Possession:
 def checked_possession(
     dpop: Mode | DPoP, mtls: Mode, clock: Callable[[], float]
 ) -> Possession | None:
-    """Return what checks a verifier's bound tokens; None where both kinds are off.
+    """Return the check for a verifier's bound tokens; None if both kinds are off.
 
     Raises:
         ConfigurationError: an option is none of the documented ones.
@@ -107,7 +107,7 @@ def checked_possession(
 def traits_with(
     possession: Possession | None, issuer: str, *, max_token_seconds: float
 ) -> VerifierTraits:
-    """Return the traits of a verifier of one issuer, with the proofs that it takes."""
+    """Return the traits of a verifier of one issuer, with the proofs that it accepts."""
     return VerifierTraits(
         issuers=frozenset({issuer}),
         max_token_seconds=min(max(1.0, max_token_seconds), MAX_TOKEN_SECONDS),

@@ -1,8 +1,8 @@
-"""What a request shows beside its token, read only when a verifier asks for it.
+"""Proofs that a request presents in addition to its token, read only if a verifier needs them.
 
-A proof of possession is made for one request: for its method and its address, by whoever holds a
-key or a client certificate. The address is what the operator said it is (`public_url`); nothing is
-guessed from `Host` or `X-Forwarded-*`, which strangers write.
+A proof of possession is made for one request, for its method and URL, by the holder of a key or a
+client certificate. The URL is the one that the operator configured (`public_url`); nothing is
+guessed from `Host` or `X-Forwarded-*`, which any client can set.
 """
 
 from dataclasses import dataclass, field
@@ -25,19 +25,19 @@ from xuna_middleware.stores.protocol import Store
 
 #: In characters.
 _LONGEST_PATH: Final = 2048
-#: What may stand in a path as it is (RFC 3986 section 3.3).
+#: Characters allowed unescaped in a path (RFC 3986 section 3.3).
 _IN_PATH: Final = "/:@!$&'()*+,;=-._~"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """Hold where a gate stands, as its operator said.
+    """The environment of a gate, as its operator configured it.
 
     Attributes:
-        origin: scheme and authority of `public_url`; None where there is none.
-        store: shared with the other processes of the gate, where there are others.
-        trusted_proxies: whose headers are believed.
-        certificate_header: in which a trusted proxy hands on the client's certificate, lower case.
+        origin: scheme and authority of `public_url`; None if there is none.
+        store: shared with the other processes of the gate, if there are others.
+        trusted_proxies: proxies whose headers are trusted.
+        certificate_header: header with the client's certificate from a trusted proxy, lower case.
     """
 
     origin: str | None
@@ -48,10 +48,10 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProofContext:
-    """Read from one request what proves possession of a key. No rendering shows it.
+    """Read the proofs of possession from one request. No rendering shows them.
 
-    `base` is the public address of whatever serves the request, which then stands before the part
-    of the path behind `root_path`; None puts the whole path behind the origin.
+    `base` is the public URL of the app that serves the request, followed by the part of the path
+    after `root_path`; None appends the whole path to the origin.
     """
 
     scope: Scope = field(repr=False)
@@ -65,9 +65,9 @@ class ProofContext:
 
     @property
     def target(self) -> str | None:
-        """The request's address in public, percent-encoded, without query and fragment.
+        """The request's public URL, percent-encoded, without query and fragment.
 
-        None where its path has more than 2,048 characters.
+        None if its path has more than 2,048 characters.
         """
         if len(self.scope["path"]) > _LONGEST_PATH:
             return None
@@ -77,7 +77,7 @@ class ProofContext:
 
     @property
     def address(self) -> str | None:
-        """From where the request comes; None where the server tells no address."""
+        """The client's address; None if the server reports none."""
         return client_address(self.scope, self.surroundings.trusted_proxies)
 
     @property
@@ -99,13 +99,13 @@ class ProofContext:
 
     @property
     def gate(self) -> str:
-        """What tells this gate from others that have the same secrets."""
+        """A value that distinguishes this gate from others that have the same secrets."""
         near = self.surroundings
         return f"{namespace_of(near.store)} {near.origin}"
 
     @property
     def store(self) -> Store:
-        """Where it is kept what may be used once."""
+        """The store for proofs that may be used only once."""
         return self.surroundings.store
 
     def _from_proxy(self) -> str | None:
@@ -124,6 +124,6 @@ def _path_behind_root(scope: Scope) -> str:
 
 
 def _whole_path(scope: Scope) -> str:
-    """Return the path with `root_path` before it, where a server left that out (ASGI: it may)."""
+    """Return the path, prefixed with `root_path` if the server left it out (ASGI allows that)."""
     path, root_path = str(scope["path"]), str(scope.get("root_path", "")).rstrip("/")
     return path if path.startswith(root_path + "/") or path == root_path else root_path + path

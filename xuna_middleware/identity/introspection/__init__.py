@@ -1,1 +1,1 @@
-"""Opaque tokens, which their provider is asked about (RFC 7662)."""
+"""Opaque tokens, verified by asking their provider (RFC 7662)."""

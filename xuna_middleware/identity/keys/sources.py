@@ -1,15 +1,15 @@
-"""Where verification keys come from, and how they stay fresh without anybody waiting.
+"""Provide verification keys, and refresh them without making requests wait.
 
-- Nobody whose key is known ever waits: a set is renewed in the background.
-- One fetch at a time in an event loop; whoever needs its result shares it.
-- An unknown kid gets one fetch, and starts a cooldown. While it lasts, unknown kids are refused
-  and one fetch is planned for its end: a key that appears in the middle of a flood of made-up
-  kids may be refused for at most one cooldown.
-- A failed fetch is tried again after 1, 2, 4 … 30 seconds, and no fetch begins before that, for
-  whatever reason; the last good set serves until it is `max_stale` old. With nothing usable left
-  the answer is 503, and costs no I/O until the next try.
-- When the next fetch is due is one number for all loops. Each that is in use wakes for it, and
-  goes back to sleep if another has fetched meanwhile.
+- A request whose key is known never waits: the set is renewed in the background.
+- One fetch at a time in an event loop; all requests that need its result share it.
+- An unknown kid causes one fetch, and starts a cooldown. During it, unknown kids are refused and
+  one fetch is scheduled for its end: a key that appears in the middle of a flood of made-up kids
+  may be refused for at most one cooldown.
+- A failed fetch is retried after 1, 2, 4 … 30 seconds, and no fetch starts before that, for any
+  reason; the last good set is used until it is `max_stale` old. With no usable set left the answer
+  is 503, and costs no I/O until the next try.
+- All loops share one due time for the next fetch. Each loop in use wakes for it, and goes back to
+  sleep if another has fetched meanwhile.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ _LONGEST_BACKOFF: Final = 30.0
 _LEAST_SECONDS: Final = {"refresh_after": 10, "max_stale": 10, "cooldown": 1}
 
 
-#: Is told an event's name, the issuer and the cause.
+#: Receives an event's name, the issuer and the cause.
 Listener: TypeAlias = Callable[[EventName, str, str], None]
 
 
@@ -43,15 +43,15 @@ class KeySource(Protocol):
     """Find the key that a token's header names."""
 
     def is_blocked(self, kid: str | None) -> bool:
-        """Tell a kid that would be refused now whatever else the token says. Does no I/O.
+        """Return whether a kid would be refused now whatever else the token says. Does no I/O.
 
-        A flood of made-up kids is refused by this, before anything more of a token is read.
+        This refuses a flood of made-up kids before the rest of a token is read.
         """
 
     def known(self, kid: str | None, algorithm: str) -> VerificationKey | None:
-        """Return the key if it is here; None where one would have to wait for it.
+        """Return the key if it is loaded; None if the caller would have to wait for it.
 
-        Does no I/O; a fetch that is due begins in the background.
+        Does no I/O; a fetch that is due starts in the background.
 
         Raises:
             InvalidTokenError: there is no such key.
@@ -62,25 +62,25 @@ class KeySource(Protocol):
 
         Raises:
             InvalidTokenError: there is no such key.
-            UnavailableError: it can't be known now.
+            UnavailableError: it can't be looked up now.
         """
 
     def listen(self, listener: Listener) -> None:
-        """Tell of changed keys, and of keys that can't be fetched."""
+        """Report changed keys, and keys that can't be fetched."""
 
     @property
     def ready(self) -> bool:
         """Return whether tokens can be verified without waiting."""
 
     def start(self) -> None:
-        """Begin to fetch in the background, where there is something to fetch."""
+        """Start fetching in the background, if there is something to fetch."""
 
     def stop(self) -> None:
-        """End what runs in the background."""
+        """Stop background work."""
 
 
 class StaticKeys:
-    """Hold keys that the operator wrote down: a JWK Set, public keys or secrets, not both."""
+    """Keys that the operator configured: a JWK Set, public keys or secrets, not both."""
 
     ready = True
 
@@ -97,21 +97,21 @@ class StaticKeys:
             )
 
     def listen(self, listener: Listener) -> None:
-        """Tell of nothing: given keys stay as they are."""
+        """Do nothing: configured keys don't change."""
 
     def is_blocked(self, kid: str | None) -> bool:
-        """Say no: what is wrong with a token is told the better the more of it is read."""
+        """Return False: reading more of a token gives a better error."""
         return False
 
     def known(self, kid: str | None, algorithm: str) -> VerificationKey | None:
         return _find(self._keys, kid, algorithm)
 
     async def find(self, kid: str | None, algorithm: str) -> VerificationKey:
-        """Refuse. Only asked when `known` found nothing, and no more keys will come."""
+        """Refuse. Only called when `known` found nothing, and no more keys will come."""
         raise InvalidTokenError(cause="unknown key: no given key has the token's kid")
 
     def start(self) -> None:
-        """Do nothing: the keys are here."""
+        """Do nothing: the keys are loaded."""
 
     def stop(self) -> None:
         """Do nothing: nothing runs."""
@@ -122,9 +122,9 @@ class JWKSRefresh:
     """Bound how old keys may be, in seconds.
 
     Attributes:
-        refresh_after: the age at which a set is fetched anew, at least 10. A withdrawn key is
-            refused within this and the time of one fetch, as long as the provider answers.
-        max_stale: the age up to which the last good set serves while the provider doesn't answer,
+        refresh_after: the age at which a set is fetched again, at least 10. A withdrawn key is
+            refused within this plus the time of one fetch, as long as the provider answers.
+        max_stale: the age up to which the last good set is used while the provider doesn't answer,
             at least `refresh_after`.
         cooldown: the least time between two fetches for unknown kids, at least 1.
 
@@ -150,7 +150,7 @@ class JWKSRefresh:
 
 @dataclass(slots=True, eq=False)
 class _Background:
-    """Hold what runs in one event loop: at most one fetch and one timer."""
+    """The background work of one event loop: at most one fetch and one timer."""
 
     loop: asyncio.AbstractEventLoop
     task: asyncio.Task[None] | None = None
@@ -162,14 +162,14 @@ class _Background:
         return self.task is not None and not self.task.done()
 
     def wake(self, delay: float, callback: Callable[[], None]) -> None:
-        """Set the timer, in no request's context. None is set once stopped."""
+        """Set the timer, outside any request's context. Does nothing once stopped."""
         if self.timer is not None:
             self.timer.cancel()
         if not self.stopped:
             self.timer = self.loop.call_later(delay, callback, context=Context())
 
     def stop(self) -> None:
-        """End both, from whichever loop or thread; in a closed loop nothing is left to end."""
+        """Stop both, from any loop or thread; in a closed loop nothing is left to stop."""
         self.stopped = True
         if self.loop is _running_loop():
             self._cancel()
@@ -184,7 +184,7 @@ class _Background:
 
 
 class RemoteKeys:
-    """Keep a fetched set fresh. Belongs to no event loop: whichever runs may use it."""
+    """Keep a fetched set fresh. Belongs to no event loop: any running loop may use it."""
 
     def __init__(
         self,
@@ -205,10 +205,11 @@ class RemoteKeys:
         self._keys: KeySet | None = None
         self._listeners: list[Listener] = []
         self._failures = self._begun = self._applied = 0
-        #: When the next fetch is due, until when the set serves, before when no fetch may begin,
+        #: When the next fetch is due, until when the set is usable, before when no fetch may start,
         #: and the same for fetches for an unknown kid.
         self._due_at = self._stale_at = self._retry_at = self._cooldown_until = float("-inf")
-        #: Task and timer hold their loop, so weak keys would never go: `_here` drops closed loops.
+        #: Task and timer hold their loop, so weak keys would never expire: `_here` drops closed
+        #: loops.
         self._loops: dict[asyncio.AbstractEventLoop, _Background] = {}
 
     @property
@@ -258,8 +259,8 @@ class RemoteKeys:
     async def _find_unknown(self, kid: str | None, algorithm: str) -> VerificationKey:
         """Fetch once for a kid that the set doesn't have, or refuse within the cooldown.
 
-        A fetch that was under way before this kid was seen may have been answered before the key
-        was published, so one that doesn't bring it is followed by another.
+        A fetch already under way when this kid was seen may have been answered before the key was
+        published, so if it doesn't bring the key, another fetch follows.
         """
         if self._here().is_fetching:
             await self._fetch_once()
@@ -273,7 +274,7 @@ class RemoteKeys:
         raise unknown_key()
 
     async def _fetch_for_unknown(self) -> None:
-        """Fetch, or share what another began for an unknown kid, or plan a fetch and don't wait."""
+        """Fetch, or share a fetch for an unknown kid, or schedule one without waiting."""
         here, now = self._here(), self._now()
         allowed_at = max(self._cooldown_until, self._retry_at)
         if now >= allowed_at:
@@ -286,7 +287,7 @@ class RemoteKeys:
             self._wake(here)
 
     async def _fetch_once(self) -> None:
-        """Wait for the fetch under way in this loop, or for one that begins now."""
+        """Wait for the fetch under way in this loop, or start one and wait for it."""
         here = self._here()
         task = self._refresh(here)
         await asyncio.wait({task})
@@ -300,7 +301,7 @@ class RemoteKeys:
         )
 
     def _here(self) -> _Background:
-        """Return what runs in this event loop; forget loops that were closed."""
+        """Return this event loop's background work; drop closed loops."""
         loop = asyncio.get_running_loop()
         if here := self._loops.get(loop):
             return here
@@ -310,7 +311,7 @@ class RemoteKeys:
         return self._loops.setdefault(loop, _Background(loop))
 
     def _refresh(self, here: _Background) -> asyncio.Task[None]:
-        """Return the fetch under way in this loop, or begin one, in no request's context."""
+        """Return the fetch under way in this loop, or start one, outside any request's context."""
         if here.task is None or here.task.done():
             here.task = here.loop.create_task(self._fetch(here), context=Context())
         return here.task
@@ -349,7 +350,7 @@ class RemoteKeys:
         self._tell("provider_down", reason)
 
     def _succeeded(self, number: int, keys: KeySet, begun_at: float) -> None:
-        """Put a fetched set in place, unless one that was begun later already is."""
+        """Store a fetched set, unless one from a later fetch is already stored."""
         self._failures, self._retry_at = 0, float("-inf")
         if number < self._applied:
             return

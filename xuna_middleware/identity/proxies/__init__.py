@@ -1,1 +1,1 @@
-"""Proxies in front of the app: which are trusted, and callers whom they signed in."""
+"""Proxies in front of the app: which are trusted, and the callers that they signed in."""

@@ -1,8 +1,8 @@
-"""Which peers are trusted proxies: networks, exactly as the operator wrote them. Pure.
+"""Decide which peers are trusted proxies: networks, exactly as the operator wrote them. Pure.
 
 An IPv4-mapped address is the IPv4 address, because that is how a dual-stack socket spells the peer
-of an IPv4 connection. No other address counts as the IPv4 address that is written in it
-(translated, 6to4, Teredo, ISATAP): whoever can send from it is no proxy of 10.0.0.0/8.
+of an IPv4 connection. No other address counts as the IPv4 address that it contains (translated,
+6to4, Teredo, ISATAP): a host that can send from it is no proxy of 10.0.0.0/8.
 """
 
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ _MAPPED: Final = IPv6Network("::ffff:0:0/96")
 
 
 class TrustedProxies:
-    """Hold addresses and networks ("10.0.0.0/8", "::1"); "unix" admits a Unix socket's peers.
+    """A set of addresses and networks ("10.0.0.0/8", "::1"); "unix" admits a Unix socket's peers.
 
     Raises:
         ConfigurationError: an entry is no address or network; names are not resolved.
@@ -32,7 +32,7 @@ class TrustedProxies:
         self._networks = tuple(_network(entry) for entry in entries if entry != _UNIX)
 
     def contains(self, client: tuple[str, int] | None) -> bool:
-        """Return whether ASGI's `client` is listed; None (no address) only where "unix" is."""
+        """Return whether ASGI's `client` is listed; None (no address) only if "unix" is."""
         if client is None:
             return self._unix
         address = read_address(client[0])
@@ -40,7 +40,7 @@ class TrustedProxies:
 
 
 def read_address(text: str) -> Address | None:
-    """Return the address that a text is, a mapped one as IPv4; None where it is no address.
+    """Parse a text as an address, a mapped one as IPv4; None if it is no address.
 
     A zone ("%eth0") names a link of this machine, and is dropped.
     """
