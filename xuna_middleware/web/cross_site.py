@@ -54,7 +54,7 @@ class Origins:
         self._allowed = frozenset([*own, *cors_origins])
 
     def check(self, headers: Headers, method: str = "GET") -> None:
-        """Refuse with 403 a request that another site, or markup without a script, may have caused."""
+        """Refuse (403) a request that another site, or markup without a script, may have caused."""
         self._check_origin(headers)
         why = _not_a_fetch(headers, method)
         if why is not None:
