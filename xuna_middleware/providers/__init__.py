@@ -1,13 +1,13 @@
-"""Presets: a verifier as well-known providers need it, with what is odd about each.
+"""Presets: verifiers for well-known providers, with the peculiarities of each.
 
-They set the issuer, the token types, what marks the kind of token that is wanted, and where scopes
-and roles are found; everything else is the strict default. Each takes the keyword options of
-`OIDCVerifier`, which win over the preset's own. Each refuses what would open the gate to more than
-one's own API: audiences that stand in tokens for anything (Auth0's `/userinfo`, Keycloak's
-`account`, Microsoft Graph), issuers that are not one tenant, tokens that were made for another app
-of the same provider, and people who signed in as nobody.
+They set the issuer, the token types, the marks of the wanted kind of token, and the claims of
+scopes and roles; everything else is the strict default. Each takes the keyword options of
+`OIDCVerifier`, which override the preset's own. Each refuses options and tokens that would open the
+gate beyond your own API: audiences that are in tokens for anything (Auth0's `/userinfo`, Keycloak's
+`account`, Microsoft Graph), issuers that are not one tenant, tokens made for another app of the
+same provider, and people who signed in anonymously.
 
-What is said of a provider is from its documentation, not from a live tenant.
+Facts about a provider are from its documentation, not from a live tenant.
 """
 
 from xuna_middleware.identity.proxies.authenticators import (

@@ -1,4 +1,4 @@
-"""What the presets share: the options that they pass on, and how they read what people paste."""
+"""Shared code of the presets: the options that they pass on, and how they read pasted values."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -49,12 +49,12 @@ class VerifierOptions(TypedDict, total=False):
 
 
 def text(value: object) -> str:
-    """Return a text; of anything else an empty one, which is refused in the argument's words."""
+    """Return a text; for anything else an empty one, which the argument's check refuses."""
     return value.strip() if isinstance(value, str) else ""
 
 
 def domain_name(value: object) -> str | None:
-    """Return a domain name in lower case, or None. Copied from a browser it is a URL, as clear."""
+    """Return a domain name in lower case, or None. A URL copied from a browser works, too."""
     name = text(value).lower().removeprefix("https://").removesuffix("/")
     return name if _DOMAIN.fullmatch(name) and len(name) <= _LONGEST_NAME else None
 

@@ -18,7 +18,7 @@ def auth0(
     they were asked for at. `https://acme.eu.auth0.com/` is taken too. `audience` is the API's
     identifier (Applications ▸ APIs).
 
-    What is odd about Auth0:
+    Peculiarities of Auth0:
 
     - Its issuer ends in a slash.
     - Access tokens say `typ: JWT` and `azp` unless the API's profile is RFC 9068 (`at+jwt`,

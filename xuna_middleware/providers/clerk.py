@@ -25,7 +25,7 @@ def clerk(
     `frontend_api` is the instance's Frontend API URL (API keys ▸ Show API URLs);
     `https://your-site.clerk.accounts.dev` in development.
 
-    What is odd about Clerk:
+    Peculiarities of Clerk:
 
     - A session token has no `aud`. Its `azp` is the origin of the page that asked for it, so that
       is checked in the audience's place; without it, a page on any subdomain could pass on a token.

@@ -24,7 +24,7 @@ def cognito(
 
     `client_id` is the app client whose tokens are taken, or several.
 
-    What is odd about Cognito:
+    Peculiarities of Cognito:
 
     - Access tokens have no `aud` unless the app asks for a resource (RFC 8707); `client_id` is what
       says which app they are for, so it stands in the audience's place. An ID token has the app

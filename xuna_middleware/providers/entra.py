@@ -43,7 +43,7 @@ def entra(
     `tenant_id` is the directory's GUID. `audience` is the API's application (client) id, a GUID;
     in version 1 tokens it may be the application id URI (`api://…`) instead, so name both there.
 
-    What is odd about Entra:
+    Peculiarities of Entra:
 
     - `version` is the access token's own (its `ver`), which the API's manifest decides
       (`requestedAccessTokenVersion`; null means 1), whatever endpoint the app signs in at. The two
@@ -88,10 +88,10 @@ def entra_multitenant(
 ) -> TenantVerifiers:
     """Verify access tokens of several Entra tenants: `entra_multitenant(tenants=[…], audience=…)`.
 
-    `tenants` are the directories' GUIDs; who is in none of them is refused. For tenants that come
+    `tenants` are the directories' GUIDs; people in none of them are refused. For tenants that come
     and go, look them up: `TenantVerifiers(lambda issuer: …)`, returning `entra(…)`.
 
-    What is odd about several tenants, beside what `entra` says:
+    Peculiarities of several tenants, in addition to those of `entra`:
 
     - An app that is registered as multi-tenant gives a token for your API to anybody with an
       account of any directory, so the audience shows nothing about who they are.

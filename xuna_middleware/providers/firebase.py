@@ -23,13 +23,13 @@ def firebase(
     """Verify the ID tokens that Firebase's client libraries send: `firebase("acme-voice")`.
 
     `project_id` is the project's id (Project settings ▸ General), not its name or number. `tenant`
-    is the one Identity Platform tenant whose people are let in. `anonymous` lets in who signed in
-    anonymously.
+    is the one Identity Platform tenant whose people are admitted. `anonymous` admits people who
+    signed in anonymously.
 
-    What is odd about Firebase:
+    Peculiarities of Firebase:
 
-    - What `getIdToken()` gives, and every app sends to its server, is an ID token. There is no
-      access token; this preset wants just that.
+    - `getIdToken()` returns an ID token, which every app sends to its server. There is no access
+      token; this preset accepts only the ID token.
     - Everybody on the web can sign up or sign in anonymously, with the keys that every page holds,
       where the project allows it. Anonymous ones are refused here unless you say otherwise.
     - One set of keys signs for all projects of the world: issuer and audience tell them apart.

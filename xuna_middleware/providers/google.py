@@ -28,10 +28,10 @@ def google(
     says; without it everybody with a Google account is. `authorized_parties` are further client ids
     that may ask for tokens for `client_id`: those of Android apps.
 
-    What is odd about Google:
+    Peculiarities of Google:
 
-    - Its access tokens are opaque, for Google's own APIs, and say nothing to anybody else. What a
-      browser sends is the ID token (`credential`), so this preset, unlike others, wants just that.
+    - Its access tokens are opaque and only for Google's own APIs. Browsers send the ID token
+      (`credential`), so this preset, unlike others, accepts only that.
     - A service account, of anybody, gets ID tokens for any audience that it asks for, yours
       included, with the same issuer and keys. They differ in `azp`, which must therefore be there
       and be a client of yours.

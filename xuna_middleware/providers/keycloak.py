@@ -19,10 +19,10 @@ def keycloak(
 ) -> OIDCVerifier:
     """Verify tokens of one realm: `keycloak("https://sso.acme.com", "acme", audience="voice")`.
 
-    `base_url` is what stands before `/realms/`, as the browser sees it; until Keycloak 17 it ended
-    in `/auth`. `audience` is the client that stands for your API.
+    `base_url` is the part before `/realms/`, as the browser sees it; until Keycloak 17 it ended in
+    `/auth`. `audience` is the client that represents your API.
 
-    What is odd about Keycloak:
+    Peculiarities of Keycloak:
 
     - The audience is not in its tokens until an Audience mapper puts it there (Client scopes ▸ … ▸
       Add mapper ▸ By configuration ▸ Audience); `account` is in nearly all of them.

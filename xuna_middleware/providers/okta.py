@@ -33,7 +33,7 @@ def okta(
     they were asked for at. `server` is the id of a custom authorization server (Security ▸ API),
     whose audience (`api://default` at first) is `audience`.
 
-    What is odd about Okta:
+    Peculiarities of Okta:
 
     - The org itself is an authorization server too, with the bare domain as issuer. Its access
       tokens are for Okta alone, and Okta says that nobody else can rely on them: they are refused.

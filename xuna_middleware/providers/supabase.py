@@ -34,7 +34,7 @@ def supabase(
     `http://127.0.0.1:54321`. `anonymous` lets in who signed in anonymously. `oauth_clients` are the
     ids of OAuth apps that may act for a user here.
 
-    What is odd about Supabase:
+    Peculiarities of Supabase:
 
     - The project must sign with asymmetric keys (Settings ▸ JWT keys), as new ones do. The older
       HS256 secret also makes tokens, of any role, so whoever verifies with it could forge them: its

@@ -26,7 +26,7 @@ def zitadel(
 
     `domain` is the instance's, or all of its address. `audience` is the project's id.
 
-    What is odd about ZITADEL:
+    Peculiarities of ZITADEL:
 
     - Access tokens are opaque unless the app is set to JWT (App ▸ Token settings ▸ Auth Token
       Type); for opaque ones and personal access tokens use `IntrospectionVerifier`.

@@ -1,11 +1,11 @@
 """How the lines of an audit log are chained. Pure: no I/O.
 
-A line is one JSON object with one spelling, the writer's own: its number, what it tells, the hash
-of the line before it, and its own hash over all of that. It is right where it is, to the octet,
-what the writer would have written there.
+A line is one JSON object in one spelling, the writer's own: its number, its content, the hash of
+the line before it, and its own hash over all of that. It is correct if it is, to the octet, the
+line that the writer would have written there.
 
-What a crash left of a line stays as it is. The next line tells how long that is and its digest, so
-that nothing else can hide there.
+A partial line left by a crash stays unchanged. The next line records its length and digest, so that
+nothing else can hide there.
 """
 
 import hashlib
@@ -61,9 +61,9 @@ def line_of(told: Mapping[str, Any], end: End, key: bytes | None) -> tuple[bytes
 
 
 def end_in(octets: bytes) -> tuple[End, bytes] | None:
-    """Return where a chain ends, as its last whole line says, and what lies behind that line.
+    """Return where a chain ends, by its last whole line, and the octets after that line.
 
-    The line is read, not verified. None where there is none.
+    The line is read, not verified. None if there is none.
     """
     whole = len(octets)
     for text in reversed(octets.splitlines(keepends=True)):
@@ -75,24 +75,24 @@ def end_in(octets: bytes) -> tuple[End, bytes] | None:
 
 
 def resumed(torn: bytes) -> Mapping[str, Any]:
-    """Return what the line after a break tells of it."""
+    """Return the content of the line after a break."""
     return _break(len(torn), hashlib.sha256(torn).hexdigest())
 
 
 def dropped(events: int) -> Mapping[str, Any]:
-    """Return what a line tells of events that could not be written."""
+    """Return a line's content about events that could not be written."""
     return {"log": "dropped", "events": events}
 
 
 def leaving_out(since: float) -> Mapping[str, Any]:
-    """Return what a line tells when events begin to be counted instead of written."""
+    """Return a line's content for when events start to be counted instead of written."""
     return {"log": "leaving_out", "since": since}
 
 
 def left_out(
     since: float, until: float, unverified: Mapping[str, int], verified: Mapping[str, int]
 ) -> Mapping[str, Any]:
-    """Return what a line tells of events that were counted and not written, by name and code."""
+    """Return a line's content about events counted and not written, by name and code."""
     counts = {"unverified": dict(unverified), "verified": dict(verified)}
     return {"log": "left_out", "since": since, "until": until, **counts}
 
@@ -119,7 +119,7 @@ def follow(lines: Iterable[bytes], key: bytes | None) -> Verdict:
 
 
 class _Chain:
-    """Follow line by line. What is no line of ours must be told of by the next one."""
+    """Follow a chain line by line. The next line must report any octets that are no line."""
 
     def __init__(self, key: bytes | None) -> None:
         self._key = key
@@ -129,7 +129,7 @@ class _Chain:
         self.notes = _Notes()
 
     def read(self, at: int, octets: bytes) -> str | None:
-        """Take the next line; return what is wrong, None where nothing is known to be."""
+        """Check the next line; return the problem, None if there is none so far."""
         line = _parsed(octets)
         if line is None:
             self._torn.add(at, octets)
@@ -147,14 +147,14 @@ class _Chain:
         return None
 
     def ended(self) -> str | None:
-        """Return what is wrong at the end of the file."""
+        """Return the problem at the end of the file."""
         if self._torn.octets:
             return self._torn.problem(self._torn.at)
         return None if self.end.number else "the log is empty"
 
 
 class _Notes:
-    """Collect what a log says of events that are not in it."""
+    """Collect a log's reports about events that are not in it."""
 
     def __init__(self) -> None:
         self.left_out: Counter[str] = Counter()
@@ -183,7 +183,7 @@ class _Notes:
 
 
 class _Torn:
-    """Hold what lies between two lines and is none, by its length and digest."""
+    """Octets between two lines that are no line, as length and digest."""
 
     def __init__(self) -> None:
         self.at = 0
@@ -196,7 +196,7 @@ class _Torn:
         self._digest.update(octets)
 
     def is_told_by(self, line: Mapping[str, Any]) -> bool:
-        """Return whether the line after it tells just this, nothing included."""
+        """Return whether the next line reports exactly this, including nothing."""
         if not self.octets:
             return line.get("log") != "resumed"
         return _told(line) == _break(self.octets, self._digest.hexdigest())

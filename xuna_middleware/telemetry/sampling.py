@@ -1,8 +1,8 @@
 """Decide which events an audit log writes, so that a flood of requests can't fill a disk. No I/O.
 
-What somebody got, and what an operator did, is always written. The steps on the way there and the
-refusals are written up to so many a minute: for all callers together whom nobody verified, for each
-verified caller, and for all verified callers together. What is more is counted, by what it was.
+Issued credentials and operators' actions are always written. Intermediate steps and refusals are
+written up to a number in a minute: for all unverified callers together, for each verified caller,
+and for all verified callers together. Any more are counted by kind.
 """
 
 from collections import Counter
@@ -99,7 +99,7 @@ class Sampler:
         return False
 
     def taken(self) -> LeftOut:
-        """Return what was left out since the last time, and count anew."""
+        """Return the events left out since the last call, and restart the count."""
         counts, self._left_out = self._left_out, _Counts()
         return LeftOut(
             since=counts.since,
@@ -109,7 +109,7 @@ class Sampler:
         )
 
     def put_back(self, left_out: LeftOut) -> None:
-        """Count what was taken and could not be written together with what came since."""
+        """Add counts that were taken but could not be written to the current ones."""
         self._left_out.since = left_out.since
         self._left_out.unverified.update(left_out.unverified)
         self._left_out.verified.update(left_out.verified)

@@ -3,8 +3,8 @@
 Two sources: the ASGI TLS extension, and the header of a proxy that ended TLS. None of uvicorn 0.54,
 hypercorn 0.18 and granian 2.8 fills in the extension, so behind these only the header works.
 
-Does not check: the chain, the dates or revocation; whoever ended TLS did. Nor who sent the header:
-the caller asks for it only from a trusted proxy, which must overwrite what clients send.
+Does not check: the chain, the dates or revocation; the TLS terminator did. Nor who sent the header:
+the caller reads it only from a trusted proxy, which must overwrite any that clients send.
 """
 
 import re
@@ -32,7 +32,7 @@ _PEM: Final = re.compile(
 
 
 class CertificateError(ValueError):
-    """Say why a certificate can't be read, in fixed words that hold nothing of it."""
+    """The reason why a certificate can't be read, in fixed words that quote nothing from it."""
 
 
 def thumbprint_from_tls(scope: Mapping[str, Any]) -> str | None:

@@ -1,10 +1,10 @@
 """JSON Web Signature in its compact form, strictly (RFC 7515, 7518, 8037, 8725, 9864).
 
-The one place where joserfc is imported: its algorithm objects do the cryptography, the reading
-around them is ours, since every lenient reading is a second opinion that an attacker can use.
+Only this module imports joserfc: its algorithm objects do the cryptography, and the parsing is our
+own, since any lenient parsing is a second interpretation that an attacker can use.
 
 - A token is three base64url segments and nothing else: no padding, no white space, no unused bits.
-- The header names one allowed algorithm; it brings no key (`jwk`, `jku`, `x5u`, `x5c`), no
+- The header names one allowed algorithm; it contains no key (`jwk`, `jku`, `x5u`, `x5c`), no
   extension (`crit`, `b64`), no compression and no nesting (`zip`, `cty`, `enc`).
 - A key verifies only with algorithms that its type, curve, `alg`, `use` and `key_ops` allow.
 """
@@ -27,7 +27,7 @@ ASYMMETRIC: Final = (
     *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
     *("ES256", "ES384", "ES512", "EdDSA", "Ed25519"),
 )
-#: HMAC, with the least octets that RFC 7518 section 3.2 demands of the secret.
+#: HMAC, with the secret's minimum length in octets (RFC 7518 section 3.2).
 SYMMETRIC: Final = {"HS256": 32, "HS384": 48, "HS512": 64}
 
 MAX_TOKEN_LENGTH: Final = 16 * 1024
@@ -56,11 +56,11 @@ _LAST: Final = (_ALPHABET, b"", b"AQgw", b"AEIMQUYcgkosw048")
 
 
 class JOSEError(ValueError):
-    """Say why a token or a key is refused, in fixed words that hold nothing of it."""
+    """The reason for refusing a token or a key, in fixed words that quote nothing from it."""
 
 
 class Header(NamedTuple):
-    """Hold what matters of a token's header. `typ` is as sent, "" where there is none."""
+    """The relevant parts of a token's header. `typ` is as sent, "" if there is none."""
 
     algorithm: str
     kid: str | None
@@ -71,7 +71,7 @@ class Header(NamedTuple):
 
 
 class CompactToken(NamedTuple):
-    """Hold a token's parts, read but not verified. No rendering shows them."""
+    """A token's parts, read but not verified. No rendering shows them."""
 
     header: Header
     payload: bytes
@@ -83,9 +83,9 @@ class CompactToken(NamedTuple):
 
 
 class _ReadyKey:
-    """Stand for an imported key where an algorithm asks for what it verifies with.
+    """Wrap an imported key for an algorithm that asks for its verification key.
 
-    What joserfc's own key looks up anew at each call (`use`, `key_ops`) was judged at the import.
+    joserfc's own key checks `use` and `key_ops` at each call; here the import checked them.
     """
 
     __slots__ = ("curve_key_size", "native")
@@ -100,7 +100,7 @@ class _ReadyKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerificationKey:
-    """Hold one imported key and the algorithms it may verify."""
+    """One imported key and the algorithms it may verify."""
 
     kid: str | None
     algorithms: frozenset[str]
@@ -122,7 +122,7 @@ def read_compact(token: str) -> CompactToken:
     """Split a compact JWS and read its header. Doesn't verify anything.
 
     Raises:
-        JOSEError: where the token is not exactly what the top of this file describes.
+        JOSEError: the token is not exactly as the top of this file describes.
     """
     if len(token) > MAX_TOKEN_LENGTH or not token.isascii():
         raise JOSEError("too long, or not ASCII")
@@ -137,13 +137,13 @@ def read_compact(token: str) -> CompactToken:
 
 
 def read_proof(value: bytes) -> tuple[CompactToken, VerificationKey]:
-    """Split a DPoP proof (RFC 9449) and import the public key that its header brings.
+    """Split a DPoP proof (RFC 9449) and import the public key in its header.
 
-    Doesn't verify anything: whose key it is, the caller knows by its thumbprint.
+    Doesn't verify anything: the caller compares the key's thumbprint.
 
     Raises:
-        JOSEError: where the proof is not exactly what the top of this file describes, or its `jwk`
-            is no asymmetric public key.
+        JOSEError: the proof is not exactly as the top of this file describes, or its `jwk` is no
+            asymmetric public key.
     """
     if len(value) > MAX_PROOF_LENGTH or value.translate(None, _ALPHABET) != b"..":
         raise JOSEError("too long, or not a compact JWS")
@@ -255,7 +255,7 @@ def _import(jwk: dict[str, Any]) -> tuple[Key, frozenset[str]]:
 
 
 def _public(jwk: dict[str, Any], *members: str) -> dict[str, Any]:
-    """Keep only what makes the key, each in its one spelling; the rest was judged by us."""
+    """Keep only the key's own members, each in its one spelling; the rest is already checked."""
     material = {name: jwk[name] for name in members}
     for name in members:
         if name != "crv":
@@ -292,7 +292,7 @@ def _import_secret(jwk: dict[str, Any]) -> tuple[Key, frozenset[str]]:
 
 
 def _narrowed(fitting: frozenset[str], jwk: dict[str, Any]) -> frozenset[str]:
-    """Return what of `fitting` the key's own `alg` leaves."""
+    """Return the algorithms of `fitting` that the key's own `alg` allows."""
     if "alg" not in jwk:
         return fitting
     named = jwk["alg"]
@@ -302,10 +302,10 @@ def _narrowed(fitting: frozenset[str], jwk: dict[str, Any]) -> frozenset[str]:
 
 
 def import_signing_key(material: Any, algorithm: str) -> Key:
-    """Import a private key of the operator's own, PEM or JWK, for signing with an algorithm.
+    """Import the operator's private key, PEM or JWK, for signing with an algorithm.
 
     Raises:
-        JOSEError: it is none, or is no key for this algorithm.
+        JOSEError: it is no private key, or not for this algorithm.
     """
     kinds: dict[str, type[Key]] = {"RS": RSAKey, "PS": RSAKey, "ES": ECKey, "Ed": OKPKey}
     kind = kinds.get(algorithm[:2]) if algorithm in ASYMMETRIC else None
@@ -326,5 +326,5 @@ def is_secret(jwk: Any) -> bool:
 
 
 def has_private_members(jwk: Any) -> bool:
-    """Return whether a member of a set gives a private key away."""
+    """Return whether a member of a set reveals a private key."""
     return isinstance(jwk, dict) and not _PRIVATE_MEMBERS.isdisjoint(jwk)

@@ -1,16 +1,16 @@
-"""What a token's claims must say before its subject is believed (RFC 7519, 8725, 9068). Pure.
+"""Check a token's claims before its subject is accepted (RFC 7519, 8725, 9068). Pure.
 
-Called only after the signature held, so the causes below may name what the token says: they are
-for the operator's log, with the fix, and reach no caller.
+Called only after the signature is verified, so the causes below may quote the token: they are for
+the operator's log, with the fix, and reach no caller.
 
 - `iss` is the issuer, exactly; `aud` names the audience, exactly; `sub` is 1 to 255 printable
   characters.
-- `exp` and `iat` are there; `exp`, `nbf` and `iat` are finite numbers; now < exp + leeway; nothing
-  begins in the future; no token lives longer than `max_lifetime`.
-- `jti`, where it is there, is a text (RFC 7519 section 4.1.7).
-- The type is one that was asked for. Where that admits plain `JWT` or none at all, what marks an ID
-  token is refused, and something that marks an access token is required.
-- A sender-constrained token (`cnf`, RFC 7800) is refused, unless the verifier wants its proof.
+- `exp` and `iat` are present; `exp`, `nbf` and `iat` are finite numbers; now < exp + leeway; the
+  token doesn't start in the future and doesn't live longer than `max_lifetime`.
+- `jti`, if present, is a text (RFC 7519 section 4.1.7).
+- The type is an accepted one. If those include plain `JWT` or no type, the marks of an ID token are
+  refused, and a mark of an access token is required.
+- A sender-constrained token (`cnf`, RFC 7800) is refused, unless the verifier checks its proof.
 """
 
 import json
@@ -24,7 +24,7 @@ from xuna_middleware.identity.credentials import Identity
 
 #: One claim's name, or the names on the way to a nested one.
 ClaimPath: TypeAlias = str | tuple[str, ...]
-#: A claim that tells tokens apart by being there, or by having one value.
+#: A claim that distinguishes tokens by its presence, or by its value.
 Mark: TypeAlias = str | tuple[str, str]
 
 _RFC_9068_TYPE: Final = "at+jwt"
@@ -35,16 +35,16 @@ _SHOWN: Final = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenKind:
-    """Tell, by its claims, the kind of token that is wanted from other kinds of one issuer.
+    """Distinguish, by the claims, the wanted kind of token from other kinds of one issuer.
 
     Attributes:
-        refused: marks of another kind; one of them is too many. A mark is a claim's name, or a
-            name and the value that it has.
-        required: marks of this kind, of which one must be there; none at all asks for nothing.
-        check: what else must hold, a pure function of the verified claims that returns why not,
+        refused: marks of another kind; any of them is refused. A mark is a claim's name, or a name
+            and its value.
+        required: marks of this kind, at least one of which must be present; empty requires none.
+        check: a further check, a pure function of the verified claims that returns the problem,
             `"<cause>: <fix>"`, or None.
-        always: whether a header that says `at+jwt` is looked at like any other.
-        clients: the claims that may name the client that asked for the token; the first counts.
+        always: whether tokens with the type `at+jwt` are checked like any other.
+        clients: the claims that may name the client that requested the token; the first counts.
     """
 
     refused: tuple[Mark, ...]
@@ -54,7 +54,7 @@ class TokenKind:
     clients: tuple[str, ...] = ("client_id", "azp")
 
     def judge(self, claims: Mapping[str, Any]) -> None:
-        """Refuse claims that are another kind's.
+        """Refuse the claims of another kind of token.
 
         Raises:
             InvalidTokenError: its `cause` says which rule and, where there is one, the fix.
@@ -68,7 +68,7 @@ class TokenKind:
             raise InvalidTokenError(cause=why)
 
     def client_of(self, claims: Mapping[str, Any]) -> str | None:
-        """Return the client that the claims name, None where they name none."""
+        """Return the client that the claims name, None if they name none."""
         named = next((claims[name] for name in self.clients if name in claims), None)
         return named if isinstance(named, str) else None
 
@@ -82,7 +82,7 @@ ACCESS_TOKEN: Final = TokenKind(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimPolicy:
-    """Hold what the claims are checked against; durations in seconds."""
+    """The requirements for the claims; durations in seconds."""
 
     issuer: str
     audience: frozenset[str]
@@ -96,7 +96,7 @@ class ClaimPolicy:
     accepts_bound: bool = False
 
     def check(self, typ: str, claims: Mapping[str, Any], now: float) -> Identity:
-        """Return whom the claims name.
+        """Return the identity that the claims name.
 
         Checks: everything in the list at the top of this file.
         Does not check: the signature; revocation; who may do what.
@@ -192,7 +192,7 @@ def _is_marked(claims: Mapping[str, Any], mark: Mark) -> bool:
 
 
 def subject_of(claims: Mapping[str, Any]) -> str:
-    """Return the subject, or refuse what can't be one."""
+    """Return the subject, or refuse an invalid one."""
     subject = claims.get("sub")
     if not isinstance(subject, str) or not 1 <= len(subject) <= 255 or not subject.isprintable():
         refuse("subject", "sub is missing, or is not 1 to 255 printable characters")
@@ -210,8 +210,8 @@ def time_of(claims: Mapping[str, Any], name: str) -> float:
 def words_in(claims: Mapping[str, Any], paths: Sequence[ClaimPath]) -> frozenset[str]:
     """Return the scopes or roles of all these claims.
 
-    Texts with spaces, lists of texts, or objects whose members name them and hold objects that are
-    not empty (ZITADEL: who granted a role).
+    Claims are texts with spaces, lists of texts, or objects whose member names are the words and
+    whose values are non-empty objects (ZITADEL: who granted a role).
     """
     words = _NONE
     for path in paths:
@@ -239,7 +239,7 @@ def shown(value: Any) -> str:
 
 
 def listed(accepted: Iterable[str]) -> str:
-    """Render what an option accepts."""
+    """Render the values that an option accepts."""
     return ", ".join(f'"{each}"' for each in sorted(accepted))
 
 

@@ -1,4 +1,4 @@
-"""Remember tokens that were verified, so that the next request of a caller costs a hash."""
+"""Cache verified tokens, so that a caller's next request costs only a hash."""
 
 from collections import OrderedDict
 from hashlib import sha256
@@ -7,13 +7,13 @@ from typing import Final
 from xuna_middleware.identity.credentials import Identity
 
 MAX_TOKENS: Final = 4096
-#: Octets of a token, or of its provider's answer; what is larger is verified each time.
+#: Octets of a token, or of its provider's answer; larger ones are verified each time.
 MAX_TOKEN_LENGTH: Final = 8 * 1024
-#: Octets of all that is remembered. As objects of Python they take up to 30 times as much.
+#: Octets of all cached texts. As Python objects they take up to 30 times as much.
 MAX_OCTETS: Final = 4 * 1024 * 1024
 SECONDS: Final = 60.0
 
-#: How many ended entries go for each that comes: so all do, and none costs much.
+#: How many expired entries are removed for each new one: so all go, at little cost each.
 _ENDED_AT_ONCE: Final = 4
 
 
@@ -23,11 +23,11 @@ def fingerprint(token: str) -> bytes:
 
 
 class RememberedTokens:
-    """Hold the last good results of one verifier, for at most a minute: at most 4,096 of them, and
-    those of 4 MiB of tokens or answers.
+    """Cache the last valid results of one verifier, for at most a minute: at most 4,096 of them,
+    and those of 4 MiB of tokens or answers.
 
-    The key is the SHA-256 of the whole token, the token itself isn't kept. Only what was verified
-    is remembered, so strangers can't fill it; what has ended goes first, then the oldest.
+    The key is the SHA-256 of the whole token; the token itself isn't kept. Only verified tokens are
+    cached, so strangers can't fill it; expired entries go first, then the oldest.
     """
 
     __slots__ = ("_entries", "_octets")
@@ -38,7 +38,7 @@ class RememberedTokens:
         self._octets = 0
 
     def get(self, fingerprint: bytes, now: float) -> Identity | None:
-        """Return whom the token proved, if it is remembered and still valid at `now`."""
+        """Return the token's identity, if it is cached and still valid at `now`."""
         entry = self._entries.get(fingerprint)
         if entry is None:
             return None
@@ -57,7 +57,7 @@ class RememberedTokens:
     ) -> None:
         """Remember a verified token for the times in which it is valid, seconds since the epoch.
 
-        `octets` is how long the text was that the identity was read from, a token or an answer.
+        `octets` is the length of the token or answer that the identity was read from.
         """
         self.drop(fingerprint)
         self._forget_ended(now)
@@ -69,13 +69,13 @@ class RememberedTokens:
             self.drop(next(iter(self._entries)))
 
     def drop(self, fingerprint: bytes) -> None:
-        """Forget one token, as one that is not good any more."""
+        """Forget one token, because it is no longer valid."""
         entry = self._entries.pop(fingerprint, None)
         if entry is not None:
             self._octets -= entry[3]
 
     def clear(self) -> None:
-        """Forget all, as when the issuer's keys changed."""
+        """Forget all tokens, for example when the issuer's keys change."""
         self._entries.clear()
         self._octets = 0
 

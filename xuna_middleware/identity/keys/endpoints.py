@@ -1,4 +1,4 @@
-"""Which addresses keys may be fetched from. Pure: names are compared, nothing is resolved.
+"""Decide from which URLs keys may be fetched. Pure: names are compared, nothing is resolved.
 
 A host that the operator wrote is trusted. A host learned from a document must be one of those, or
 in `endpoint_hosts`. https everywhere; http only on loopback and for `insecure_hosts`.
@@ -20,7 +20,7 @@ _ODD: Final = re.compile(r"[^\x21-\x7e]|\\")
 
 
 class KeySourceError(Exception):
-    """Say that keys could not be had, in words for the operator's log."""
+    """Keys could not be fetched; the text is for the operator's log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """A provider's published keys, read strictly (RFC 7517). No I/O.
 
-One broken member costs itself only; a set that holds secrets is refused whole, since whoever made
-it doesn't tell public from private.
+A broken member is ignored; a set that contains secrets is refused as a whole, since its author
+doesn't keep public and private keys apart.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ Imported: TypeAlias = tuple[str | None, VerificationKey | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeySet:
-    """Hold the usable keys of one issuer, by kid. A kid is only ever a dictionary key."""
+    """The usable keys of one issuer, by kid. A kid is only ever a dictionary key."""
 
     keys: frozenset[VerificationKey]
     by_kid: dict[str, VerificationKey]
@@ -102,7 +102,7 @@ def key_set(members: Iterable[Imported]) -> KeySet:
 
 
 def read_secrets(document: Any) -> KeySet:
-    """Read a JWK Set of secrets, which the operator wrote: all of them usable, nothing beside them.
+    """Read the operator's JWK Set of secrets: all of them usable, with no other members.
 
     Raises:
         JOSEError: a member is unusable or no secret, or a kid names two.
@@ -132,7 +132,7 @@ def _members(document: Any) -> list[Any]:
 
 
 def _is_for_encryption(member: Any) -> bool:
-    """Tell a key that is none of ours: it may even share its kid with one that is."""
+    """Return whether a key is for encryption; it may share its kid with a signature key."""
     return isinstance(member, dict) and member.get("use") == "enc"
 
 
@@ -155,7 +155,7 @@ def _imported(member: Any) -> VerificationKey | None:
 
 
 def _unambiguous(members: Iterable[Imported]) -> frozenset[VerificationKey]:
-    """Leave out broken keys, and every key whose kid another member bears, broken or not."""
+    """Leave out broken keys, and every key whose kid another member has, broken or not."""
     by_kid: defaultdict[str | None, set[VerificationKey | None]] = defaultdict(set)
     for kid, key in members:
         by_kid[kid].add(key)

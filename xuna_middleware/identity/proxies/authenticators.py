@@ -1,12 +1,12 @@
-"""Callers whom a proxy in front has signed in, by the JWT that it adds to each request.
+"""Authenticate callers that a proxy in front has signed in, by the JWT that it adds to requests.
 
 Cloudflare Access, Google's Identity-Aware Proxy and AWS' Application Load Balancer. Each function
-returns an authenticator for `XunaGate(authenticator=…)`. What it finds counts as ambient, since the
-proxy adds it for a cookie that the browser sends along by itself: the Cross-site rules apply.
+returns an authenticator for `XunaGate(authenticator=…)`. Its identities count as ambient, since the
+proxy adds the JWT for a cookie that the browser sends automatically: the Cross-site rules apply.
 
-The unsigned headers that these proxies add, too (an e-mail address, a user's id), are never read:
-whoever reaches the app past the proxy can write them. The signed one is refused unless it is for
-this very application.
+The unsigned headers that these proxies also add (an e-mail address, a user's id) are never read: a
+client that bypasses the proxy can set them. The signed one is refused unless it is for this very
+application.
 """
 
 import re
@@ -46,15 +46,15 @@ class ProxyOptions(TypedDict, total=False):
 
 
 class _Verifying(Verifier, Lifecycle, Protocol):
-    """Verify, and have keys that are fetched."""
+    """A verifier that fetches its keys."""
 
 
 class ProxyAuthenticator:
-    """Find the caller in the one header that a proxy signs. The functions below make these.
+    """Find the caller in the one header that a proxy signs. The functions below create these.
 
-    Checks: that the header is there once; what its verifier checks.
-    Does not check: that the request came through the proxy. A header that was copied from another
-    request is good until it expires, so let nobody but the proxy reach the app.
+    Checks: that the header is present once; everything that its verifier checks.
+    Does not check: that the request came through the proxy. A header copied from another request is
+    valid until it expires, so make sure that only the proxy can reach the app.
     """
 
     def __init__(self, header: str, verifier: _Verifying) -> None:
@@ -66,11 +66,11 @@ class ProxyAuthenticator:
         return f"ProxyAuthenticator({self._header!r}, {self._verifier!r})"
 
     async def __call__(self, connection: HTTPConnection) -> Identity | None:
-        """Return whom the proxy signed in, None where it added no header.
+        """Return the caller that the proxy signed in, None if it added no header.
 
         Raises:
-            InvalidRequestError: the header is there twice.
-            InvalidTokenError: it proves nobody. UnavailableError: it can't be known now.
+            InvalidRequestError: the header is present twice.
+            InvalidTokenError: it isn't valid. UnavailableError: it can't be verified now.
         """
         values = [value for name, value in connection.scope["headers"] if name == self._name]
         if not values:
@@ -82,11 +82,11 @@ class ProxyAuthenticator:
 
     @property
     def traits(self) -> VerifierTraits:
-        """What its verifier says of itself: how long a revocation lasts follows from it."""
+        """The traits of its verifier, which determine how long a revocation lasts."""
         return traits_of(self._verifier)
 
     def listen(self, listener: Listener) -> None:
-        """Tell of changed keys, and of keys that can't be fetched."""
+        """Report changed keys, and keys that can't be fetched."""
         if isinstance(self._verifier, KeyEventSource):
             self._verifier.listen(listener)
 
@@ -100,7 +100,7 @@ class ProxyAuthenticator:
         return self._verifier.ready
 
     async def aclose(self) -> None:
-        """End the background fetches and close the connections."""
+        """Stop the background fetches and close the connections."""
         await self._verifier.aclose()
 
 
@@ -112,7 +112,7 @@ def cloudflare_access(
     `team_domain` is the team's name, or all of `acme.cloudflareaccess.com`. `audience` is the
     application's AUD tag (Access ▸ Applications ▸ Overview); several for several applications.
 
-    What is odd about Access:
+    Peculiarities of Access:
 
     - The header is `Cf-Access-Jwt-Assertion`. The cookie `CF_Authorization` holds the same token,
       but isn't always passed on; it is not read here.
@@ -153,7 +153,7 @@ def google_iap(
     `/projects/<number>/apps/<project>` on App Engine,
     `/projects/<number>/locations/<region>/services/<name>` on Cloud Run.
 
-    What is odd about IAP:
+    Peculiarities of IAP:
 
     - The header is `x-goog-iap-jwt-assertion`, ES256. The project's *number* is in the audience,
       never its id.
@@ -204,7 +204,7 @@ def aws_alb(
     `signer` is the load balancer's ARN, in `region`; `issuer` and `client_id` are the identity
     provider's, as its listener rule names them.
 
-    What is odd about it:
+    Peculiarities:
 
     - The header is `x-amzn-oidc-data`, ES256. What is signed about the token stands in the JWS
       header (`signer`, `client`, `iss`, `exp`); the payload is the provider's userinfo, without

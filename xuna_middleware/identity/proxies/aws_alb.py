@@ -1,6 +1,6 @@
 """The JWT of an AWS Application Load Balancer, `x-amzn-oidc-data`.
 
-`authenticators.py` says what is odd about it.
+`authenticators.py` lists its peculiarities.
 
 - Three base64url segments, each with all of its padding or none; they are read as any other token
   is, and the signature is checked over what was sent, padding included.
@@ -53,12 +53,12 @@ _ARN: Final = re.compile(
 )
 _TYPES: Final = frozenset({"jwt", ""})
 _LONGEST_LEEWAY: Final = 300
-#: A load balancer signs anew every few minutes; what claims more than a day is none of its.
+#: A load balancer signs again every few minutes; a lifetime above a day can't be from one.
 _LIFETIME: Final = 86400
 
 
 class LoadBalancerVerifier:
-    """Verify what one load balancer signed for one client of one provider; see `aws_alb`."""
+    """Verify the JWTs of one load balancer for one client of one provider; see `aws_alb`."""
 
     def __init__(
         self,
@@ -94,21 +94,21 @@ class LoadBalancerVerifier:
         return f"LoadBalancerVerifier(signer={self._signed['signer']!r})"
 
     def start(self) -> None:
-        """Begin to keep the keys fresh. None is known before the first token names it."""
+        """Start refreshing the keys. None is known before the first token names it."""
         self._keys.start()
 
     @property
     def ready(self) -> bool:
-        """Return whether keys can be had."""
+        """Return whether keys are available."""
         return self._keys.ready
 
     async def aclose(self) -> None:
-        """End the background fetches and close the connections."""
+        """Stop the background fetches and close the connections."""
         self._keys.stop()
         await self._outbound.aclose()
 
     async def verify(self, credentials: Credentials) -> Identity:
-        """Return whom the load balancer signed in; see `Verifier.verify`."""
+        """Return the caller that the load balancer signed in; see `Verifier.verify`."""
         try:
             token, header = read_padded(credentials.token)
             claims = read_object(token.payload)
@@ -177,7 +177,7 @@ def read_padded(text: str) -> tuple[CompactToken, dict[str, Any]]:
 
 
 def key_address(region: str) -> str:
-    """Return the address that a kid is added to, of a region's keys.
+    """Return the URL of a region's keys, to which a kid is appended.
 
     Raises:
         ConfigurationError: it is no region, or its address is not known.

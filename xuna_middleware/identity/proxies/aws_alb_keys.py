@@ -1,13 +1,13 @@
-"""Keys that are published one by one, each as a PEM at an address that ends in its kid.
+"""Keys that are published one by one, each as a PEM at a URL that ends in its kid.
 
-`RemoteKeys` keeps them fresh, as a set of those that are wanted: what it says about cooldown,
-waiting, failures and staleness holds here, too. What differs, since no list tells all kids:
+`RemoteKeys` keeps the wanted keys fresh as a set: its rules about cooldown, waiting, failures and
+staleness also apply here. The differences, since there is no list of all kids:
 
-- Until a kid has been asked for nobody knows whether there is such a key. Within a cooldown that is
-  a 503, not a 401; once asked for, one that isn't there is a 401 for ten seconds without I/O.
-- At most eight new kids are asked for in one cooldown. Who floods the app with made-up ones, past
-  the load balancer, can delay a new key while it lasts, never one that is in use.
-- A key stays wanted once a signature of it held: eight, the latest. Others are forgotten at the
+- Until a kid has been requested, nobody knows whether there is such a key. Within a cooldown that
+  is a 503, not a 401; after the request, a missing one is a 401 for ten seconds without I/O.
+- At most eight new kids are requested in one cooldown. A flood of made-up ones that bypasses the
+  load balancer can delay a new key while it lasts, but never one that is in use.
+- A key stays wanted once it has verified a signature: the latest eight. Others are forgotten at the
   next fetch.
 """
 
@@ -30,17 +30,17 @@ from xuna_middleware.identity.keys.endpoints import KeySourceError
 from xuna_middleware.identity.keys.jwks import KeySet
 from xuna_middleware.identity.keys.sources import JWKSRefresh, RemoteKeys, unknown_key
 
-#: What may become a part of an address.
+#: A kid that may become part of a URL.
 KEY_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
-#: One key can't bring the others along, as a set does: a shorter wait for the next.
+#: One key doesn't bring the others, as a set does: so the wait for the next is shorter.
 SHORT_COOLDOWN: Final = JWKSRefresh(cooldown=1)
 
 #: How many new kids are asked for in one cooldown, and how many proven keys are kept.
 MOST: Final = 8
 _ABSENT_SECONDS: Final = 10.0
 _MAX_PEM: Final = 4096
-#: What S3 says of a key that isn't there: 404 to those who may list, 403 to others.
+#: S3's status for a missing key: 404 to those who may list, 403 to others.
 _ABSENT: Final = (403, 404)
 _COORDINATE: Final = 32
 
@@ -78,7 +78,7 @@ class KeysByAddress:
         self._keys.stop()
 
     async def find(self, kid: str) -> VerificationKey:
-        """Return the key, having waited for it where it is new.
+        """Return the key, after waiting for it if it is new.
 
         Raises:
             InvalidTokenError: there is no such key.
@@ -97,7 +97,7 @@ class KeysByAddress:
             raise
 
     def proven(self, kid: str) -> None:
-        """Keep a key, since a signature of it held."""
+        """Keep a key, since it verified a signature."""
         if kid not in self._proven:
             self._proven[kid] = None
             if len(self._proven) > MOST:
@@ -114,7 +114,7 @@ class KeysByAddress:
         )
 
     async def _load(self) -> KeySet:
-        """Fetch all that are wanted; one failure fails all, so that the last good set serves."""
+        """Fetch all wanted keys; one failure fails all, so that the last good set stays."""
         asked = tuple({**self._proven, **self._wanted})
         found = [await self._fetch(kid) for kid in asked]
         for kid, key in zip(asked, found, strict=True):
@@ -162,4 +162,4 @@ def _coordinate(number: int) -> str:
 
 
 def _nothing() -> None:
-    """Stand for whatever else would have to know that keys changed."""
+    """Do nothing: nothing else needs to know that keys changed."""
