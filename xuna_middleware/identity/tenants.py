@@ -102,8 +102,8 @@ class TenantVerifiers:
     ) -> None:
         if not callable(resolve):
             raise ConfigurationError("TenantVerifiers takes a function (issuer) -> Verifier | None")
-        if checked_seconds(cache_seconds, "keep") < 1:
-            raise ConfigurationError("keep must be 1 second or more")
+        if checked_seconds(cache_seconds, "cache_seconds") < 1:
+            raise ConfigurationError("cache_seconds must be 1 second or more")
         for name, number in (("max_entries", max_entries), ("max_concurrent", max_concurrent)):
             if type(number) is not int or number < 1:
                 raise ConfigurationError(f"{name} must be a whole number, 1 or more")
