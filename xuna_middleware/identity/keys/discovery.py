@@ -1,8 +1,8 @@
 """Fetch a provider's documents: its metadata (OpenID Connect Discovery 1.0) and its JWK Set.
 
-Only URLs that the operator trusts are followed: the `issuer` must be exactly the configured one,
-`jwks_uri` must be on a trusted host, redirects are never followed, and bytes, time and the number
-of keys are bounded.
+Nothing in them is followed that the operator didn't vouch for: the `issuer` must be the configured
+one to the letter, `jwks_uri` must lie on a trusted host, redirects are never followed, and bytes,
+time and the number of keys are bounded.
 """
 
 import json
@@ -21,7 +21,7 @@ _METADATA_SECONDS: Final = 3600
 
 
 class KeySetAddress:
-    """Load a JWK Set from a URL that the operator configured."""
+    """Load a JWK Set from an address that the operator wrote."""
 
     def __init__(self, url: str, outbound: Outbound) -> None:
         self._url = url
@@ -33,7 +33,7 @@ class KeySetAddress:
 
 
 class Discovery:
-    """Load a JWK Set from the URL that the issuer's own metadata names.
+    """Load a JWK Set from the address that the issuer's own metadata names.
 
     The metadata is read again after an hour, and after a set could not be fetched.
     """
@@ -68,7 +68,7 @@ class Discovery:
             raise
 
 
-# Authlib is imported where it is used: it loads 50 modules, which configured keys don't need.
+# Authlib is imported where it is used: it brings 50 modules, and who gives keys needs none of them.
 
 
 def metadata_address(issuer: str) -> str:
@@ -89,7 +89,7 @@ def checked_jwks_uri(metadata: Mapping[str, Any], issuer: str, policy: EndpointP
     named = metadata.get("issuer")
     if named != issuer:
         raise KeySourceError(_issuer_hint(named, issuer))
-    # Our own check first, which bounds input that Authlib's `urlsplit` needs minutes to normalize.
+    # First our own look, which bounds what Authlib's `urlsplit` would take minutes to normalize.
     address = policy.check(metadata.get("jwks_uri"))
     try:
         OpenIDProviderMetadata({"jwks_uri": address}).validate_jwks_uri()
