@@ -89,17 +89,17 @@ def assemble(options: Options) -> Core:
     agents = agents_by_name(options.agents)
     limits = checked_limits(options.limits)
     deployment = _deployment(options)
-    entrance = _entrance(agents, options.anonymous, deployment)
+    admission = _admission(agents, options.anonymous, deployment)
     unlimited = unlimited_agents(
         agents.values(),
         limits,
         anonymous_only=options.verifier is None and options.authenticator is None,
     )
     authentication = _authentication(
-        options.verifier, options.authenticator, deployment, agents, entrance
+        options.verifier, options.authenticator, deployment, agents, admission
     )
     platform = checked_platform(options.platform)
-    pipeline = _pipeline(agents, platform, limits, entrance, deployment, events)
+    pipeline = _pipeline(agents, platform, limits, admission, deployment, events)
     webhook = checked_webhook(options.webhook)
     check_personalization(pipeline)
     check_relay(agents.values(), platform, options.public_url)
@@ -168,7 +168,7 @@ def _deployment(options: Options) -> Deployment:
     )
 
 
-def _entrance(
+def _admission(
     agents: Mapping[str, Agent], visitors: AnonymousAccess | None, deployment: Deployment
 ) -> Admission | None:
     if visitors is not None and not isinstance(visitors, AnonymousAccess):
@@ -193,14 +193,14 @@ def _authentication(
     authenticator: Authenticator | None,
     deployment: Deployment,
     agents: Mapping[str, Agent],
-    entrance: Admission | None,
+    admission: Admission | None,
 ) -> Authentication:
     return Authentication(
         verifier,
         authenticator,
         deployment,
         agents=frozenset(agents),
-        visitors=None if entrance is None else entrance.terms,
+        visitors=None if admission is None else admission.terms,
         visitors_only=all(agent.anonymous for agent in agents.values()),
     )
 
@@ -209,18 +209,18 @@ def _pipeline(
     agents: Mapping[str, Agent],
     platform: Platform,
     limits: Sequence[AnyLimit],
-    entrance: Admission | None,
+    admission: Admission | None,
     deployment: Deployment,
     events: Events,
 ) -> Pipeline:
     start_within = getattr(platform, "start_within", None) or START_WITHIN
-    visitors = None if entrance is None else entrance.options
+    visitors = None if admission is None else admission.options
     return Pipeline(
         agents=agents,
         platform=platform,
         events=events,
         budgets=budgets_of(agents.values(), limits, visitors, start_within),
-        admission=entrance,
+        admission=admission,
         stores=Stores(shared=deployment.store, fallback=MemoryStore()),
         settlement=Settlement(deployment.store, events),
         proxies=deployment.trusted_proxies,

@@ -1,6 +1,5 @@
 """Wrap any ASGI app: serve the gate's routes under a prefix, and protect paths of the app."""
 
-import re
 import sys
 from collections.abc import Iterable
 from functools import cached_property, lru_cache, partial
@@ -28,6 +27,7 @@ from xuna_middleware.identity.credentials import Identity
 from xuna_middleware.web.app_root_paths import (
     FOUND_ANYWHERE,
     AppsInProcess,
+    URLPatterns,
     is_litestar_without_mounts,
     own_root_path,
 )
@@ -171,7 +171,7 @@ class XunaMiddleware:
             raw = scope.get("raw_path") or None  # gunicorn gives b"" where it has none
         root_path, app_root_path = scope.get("root_path", ""), scope.get("app_root_path", "")
         is_long = len(path) > _LONGEST_KEPT or len(root_path) > _LONGEST_KEPT
-        if is_long or self._searched is None:
+        if is_long or self._patterns is None:
             return self._look(path, raw, root_path, app_root_path)
         return self._remembered(path, raw, root_path, app_root_path)
 
@@ -191,9 +191,9 @@ class XunaMiddleware:
         return is_litestar_without_mounts(self.app)
 
     @property
-    def _searched(self) -> tuple[re.Pattern[str], ...] | None:
+    def _patterns(self) -> URLPatterns | None:
         """The app's patterns that match anywhere in a path; None until they are known."""
-        return () if self._apps is None else self._apps.patterns
+        return URLPatterns() if self._apps is None else self._apps.patterns
 
     def _look(self, path: str, raw: bytes | None, root_path: str, app_root_path: str) -> _Place:
         relative = route_path(path, root_path, app_root_path)
@@ -210,13 +210,13 @@ class XunaMiddleware:
         else:
             target = Target(path, raw, roots, within)
         cuts_again = "litestar" in sys.modules and not self._is_litestar_alone
-        searched = (FOUND_ANYWHERE,) if self._searched is None else self._searched
-        languages = None if self._apps is None else self._apps.languages
+        known = self._patterns
+        patterns = URLPatterns((FOUND_ANYWHERE,)) if known is None else known
         target = target._replace(
             outer_roots=_roots(app_root_path),
             cuts_again=cuts_again,
-            searched=searched,
-            languages=languages,
+            searched=patterns.searched,
+            languages=patterns.languages,
         )
         return self._rules.classify(target)
 

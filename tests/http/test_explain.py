@@ -167,25 +167,25 @@ def page(**options: Any) -> HTTPConnection:
     return HTTPConnection(http_scope(**options))
 
 
-async def test_visitor_at_the_entrance() -> None:
+async def test_visitor_is_admitted() -> None:
     """It has a step of its own."""
     gate = public()
     told = await gate.explain(a_visitor(), connection=page())
     assert told.allowed
     names = [each.name for each in told.steps if not each.depth]
-    assert names == [*NAMES[:4], "entrance", *NAMES[4:]]
-    assert "✓ entrance: open, no challenge" in str(told)
+    assert names == [*NAMES[:4], "admission", *NAMES[4:]]
+    assert "✓ admission: open, no captcha" in str(told)
 
 
-async def test_visitor_at_a_closed_entrance() -> None:
+async def test_visitor_while_access_is_paused() -> None:
     """The gate says no, and so does this."""
     gate = public()
     await gate.pause_anonymous()
     told = await gate.explain(a_visitor(), connection=page())
     assert not told.allowed
     (refusing,) = [each for each in told.steps if each.passed is False]
-    assert (refusing.name, refusing.status) == ("entrance", 403)
-    assert refusing.text == "visitors: the entrance is closed"
+    assert (refusing.name, refusing.status) == ("admission", 403)
+    assert refusing.text == "visitors: anonymous access is paused; see gate.resume_anonymous()"
 
 
 async def test_visitor_and_a_challenge() -> None:
@@ -193,7 +193,7 @@ async def test_visitor_and_a_challenge() -> None:
     gate = public(captcha=by_word)
     told = await gate.explain(a_visitor(), connection=page())
     assert not told.allowed
-    assert "✗ entrance: challenge" in str(told)
+    assert "✗ admission: challenge" in str(told)
     headers = [(b"sec-fetch-site", b"same-origin")]
     answer = await ask(gate, headers=headers)
     ticket = (answer.header("Xuna-Visitor") or "").encode()

@@ -863,7 +863,7 @@ async def test_one_question_for_all_who_ask_at_once() -> None:
 
 
 async def test_questions_of_conversations_are_bounded() -> None:
-    """`in_flight` of them run at once."""
+    """`max_concurrent` of them run at once."""
     provider = Provider()
     tokens = [f"opaque-many-{number:06}" for number in range(100)]
     provider.answers = {token: {**ANSWER, "sub": token} for token in tokens}

@@ -519,7 +519,7 @@ async def test_store_that_lost_its_data_opens_nothing(caplog: pytest.LogCaptureF
     store.lose()
     for gate in (other, one, new):
         assert (await visit(gate)).json()["code"] == "anonymous_paused"
-    assert caplog.text.count("closed again") == 1
+    assert caplog.text.count("paused again") == 1
     await new.resume_anonymous()
     for gate in (one, other, new):
         assert (await visit(gate)).status == 200

@@ -262,13 +262,13 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "a URLconf that can't be loaded has no patterns": broken(
         MIDDLEWARE,
-        "(FOUND_ANYWHERE,) if self._searched is None",
-        "() if self._searched is None",
+        "URLPatterns((FOUND_ANYWHERE,)) if known is None",
+        "URLPatterns() if known is None",
         f"{TESTS}::test_patterns_of_django_that_cannot_be_loaded",
     ),
     "what a path was before the URLconf was loaded is remembered": broken(
         MIDDLEWARE,
-        "if is_long or self._searched is None:",
+        "if is_long or self._patterns is None:",
         "if is_long:",
         f"{TESTS}::test_patterns_of_django_that_can_be_loaded_later",
     ),
@@ -280,8 +280,8 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "a URLconf is loaded in the event loop": broken(
         "web/app_root_paths.py",
-        "await asyncio.to_thread(self._searched_patterns)",
-        "self._searched_patterns()",
+        "await asyncio.to_thread(self._read_patterns)",
+        "self._read_patterns()",
         f"{TESTS}::test_patterns_of_django_that_are_read_from_a_database",
     ),
     "patterns are held against protected paths at each path": broken(

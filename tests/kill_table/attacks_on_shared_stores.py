@@ -310,7 +310,7 @@ VARIANTS: Final[dict[str, Variant]] = {
         f"{_APART}ticket_that_says_nothing_of_its_origin",
     ),
     # A user's store
-    "store without is_noted": broken(
+    "store without is_pending": broken(
         "assembly.py",
         "for name in _verbs_of(Store) if",
         'for name in _verbs_of(Store) if name != "is_pending" and',

@@ -581,8 +581,8 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "a closed entrance opens by itself": broken(
         "anonymous/switch.py",
-        '_CLOSED: Final = _mark(_ENTRANCE, "closed", _ALWAYS)',
-        '_CLOSED: Final = _mark(_ENTRANCE, "closed", _YEAR)',
+        '_CLOSED: Final = _mark(_PAUSED, "closed", _ALWAYS)',
+        '_CLOSED: Final = _mark(_PAUSED, "closed", _YEAR)',
         "tests/http/test_visitors.py::test_closed_entrance_stays_closed",
     ),
 }

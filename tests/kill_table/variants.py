@@ -582,14 +582,14 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "bad token becomes a visitor": broken(
         "endpoints/callers.py",
-        'if entrance is None or not visitors or "authorization" in Headers(scope=scope):',
-        "if entrance is None or not visitors:",
+        'if admission is None or not visitors or "authorization" in Headers(scope=scope):',
+        "if admission is None or not visitors:",
         VISITORS,
     ),
     "visitors on protected paths": broken(
         "endpoints/callers.py",
-        'if entrance is None or not visitors or "authorization" in Headers(scope=scope):',
-        'if entrance is None or "authorization" in Headers(scope=scope):',
+        'if admission is None or not visitors or "authorization" in Headers(scope=scope):',
+        'if admission is None or "authorization" in Headers(scope=scope):',
         VISITORS,
     ),
     "challenge never asked": broken(
@@ -643,7 +643,7 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "tickets from a closed entrance": broken(
         "issuing/pipeline.py",
-        "    await entrance.check_not_paused(request.visitor, request.scope)\n",
+        "    await admission.check_not_paused(request.visitor, request.scope)\n",
         "",
         VISITORS,
     ),

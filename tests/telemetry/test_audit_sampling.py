@@ -123,15 +123,15 @@ async def test_anonymous_callers_are_strangers(path: Path) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *(
-            "issued",
-            "conversation_started",
-            "conversation_ended",
-            "settled",
-            "settlement_expired",
-            "revoked",
-        ),
-        *("keys_rotated", "provider_down", "webhook_received"),
+        "issued",
+        "conversation_started",
+        "conversation_ended",
+        "settled",
+        "settlement_expired",
+        "revoked",
+        "keys_rotated",
+        "provider_down",
+        "webhook_received",
     ],
 )
 def test_what_is_never_left_out(path: Path, name: Any) -> None:

@@ -1,6 +1,6 @@
 """Captchas of external services: Cloudflare Turnstile and hCaptcha.
 
-The page solves it and sends the answer in the header `Xuna-CaptchaCheck`. Both services accept the
+The page solves it and sends the answer in the header `Xuna-Challenge`. Both services accept the
 answer once, at their `siteverify` URL with the site's secret, and respond `{"success": true}`.
 """
 

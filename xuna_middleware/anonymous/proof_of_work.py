@@ -36,10 +36,10 @@ _LEEWAY: Final = 30
 
 
 class ProofOfWork:
-    """Challenge visitors with a hash puzzle; the refusal carries it in `Xuna-CaptchaCheck`.
+    """Challenge visitors with a hash puzzle; the refusal carries it in `Xuna-Challenge`.
 
-    `Xuna-CaptchaCheck: work;bits=16;puzzle=<puzzle>` comes with the 403; the page tries again with
-    `Xuna-CaptchaCheck: <puzzle>.<number>`.
+    `Xuna-Challenge: work;bits=16;puzzle=<puzzle>` comes with the 403; the page tries again with
+    `Xuna-Challenge: <puzzle>.<number>`.
 
     Args:
         bits: required zero bits; each doubles the work. 16 takes a phone about a second.

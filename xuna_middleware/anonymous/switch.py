@@ -36,7 +36,7 @@ _ALWAYS: Final = 100 * _YEAR
 _MANY: Final = 10**9
 #: How many visitors one person may have been at once, while their tokens would be valid.
 MOST_DEPARTED: Final = 100
-_ENTRANCE: Final = named(Region.SWITCHES, "entrance")
+_PAUSED: Final = named(Region.SWITCHES, "entrance")
 
 
 def _mark(who: str, field: str, seconds: float, most: int = _MANY) -> Wanted:
@@ -44,10 +44,10 @@ def _mark(who: str, field: str, seconds: float, most: int = _MANY) -> Wanted:
     return who, Quota(field=field, most=most, amount=1, seconds=seconds, kind="rate")
 
 
-_CLOSED: Final = _mark(_ENTRANCE, "closed", _ALWAYS)
-_OPENED: Final = _mark(_ENTRANCE, "opened", _YEAR)
+_CLOSED: Final = _mark(_PAUSED, "closed", _ALWAYS)
+_OPENED: Final = _mark(_PAUSED, "opened", _YEAR)
 #: Taken anew by each `resume()`, so that its end says when that was.
-_OPENED_LAST: Final = _mark(_ENTRANCE, "opened_last", _YEAR)
+_OPENED_LAST: Final = _mark(_PAUSED, "opened_last", _YEAR)
 #: How much the clocks of a store and of a process may differ: a second, plus a thousandth.
 _OFF: Final = 1.0
 _DRIFT: Final = 0.001
@@ -75,7 +75,7 @@ class AdmissionSwitch:
         self._closed_at = 0.0
         #: Store writes caused by visitors: one for all of them, so that operators have room.
         self._written_for_visitors = SingleFlight[str, bool](
-            "visitors: telling the store of the entrance", max_concurrent=1, max_queued=1
+            "visitors: pausing anonymous access in the store", max_concurrent=1, max_queued=1
         )
 
     async def check(self, visitor: str) -> bool:
@@ -139,7 +139,7 @@ class AdmissionSwitch:
         self._is_unconfirmed = False
 
     async def _close_again(self) -> bool:
-        logger.warning("the store lost that the visitors' entrance is closed: closed again")
+        logger.warning("the store lost that anonymous access is paused: paused again")
         await self._close()
         return True
 
@@ -193,7 +193,7 @@ def _closed() -> AccessDeniedError:
     return AccessDeniedError(
         "AnonymousAccess are not admitted right now.",
         code="anonymous_paused",
-        cause="visitors: the entrance is closed",
+        cause="visitors: anonymous access is paused; see gate.resume_anonymous()",
     )
 
 

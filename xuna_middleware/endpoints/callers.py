@@ -50,17 +50,17 @@ async def authenticate(
 
 
 async def _caller(core: Core, scope: Scope, base: str | None, visitors: bool) -> Caller:
-    entrance = core.admission
+    admission = core.admission
     try:
         caller = await core.authentication.authenticate(scope, base)
         if caller.identity.is_anonymous and not visitors:  # by a ticket, which is now used up
             raise NotAuthenticatedError(cause="ticket: a visitor's, where none is let in")
     except NotAuthenticatedError:
         # The verifier alone judges an Authorization header; a bad one makes nobody a visitor.
-        if entrance is None or not visitors or "authorization" in Headers(scope=scope):
+        if admission is None or not visitors or "authorization" in Headers(scope=scope):
             raise
-        visit = entrance.visit(scope)
+        visit = admission.visit(scope)
         return Caller(visit.identity, True, "visitor", visit=visit)
-    if entrance is None:
+    if admission is None:
         return caller
-    return caller._replace(visit=entrance.known(scope))
+    return caller._replace(visit=admission.known(scope))

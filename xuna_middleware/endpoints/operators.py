@@ -71,8 +71,8 @@ async def revoke(core: Core, issuer: str, subject: str, seconds: float) -> None:
     except StoreError as error:
         logger.warning(
             "gate.revoke: the store knows of it, and this process alone doesn't (%s): while "
-            "the store can't be asked, limits with on_unavailable='open' or 'memory' let this "
-            "caller pass here; 'closed' doesn't",
+            "the store can't be asked, limits with on_unavailable='allow' or 'local' let this "
+            "caller pass here; 'deny' doesn't",
             error,
         )
     core.events.emit(Event(name="revoked", time=at, issuer=issuer, subject=subject))

@@ -60,7 +60,7 @@ class Explanation:
 
 
 _NAMES: Final = ("verify", "agent", "check input", "authorize", "reserve", "personalize", "issue")
-_VISITORS_NAMES: Final = (*_NAMES[:4], "entrance", *_NAMES[4:])
+_VISITORS_NAMES: Final = (*_NAMES[:4], "admission", *_NAMES[4:])
 
 
 async def explain(pipeline: Pipeline, request: IssueRequest, verified: str) -> Explanation:
@@ -92,19 +92,19 @@ async def _decide(steps: list[Step], pipeline: Pipeline, request: IssueRequest) 
     if any(step.passed is False and not step.depth for step in steps):
         return
     if pipeline.admission is not None and request.identity.is_anonymous:
-        steps.append(await _entrance(pipeline.admission, request))
+        steps.append(await _explain_admission(pipeline.admission, request))
     steps.append(await _limits(pipeline, request, agent))
     whole = await personalize(agent, request.identity, request.connection, client)
     steps.append(_passed("personalize", _names(whole) or "nothing"))
     steps.append(_passed("issue", f"would ask the platform for {_CREDENTIALS[request.transport]}"))
 
 
-async def _entrance(entrance: Admission, request: IssueRequest) -> Step:
+async def _explain_admission(admission: Admission, request: IssueRequest) -> Step:
     """Check the pause and the anonymous token. Leave a captcha's answer unused: most work once."""
-    await entrance.check_not_paused(request.visitor, request.scope)
-    entrance.check_passed(request.visitor)
-    asked = "no challenge" if entrance.options.captcha is None else "the challenge is passed"
-    return _passed("entrance", f"open, {asked}")
+    await admission.check_not_paused(request.visitor, request.scope)
+    admission.check_passed(request.visitor)
+    asked = "no captcha" if admission.options.captcha is None else "the captcha is passed"
+    return _passed("admission", f"open, {asked}")
 
 
 async def _limits(pipeline: Pipeline, request: IssueRequest, agent: Agent) -> Step:

@@ -273,7 +273,7 @@ async def authorize(pipeline: Pipeline, agent: Agent, request: IssueRequest) -> 
         GateError: one of the documented answers.
     """
     rule = await check_rule(agent, request.identity, request.connection)
-    await _check_entrance(pipeline, request)
+    await _check_admission(pipeline, request)
     about: dict[str, Any] = {"agent": agent.name, "transport": request.transport}
     pipeline.emit("authorized", request.identity, rule=rule, **about)
     return rule
@@ -361,16 +361,16 @@ def resolve_agent(pipeline: Pipeline, request: IssueRequest) -> Agent:
     return agent
 
 
-async def _check_entrance(pipeline: Pipeline, request: IssueRequest) -> None:
+async def _check_admission(pipeline: Pipeline, request: IssueRequest) -> None:
     """Check that anonymous access isn't paused, and the visitor's captcha. Others pass."""
-    entrance = pipeline.admission
-    if entrance is None or not request.identity.is_anonymous:
+    admission = pipeline.admission
+    if admission is None or not request.identity.is_anonymous:
         return
-    await entrance.check_not_paused(request.visitor, request.scope)
+    await admission.check_not_paused(request.visitor, request.scope)
     if request.has_ticket:
         return
-    admitted = await entrance.check_challenge(request.visitor, request.connection)
-    request.attempt.headers.update(entrance.headers(admitted, request.scope))
+    admitted = await admission.check_challenge(request.visitor, request.connection)
+    request.attempt.headers.update(admission.headers(admitted, request.scope))
 
 
 async def _may_enter(pipeline: Pipeline, visitor: Identity) -> bool:
@@ -388,16 +388,16 @@ async def merge_anonymous_usage(pipeline: Pipeline, agent: Agent, request: Issue
     This happens only after a credential was issued, so a refused request changes nothing. If the
     token can't be ended, no usage moves: nobody else may continue under the person's name.
     """
-    entrance, visit = pipeline.admission, request.visit
+    admission, visit = pipeline.admission, request.visit
     budget = pipeline.budget(agent, request.identity, request.transport)
     move = _move(budget, request)
-    if entrance is None or visit is None or move is None:
+    if admission is None or visit is None or move is None:
         return
     if not budget.counted:  # the token ends all the same, and other agents may have limits
-        move = move._replace(seconds=entrance.options.token_seconds)
+        move = move._replace(seconds=admission.options.token_seconds)
     try:
-        if await entrance.leave(visit, move):
-            request.attempt.headers.update(entrance.forget_headers(request.scope))
+        if await admission.leave(visit, move):
+            request.attempt.headers.update(admission.forget_headers(request.scope))
     except UnavailableError as error:
         logger.warning("visitors: the ticket of one who signed in stays good: %s", error.cause)
 

@@ -18,15 +18,15 @@ INTERVAL: Final = 60.0
 #: These are written, however many they are: limits, providers and operators bound them.
 KEPT: Final = frozenset(
     {
-        *(
-            "issued",
-            "conversation_started",
-            "conversation_ended",
-            "settled",
-            "settlement_expired",
-            "revoked",
-        ),
-        *("keys_rotated", "provider_down", "webhook_received"),
+        "issued",
+        "conversation_started",
+        "conversation_ended",
+        "settled",
+        "settlement_expired",
+        "revoked",
+        "keys_rotated",
+        "provider_down",
+        "webhook_received",
     }
 )
 #: Kinds that are told apart; codes are those of the gate, and of the user's rules.

@@ -20,7 +20,7 @@ import weakref
 from collections.abc import Iterable, Iterator
 from importlib import import_module
 from types import CodeType, FunctionType, ModuleType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from xuna_middleware._core.text_fold import fold
 
@@ -65,6 +65,18 @@ def is_litestar_without_mounts(app: Any) -> bool:
     return not any(isinstance(route, asgi_route) for route in app.routes)
 
 
+class URLPatterns(NamedTuple):
+    """What the routes of Django and Channels say of paths.
+
+    Attributes:
+        searched: patterns that are found anywhere in a path.
+        languages: finds a language's prefix in a folded path; None if no route has one.
+    """
+
+    searched: tuple[re.Pattern[str], ...] = ()
+    languages: re.Pattern[str] | None = None
+
+
 class AppsInProcess:
     """Find the FastAPI apps and Channels' URL routers of this process, whatever holds them.
 
@@ -82,9 +94,7 @@ class AppsInProcess:
         self._seen: list[weakref.ref[Any]] = []
         self._look()
         #: The result of `find_patterns()`; None until it succeeded.
-        self.patterns: tuple[re.Pattern[str], ...] | None = None
-        #: Finds a language's prefix in a folded path. Set with `patterns`; None if there is none.
-        self.languages: re.Pattern[str] | None = None
+        self.patterns: URLPatterns | None = None
         self._search: asyncio.Future[None] | None = None
         self._searched_at = -_SECONDS_BETWEEN_SEARCHES
 
@@ -113,9 +123,9 @@ class AppsInProcess:
     async def _look_for_patterns(self) -> None:
         # A URLconf may read the database, which Django allows in no thread with an event loop.
         if self._have_urlconf():
-            self.patterns = await asyncio.to_thread(self._searched_patterns)
+            self.patterns = await asyncio.to_thread(self._read_patterns)
         else:
-            self.patterns = self._searched_patterns()
+            self.patterns = self._read_patterns()
         self._searched_at = time.monotonic()
 
     @staticmethod
@@ -124,20 +134,20 @@ class AppsInProcess:
         settings = getattr(sys.modules.get("django.conf"), "settings", None)
         return bool(getattr(settings, "configured", False)) and hasattr(settings, "ROOT_URLCONF")
 
-    def _searched_patterns(self) -> tuple[re.Pattern[str], ...] | None:
-        """Return the patterns of Django's URLconf and of Channels' routers that are searched
-        anywhere in a path. None if the URLconf can't be loaded. Sets `languages`.
+    def _read_patterns(self) -> URLPatterns | None:
+        """Return the patterns of Django's URLconf and of Channels' routers. None if the URLconf
+        can't be loaded.
 
         Does not find: a URLconf that a request's middleware chooses, and another language's form
         of a translated pattern.
         """
         resolvers = sys.modules.get("django.urls.resolvers")
         if resolvers is None:
-            return ()
+            return URLPatterns()
         try:
             listed = list(self._url_patterns(resolvers))
-            found = dict.fromkeys(_searched(listed, resolvers))
-            self.languages = _language_prefixes(listed, resolvers)
+            found = tuple(dict.fromkeys(_searched(listed, resolvers)))
+            languages = _language_prefixes(listed, resolvers)
         except Exception:
             logger.warning(
                 "protect=, public=: Django's ROOT_URLCONF can't be loaded, so it isn't known which "
@@ -154,7 +164,7 @@ class AppsInProcess:
                 "with ^",
                 pattern.pattern,
             )
-        return tuple(found)
+        return URLPatterns(found, languages)
 
     def _url_patterns(self, resolvers: ModuleType) -> Iterator[Any]:
         if self._have_urlconf():

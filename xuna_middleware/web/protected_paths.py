@@ -11,13 +11,13 @@ path is open only if it has one reading:
   after four decodings, if it contains the root path more than eight times, more than 512 `%`, more
   than 256 characters outside ASCII or more than 4,096 in all, or all its readings more than 10,000.
 - With `protect`, every other path is compared by `fold()`: after each decoding, with doubled
-  slashes as one, without spaces around its segments and parameters or suffixes (`;v=1`, `.json`)
-  after them, without any text up to each occurrence of the root path, before or between its
-  segments, and without an authority (`//host/path`). The path is protected if it begins like a
+  slashes as one, without spaces around its segments, without parameters or suffixes (`;v=1`,
+  `.json`) after them, without any text up to each occurrence of the root path, before or between
+  its segments, and without an authority (`//host/path`). The path is protected if it begins like a
   protected one, as text: BlackSheep's `/api/*`, Falcon's sinks, Litestar's mounts and hypercorn's
   dispatcher also match `/apis`, and with a mount at `/admin`, `/adminusers` is `/admin/users`. A
   mount at `/s` that matches this way also matches `/secret` and may pass it on unchanged, so
-  `/s/secret` is protected like `/secret`; and with BlackSheep's mount at `/api`, which gives Quart
+  `protect=["/s/secret"]` covers `/secret`; and with BlackSheep's mount at `/api`, which gives Quart
   and Litestar the root path `/ap`, `/apitems` is `/api/items`.
 - With `public`, a path is open if it is exactly beneath a public one after each decoding.
 
