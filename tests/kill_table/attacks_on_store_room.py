@@ -429,6 +429,20 @@ VARIANTS: Final[dict[str, Variant]] = {
         "await self._ask(revoking, bulkhead.CALLERS)",
         f"{SHARES}operators_and_conversations_have_room",
     ),
+    "operators' routes wait for callers": broken(
+        "stores/redis/store.py",
+        "        if standing is not None and standing.is_operator:\n"
+        "            share = bulkhead.OPERATORS\n",
+        "",
+        f"{SHARES}operators_routes_have_room",
+    ),
+    "whoever asks for operators' routes takes their connections": broken(
+        "endpoints/operators.py",
+        "    refusal = await rule.refusal(identity, connection)\n",
+        "    await ensure_not_revoked(identity, core.store, is_operator=True)\n"
+        "    refusal = await rule.refusal(identity, connection)\n",
+        f"{SHARES}callers_who_are_no_operators_ask_the_store_nothing",
+    ),
     "operators wait no longer than others": broken(
         "stores/redis/bulkhead.py",
         'Share("operators", 2, 10_000, seconds=60.0)',

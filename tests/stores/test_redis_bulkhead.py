@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import pytest
-from support.doubles import ask, bearer, in_fast_time, make_gate, seconds
-from support.signing import ISSUER, RSA, good_claims
+from support.doubles import ask, bearer, echo_app, in_fast_time, make_gate, seconds
+from support.signing import ISSUER, NOW, RSA, good_claims
 
-from xuna_middleware import Agent, Limit, RedisStore
+from xuna_middleware import Agent, Identity, Limit, RedisStore, XunaMiddleware
+from xuna_middleware.access.limits.keys import subject_principal
 from xuna_middleware.anonymous.switch import AdmissionSwitch
 from xuna_middleware.errors import UnavailableError
 from xuna_middleware.stores import Region, StoreBusyError, StoreError
@@ -147,6 +148,37 @@ async def test_one_account_begins_so_many_conversations_at_once(store: HeldUp) -
     store.is_held_up = False
     other = asyncio.ensure_future(beginning_a_conversation(store, "another"))
     await let_go_on(store, [*late, other])
+
+
+async def test_operators_routes_have_room(store: HeldUp) -> None:
+    """Callers who flood the store keep no operator from seeing and ending conversations."""
+    gate = make_gate(store=store, public_url="https://app.test/xuna", operators=is_boss)
+    app = XunaMiddleware(echo_app, gate)
+    boss = bearer(RSA.token(good_claims(sub="boss")))
+    asking = await flood(store, "callers")
+    async with asyncio.timeout(bulkhead.QUEUE_SECONDS):
+        assert (await ask(app, "/xuna/sessions", headers=boss)).status == 200
+        ending = await ask(app, "/xuna/sessions/ses_1", method="DELETE", headers=boss)
+        assert ending.status == 404
+    await let_go_on(store, asking)
+    whom = subject_principal(Identity(issuer=ISSUER, subject="boss"))
+    await store.revoke(whom, NOW, 60)
+    assert (await ask(app, "/xuna/sessions", headers=boss)).status == 401
+
+
+async def test_callers_who_are_no_operators_ask_the_store_nothing(store: HeldUp) -> None:
+    """Their requests to the operators' routes take no connection of the operators'."""
+    gate = make_gate(store=store, public_url="https://app.test/xuna", operators=is_boss)
+    app = XunaMiddleware(echo_app, gate)
+    somebody = bearer(RSA.token(good_claims(sub="somebody")))
+    async with asyncio.timeout(bulkhead.QUEUE_SECONDS):
+        for method, path in (("GET", "/xuna/sessions"), ("DELETE", "/xuna/sessions/ses_1")):
+            assert (await ask(app, path, method=method, headers=somebody)).status == 403
+    store.go.set()
+
+
+def is_boss(who: Identity) -> bool:
+    return who.subject == "boss"
 
 
 class Slow(RedisStore):

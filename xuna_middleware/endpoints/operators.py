@@ -27,18 +27,19 @@ T = TypeVar("T")
 async def check_operator(
     core: Core, rule: Rule, identity: Identity, connection: HTTPConnection
 ) -> None:
-    """Refuse callers who aren't operators: first visitors, then revoked callers.
+    """Refuse callers who aren't operators. The rule decides before the store is asked: only an
+    operator uses the operators' connections.
 
     Raises:
-        NotAuthenticatedError: a visitor. InvalidTokenError: a revoked caller.
-        GateError: the rule says no, or can't be asked.
+        NotAuthenticatedError: a visitor. GateError: the rule says no, or can't be asked.
+        InvalidTokenError: the operator was revoked. UnavailableError: the store gives no answer.
     """
     if identity.is_anonymous:
         raise NotAuthenticatedError(cause="no credentials: operators have some")
-    await ensure_not_revoked(identity, core.store)
     refusal = await rule.refusal(identity, connection)
     if refusal is not None:
         raise refusal
+    await ensure_not_revoked(identity, core.store, is_operator=True)
 
 
 async def list_sessions(core: Core) -> tuple[LiveSession, ...]:

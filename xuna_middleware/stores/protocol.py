@@ -215,11 +215,12 @@ class MergeUsage(NamedTuple):
 
 class RevocationCheck(NamedTuple):
     """Name the caller, and when their credential was issued: its `iat`, in seconds since the epoch,
-    or None without one.
+    or None without one. `is_operator` says that an operator calls, who must not wait for callers.
     """
 
     principal: str
     issued_at: float | None
+    is_operator: bool = False
 
     def is_covered(self, mark: float) -> bool:
         """Return whether a revocation at `mark` includes this credential."""

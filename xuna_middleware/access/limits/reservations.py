@@ -163,15 +163,17 @@ async def reserve(
     return Reservation(limits=budget.titles, store=stores.shared, wanted=wanted, reserved=reserved)
 
 
-async def ensure_not_revoked(identity: Identity, store: Store) -> None:
-    """Refuse a caller who was revoked, and take nothing.
+async def ensure_not_revoked(
+    identity: Identity, store: Store, *, is_operator: bool = False
+) -> None:
+    """Refuse a caller who was revoked, and take nothing. Operators don't wait for other callers.
 
     Raises:
         InvalidTokenError: the caller's token or sign-in was revoked.
         UnavailableError: the store gives no answer.
     """
     try:
-        is_revoked = await _is_revoked(identity, store)
+        is_revoked = await _is_revoked(identity, store, is_operator=is_operator)
     except StoreError as error:
         raise _unavailable(error) from None
     if is_revoked:
@@ -201,8 +203,9 @@ async def look_again(
         raise revoked()
 
 
-async def _is_revoked(identity: Identity, store: Store) -> bool:
-    return (await store.reserve((), None, standing_of(identity))).is_revoked
+async def _is_revoked(identity: Identity, store: Store, *, is_operator: bool = False) -> bool:
+    standing = standing_of(identity)._replace(is_operator=is_operator)
+    return (await store.reserve((), None, standing)).is_revoked
 
 
 def _unavailable(error: StoreError) -> UnavailableError:

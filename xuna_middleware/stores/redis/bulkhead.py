@@ -38,8 +38,9 @@ class Share(NamedTuple):
     seconds: float = QUEUE_SECONDS
 
 
-#: `revoke()`, `end()`, `leases()`, and pausing or resuming anonymous access. There is room for a
-#: loop over all sessions of an app, and for an app's route with which callers revoke their own.
+#: `revoke()`, `end()`, `leases()`, whether an operator was revoked, and pausing or resuming
+#: anonymous access. There is room for a loop over all sessions of an app, and for a route by
+#: which callers revoke their own.
 OPERATORS: Final = Share("operators", 2, 10_000, seconds=60.0)
 #: `hold()` of several leases: the heartbeat of all conversations of an event loop, which also reads
 #: their revocations. No caller can delay it.

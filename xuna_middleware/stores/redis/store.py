@@ -179,9 +179,13 @@ class RedisStore:
         principals = [principal for principal, _ in wanted]
         if standing is not None:
             principals.insert(0, standing.principal)
+        share, owner = _share_and_owner(principals)
+        if standing is not None and standing.is_operator:
+            share = bulkhead.OPERATORS
         return await self._ask(
             self._reserve(wanted, move, standing, how=_TAKE),
-            *_share_and_owner(principals),
+            share,
+            owner,
             give_up=partial(self._give_back_when_late, wanted=wanted),
         )
 
