@@ -84,7 +84,7 @@ class GateError(HTTPException):
 
 
 class InvalidRequestError(GateError):
-    """400, or 404, 405, 413 or 415: the request is not one that the route accepts."""
+    """400, or 404, 405, 413, 415 or 431: the request is not one that the route accepts."""
 
     default_status = 400
     default_code = "invalid_request"

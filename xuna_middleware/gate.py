@@ -25,6 +25,7 @@ from xuna_middleware.endpoints import (
     identify,
     issue_to_app,
     list_sessions,
+    refuse_large_headers,
     revoke,
     start,
 )
@@ -139,7 +140,8 @@ class XunaGate:
         if scope["type"] == "lifespan":
             await serve_lifespan(self, receive, send)
         elif scope["type"] in ("http", "websocket"):
-            await self._app(scope, receive, send)
+            if not await refuse_large_headers(self._core, scope, receive, send):
+                await self._app(scope, receive, send)
         else:
             raise RuntimeError(f"the gate does not serve the scope type {scope['type']!r}")
 
@@ -171,8 +173,8 @@ class XunaGate:
         nothing get a 401, even if agents are anonymous.
 
         Raises:
-            GateError: a 400, 401, 429 or 503, which Starlette and FastAPI turn into a response by
-                themselves.
+            GateError: a 400, 401, 429, 431 or 503, which Starlette and FastAPI turn into a
+                response by themselves.
         """
         return (await identify(self._core, connection.scope)).identity
 

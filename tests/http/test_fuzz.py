@@ -28,7 +28,7 @@ from support.signing import CANARY, RSA
 from xuna_middleware import Agent, Identity, XunaMiddleware, claim, require_scopes
 
 GOOD: Final = RSA.token()
-DOCUMENTED: Final = {200, 400, 401, 403, 404, 405, 413, 415, 503}
+DOCUMENTED: Final = {200, 400, 401, 403, 404, 405, 413, 415, 431, 503}
 CODES: Final = {
     *("not_authenticated", "invalid_token", "invalid_request", "agent_missing", "unknown_agent"),
     *("not_found", "method_not_allowed", "content_too_large", "unsupported_media_type"),

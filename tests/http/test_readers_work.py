@@ -13,9 +13,21 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.requests import HTTPConnection
 from support.conversations import Conversations, issue, left
 from support.deliveries import HEADER, signature, transcript
-from support.doubles import CHALLENGE, CountedPlatform, ask, bearer, echo_app, make_gate
+from support.doubles import (
+    CHALLENGE,
+    DENIAL,
+    CountedPlatform,
+    ask,
+    bearer,
+    echo_app,
+    http_scope,
+    knock,
+    make_gate,
+    one_response,
+)
 from support.signing import KEYS, NOW, RSA, b64, good_claims, rsa_signer
 from test_hostile_key_sets import KEYS_URL, METADATA, METADATA_URL
 from test_hostile_key_sets import Provider as KeyProvider
@@ -32,6 +44,7 @@ from xuna_middleware._core.strict_json import (
     is_beyond,
     strict_object,
 )
+from xuna_middleware.errors import InvalidRequestError
 from xuna_middleware.identity.client_address import client_address
 from xuna_middleware.identity.jwt._jose import JOSEError, import_key
 from xuna_middleware.identity.keys import jwks as keysets
@@ -325,8 +338,8 @@ async def test_cookies_are_not_unquoted() -> None:
         "a=b; {0}={1} ; c=d",
         "{0}=x; {0}={1}",
         "x{0}=x; {0}={1}",
-        'a="' + "\\" * 60_000 + '"; {0}={1}',
-        ";" * 60_000 + "{0}={1}",
+        'a="' + "\\" * 16_000 + '"; {0}={1}',
+        ";" * 16_000 + "{0}={1}",
     ],
 )
 async def test_ticket_is_found_among_other_cookies(header: str) -> None:
@@ -337,6 +350,77 @@ async def test_ticket_is_found_among_other_cookies(header: str) -> None:
     again = await visit(gate, headers=[(b"cookie", cookies)])
     assert again.status == 200
     assert again.header("Xuna-Visitor") is None, "they know already"
+
+
+async def test_cookies_without_end() -> None:
+    """More than 16 KiB of cookies, in however many fields, are not searched."""
+    gate = open_gate()
+    cookie = f"{COOKIE}={ticket_of(await visit(gate))}".encode()
+    for size, fields, is_known in ((8_000, 2, True), (8_200, 2, False), (17_000, 1, False)):
+        others = [(b"cookie", b";" * size)] * (fields - 1)
+        last = b";" * (size - len(cookie)) + cookie
+        again = await visit(gate, headers=[*others, (b"cookie", last)])
+        assert (again.header("Xuna-Visitor") is None) is is_known, size
+
+
+#: Header fields beside four more of each request below, and whether they are too many or too large.
+FIELDS: Final[Mapping[str, tuple[list[tuple[bytes, bytes]], bool]]] = {
+    "200": ([(b"a", b"")] * 200, False),
+    "257": ([(b"a", b"")] * 257, True),
+    "16,000": ([(b"a", b"")] * 16_000, True),
+    "60 KiB": ([(b"a", b"b" * 61_440)], False),
+    "64 KiB in one": ([(b"a", b"b" * 65_536)], True),
+    "64 KiB in all": ([(b"a" * 300, b"b" * 300)] * 110, True),
+}
+
+
+@pytest.mark.parametrize("fields", FIELDS)
+async def test_header_fields_without_end(fields: str) -> None:
+    """431 before any of them is read, for strangers and callers, on each way to the gate."""
+    sent, is_refused = FIELDS[fields]
+    events: list[Event] = []
+    gate = make_gate(
+        public_url="https://app.test/xuna",
+        cors_origins=["https://page.test"],
+        on_event=[events.append],
+    )
+    app = XunaMiddleware(echo_app, gate, protect=["/api"])
+    token = bearer(RSA.token())
+    preflight = [(b"origin", b"https://page.test"), (b"access-control-request-method", b"GET")]
+    for path, method, headers, status in (
+        ("/xuna/get-signed-url", "GET", token, 200),
+        ("/xuna/get-signed-url", "GET", [], 401),
+        ("/xuna/agents", "GET", token, 200),
+        ("/xuna/nothing", "GET", [], 404),
+        ("/xuna/agents", "OPTIONS", preflight, 200),
+        ("/api/x", "GET", token, 200),
+        ("/api/x", "OPTIONS", preflight, 204),
+        ("/other", "GET", [], 200),
+    ):
+        answer = await ask(app, path, method=method, headers=[*headers, *sent])
+        if not is_refused or path == "/other":
+            assert answer.status == status, path
+            continue
+        assert answer.status == 431, path
+        assert answer.json()["code"] == "headers_too_large"
+        assert answer.header("Access-Control-Allow-Origin") is None
+        assert events[-1].code == "headers_too_large"
+
+
+@pytest.mark.parametrize("fields", FIELDS)
+async def test_header_fields_without_end_elsewhere(fields: str) -> None:
+    """Where a route of the app's asks who it is, and where a WebSocket is opened."""
+    sent, is_refused = FIELDS[fields]
+    gate = make_gate()
+    request = HTTPConnection(http_scope("/mine", headers=[*bearer(RSA.token()), *sent]))
+    if is_refused:
+        with pytest.raises(InvalidRequestError) as refused:
+            await gate.identity(request)
+        assert refused.value.status_code == 431
+    else:
+        assert (await gate.identity(request)).subject == "user-1"
+    opened = await knock(gate, "/conversation", headers=sent, extensions=DENIAL)
+    assert one_response(opened, "websocket.http.response").status == (431 if is_refused else 401)
 
 
 @pytest.mark.parametrize("header", ["x{0}={1}", "a={0}={1}", "{0} ={1}", "a=b,{0}={1}"])

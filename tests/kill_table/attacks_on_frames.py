@@ -277,6 +277,42 @@ VARIANTS: Final[dict[str, Variant]] = {
         "_MOST_HOPS = 10**6",
         f"{READERS}::test_hops_without_end",
     ),
+    "header fields without end": broken(
+        "web/requests.py",
+        "if len(fields) > MAX_FIELDS or sum(",
+        "if sum(",
+        f"{READERS}::test_header_fields_without_end",
+    ),
+    "header fields of any size": broken(
+        "web/requests.py",
+        " or sum(map(len, chain.from_iterable(fields))) > MAX_HEADERS",
+        "",
+        f"{READERS}::test_header_fields_without_end",
+    ),
+    "header fields without end on the gate's routes": broken(
+        "gate.py",
+        "if not await refuse_large_headers(self._core, scope, receive, send):",
+        "if True:",
+        f"{READERS}::test_header_fields_without_end",
+    ),
+    "header fields without end in a preflight": broken(
+        "middleware.py",
+        "        if await refuse_large_headers(core, scope, receive, send):\n            return\n",
+        "",
+        f"{READERS}::test_header_fields_without_end",
+    ),
+    "header fields without end where a route asks": broken(
+        "endpoints/callers.py",
+        "        check_header_size(scope)\n        try:\n            return",
+        "        try:\n            return",
+        f"{READERS}::test_header_fields_without_end_elsewhere",
+    ),
+    "cookies without end": broken(
+        "anonymous/cookie.py",
+        "if sum(map(len, headers)) > _LONGEST_COOKIES:",
+        "if False:",
+        f"{READERS}::test_cookies_without_end",
+    ),
     "cookies unquoted": broken(
         "anonymous/cookie.py",
         'return _cookie(headers.getlist("cookie"), cookie)',

@@ -8,7 +8,7 @@ is a new visitor. It is sent in a cookie, and in a header for pages on other sit
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from hashlib import sha256
@@ -26,6 +26,8 @@ _COOKIE: Final = "xuna_visitor"
 _SALT: Final = b"xuna_middleware.visitor"
 _OCTETS: Final = 16
 _LONGEST: Final = 256
+#: Bytes of all Cookie header fields of a request. Servers and proxies take 8 to 16 KiB by default.
+_LONGEST_COOKIES: Final = 16 * 1024
 _DIGITS: Final = 16
 _MISSING: Final = 'visitors need itsdangerous: pip install "xuna-middleware[visitors]"'
 
@@ -129,12 +131,15 @@ def presented_ticket(headers: Headers, cookie: str) -> str | None:
     return _cookie(headers.getlist("cookie"), cookie)
 
 
-def _cookie(headers: Iterable[str], name: str) -> str | None:
-    """Return the last value of a cookie, as it was sent; a token needs no quotes.
+def _cookie(headers: Sequence[str], name: str) -> str | None:
+    """Return the last value of a cookie, as it was sent; a token needs no quotes. None where the
+    header fields have more than 16 KiB: they are not searched.
 
     Starlette's parser unquotes every cookie, with a Python function that takes seconds for 64 KB of
     backslashes (CVE-2024-7592, before Python 3.12.6).
     """
+    if sum(map(len, headers)) > _LONGEST_COOKIES:
+        return None
     found = [
         value
         for header in headers

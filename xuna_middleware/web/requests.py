@@ -1,10 +1,12 @@
 """Read a client's request to the issuing routes: a query with `agent`, or a small JSON body.
 
-Bodies are bounded in bytes and in time, whatever length they declare.
+Bodies are bounded in bytes and in time, whatever length they declare. Header fields are bounded
+in number and in size before any of them is read: each reader walks through all of them.
 """
 
 import asyncio
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -17,6 +19,9 @@ from xuna_middleware.errors import InvalidRequestError
 
 MAX_BODY: Final = SMALL.size
 MAX_QUERY: Final = 4096
+#: Header fields of one request, and the bytes of their names and values.
+MAX_FIELDS: Final = 256
+MAX_HEADERS: Final = 64 * 1024
 BODY_SECONDS: Final = 10.0
 _MEMBERS: Final = frozenset({"agent", "dynamic_variables", "overrides"})
 
@@ -28,6 +33,22 @@ class RequestBody:
     agent: str | None = field(default=None, repr=False)
     dynamic_variables: Any = field(default=None, repr=False)
     overrides: Any = field(default=None, repr=False)
+
+
+def check_header_size(scope: Scope) -> None:
+    """Refuse a request with too many header fields, or too large ones. Reads none of them.
+
+    Raises:
+        InvalidRequestError: 431.
+    """
+    fields = scope["headers"]
+    if len(fields) > MAX_FIELDS or sum(map(len, chain.from_iterable(fields))) > MAX_HEADERS:
+        raise InvalidRequestError(
+            "The header fields are too many or too large.",
+            status_code=431,
+            code="headers_too_large",
+            cause="headers: more than 256 fields, or more than 64 KiB in all",
+        )
 
 
 async def read_request(scope: Scope, receive: Receive) -> RequestBody:
