@@ -9,6 +9,7 @@ RELAY_LIMITS: Final = "tests/http/test_relay_limits.py"
 VISITORS: Final = "tests/http/test_visitors.py"
 MEMORY: Final = "tests/stores/test_memory_store.py"
 CONTRACT: Final = f"{MEMORY}::TestMemoryStore"
+MANY_AGENTS: Final = "tests/http/test_many_agents.py"
 SHARES: Final = "tests/stores/test_redis_bulkhead.py::test_"
 IN_REDIS: Final = "tests/stores/test_redis_store.py::TestRedisStore"
 
@@ -428,6 +429,30 @@ VARIANTS: Final[dict[str, Variant]] = {
         "await self._ask(revoking, bulkhead.OPERATORS)",
         "await self._ask(revoking, bulkhead.CALLERS)",
         f"{SHARES}operators_and_conversations_have_room",
+    ),
+    "a command to the store for each agent": broken(
+        "issuing/pipeline.py",
+        "_LIMITS_A_LOOK: Final = 256",
+        "_LIMITS_A_LOOK: Final = 1",
+        f"{MANY_AGENTS}::test_store_is_asked_once_for_many_agents",
+    ),
+    "all agents' limits in one command": broken(
+        "issuing/pipeline.py",
+        "_LIMITS_A_LOOK: Final = 256",
+        "_LIMITS_A_LOOK: Final = 10**6",
+        f"{MANY_AGENTS}::test_many_limits_in_redis",
+    ),
+    "many agents in one turn": broken(
+        "issuing/pipeline.py",
+        "        if number % _AGENTS_A_TURN == 0:\n",
+        "        if False:\n",
+        f"{MANY_AGENTS}::test_many_agents_leave_turns_for_others",
+    ),
+    "one agent's limits shown at another": broken(
+        "access/limits/reservations.py",
+        "tuple(islice(levels, len(quotas)))",
+        "tuple(islice(levels, 1, len(quotas) + 1))",
+        f"{MANY_AGENTS}::test_store_is_asked_once_for_many_agents",
     ),
     "operators' routes wait for callers": broken(
         "stores/redis/store.py",

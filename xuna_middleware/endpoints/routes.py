@@ -12,8 +12,9 @@
 | `/webhooks/post-call` | POST, if the gate has a `PostCallWebhook` |
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -191,7 +192,9 @@ async def _list_agents(request: _Request) -> Response:
     if caller.ambient:
         request.core.origins.check_reading(request.headers)
     agents = await usable_agents(request.core.pipeline, identity, request.connection)
-    return answer({"agents": [_shown(agent, left) for agent, left in agents]})
+    shown = [_shown(agent, left) for agent, left in agents]
+    await asyncio.sleep(0)  # many agents must not block the event loop
+    return answer({"agents": shown})
 
 
 async def _list_sessions(rule: Rule, request: _Request) -> Response:
@@ -267,4 +270,4 @@ def _bound(ticket: Ticket, named: str | None) -> str:
 
 def _shown(agent: Agent, left: tuple[Remaining, ...]) -> dict[str, Any]:
     shown = {"name": agent.name, "transports": list(agent.transports)}
-    return {**shown, "limits": [asdict(each) for each in left]} if left else shown
+    return {**shown, "limits": [each.to_dict() for each in left]} if left else shown

@@ -53,7 +53,7 @@ from xuna_middleware.issuing.settlement import Settlement, about_whom
 from xuna_middleware.platform.issued import ConversationToken, SignedUrl
 from xuna_middleware.platform.rest.client import Platform
 from xuna_middleware.platform.wire import check_carriable
-from xuna_middleware.stores.protocol import Kind, MergeUsage
+from xuna_middleware.stores.protocol import Kind, MergeUsage, Wanted
 from xuna_middleware.web.refusals import Attempt
 
 logger = logging.getLogger("xuna_middleware")
@@ -71,6 +71,10 @@ CALLERS_CALLS: Final = 8
 CALLERS_WAITING: Final = 1016
 CALLERS_OF_ONE: Final = 6
 CALLERS_OF_ONE_WAITING: Final = 240
+#: How many agents of a list are handled in one turn of the event loop, and how many limits of them
+#: are read with one command. Redis' scripts fail at a few thousand.
+_AGENTS_A_TURN: Final = 16
+_LIMITS_A_LOOK: Final = 256
 #: Seconds for the wait and the call together: less than the lease of a relayed conversation.
 CALL_SECONDS: Final = 15.0
 #: Seconds between reservation and credential after which revocation is checked once more.
@@ -305,20 +309,45 @@ async def usable_agents(
     """
     if identity.is_anonymous and not await _may_enter(pipeline, identity):
         return []
-    usable = []
-    for agent in pipeline.agents.values():
+    usable: list[Agent] = []
+    asked: list[_Asked] = []
+    for number, agent in enumerate(pipeline.agents.values(), 1):
+        if number % _AGENTS_A_TURN == 0:
+            await asyncio.sleep(0)  # many agents must not block the event loop
         if identity.is_anonymous and not agent.anonymous:
             continue
+        budget = pipeline.budget(agent, identity)
         try:
             await check_rule(agent, identity, connection)
             context = limit_context(pipeline, agent, identity, connection)
-            left = await remaining(pipeline.budget(agent, identity), context, pipeline.stores)
+            wanted = await budget.quotas_for(context) if budget.counted else ()
         except UnavailableError:
             raise
         except GateError:
             continue
-        usable.append((agent, left))
-    return usable
+        usable.append(agent)
+        asked.append((budget, wanted))
+    left: list[tuple[Remaining, ...]] = []
+    for some in _looks(asked):
+        left += await remaining(some, pipeline.stores)
+        await asyncio.sleep(0)
+    return list(zip(usable, left, strict=True))
+
+
+_Asked: TypeAlias = tuple[Budget, Sequence[Wanted]]
+
+
+def _looks(asked: Sequence[_Asked]) -> list[list[_Asked]]:
+    """Divide what is asked into commands; the limits of one agent are never divided."""
+    looks: list[list[_Asked]] = []
+    limits = 0
+    for each in asked:
+        limits += len(each[1])
+        if not looks or limits > _LIMITS_A_LOOK:
+            looks.append([])
+            limits = len(each[1])
+        looks[-1].append(each)
+    return looks
 
 
 def named_agent(pipeline: Pipeline, request: IssueRequest) -> str | None:

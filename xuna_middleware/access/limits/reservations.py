@@ -9,7 +9,8 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from itertools import islice
+from typing import Final, TypeAlias
 
 from xuna_middleware.access.limits.budgets import BoundLimit, Budget, milliseconds
 from xuna_middleware.access.limits.keys import (
@@ -55,6 +56,16 @@ class Remaining:
     most: int
     left: int
     seconds: int
+
+    def to_dict(self) -> dict[str, str | int]:
+        """Return the JSON of the `/agents` route."""
+        return {
+            "limit": self.limit,
+            "unit": self.unit,
+            "most": self.most,
+            "left": self.left,
+            "seconds": self.seconds,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,37 +242,54 @@ async def check_left(
     """Return what is left if it is enough for one more conversation. Takes nothing.
 
     Raises:
-        LimitReachedError: one of the limits has too little left. Otherwise as `remaining()`.
+        LimitReachedError: one of the limits has too little left.
+        AccessDeniedError: the caller can't be counted; see `principal()`. Otherwise as
+            `remaining()`.
     """
-    counted, levels = await _levels(budget, context, stores)
+    wanted = await budget.quotas_for(context) if budget.counted else ()
+    ((counted, levels),) = await _levels([(budget.counted, wanted)], stores)
     if any(stands.left < one.quota.amount for one, stands in zip(counted, levels, strict=True)):
         raise _limit_reached(counted, levels, ())
     return tuple(map(_remaining, counted, levels))
 
 
-async def remaining(budget: Budget, context: LimitContext, stores: Stores) -> tuple[Remaining, ...]:
-    """Return what is left of each limit for a caller. Takes nothing.
+async def remaining(
+    asked: Sequence[tuple[Budget, Sequence[Wanted]]], stores: Stores
+) -> list[tuple[Remaining, ...]]:
+    """Return what is left of each limit of each of these budgets, for the quotas that
+    `quotas_for()` returned. Takes nothing, and asks the store once.
 
     Raises:
         UnavailableError: the store can't be reached, and a limit fails closed.
-        AccessDeniedError: the caller can't be counted; see `principal()`.
     """
-    return tuple(map(_remaining, *(await _levels(budget, context, stores))))
+    found = await _levels([(budget.counted, wanted) for budget, wanted in asked], stores)
+    return [tuple(map(_remaining, *each)) for each in found]
+
+
+_Levels: TypeAlias = tuple[Sequence[BoundLimit], Sequence[QuotaStatus]]
 
 
 async def _levels(
-    budget: Budget, context: LimitContext, stores: Stores
-) -> tuple[Sequence[BoundLimit], Sequence[QuotaStatus]]:
-    """Return the limits that can be read now, and their status."""
-    if not budget.counted:
-        return (), ()
-    counted: Sequence[BoundLimit] = budget.counted
-    wanted: Sequence[Wanted] = await budget.quotas_for(context)
+    asked: Sequence[tuple[Sequence[BoundLimit], Sequence[Wanted]]], stores: Stores
+) -> list[_Levels]:
+    """Return for each budget the limits that can be read now, and their status."""
+    wanted = [each for _, quotas in asked for each in quotas]
+    if not wanted:
+        return [((), ()) for _ in asked]
     try:
-        return counted, await stores.shared.look(wanted)
+        levels = iter(await stores.shared.look(wanted))
     except StoreError as error:
-        counted, wanted = _in_memory(counted, wanted, error)
-        return counted, await stores.fallback.look(wanted)
+        return [await _levels_in_memory(*each, stores, error) for each in asked]
+    return [(counted, tuple(islice(levels, len(quotas)))) for counted, quotas in asked]
+
+
+async def _levels_in_memory(
+    counted: Sequence[BoundLimit], wanted: Sequence[Wanted], stores: Stores, error: StoreError
+) -> _Levels:
+    if not counted:
+        return (), ()
+    counted, wanted = _in_memory(counted, wanted, error)
+    return counted, await stores.fallback.look(wanted)
 
 
 async def _reserve_without_store(
