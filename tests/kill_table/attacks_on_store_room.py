@@ -504,6 +504,32 @@ VARIANTS: Final[dict[str, Variant]] = {
         "        return bulkhead.CONVERSATIONS, None\n",
         f"{SHARES}operators_and_conversations_have_room",
     ),
+    "the only conversation's heartbeat waits with openings": broken(
+        "stores/redis/store.py",
+        "new = [lease for lease in leases if lease.is_new]",
+        "new = [lease for lease in leases if lease.is_new or len(leases) == 1]",
+        f"{SHARES}operators_and_conversations_have_room",
+    ),
+    "an opening is a heartbeat": broken(
+        "relay/live.py",
+        "await _hold(live.store, [live], is_new=True)",
+        "await _hold(live.store, [live])",
+        "tests/relay/test_live.py::test_only_the_first_lease_is_new",
+    ),
+    "openings that are given up take operators' connections": broken(
+        "relay/live.py",
+        "        return await self._release(live.store, live, live.slots)\n",
+        "        if not await live.store.end(live.session.id):\n"
+        "            return False\n"
+        "        return await self._release(live.store, live, live.slots)\n",
+        f"{SHARES}openings_that_are_given_up_leave_room",
+    ),
+    "a line for each lease that isn't released": broken(
+        "relay/live.py",
+        'left_out = self._lines.admit("release")',
+        'left_out: str | None = ""',
+        "tests/relay/test_live.py::test_leases_that_are_not_released_are_told_once_a_second",
+    ),
     "leases are released among those who open conversations": broken(
         "stores/redis/store.py",
         "self._ask(letting_go, bulkhead.ENDED_CONVERSATIONS)",

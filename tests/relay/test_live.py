@@ -272,3 +272,51 @@ def test_process_that_stood_still() -> None:
         await sessions.leave(live)
 
     in_fast_time(story())
+
+
+class Marked(Store):
+    """A store that keeps of each lease whether it was said to be new."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.marks: list[bool] = []
+
+    async def hold(self, leases: Any) -> tuple[LeaseStatus, ...]:
+        self.marks += [lease.is_new for lease in leases]
+        return await super().hold(leases)
+
+
+def test_only_the_first_lease_is_new() -> None:
+    """A store can keep room for heartbeats that no opening takes."""
+
+    async def story() -> None:
+        store = Marked()
+        sessions, live = Sessions(store), new_live(store)
+        await sessions.enter(live)
+        await asyncio.sleep(11)
+        await sessions.leave(live)
+        first, *beats = store.marks
+        assert first
+        assert beats
+        assert not any(beats)
+
+    in_fast_time(story())
+
+
+class Unreleasing(MemoryStore):
+    """A store that releases no lease."""
+
+    async def release_lease(self, name: str, slots: Any) -> bool:
+        raise StoreError("away")
+
+
+async def test_leases_that_are_not_released_are_told_once_a_second(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """One account can cause thousands of them."""
+    store = Unreleasing()
+    sessions = Sessions(store)
+    for _ in range(50):
+        assert await sessions.abandon(new_live(store))
+        await sessions.leave(new_live(store))
+    assert 1 <= caplog.text.count("ends by itself") < 50

@@ -15,6 +15,7 @@ from xuna_middleware import Agent, Identity, Limit, RedisStore, XunaMiddleware
 from xuna_middleware.access.limits.keys import subject_principal
 from xuna_middleware.anonymous.switch import AdmissionSwitch
 from xuna_middleware.errors import UnavailableError
+from xuna_middleware.relay.live import LiveConversation, LiveSession, Sessions
 from xuna_middleware.stores import Region, StoreBusyError, StoreError
 from xuna_middleware.stores.protocol import Charge, RevocationCheck, named, taken_parts
 from xuna_middleware.stores.redis import bulkhead
@@ -72,7 +73,7 @@ async def taking_a_ticket(store: RedisStore, name: str) -> object:
 async def beginning_a_conversation(store: RedisStore, name: str) -> object:
     """Hold one lease for the first time, as for a conversation that somebody opens."""
     caller = RevocationCheck(named(Region.CALLERS, name), None)
-    return await store.hold([make_lease()._replace(standing=caller)])
+    return await store.hold([make_lease()._replace(standing=caller, is_new=True)])
 
 
 #: What uses a share up, and which it is.
@@ -111,6 +112,7 @@ def others(store: RedisStore) -> dict[str, Callable[[], Awaitable[object]]]:
         "end": lambda: store.end(new_key()),
         "leases": store.leases,
         "heartbeat": lambda: store.hold([lease, make_lease()]),
+        "heartbeat of the only conversation": lambda: store.hold([lease]),
         "release": lambda: store.release_lease(lease.name, ()),
         "close the entrance": door.pause,
         "open the entrance": door.resume,
@@ -148,6 +150,25 @@ async def test_one_account_begins_so_many_conversations_at_once(store: HeldUp) -
     store.is_held_up = False
     other = asyncio.ensure_future(beginning_a_conversation(store, "another"))
     await let_go_on(store, [*late, other])
+
+
+async def test_openings_that_are_given_up_leave_room(store: HeldUp) -> None:
+    """Whoever opens conversations and hangs up keeps no operator or conversation waiting."""
+    sessions = Sessions(store)
+    session = LiveSession(id="ses_1", issuer="i", subject="one", agent="support", started_at=1.0)
+    standing = RevocationCheck(named(Region.CALLERS, "one"), None)
+    live = LiveConversation(session, store, (), standing, lease_required=True)
+    asking = [asyncio.ensure_future(sessions.abandon(live)) for _ in range(MANY)]
+    for _ in range(3):
+        await asyncio.sleep(0)
+    store.is_held_up = False
+    async with asyncio.timeout(bulkhead.QUEUE_SECONDS):
+        for name, do in others(store).items():
+            if name != "release":
+                await do()
+        await beginning_a_conversation(store, "another")
+    store.go.set()
+    assert not any(await asyncio.gather(*asking))
 
 
 async def test_operators_routes_have_room(store: HeldUp) -> None:

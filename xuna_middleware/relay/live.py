@@ -178,7 +178,7 @@ class Sessions:
             StoreError: the lease is required and can't be taken.
         """
         try:
-            await _hold(live.store, [live])
+            await _hold(live.store, [live], is_new=True)
         except StoreError:
             if live.lease_required:
                 raise
@@ -328,10 +328,10 @@ async def _try(renew: _Renew, lives: Sequence[LiveConversation], store: Store) -
         _end_lost(lives, error)
 
 
-async def _hold(store: Store, lives: Sequence[LiveConversation]) -> None:
-    """Renew leases, and apply the store's answers to their conversations."""
+async def _hold(store: Store, lives: Sequence[LiveConversation], *, is_new: bool = False) -> None:
+    """Hold leases, and apply the store's answers to their conversations."""
     asked_at = asyncio.get_running_loop().time()
-    held = await store.hold([live.lease for live in lives])
+    held = await store.hold([live.lease._replace(is_new=is_new) for live in lives])
     for live, answer in zip(lives, held, strict=True):
         if not _ended(live, answer):
             live.slots, live.held_until = answer.slots, asked_at + LEASE

@@ -236,6 +236,8 @@ class Lease(NamedTuple):
         seconds: how long it lasts without renewal.
         slots: its charges of kind "slot", with the marks of the last answer.
         standing: the caller whose revocation ends it, or None.
+        is_new: whether its conversation begins now, so callers cause it; otherwise a heartbeat
+            renews it, and no caller may delay that.
     """
 
     name: str
@@ -243,6 +245,7 @@ class Lease(NamedTuple):
     seconds: float
     slots: tuple[Charge, ...]
     standing: RevocationCheck | None
+    is_new: bool = False
 
 
 class LeaseStatus(NamedTuple):

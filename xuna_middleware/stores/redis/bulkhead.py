@@ -42,10 +42,10 @@ class Share(NamedTuple):
 #: anonymous access. There is room for a loop over all sessions of an app, and for a route by
 #: which callers revoke their own.
 OPERATORS: Final = Share("operators", 2, 10_000, seconds=60.0)
-#: `hold()` of several leases: the heartbeat of all conversations of an event loop, which also reads
-#: their revocations. No caller can delay it.
+#: `hold()` of leases that aren't new: the heartbeat of all conversations of an event loop, which
+#: also reads their revocations. No caller can delay it.
 HEARTBEATS: Final = Share("heartbeats", 2, 1_000)
-#: `hold()` of one lease: for a conversation that begins, or the only one that runs.
+#: `hold()` of a new lease, for a conversation that begins.
 CONVERSATIONS: Final = Share("conversations", 4, 1_000, 128)
 #: `release_lease()`. Clients cause these by opening and closing conversations, so they are separate
 #: from heartbeats and operators. A lease that isn't released runs out by itself.

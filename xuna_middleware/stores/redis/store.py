@@ -475,10 +475,11 @@ def _get_all(client: "Redis", keys: list[str]) -> Awaitable[list[Any]]:
 
 
 def _share_and_owner_of_leases(leases: Sequence[Lease]) -> tuple[bulkhead.Share, str | None]:
-    """Return the share for renewing leases: several at once are a heartbeat."""
-    if len(leases) > 1:
+    """Return the share and the account for holding leases: what isn't new is a heartbeat."""
+    new = [lease for lease in leases if lease.is_new]
+    if not new:
         return bulkhead.HEARTBEATS, None
-    standing = leases[0].standing
+    standing = new[0].standing
     return bulkhead.CONVERSATIONS, None if standing is None else standing.principal
 
 
