@@ -25,7 +25,6 @@ from xuna_middleware.endpoints import (
     identify,
     issue_to_app,
     list_sessions,
-    refuse_large_headers,
     revoke,
     start,
 )
@@ -140,8 +139,7 @@ class XunaGate:
         if scope["type"] == "lifespan":
             await serve_lifespan(self, receive, send)
         elif scope["type"] in ("http", "websocket"):
-            if not await refuse_large_headers(self._core, scope, receive, send):
-                await self._app(scope, receive, send)
+            await self._app(scope, receive, send)
         else:
             raise RuntimeError(f"the gate does not serve the scope type {scope['type']!r}")
 

@@ -11,7 +11,7 @@ from starlette.authentication import AuthCredentials
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from xuna_middleware._core.paths import is_plain, route_path
-from xuna_middleware.endpoints.callers import identify, refuse_large_headers
+from xuna_middleware.endpoints.callers import identify
 from xuna_middleware.endpoints.metadata import metadata_path
 from xuna_middleware.endpoints.routes import ISSUING, RELAYED
 from xuna_middleware.endpoints.webhook import WEBHOOK
@@ -230,8 +230,6 @@ class XunaMiddleware:
 
     async def _guard(self, ground: Ground, scope: Scope, receive: Receive, send: Send) -> None:
         core = core_of(self.gate)
-        if await refuse_large_headers(core, scope, receive, send):
-            return
         try:
             if ground is not Ground.AMBIGUOUS and is_preflight(scope):
                 await self._answer_preflight(scope, receive, send)

@@ -58,7 +58,7 @@ MALFORMED: Final = {
     "JSON serialization": [(NAME, b'Bearer {"payload":"e30"}')],
     "an unencoded payload": [(NAME, b'Bearer eyJhbGciOiJSUzI1NiJ9.{"iss":1}.AAAA')],
     "17 KB": [(NAME, b"Bearer " + b"x" * 17_000)],
-    "a megabyte": [(NAME, b"Bearer " + b"x" * 1_000_000)],
+    "60 KB": [(NAME, b"Bearer " + b"x" * 60_000)],
     "empty": [(NAME, b"")],
     "a space": [(NAME, b" ")],
     "the bare token": [(NAME, TOKEN)],

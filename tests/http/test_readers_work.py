@@ -371,6 +371,7 @@ FIELDS: Final[Mapping[str, tuple[list[tuple[bytes, bytes]], bool]]] = {
     "60 KiB": ([(b"a", b"b" * 61_440)], False),
     "64 KiB in one": ([(b"a", b"b" * 65_536)], True),
     "64 KiB in all": ([(b"a" * 300, b"b" * 300)] * 110, True),
+    "a megabyte of a token": ([(b"authorization", b"Bearer " + b"x" * 1_000_000)], True),
 }
 
 

@@ -1,6 +1,6 @@
 """The implementation of the gate's routes and of `XunaGate`'s methods."""
 
-from xuna_middleware.endpoints.callers import identify, refuse_large_headers
+from xuna_middleware.endpoints.callers import identify
 from xuna_middleware.endpoints.core import Core
 from xuna_middleware.endpoints.credentials import issue_to_app
 from xuna_middleware.endpoints.lifecycle import check_environment, close, start
@@ -18,7 +18,6 @@ __all__ = [
     "identify",
     "issue_to_app",
     "list_sessions",
-    "refuse_large_headers",
     "revoke",
     "start",
 ]

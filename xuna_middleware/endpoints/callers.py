@@ -1,7 +1,7 @@
 """Find out who sent a request, and whether another site's page made their browser send it."""
 
 from starlette.datastructures import Headers
-from starlette.types import Receive, Scope, Send
+from starlette.types import Scope
 
 from xuna_middleware.endpoints.core import Core
 from xuna_middleware.endpoints.lifecycle import start
@@ -9,20 +9,6 @@ from xuna_middleware.errors import GateError, NotAuthenticatedError
 from xuna_middleware.identity.authentication import Caller
 from xuna_middleware.web.refusals import Attempt
 from xuna_middleware.web.requests import check_header_size
-from xuna_middleware.web.responses import deny
-
-
-async def refuse_large_headers(core: Core, scope: Scope, receive: Receive, send: Send) -> bool:
-    """Answer 431 where a request has too many header fields, or too large ones; return whether it
-    was answered. This comes before CORS, which reads headers, too.
-    """
-    try:
-        with core.refusals.reporting(Attempt()):
-            check_header_size(scope)
-    except GateError as error:
-        await deny(error, scope, receive, send)
-        return True
-    return False
 
 
 async def identify(

@@ -44,7 +44,12 @@ from xuna_middleware.identity.tickets.tickets import Ticket
 from xuna_middleware.issuing.pipeline import IssueRequest, resolve_agent, usable_agents
 from xuna_middleware.relay.client import Client
 from xuna_middleware.web.refusals import Attempt
-from xuna_middleware.web.requests import RequestBody, agent_in_query, read_request
+from xuna_middleware.web.requests import (
+    RequestBody,
+    agent_in_query,
+    check_header_size,
+    read_request,
+)
 from xuna_middleware.web.responses import answer, deny, method_not_allowed, not_found
 
 #: The routes that issue credentials; a gate without a prefix claims these.
@@ -98,6 +103,7 @@ class Routes:
         request = _Request(self.core, Attempt(), scope, receive)
         try:
             with self.core.refusals.reporting(request.attempt):
+                check_header_size(scope)
                 if scope["type"] == "websocket":
                     await _carry(path, request, send)
                     return

@@ -20,6 +20,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from xuna_middleware.errors import PRIVATE, AccessDeniedError, UnavailableError
+from xuna_middleware.web.requests import has_large_headers
 
 #: Methods that a page may use; the app decides which of them a path serves.
 _METHODS: Final = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
@@ -44,7 +45,7 @@ _ASKING: Final = frozenset(
 
 def is_preflight(scope: Scope) -> bool:
     """Return whether a request is a preflight, exactly as the Fetch standard defines it."""
-    if scope.get("method") != "OPTIONS":
+    if scope.get("method") != "OPTIONS" or has_large_headers(scope):
         return False
     names = [name for name, _ in scope["headers"]]
     return names.count(b"origin") == 1 and names.count(b"access-control-request-method") == 1
@@ -77,12 +78,18 @@ class GateCORS:
         }
 
     def wrap(self, app: ASGIApp) -> ASGIApp:
-        """Wrap the app to add CORS headers to its answers and to answer preflights."""
+        """Wrap the app to add CORS headers to its answers and to answer preflights. Not where the
+        header fields are too large: the app refuses such a request.
+        """
         if not self._origins:
             return app
         cors = CORSMiddleware(app, **self._options)
         cors.preflight_headers.update(PRIVATE)
-        return cors
+
+        async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+            await (app if has_large_headers(scope) else cors)(scope, receive, send)
+
+        return serve
 
 
 class AppCORS:

@@ -35,14 +35,21 @@ class RequestBody:
     overrides: Any = field(default=None, repr=False)
 
 
+def has_large_headers(scope: Scope) -> bool:
+    """Return whether a request has too many header fields, or too large ones. Reads none of them;
+    neither does CORS then.
+    """
+    fields = scope["headers"]
+    return len(fields) > MAX_FIELDS or sum(map(len, chain.from_iterable(fields))) > MAX_HEADERS
+
+
 def check_header_size(scope: Scope) -> None:
-    """Refuse a request with too many header fields, or too large ones. Reads none of them.
+    """Refuse a request with too many header fields, or too large ones.
 
     Raises:
         InvalidRequestError: 431.
     """
-    fields = scope["headers"]
-    if len(fields) > MAX_FIELDS or sum(map(len, chain.from_iterable(fields))) > MAX_HEADERS:
+    if has_large_headers(scope):
         raise InvalidRequestError(
             "The header fields are too many or too large.",
             status_code=431,
